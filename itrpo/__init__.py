@@ -1,0 +1,51 @@
+"""Offline reinforcement learning in JAX, around implicit trust region policy optimization (iTRPO).
+
+The public names below are imported when they are first used, so `import itrpo` loads neither JAX nor gymnasium.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from itrpo.data.load import load_dataset
+    from itrpo.errors import DivergenceError, InputError, ItrpoError
+    from itrpo.policy import load_policy
+    from itrpo.training.run import evaluate, train
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DivergenceError",
+    "InputError",
+    "ItrpoError",
+    "__version__",
+    "evaluate",
+    "load_dataset",
+    "load_policy",
+    "train",
+]
+
+_HOMES = {
+    "DivergenceError": "itrpo.errors",
+    "InputError": "itrpo.errors",
+    "ItrpoError": "itrpo.errors",
+    "evaluate": "itrpo.training.run",
+    "load_dataset": "itrpo.data.load",
+    "load_policy": "itrpo.policy",
+    "train": "itrpo.training.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value  # the next access does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
