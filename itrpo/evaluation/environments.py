@@ -1,0 +1,169 @@
+"""Gymnasium environments by id, and D4RL's normalised scores.
+
+`-v4` MuJoCo environments keep the rewards and models of the `-v2` ones that D4RL's data came from; `-v5` changes both, so a
+`-v5` return has no normalised score here. Mazes and Adroit hands live in gymnasium-robotics (extra `maze`).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from itrpo.errors import InputError
+from itrpo.registry import nearest
+
+if TYPE_CHECKING:
+    import gymnasium
+
+# family -> return of the random policy, return of the expert. Source: D4RL's infos.py, REF_MIN_SCORE and REF_MAX_SCORE
+# (Farama-Foundation/D4RL); the same numbers hold for the v0, v1 and v2 data sets of a family.
+REFERENCE_SCORES: dict[str, tuple[float, float]] = {
+    "halfcheetah": (-280.178953, 12135.0),
+    "hopper": (-20.272305, 3234.3),
+    "walker2d": (1.629008, 4592.3),
+    "ant": (-325.6, 3879.7),
+    "antmaze": (0.0, 1.0),  # a return is a success
+    "maze2d-umaze": (23.85, 161.86),
+    "maze2d-medium": (13.13, 277.39),
+    "maze2d-large": (6.7, 273.99),
+    "pen": (96.262799, 3076.8331),
+    "hammer": (-274.856578, 12794.1349),
+    "relocate": (-6.425911, 4233.8778),
+    "door": (-56.512833, 2880.5693),
+}
+
+# pattern of gymnasium ids -> family of the table above
+_FAMILIES = (
+    (r"HalfCheetah-v[2-4]", "halfcheetah"),
+    (r"Hopper-v[2-4]", "hopper"),
+    (r"Walker2d-v[2-4]", "walker2d"),
+    (r"Ant-v[2-4]", "ant"),
+    (r"AntMaze_\w+-v\d+", "antmaze"),
+    (r"PointMaze_UMaze-v\d+", "maze2d-umaze"),
+    (r"PointMaze_Medium-v\d+", "maze2d-medium"),
+    (r"PointMaze_Large-v\d+", "maze2d-large"),
+    (r"AdroitHandPen-v\d+", "pen"),
+    (r"AdroitHandHammer-v\d+", "hammer"),
+    (r"AdroitHandRelocate-v\d+", "relocate"),
+    (r"AdroitHandDoor-v\d+", "door"),
+)
+_ROBOTICS = re.compile(r"(AntMaze|PointMaze|AdroitHand|FrankaKitchen)")
+
+
+def reference_score(env_id: str) -> tuple[float, float] | None:
+    """The returns that D4RL scores 0 and 100 in this environment, or None where D4RL has none."""
+    family = next((family for pattern, family in _FAMILIES if re.fullmatch(pattern, env_id)), None)
+    return None if family is None else REFERENCE_SCORES[family]
+
+
+def normalized_score(env_id: str, returns: Any) -> np.ndarray | None:
+    """100 * (return - min) / (max - min), the score of D4RL (Fu et al. 2020, arXiv:2004.07219), in the shape of `returns`.
+
+    None where D4RL has no reference for this environment.
+    """
+    reference = reference_score(env_id)
+    if reference is None:
+        return None
+    low, high = reference
+    return 100.0 * (np.asarray(returns, np.float64) - low) / (high - low)
+
+
+def make_env(env_id: str) -> gymnasium.Env:
+    """One environment, ready to `reset`. Observations of mazes are laid out as D4RL's: one vector, without the goal.
+
+    Raises InputError for an id that gymnasium does not know (naming the nearest one) or whose package is not installed.
+    """
+    import gymnasium
+
+    if ":" in env_id:  # gymnasium would import the module before the colon, and an id may come from a downloaded file
+        raise InputError(f"environment id {env_id!r}: write the id alone, without a module name before a colon")
+    if _ROBOTICS.match(env_id):
+        _register_robotics(env_id)
+    if env_id not in gymnasium.registry:
+        raise InputError(
+            f"unknown environment {env_id!r}{nearest(env_id, gymnasium.registry)}; "
+            "give the full id of a gymnasium environment with its version, or --env none"
+        )
+    _quiet_mujoco()
+    # In D4RL an AntMaze episode ends at the goal; gymnasium-robotics goes on by default.
+    options = {"continuing_task": False} if env_id.startswith("AntMaze") else {}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # -v4 is deprecated, and meant (see the module's docstring)
+            env = gymnasium.make(env_id, disable_env_checker=True, **options)
+    except (gymnasium.error.Error, ImportError) as error:
+        raise InputError(f"environment {env_id!r} can't be built: {error}") from error
+    return _d4rl_maze_layout(env) if isinstance(env.observation_space, gymnasium.spaces.Dict) else env
+
+
+def check_compatible(env_id: str, observation_dim: int, action_dim: int) -> None:
+    """Raise InputError unless a policy for these sizes can act in this environment (flat observations, bounded actions)."""
+    env = make_env(env_id)
+    try:
+        check_spaces(env_id, env)
+        sizes = (env.observation_space.shape[0], env.action_space.shape[0])  # type: ignore[index]
+    finally:
+        env.close()
+    for what, of_data, of_env in zip(("observation", "action"), (observation_dim, action_dim), sizes, strict=True):
+        if of_data != of_env:
+            raise InputError(
+                f"the dataset's {what}s have {of_data} numbers and those of {env_id} have {of_env}; "
+                "name the environment that the data came from with --env, or --env none to train without evaluation"
+            )
+
+
+def check_spaces(env_id: str, env: gymnasium.Env) -> None:
+    """Raise InputError unless observations are vectors and actions are vectors within finite bounds."""
+    from gymnasium.spaces import Box
+
+    observation, action = env.observation_space, env.action_space
+    if not (isinstance(observation, Box) and len(observation.shape) == 1):
+        raise InputError(f"{env_id}: observations are {observation}; itrpo needs a flat Box (a vector)")
+    if not (isinstance(action, Box) and len(action.shape) == 1 and action.is_bounded()):
+        raise InputError(f"{env_id}: actions are {action}; itrpo needs a flat Box with finite bounds")
+
+
+def _quiet_mujoco() -> None:
+    """Send MuJoCo's warnings to Python's logger "mujoco" (level DEBUG).
+
+    Without a handler MuJoCo appends them to MUJOCO_LOG.TXT in the working directory: one per HalfCheetah built (a deprecated
+    attribute of its XML file), one per unstable simulation. A handler that someone has set already is left alone.
+    """
+    try:
+        import mujoco
+    except ImportError:  # the environment may not need it
+        return
+    if mujoco.get_mju_user_warning() is None:
+        mujoco.set_mju_user_warning(logging.getLogger("mujoco").debug)
+
+
+def _register_robotics(env_id: str) -> None:
+    import gymnasium
+
+    try:
+        import gymnasium_robotics
+    except ImportError as error:
+        raise InputError(f"{env_id} needs gymnasium-robotics: pip install 'itrpo[maze]'") from error
+    gymnasium.register_envs(gymnasium_robotics)
+
+
+def _d4rl_maze_layout(env: gymnasium.Env) -> gymnasium.Env:
+    """A maze's {observation, achieved_goal, desired_goal} as D4RL's vector.
+
+    D4RL's AntMaze observation starts with the ant's x and y, which gymnasium-robotics moved to `achieved_goal`; PointMaze's
+    `observation` has them already. The goal was never a part of it.
+    """
+    import gymnasium
+
+    parts: dict[str, gymnasium.Space] = dict(env.observation_space.spaces)  # type: ignore[attr-defined]
+    position_apart = env.spec is not None and env.spec.id.startswith("AntMaze")
+    keys = [key for key in (("achieved_goal", "observation") if position_apart else ("observation",)) if key in parts]
+    size = sum(gymnasium.spaces.flatdim(parts[key]) for key in keys)
+    space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float64)
+    return gymnasium.wrappers.TransformObservation(
+        env, lambda observation: np.concatenate([observation[key] for key in keys]), space
+    )
