@@ -1,0 +1,25 @@
+"""Where files that itrpo fetches or makes are kept."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from itrpo.data.d4rl_files import D4RL_FILES
+
+
+def cache_dir() -> Path:
+    """`$ITRPO_CACHE`, else `$XDG_CACHE_HOME/itrpo`, else `~/.cache/itrpo`. Not created here."""
+    if chosen := os.environ.get("ITRPO_CACHE"):
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "itrpo"
+
+
+def d4rl_path(name: str) -> Path:
+    """Where the D4RL dataset `name` is kept, whether or not it is there yet."""
+    return cache_dir() / "d4rl" / D4RL_FILES[name].file
+
+
+def generated_path(name: str) -> Path:
+    """Where the generated dataset `name` is kept, whether or not it is there yet."""
+    return cache_dir() / "generated" / f"{name}.hdf5"
