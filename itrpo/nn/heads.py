@@ -1,0 +1,110 @@
+"""The networks of the algorithms: multi-layer perceptrons with one head each, for one example (vmap gives the batch)."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from itrpo.nn.network import Initializer, linear
+from itrpo.types import Array, PRNGKey, SpaceSpec
+
+
+class MLP(eqx.Module):
+    """ReLU layers and a linear output. With `layer_norm`, a LayerNorm follows each ReLU (ReBRAC's order)."""
+
+    layers: list[eqx.nn.Linear]
+    norms: list[eqx.nn.LayerNorm]
+
+    def __init__(
+        self,
+        key: PRNGKey,
+        sizes: tuple[int, ...],
+        initializer: Initializer = "fan_in",
+        head_scale: float | None = None,
+        layer_norm: bool = False,
+    ):
+        """sizes: (inputs, hidden..., outputs). head_scale: see `itrpo.nn.network.linear`."""
+        keys = jax.random.split(key, len(sizes) - 1)
+        last = len(sizes) - 2
+        self.layers = [
+            linear(keys[i], sizes[i], sizes[i + 1], initializer, head_scale if i == last else None) for i in range(last + 1)
+        ]
+        self.norms = [eqx.nn.LayerNorm(width) for width in sizes[1:-1]] if layer_norm else []
+
+    def __call__(self, inputs: Array) -> Array:
+        hidden = inputs
+        for i, layer in enumerate(self.layers[:-1]):
+            hidden = jax.nn.relu(layer(hidden))
+            if self.norms:
+                hidden = self.norms[i](hidden)
+        return self.layers[-1](hidden)
+
+
+class GaussianPolicy(eqx.Module):
+    """observation [O] -> pre-tanh (mean [A], log_std [A]).
+
+    log_std is clipped to [low, high], or, with `squash`, mapped onto it by a tanh (BRAC).
+    """
+
+    mlp: MLP
+    low: float = eqx.field(static=True)
+    high: float = eqx.field(static=True)
+    squash: bool = eqx.field(static=True)
+
+    def __init__(
+        self,
+        key: PRNGKey,
+        spec: SpaceSpec,
+        hidden: tuple[int, ...],
+        log_std_range: tuple[float, float],
+        initializer: Initializer = "fan_in",
+        squash: bool = False,
+    ):
+        self.mlp = MLP(key, (spec.observation_dim, *hidden, 2 * spec.action_dim), initializer, head_scale=1e-3)
+        self.low, self.high = log_std_range
+        self.squash = squash
+
+    def __call__(self, observation: Array) -> tuple[Array, Array]:
+        mean, raw = jnp.split(self.mlp(observation), 2)
+        if self.squash:
+            return mean, self.low + 0.5 * (self.high - self.low) * (jnp.tanh(raw) + 1.0)
+        return mean, jnp.clip(raw, self.low, self.high)
+
+
+class MixturePolicy(eqx.Module):
+    """observation [O] -> pre-tanh mixture (logits [K], means [K, A], log_stds [K, A])."""
+
+    mlp: MLP
+    num_components: int = eqx.field(static=True)
+    low: float = eqx.field(static=True)
+    high: float = eqx.field(static=True)
+
+    def __init__(
+        self, key: PRNGKey, spec: SpaceSpec, hidden: tuple[int, ...], num_components: int, log_std_range: tuple[float, float]
+    ):
+        outputs = num_components * (1 + 2 * spec.action_dim)
+        self.mlp = MLP(key, (spec.observation_dim, *hidden, outputs))
+        self.num_components = num_components
+        self.low, self.high = log_std_range
+
+    def __call__(self, observation: Array) -> tuple[Array, Array, Array]:
+        outputs = self.mlp(observation)
+        logits = outputs[: self.num_components]
+        means, raw = jnp.split(outputs[self.num_components :].reshape(2 * self.num_components, -1), 2)
+        return logits, means, jnp.clip(raw, self.low, self.high)
+
+
+class QValue(eqx.Module):
+    """(observation [O], action [A]) -> scalar."""
+
+    mlp: MLP
+
+    def __init__(
+        self, key: PRNGKey, spec: SpaceSpec, hidden: tuple[int, ...], initializer: Initializer = "fan_in", layer_norm: bool = False
+    ):
+        sizes = (spec.observation_dim + spec.action_dim, *hidden, 1)
+        self.mlp = MLP(key, sizes, initializer, head_scale=3e-3, layer_norm=layer_norm)
+
+    def __call__(self, observation: Array, action: Array) -> Array:
+        return self.mlp(jnp.concatenate([observation, action]))[0]

@@ -1,0 +1,56 @@
+"""Names -> dotted paths, one line each. Nothing is imported until it is used, so this costs nothing at start-up."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from typing import Any
+
+from itrpo.errors import InputError
+
+# name -> AlgorithmEntry
+ALGORITHMS = {
+    "bc": "itrpo.algorithms.bc:BC",
+    "brac_p": "itrpo.algorithms.brac:BRAC_P",
+    "brac_v": "itrpo.algorithms.brac:BRAC_V",
+    "itrpo": "itrpo.algorithms.itrpo:ITRPO",
+}
+
+# name -> BehaviorEntry
+BEHAVIOR_MODELS = {
+    "gaussian": "itrpo.behavior.gaussian:GAUSSIAN",
+    "mixture": "itrpo.behavior.mixture:MIXTURE",
+}
+
+# file ending -> module with `read(path) -> Episodes`
+READERS = {
+    ".hdf5": "itrpo.data.d4rl",
+    ".h5": "itrpo.data.d4rl",
+    ".npz": "itrpo.data.arrays",
+}
+
+# datasets that are rolled out from policies inside the package: name -> function(path, console) writing an HDF5 file
+GENERATED_DATASETS = {
+    "hopper-demo": "itrpo.collection.demo:make_hopper_demo",
+}
+
+
+def resolve(dotted: str) -> Any:
+    """The module `a.b`, or the attribute `c` of it for `a.b:c`."""
+    module, _, attribute = dotted.partition(":")
+    loaded = importlib.import_module(module)
+    return getattr(loaded, attribute) if attribute else loaded
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """' (did you mean X?)' if some known name is close, else ''. For error messages."""
+    match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {match[0]!r}?)" if match else ""
+
+
+def lookup(name: str, table: dict[str, str], what: str) -> Any:
+    """The module or function registered under `name`. Raises InputError naming the nearest name."""
+    if name not in table:
+        raise InputError(f"unknown {what} {name!r}{nearest(name, table)}; known: {', '.join(sorted(table))}")
+    return resolve(table[name])

@@ -1,0 +1,157 @@
+"""The few types that the parts of itrpo hand to each other. Shapes are in brackets: B rows, O and A the sizes of an
+observation and an action, N the rows of a file.
+
+`Transition`, `SpaceSpec`, `BehaviorModel` and `Algorithm` are for computation; `Episodes`, `Dataset` and `DataSource` hold
+NumPy arrays on the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Array = Any
+PRNGKey = Any
+Params = Any  # a pytree of arrays
+Metrics = dict[str, Array]  # name -> scalar; the same names at every step of one algorithm
+
+
+class Transition(NamedTuple):
+    """Rows (s, a, r, s') of a dataset, or one row (then without the leading B)."""
+
+    observation: Array  # [B, O] float32
+    action: Array  # [B, A] float32, in [-1, 1]
+    reward: Array  # [B] float32
+    continues: Array  # [B] float32: 1 - terminal. A timeout does not stop bootstrapping.
+    next_observation: Array  # [B, O] float32
+    next_action: Array  # [B, A] float32: the logged a' of the same episode; zeros where continues is 0
+
+
+class SpaceSpec(NamedTuple):
+    """Sizes that networks are built from."""
+
+    observation_dim: int
+    action_dim: int
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Where a dataset came from; goes into a run's provenance as it is."""
+
+    name: str  # "hopper-medium-v2", or the file's stem, or "arrays"
+    kind: str  # "d4rl", "hdf5", "npz", "arrays", "generated"
+    path: str | None = None
+    sha256: str | None = None  # of the file's bytes; of the arrays' bytes where there is no file
+    url: str | None = None  # where it was downloaded from, if it was
+    recipe: Mapping[str, Any] = field(default_factory=dict)  # how it was generated, if it was
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """The rows of a file in their order, as the file has them: no value is ever edited here.
+
+    `next_observations` is None where the next row is the successor (D4RL's meaning); readers of D4RL files leave it None
+    even if the file has the key, as D4RL's own Q-learning view does.
+    """
+
+    observations: np.ndarray  # [N, O] float32
+    actions: np.ndarray  # [N, A] float32
+    rewards: np.ndarray  # [N] float32
+    terminals: np.ndarray  # [N] bool: the environment ended the episode
+    timeouts: np.ndarray  # [N] bool: the clock did
+    next_observations: np.ndarray | None  # [N, O] float32
+    behavior_log_probs: np.ndarray | None  # [N] float32: log pi_beta(a|s) where the file knows it
+    env_id: str | None  # gymnasium id for evaluation, if the file or the name says
+    source: DataSource
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What training reads: transitions on the host, plus what a report needs to say about them.
+
+    `episode_returns` are sums of raw rewards over completed episodes (D4RL's convention: a file's unfinished last episode
+    does not count); `episode_lengths` are their numbers of rows.
+    """
+
+    name: str
+    transitions: Transition  # NumPy arrays
+    env_id: str | None
+    action_low: np.ndarray  # [A]: the raw action that became -1
+    action_high: np.ndarray  # [A]: the raw action that became +1
+    episode_returns: np.ndarray  # [E] float64
+    episode_lengths: np.ndarray  # [E] int64
+    num_rows: int  # rows of the file, before any was dropped
+    num_terminals: int
+    num_timeouts: int
+    source: DataSource
+
+    @property
+    def spec(self) -> SpaceSpec:
+        return SpaceSpec(self.transitions.observation.shape[1], self.transitions.action.shape[1])
+
+    def __len__(self) -> int:
+        return len(self.transitions.reward)
+
+
+class Preset(NamedTuple):
+    """A named set of constants of one algorithm."""
+
+    config: Any  # the algorithm module's Config
+    behavior: str | None = None  # registered behaviour model that is fitted first
+    behavior_config: Any = None  # its Config; None: the model's defaults
+    steps: int = 1_000_000  # gradient steps in the source
+    behavior_steps: int = 1_000_000  # gradient steps of the fit of pi_beta in the source
+
+
+class AlgorithmEntry(NamedTuple):
+    """What the registry knows an algorithm by."""
+
+    config: type  # frozen dataclass; fields of nested dataclasses are set by their own names
+    presets: Mapping[str, Preset]
+    default_preset: str
+    behaviors: tuple[str, ...]  # behaviour models it can use; empty: it fits none
+    make: Callable[..., Algorithm]  # (config, spec, behavior: BehaviorModel | None) -> Algorithm
+    validate: Callable[..., None]  # (config, behaviour model's name, its config) -> None, or InputError
+
+
+class BehaviorEntry(NamedTuple):
+    """What the registry knows a behaviour model by."""
+
+    config: type
+    make: Callable[..., BehaviorModel]  # (config, spec, fit_steps) -> BehaviorModel
+
+
+class BehaviorModel(NamedTuple):
+    """A model of pi_beta: pure functions over `params`; observation [O], pre_tanh [A] are single examples.
+
+    Densities are of u = atanh(a): in a ratio of two policies the tanh Jacobian cancels, so it never appears.
+    """
+
+    init: Callable[[PRNGKey], Any]  # -> state of the fit (params, optimiser, dual); arrays only
+    fit_step: Callable[[Any, Transition, PRNGKey], tuple[Any, Metrics]]  # one minibatch of maximum likelihood
+    params: Callable[[Any], Params]  # state of the fit -> the params that the functions below take
+    pre_tanh_log_prob: Callable[[Params, Array, Array], Array]  # (params, observation, pre_tanh) -> scalar
+    sample: Callable[[Params, Array, PRNGKey], Array]  # (params, observation, key) -> pre_tanh [A]
+    mode: Callable[[Params, Array], Array]  # (params, observation) -> pre_tanh [A]
+    moments: Callable[[Params, Array], tuple[Array, Array]] | None  # -> mean [A], log_std [A]; None: not a Gaussian
+    export: Callable[[Params], dict[str, Any]]  # as `Algorithm.export`, for acting with the model's mode
+    batch_size: int  # rows per `fit_step`
+
+
+class Algorithm(NamedTuple):
+    """One algorithm for one seed, built by its module's `make(config, spec, behavior)`. States hold arrays only.
+
+    Config and spec are bound, so the functions take arrays alone and can be vmapped, scanned and donated.
+    """
+
+    init: Callable[[PRNGKey, Params | None], Any]  # (key, fitted behaviour params or None) -> state
+    update: Callable[[Any, Transition, PRNGKey, Array], tuple[Any, Metrics]]  # (state, batch, key, step)
+    act: Callable[[Any, Array, PRNGKey, bool], Array]  # (state, observation [O], key, greedy) -> action [A]
+    log_prob: Callable[[Any, Array, Array], Array] | None  # (state, observation, action) -> scalar; None: deterministic
+    probes: Callable[[Any, Transition, PRNGKey], Metrics]  # on fixed data: KL to pi_beta, shaping reward, ... (Figure 2)
+    export: Callable[[Any], dict[str, Any]]  # state -> what `itrpo.policy` needs to act: {"kind": str, name: array}
+    batch_size: int  # rows per `update`
