@@ -1,0 +1,67 @@
+# make demo     a logged Hopper dataset becomes a better policy, in a few minutes on a laptop
+# make test     the test suite
+# make lint     ruff and pyright
+# make lock     resolve the locked versions again; `make lock UPGRADE=--upgrade` takes the newest ones
+# make clean    remove what this file made; runs/ is kept
+#
+# Each target prepares .venv first, from the locked versions. Nothing but Python and make is needed.
+
+DEMO := itrpo train hopper-demo --algorithm itrpo --scale laptop --out runs/demo
+
+# The first Python of this list that is recent enough and can create environments; `make test PYTHON=...` picks another.
+PYTHONS := python3 python3.14 python3.13 python3.12 python3.11 python
+CAN_CREATE := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
+PYTHON = $(shell for p in $(PYTHONS); do $$p -c '$(CAN_CREATE)' 2>/dev/null && { echo $$p; break; }; done)
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
+LOCK := $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --fork-strategy fewest \
+	--only-binary :all: --generate-hashes --no-emit-index-url --no-emit-find-links \
+	--custom-compile-command 'make lock' $(UPGRADE) pyproject.toml --group build --extra test
+
+unexport PYTHONPATH PYTHONHOME
+
+.PHONY: demo test lint lock clean
+
+demo: .venv/installed
+	$(BIN)/$(DEMO)
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+lint: .venv/dev-versions .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+lock: .venv/dev-versions
+	$(LOCK) --output-file requirements.lock
+	$(LOCK) --extra dev --constraint requirements.lock --output-file requirements-dev.lock
+
+clean:
+	rm -rf .venv build dist .pytest_cache .ruff_cache
+	find itrpo tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Editable, so that a change of the code needs no reinstallation; the files named here hold the metadata.
+.venv/installed: .venv/versions pyproject.toml itrpo/__init__.py
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/versions: requirements.lock | .venv/bin/python
+	@echo "Installing the locked versions into .venv (once; a download of about 300 MB)"
+	$(PIP) install --require-hashes --only-binary :all: --requirement requirements.lock
+	@touch $@
+
+.venv/dev-versions: requirements-dev.lock | .venv/versions
+	$(PIP) install --require-hashes --only-binary :all: --requirement requirements-dev.lock
+	@touch $@
+
+.venv/bin/python:
+	@python='$(PYTHON)'; \
+	if [ -z "$$python" ]; then \
+		echo "itrpo needs Python 3.11, 3.12, 3.13 or 3.14 with the modules venv and ensurepip, and none was found." >&2; \
+		echo "Install one (on Debian and Ubuntu also the package python3-venv), or name it: make PYTHON=/path/to/python3" >&2; \
+		exit 1; \
+	fi; \
+	echo "Creating .venv with $$python ($$($$python --version))"; \
+	$$python -m venv --clear .venv
