@@ -1,7 +1,7 @@
 """Gymnasium environments by id, and D4RL's normalised scores.
 
-`-v4` MuJoCo environments keep the rewards and models of the `-v2` ones that D4RL's data came from; `-v5` changes both, so a
-`-v5` return has no normalised score here. Mazes and Adroit hands live in gymnasium-robotics (extra `maze`).
+`-v4` MuJoCo environments keep the rewards and models of the `-v2` ones that D4RL's data came from; `-v5` changes both,
+so a `-v5` return has no normalised score here. Mazes and Adroit hands live in gymnasium-robotics (extra `maze`).
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def reference_score(env_id: str) -> tuple[float, float] | None:
 
 
 def normalized_score(env_id: str, returns: Any) -> np.ndarray | None:
-    """100 * (return - min) / (max - min), the score of D4RL (Fu et al. 2020, arXiv:2004.07219), in the shape of `returns`.
+    """100 * (return - min) / (max - min), the score of D4RL (Fu et al. 2020, arXiv:2004.07219), in the shape of
+    `returns`.
 
     None where D4RL has no reference for this environment.
     """
@@ -93,15 +94,18 @@ def make_env(env_id: str) -> gymnasium.Env:
     options = {"continuing_task": False} if env_id.startswith("AntMaze") else {}
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # -v4 is deprecated, and meant (see the module's docstring)
+            warnings.simplefilter("ignore", DeprecationWarning)  # "-v4 is out of date": it is the one that is meant
             env = gymnasium.make(env_id, disable_env_checker=True, **options)
-    except (gymnasium.error.Error, ImportError) as error:
-        raise InputError(f"environment {env_id!r} can't be built: {error}") from error
-    return _d4rl_maze_layout(env) if isinstance(env.observation_space, gymnasium.spaces.Dict) else env
+    except Exception as error:  # whatever goes wrong inside other people's environments
+        raise InputError(f"environment {env_id!r} can't be built: {type(error).__name__}: {error}") from error
+    return _d4rl_maze_layout(env) if re.match("AntMaze|PointMaze", env_id) else env
 
 
 def check_compatible(env_id: str, observation_dim: int, action_dim: int) -> None:
-    """Raise InputError unless a policy for these sizes can act in this environment (flat observations, bounded actions)."""
+    """Raise InputError unless a policy for these sizes can act in this environment.
+
+    The environment's observations must be vectors, and its actions vectors within finite bounds.
+    """
     env = make_env(env_id)
     try:
         check_spaces(env_id, env)
@@ -130,8 +134,9 @@ def check_spaces(env_id: str, env: gymnasium.Env) -> None:
 def _quiet_mujoco() -> None:
     """Send MuJoCo's warnings to Python's logger "mujoco" (level DEBUG).
 
-    Without a handler MuJoCo appends them to MUJOCO_LOG.TXT in the working directory: one per HalfCheetah built (a deprecated
-    attribute of its XML file), one per unstable simulation. A handler that someone has set already is left alone.
+    Without a handler MuJoCo appends them to MUJOCO_LOG.TXT in the working directory: one per HalfCheetah built (a
+    deprecated attribute of its XML file), one per unstable simulation. A handler that someone has set already is left
+    alone.
     """
     try:
         import mujoco
@@ -154,16 +159,17 @@ def _register_robotics(env_id: str) -> None:
 def _d4rl_maze_layout(env: gymnasium.Env) -> gymnasium.Env:
     """A maze's {observation, achieved_goal, desired_goal} as D4RL's vector.
 
-    D4RL's AntMaze observation starts with the ant's x and y, which gymnasium-robotics moved to `achieved_goal`; PointMaze's
-    `observation` has them already. The goal was never a part of it.
+    D4RL's AntMaze observation starts with the ant's x and y, which gymnasium-robotics moved to `achieved_goal`;
+    PointMaze's `observation` has them already. The goal was never a part of it.
     """
     import gymnasium
 
-    parts: dict[str, gymnasium.Space] = dict(env.observation_space.spaces)  # type: ignore[attr-defined]
-    position_apart = env.spec is not None and env.spec.id.startswith("AntMaze")
-    keys = [key for key in (("achieved_goal", "observation") if position_apart else ("observation",)) if key in parts]
-    size = sum(gymnasium.spaces.flatdim(parts[key]) for key in keys)
-    space = gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float64)
+    spaces = env.observation_space
+    assert isinstance(spaces, gymnasium.spaces.Dict)
+    keys = ("achieved_goal", "observation") if env.spec and env.spec.id.startswith("AntMaze") else ("observation",)
+    size = sum(gymnasium.spaces.flatdim(spaces[key]) for key in keys)
     return gymnasium.wrappers.TransformObservation(
-        env, lambda observation: np.concatenate([observation[key] for key in keys]), space
+        env,
+        lambda observation: np.concatenate([observation[key] for key in keys]),
+        gymnasium.spaces.Box(-np.inf, np.inf, (size,), np.float64),
     )

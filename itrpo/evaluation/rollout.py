@@ -1,7 +1,7 @@
 """Returns of the policies of all seeds: S seeds x E slots stepped together, the first episode of each slot counted.
 
-A slot whose episode has ended is not stepped again, so an evaluation costs as many environment steps as its episodes have.
-Why this is a loop over environments and not gymnasium's vector classes: docs/decisions/0003-evaluation.md.
+A slot whose episode has ended is not stepped again, so an evaluation costs as many environment steps as its episodes
+have. Why this is a loop over environments and not gymnasium's vector classes: docs/decisions/0003-evaluation.md.
 """
 
 from __future__ import annotations
@@ -49,11 +49,13 @@ def make_pool(env_id: str, num_seeds: int, episodes: int) -> EvaluationPool:
 
 
 def evaluate(pool: EvaluationPool, act: Callable[[np.ndarray], Any], seed: int, step: int) -> Returns:
-    """Play one episode in every slot. `act` maps observations [S, E, O] float32 to actions [S, E, A] in the environment's units.
+    """Play one episode in every slot.
 
-    Start states are seeded from (seed, index of the policy's seed, slot, step): the same call gives the same returns, and
-    evaluations at different training steps start differently. `act` sees the last observation of slots that have ended; what
-    it answers there is ignored. Raises DivergenceError at an action or a reward that is not finite.
+    `act` maps observations [S, E, O] float32 to actions [S, E, A] in the environment's units.
+
+    Start states are seeded from (seed, index of the policy's seed, slot, step): the same call gives the same returns,
+    and evaluations at different training steps start differently. `act` sees the last observation of slots that have
+    ended; what it answers there is ignored. Raises DivergenceError at an action or a reward that is not finite.
     """
     shape = (len(pool.envs), len(pool.envs[0]))
     observations = np.zeros((*shape, *pool.envs[0][0].observation_space.shape), np.float32)  # type: ignore[misc]
@@ -65,13 +67,16 @@ def evaluate(pool: EvaluationPool, act: Callable[[np.ndarray], Any], seed: int, 
     while playing:
         actions = np.asarray(act(observations))
         if actions.shape[:2] != shape:
-            raise ValueError(f"act returned actions of shape {actions.shape} for observations of shape {observations.shape}")
+            raise ValueError(
+                f"act returned actions of shape {actions.shape} for observations of shape {observations.shape}"
+            )
         still_playing = []
         for index in playing:
             action = actions[index]
             if not np.isfinite(action).all():
                 raise DivergenceError(
-                    f"seed index {index[0]}, training step {step}: the policy's action in {pool.env_id} is not finite: {action}"
+                    f"seed index {index[0]}, training step {step}: "
+                    f"the policy's action in {pool.env_id} is not finite: {action}"
                 )
             observation, reward, terminated, truncated, _ = pool.envs[index[0]][index[1]].step(action)
             observations[index] = observation
