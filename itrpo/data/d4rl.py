@@ -1,6 +1,7 @@
 """Reader of HDF5 files laid out like D4RL's v2 files.
 
-Keys: observations [N, O], actions [N, A], rewards [N], terminals [N], timeouts [N]; optional: infos/action_log_probs [N].
+Keys: observations [N, O], actions [N, A], rewards [N], terminals [N], timeouts [N];
+infos/action_log_probs [N], optional.
 `next_observations` is left aside even if the file has it, as D4RL's own Q-learning view does. Attributes of the file's
 root: `env_id`, a gymnasium id, and `recipe`, JSON that says how the file was made; both optional.
 

@@ -1,8 +1,8 @@
 """The files of D4RL v2 that go by name: 18 MuJoCo and 6 AntMaze files (data: CC BY 4.0, arXiv:2004.07219).
 
 Names and addresses: D4RL's `infos.py`. Sizes and SHA-256: TensorFlow Datasets, `d4rl_*/checksums.tsv`; episode counts:
-its catalogue, one more than the completed episodes where a file ends mid-episode. D4RL's data were logged in Gym's `-v2`
-environments, whose rewards gymnasium's `-v4` keep (`-v5` does not).
+its catalogue, one more than the completed episodes where a file ends mid-episode. D4RL's data were logged in
+Gym's `-v2` environments, whose rewards gymnasium's `-v4` keep (`-v5` does not).
 """
 
 from __future__ import annotations
