@@ -44,24 +44,26 @@ clean:
 
 # Editable, so that a change of the code needs no reinstallation; the files named here hold the metadata.
 .venv/installed: .venv/versions pyproject.toml itrpo/__init__.py
-	$(PIP) install --no-deps --no-build-isolation --editable .
+	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-.venv/versions: requirements.lock | .venv/bin/python
-	@echo "Installing the locked versions into .venv (once; a download of about 300 MB)"
-	$(PIP) install --require-hashes --only-binary :all: --requirement requirements.lock
+.venv/versions: requirements.lock | .venv/created
+	@echo "Installing the locked versions into .venv (once, a few hundred megabytes)"
+	@$(PIP) install --require-hashes --only-binary :all: --requirement requirements.lock
 	@touch $@
 
 .venv/dev-versions: requirements-dev.lock | .venv/versions
-	$(PIP) install --require-hashes --only-binary :all: --requirement requirements-dev.lock
+	@echo "Installing the developer tools into .venv"
+	@$(PIP) install --require-hashes --only-binary :all: --requirement requirements-dev.lock
 	@touch $@
 
-.venv/bin/python:
+.venv/created:
 	@python='$(PYTHON)'; \
-	if [ -z "$$python" ]; then \
-		echo "itrpo needs Python 3.11, 3.12, 3.13 or 3.14 with the modules venv and ensurepip, and none was found." >&2; \
+	if ! "$$python" -c '$(CAN_CREATE)' 2>/dev/null; then \
+		echo "itrpo needs Python 3.11, 3.12, 3.13 or 3.14 with the modules venv and ensurepip: none found$(if $(PYTHON), in $(PYTHON))." >&2; \
 		echo "Install one (on Debian and Ubuntu also the package python3-venv), or name it: make PYTHON=/path/to/python3" >&2; \
 		exit 1; \
 	fi; \
-	echo "Creating .venv with $$python ($$($$python --version))"; \
-	$$python -m venv --clear .venv
+	echo "Creating .venv with $$python ($$("$$python" --version))"; \
+	"$$python" -m venv --clear .venv
+	@touch $@
