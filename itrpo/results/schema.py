@@ -1,0 +1,70 @@
+"""What the files of a run folder hold.
+
+    config.json       the whole configuration, as it was given (written by training)
+    provenance.json   versions, device, git, dataset: `store.provenance` and what training adds
+    status.json       one `Status`: how far the run is and how it ended
+    metrics.jsonl     one `Row` per line: bit-identical for identical runs, so no clock is in it
+    timing.jsonl      wall-clock records, one object per line
+
+Every file is strict JSON. JSON has no NaN and no infinity: a row with such a value has `"value": null` and the value's
+name in `"text"` ("NaN", "Infinity" or "-Infinity"); in any other file such a number is written as that name.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, NamedTuple
+
+State = Literal["unfinished", "finished", "stopped", "diverged"]
+
+
+class Row(NamedTuple):
+    """One number that a run measured."""
+
+    run: str  # identity of the run: hash of its configuration
+    seed: int
+    step: int  # gradient steps done when it was measured; 0 is before training
+    metric: str
+    value: float
+
+
+class Status(NamedTuple):
+    """What `itrpo runs list` says about a run. A killed run stays "unfinished"."""
+
+    run: str
+    algorithm: str
+    dataset: str
+    env_id: str | None
+    seeds: int
+    step: int
+    steps: int
+    state: State
+    message: str = ""  # for "diverged": the quantity and the step
+
+
+def row_to_json(row: Row) -> dict[str, Any]:
+    """The object of one line of metrics.jsonl."""
+    value = float(row.value)
+    plain = {"run": row.run, "seed": int(row.seed), "step": int(row.step), "metric": row.metric}
+    return plain | ({"value": value} if math.isfinite(value) else {"value": None, "text": _name(value)})
+
+
+def row_from_json(fields: dict[str, Any]) -> Row:
+    """Inverse of `row_to_json`. Raises KeyError or ValueError for an object that is not a row."""
+    value = fields["value"] if fields["value"] is not None else fields["text"]
+    return Row(str(fields["run"]), int(fields["seed"]), int(fields["step"]), str(fields["metric"]), float(value))
+
+
+def strict(value: Any) -> Any:
+    """`value` (nested dicts, lists, tuples, scalars) with numbers that JSON lacks replaced by their names."""
+    if isinstance(value, dict):
+        return {str(key): strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return _name(value)
+    return value
+
+
+def _name(value: float) -> str:
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
