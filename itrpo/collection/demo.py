@@ -102,7 +102,7 @@ def _write(path: Path, parts: list[Rows], recipe: Recipe) -> None:
                 file.create_dataset(COLUMNS.get(field, field), data=np.concatenate(columns))
             file.attrs["env_id"] = recipe.env_id
             file.attrs["recipe"] = json.dumps(_provenance(recipe))
-        with temporary.open("rb") as file:
+        with temporary.open("r+b") as file:
             os.fsync(file.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from itrpo.data.d4rl_files import D4RL_FILES
-
 
 def cache_dir() -> Path:
     """`$ITRPO_CACHE`, else `$XDG_CACHE_HOME/itrpo`, else `~/.cache/itrpo`. Not created here."""
@@ -15,9 +13,9 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "itrpo"
 
 
-def d4rl_path(name: str) -> Path:
-    """Where the D4RL dataset `name` is kept, whether or not it is there yet."""
-    return cache_dir() / "d4rl" / D4RL_FILES[name].file
+def d4rl_path(file: str) -> Path:
+    """Where a D4RL file of this name is kept, whether or not it is there yet."""
+    return cache_dir() / "d4rl" / file
 
 
 def generated_path(name: str) -> Path:
