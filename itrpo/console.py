@@ -1,0 +1,134 @@
+"""What a person sees while something runs: a live line on a terminal, plain lines in a log file."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Literal
+
+from rich.console import Console
+from rich.live import Live
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+
+def make_console() -> Console:
+    """The console of the command line, on standard output. Where that is no terminal, lines are 120 columns wide."""
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 120
+    return console
+
+
+class LiveLine:
+    """One line about a phase of training, redrawn in place: step, speed, time left, latest values.
+
+        with LiveLine(console, "training", total=30_000, seeds=4) as line:
+            line.update(5_000, {"critic_loss": 1.2, "score": 41.0}, evaluated=True)
+
+    Where the console is no terminal, it prints one plain line per evaluation and one at the end instead. `start` is the
+    step that a resumed phase begins at.
+    """
+
+    def __init__(self, console: Console, phase: str, total: int, seeds: int, start: int = 0) -> None:
+        self._console, self._phase, self._total, self._seeds = console, phase, total, seeds
+        self._step = self._printed_step = start
+        self._values: dict[str, float] = {}
+        self._reference = self._updated = (time.monotonic(), start)  # the rate is that of the steps between the two
+        self._compiled = False
+        self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> LiveLine:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+        if self._step != self._printed_step:
+            self._print()
+
+    def update(self, step: int, values: Mapping[str, float], evaluated: bool = False) -> None:
+        """`step` gradient steps are done. `values` replace those of the same names; the others stay shown."""
+        self._step, self._updated = step, (time.monotonic(), step)
+        if not self._compiled and step < self._total:
+            self._reference = self._updated  # the first block compiles: leave its time out
+        self._compiled = True
+        self._values |= values
+        if evaluated and not self._console.is_terminal:
+            self._print()
+
+    def _print(self) -> None:
+        self._printed_step = self._step
+        self._console.print(Text(f"{self._progress()}  {self._details()}"), soft_wrap=True)
+
+    def _progress(self) -> str:
+        return f"{self._phase} {self._step:,}/{self._total:,}"
+
+    def _details(self) -> str:
+        details = [f"{name} {_number(value)}" for name, value in self._values.items()]
+        seconds, steps = self._updated[0] - self._reference[0], self._updated[1] - self._reference[1]
+        if steps > 0 and seconds > 0:
+            rate = steps / seconds
+            left = max(0.0, (self._total - self._step) / rate - (time.monotonic() - self._updated[0]))
+            of_all_seeds = f" ({_number(rate * self._seeds)} over {self._seeds} seeds)" if self._seeds > 1 else ""
+            time_left = [f"{_duration(left)} left"] if self._step < self._total else []
+            details = [f"{_number(rate)} steps/s{of_all_seeds}", *time_left, *details]
+        return "  ".join(details)
+
+    def _render(self) -> Table:
+        line = Table.grid(padding=(0, 2))
+        bar = ProgressBar(total=self._total, completed=self._step, width=20)
+        details = Text(self._details(), no_wrap=True, overflow="ellipsis")
+        line.add_row(Text(self._progress(), style="bold", no_wrap=True), bar, details)
+        return line
+
+
+@contextmanager
+def progress_bar(
+    console: Console, description: str, total: int | None, unit: Literal["bytes", "steps"] = "steps"
+) -> Generator[Callable[[int], None]]:
+    """A progress bar while the block runs; yields `advance(amount)`. `total` is None where it is not known.
+
+    Where the console is no terminal, it prints the description once.
+    """
+    columns: tuple[ProgressColumn, ...] = (DownloadColumn(), TransferSpeedColumn())
+    if unit == "steps":
+        columns = (MofNCompleteColumn(),)
+    described = TextColumn("{task.description}")
+    progress = Progress(described, BarColumn(), *columns, TimeRemainingColumn(), console=console, transient=True)
+    if not console.is_terminal:
+        console.print(Text(f"{description} ..."))
+        yield lambda amount: None
+        return
+    with progress:
+        task = progress.add_task(description, total=total)
+        yield lambda amount: progress.advance(task, amount)
+
+
+def _number(value: float) -> str:
+    """Three significant digits, without an exponent for large numbers: 0.0123, 4.57, 12,300."""
+    return f"{value:,.0f}" if 100 <= abs(value) < 1e9 else f"{value:.3g}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
