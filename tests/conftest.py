@@ -1,0 +1,63 @@
+"""What holds for every test, and for every process that a test starts.
+
+Set here, before anything imports JAX:
+- shapes that broadcast by rank are errors, and arrays closed over by a compiled function are warned of from 1 MB on;
+- XLA uses two threads and BLAS one, on every machine: the last bits of a result depend on their number;
+- the home folder and the caches are temporary ones, and Hypothesis draws the same examples each time.
+A test runs in an empty folder. If it leaves a file there or in the home folder, it fails: itrpo writes where it is told
+to, and into its cache.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+SESSION = Path(tempfile.mkdtemp(prefix="itrpo-tests-"))
+HOME = SESSION / "home"
+HOME.mkdir()
+
+os.environ.update(
+    HOME=str(HOME),
+    HYPOTHESIS_STORAGE_DIRECTORY=str(SESSION / "hypothesis"),
+    ITRPO_CACHE=str(SESSION / "cache"),
+    JAX_CAPTURED_CONSTANTS_WARN_BYTES="1000000",
+    JAX_NUMPY_RANK_PROMOTION="raise",
+    OMP_NUM_THREADS="1",
+    OPENBLAS_NUM_THREADS="1",
+    PJRT_NPROC="2",
+    PYTHONDONTWRITEBYTECODE="1",
+)
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR"):
+    os.environ.pop(name, None)
+
+hypothesis.settings.register_profile("itrpo", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("itrpo")
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(SESSION, ignore_errors=True)
+
+
+def files_below(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture(autouse=True)
+def no_stray_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    started_in, folder = Path.cwd(), tmp_path_factory.mktemp("working-directory")
+    os.chdir(folder)
+    yield
+    os.chdir(started_in)
+    left = files_below(folder) + files_below(HOME)
+    shutil.rmtree(folder)
+    for entry in HOME.iterdir():
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    assert not left, f"files left in the working directory or the home folder: {left}"

@@ -1,0 +1,146 @@
+"""Who may import whom in itrpo, read from the syntax trees. The table is the architecture: a new part gets a line."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "itrpo"
+
+# part of the package -> other parts it may import; errors, types and registry are open to all that come after them
+CONTRACTS = {"errors", "types", "registry"}
+LAYERS = {"ops", "nn", "behavior", "algorithms"}
+MAY_IMPORT = {
+    "errors": set(),
+    "types": set(),
+    "registry": {"errors"},
+    "ops": CONTRACTS,
+    "nn": CONTRACTS | {"ops"},
+    "behavior": CONTRACTS | {"ops", "nn"},
+    "algorithms": CONTRACTS | {"ops", "nn", "behavior"},
+    "config": CONTRACTS,
+    "console": CONTRACTS,
+    "evaluation": CONTRACTS,
+    "data": CONTRACTS | {"evaluation"},  # reference scores
+    "collection": CONTRACTS | {"ops", "nn", "data", "evaluation", "policy"},
+    "results": CONTRACTS,
+    "policy": CONTRACTS,
+    "plotting": set(),
+    "report": CONTRACTS | {"results", "plotting"},
+    "theory": CONTRACTS,
+    "training": CONTRACTS
+    | LAYERS
+    | {"config", "console", "data", "evaluation", "policy", "plotting", "report", "results"},
+}
+
+# package outside itrpo -> the only modules that may import it, and only inside a function
+LAZY = {
+    "gymnasium": ("evaluation", "collection"),
+    "gymnasium_robotics": ("evaluation", "collection"),
+    "mujoco": ("evaluation", "collection"),
+    "h5py": ("data.d4rl", "collection"),
+    "matplotlib": ("plotting",),
+    "minari": (),
+    "ray": (),
+}
+ONLY_IN = {"tyro": ("cli",)}
+WITHOUT_JAX = ("errors", "types", "registry", "policy", "data", "report", "theory")
+
+
+def imports(node: ast.AST, eager: bool = True) -> Iterator[tuple[str, bool]]:
+    """Each imported dotted name below `node`, and whether importing the file imports it."""
+    if isinstance(node, ast.Import):
+        yield from ((alias.name, eager) for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        yield from (("." * node.level + f"{node.module or ''}.{alias.name}", eager) for alias in node.names)
+    typing_only = isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    inside = eager and not typing_only and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    for child in ast.iter_child_nodes(node):
+        yield from imports(child, inside)
+
+
+def is_in(module: str, parts: tuple[str, ...]) -> bool:
+    return any(f"{module}.".startswith(f"{part}.") for part in parts)
+
+
+def violations(module: str, source: str) -> list[str]:
+    """What the file of `itrpo.MODULE` imports against the rules. The command line may import every part."""
+    part, found = module.partition(".")[0], []
+    for name, eager in imports(ast.parse(source)):
+        package, _, rest = name.partition(".")
+        if package == "":
+            found.append(f"{module}: relative import {name}")
+        elif package == "itrpo" and rest:
+            other = rest.partition(".")[0]
+            if other != "__version__" and other != part and part != "cli" and other not in MAY_IMPORT.get(part, set()):
+                found.append(f"{module}: {part} may not import {other}")
+            if part == other == "algorithms" and not is_in(rest, ("algorithms.kl_actor_critic",)):
+                found.append(f"{module}: algorithms share through kl_actor_critic, not {rest}")
+        elif package in LAZY and not is_in(module, LAZY[package]):
+            found.append(f"{module}: {package} belongs to {LAZY[package]}")
+        elif package in LAZY and eager:
+            found.append(f"{module}: {package} must be imported inside a function")
+        elif package in ONLY_IN and not is_in(module, ONLY_IN[package]):
+            found.append(f"{module}: {package} belongs to {ONLY_IN[package]}")
+        elif package in ("jax", "equinox", "optax") and is_in(module, WITHOUT_JAX):
+            found.append(f"{module}: works without {package}")
+        elif module == "policy" and package not in {*sys.stdlib_module_names, "numpy"}:
+            found.append(f"{module}: needs NumPy alone, not {package}")
+    return found
+
+
+def modules() -> dict[str, str]:
+    """Dotted name below itrpo -> source. Without `itrpo` itself, whose public names come from everywhere."""
+    files = (path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+    named = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in files}
+    return {name.removesuffix(".__init__"): path.read_text(encoding="utf-8") for name, path in named.items()}
+
+
+def test_every_part_is_in_the_table():
+    assert {name.partition(".")[0] for name in modules()} - {"cli"} <= set(MAY_IMPORT)
+
+
+def test_imports_go_one_way():
+    assert [line for name, source in modules().items() for line in violations(name, source)] == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "message"),
+    [
+        ("ops.td", "from itrpo.nn.network import Network", "ops may not import nn"),
+        ("nn.heads", "import itrpo.behavior.gaussian", "nn may not import behavior"),
+        ("data.load", "def f():\n    from itrpo import collection", "data may not import collection"),
+        ("training.run", "from itrpo.cli import main", "training may not import cli"),
+        ("theory.mdp", "from itrpo.algorithms import itrpo", "theory may not import algorithms"),
+        ("algorithms.itrpo", "from itrpo.algorithms.brac import make", "share through kl_actor_critic"),
+        ("algorithms.itrpo", "from itrpo.algorithms import bc", "share through kl_actor_critic"),
+        ("training.loop", "def f():\n    import gymnasium", "gymnasium belongs to"),
+        ("data.d4rl_files", "import h5py", "h5py belongs to"),
+        ("report.curves", "import matplotlib.pyplot as plt", "matplotlib belongs to"),
+        ("evaluation.rollout", "import gymnasium", "inside a function"),
+        ("training.run", "import tyro", "tyro belongs to"),
+        ("policy", "import jax.numpy as jnp", "works without jax"),
+        ("policy", "import safetensors", "NumPy alone"),
+        ("ops.td", "from . import distributions", "relative import"),
+    ],
+)
+def test_each_rule_can_fail(module: str, source: str, message: str):
+    assert any(message in line for line in violations(module, source))
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("algorithms.itrpo", "from itrpo.algorithms import kl_actor_critic\nfrom itrpo.ops import td"),
+        ("algorithms.itrpo", "from itrpo.algorithms.kl_actor_critic import Backbone"),
+        ("evaluation.rollout", "if TYPE_CHECKING:\n    import gymnasium\ndef f():\n    import gymnasium"),
+        ("cli", "import tyro\nfrom itrpo.training import run"),
+        ("training.provenance", "import itrpo\nfrom itrpo import __version__"),
+    ],
+)
+def test_what_the_rules_allow(module: str, source: str):
+    assert violations(module, source) == []
