@@ -36,6 +36,7 @@ class Status(NamedTuple):
     dataset: str
     env_id: str | None
     seeds: int
+    episodes: int  # per seed and evaluation
     step: int
     steps: int
     state: State

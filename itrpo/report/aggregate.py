@@ -1,0 +1,56 @@
+"""Numbers for a table from the rows of a run. The spread is always over seeds, never over evaluations or episodes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import polars
+
+FINAL_EVALUATIONS = 10  # "the average of the final 10 evaluations" (the paper, section on experiments)
+
+
+class Interval(NamedTuple):
+    """A mean over seeds and the half-width of its 95% interval; `half_width` is None for a single seed."""
+
+    mean: float
+    half_width: float | None
+
+
+class FinalScore(NamedTuple):
+    """The final value of a metric: of each seed, the mean of its last evaluations."""
+
+    per_seed: np.ndarray  # [S] float64, in the order of `seeds`
+    seeds: tuple[int, ...]
+    evaluations: int  # how many evaluations it is the mean of: fewer than asked for if the run has fewer
+
+
+def mean_interval(values: Any) -> Interval:
+    """Mean of `values` [S] with its 95% interval: t(0.975, S - 1) * s / sqrt(S), Student's t, s with S - 1."""
+    from scipy.special import stdtrit  # scipy comes with jax
+
+    sample = np.asarray(values, np.float64)
+    count = len(sample)
+    if count == 1:
+        return Interval(float(sample[0]), None)
+    return Interval(float(sample.mean()), float(stdtrit(count - 1, 0.975) * sample.std(ddof=1) / np.sqrt(count)))
+
+
+def over_seeds(metrics: polars.DataFrame, metric: str) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
+    """A metric of a run as (steps [T], values [S, T], seeds), at the steps where every seed has it."""
+    rows = metrics.filter(metrics["metric"] == metric)
+    seeds = tuple(rows["seed"].unique().sort().to_list())
+    table = rows.pivot(on="seed", index="step", values="value").drop_nulls().sort("step")
+    values = table.select([str(seed) for seed in seeds]).to_numpy().T if seeds else np.zeros((0, 0))
+    return table["step"].to_numpy(), values, seeds
+
+
+def final_score(metrics: polars.DataFrame, metric: str = "return", last: int = FINAL_EVALUATIONS) -> FinalScore | None:
+    """Mean of each seed's `last` evaluations after step 0, or None if there was none."""
+    steps, values, seeds = over_seeds(metrics, metric)
+    trained = values[:, steps > 0][:, -last:]
+    if trained.size == 0:
+        return None
+    return FinalScore(trained.mean(axis=1), seeds, trained.shape[1])

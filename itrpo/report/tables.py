@@ -1,0 +1,143 @@
+"""Tables for a person, from run folders alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from itrpo.errors import StorageError
+from itrpo.report.aggregate import Interval, final_score, mean_interval, over_seeds
+from itrpo.results.schema import Status
+from itrpo.results.store import read_json, read_metrics, read_status
+
+if TYPE_CHECKING:
+    import polars
+    from rich.console import Console
+
+_NAMES = {"bc": "BC", "brac_v": "BRAC-v", "brac_p": "BRAC-p", "itrpo": "iTRPO"}
+
+
+class SummaryRow(NamedTuple):
+    """One line of the summary. Returns are undiscounted sums of rewards; scores are D4RL's, None where it has none."""
+
+    policy: str
+    returns: Interval
+    score: Interval | None
+    seeds: int | None  # None: not a matter of seeds (the dataset)
+    mean_of: str
+
+
+class RunEntry(NamedTuple):
+    """One line of `itrpo runs list`."""
+
+    name: str  # the folder's
+    status: Status | None  # None: the folder is damaged, `problem` says how
+    returns: Interval | None  # final, None if nothing was evaluated
+    score: Interval | None
+    problem: str = ""
+
+
+def summarize_run(run_dir: Path) -> list[SummaryRow]:
+    """The trained policy, BC (the mode of the fitted pi_beta) and the dataset; a line without numbers is left out."""
+    metrics, status = read_metrics(run_dir), read_status(run_dir)
+    rows = []
+    final = final_score(metrics, "return")
+    if final is not None:
+        mean_of = f"last {_count(final.evaluations, 'evaluation')} x {_count(status.episodes, 'episode')}"
+        score = final_score(metrics, "score")
+        score_interval = None if score is None else mean_interval(score.per_seed)
+        name = _NAMES.get(status.algorithm, status.algorithm)
+        rows.append(SummaryRow(name, mean_interval(final.per_seed), score_interval, len(final.seeds), mean_of))
+    behavior = _first(metrics, "behavior_return")
+    if behavior is not None:
+        mean_of = f"1 evaluation x {_count(status.episodes, 'episode')}"
+        score_interval = _first(metrics, "behavior_score")
+        rows.append(SummaryRow("BC (mode of pi_beta)", behavior, score_interval, status.seeds, mean_of))
+    dataset = read_json(run_dir / "provenance.json")["dataset"]
+    if dataset.get("return_mean") is not None:
+        known_score = dataset.get("score_mean")
+        score_interval = None if known_score is None else Interval(known_score, None)
+        mean_of = "the logged episodes"
+        rows.append(SummaryRow("dataset", Interval(dataset["return_mean"], None), score_interval, None, mean_of))
+    return rows
+
+
+def print_run_summary(run_dir: Path, console: Console) -> None:
+    """Print `summarize_run` as a table, and what its intervals are."""
+    from rich.table import Table
+
+    rows, status = summarize_run(run_dir), read_status(run_dir)
+    title = f"{status.dataset}, {status.env_id or 'no environment'}, after {status.step:,} gradient steps"
+    table = Table(title=title, title_justify="left")
+    table.add_column("policy")
+    table.add_column("return", justify="right")
+    with_score = any(row.score for row in rows)
+    if with_score:
+        table.add_column("D4RL score", justify="right")
+    table.add_column("seeds", justify="right")
+    table.add_column("mean of")
+    for row in rows:
+        score = [_interval(row.score, 1)] if with_score else []
+        table.add_row(row.policy, _interval(row.returns, 0), *score, str(row.seeds or ""), row.mean_of)
+    console.print(table)
+    if status.seeds > 1:
+        console.print(f"± is the half-width of the 95% interval (Student-t) over the {status.seeds} seeds.")
+    else:
+        console.print("One seed gives no interval; train with --seeds 4 for one.")
+
+
+def list_runs(root: Path) -> list[RunEntry]:
+    """The runs in the folders directly below `root`, by name. Folders without a status.json are not runs."""
+    return [_entry(path.parent) for path in sorted(root.glob("*/status.json"))]
+
+
+def print_runs(root: Path, console: Console) -> None:
+    """Print `list_runs` as a table."""
+    from rich.table import Table
+    from rich.text import Text
+
+    entries = list_runs(root)
+    if not entries:
+        console.print(Text(f"No runs in {root}."))
+        return
+    table = Table("run", "algorithm", "dataset", "seeds", "steps", "return", "D4RL score", "state")
+    for name in ("seeds", "steps", "return", "D4RL score"):
+        next(column for column in table.columns if column.header == name).justify = "right"
+    for entry in entries:
+        status = entry.status
+        if status is None:
+            table.add_row(entry.name, *[""] * 6, Text(entry.problem))
+            continue
+        steps = f"{status.step:,}/{status.steps:,}"
+        state = f"{status.state}: {status.message}" if status.message else status.state
+        numbers = (str(status.seeds), steps, _interval(entry.returns, 0), _interval(entry.score, 1))
+        table.add_row(entry.name, status.algorithm, status.dataset, *numbers, Text(state))
+    console.print(table)
+    console.print("return and score: mean of the last 10 evaluations ± 95% interval over seeds")
+
+
+def _entry(run_dir: Path) -> RunEntry:
+    try:
+        metrics, status = read_metrics(run_dir), read_status(run_dir)
+    except StorageError as error:
+        return RunEntry(run_dir.name, None, None, None, f"damaged: {error}")
+    finals = [final_score(metrics, metric) for metric in ("return", "score")]
+    returns, score = (None if final is None else mean_interval(final.per_seed) for final in finals)
+    return RunEntry(run_dir.name, status, returns, score)
+
+
+def _first(metrics: polars.DataFrame, metric: str) -> Interval | None:
+    """The metric at the first step that has it, over seeds."""
+    _, values, seeds = over_seeds(metrics, metric)
+    return mean_interval(values[:, 0]) if seeds else None
+
+
+def _interval(interval: Interval | None, digits: int) -> str:
+    if interval is None:
+        return "-"
+    spread = "" if interval.half_width is None else f" ± {interval.half_width:,.{digits}f}"
+    return f"{interval.mean:,.{digits}f}{spread}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

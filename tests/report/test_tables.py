@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from itrpo.report.tables import list_runs, print_run_summary, print_runs, summarize_run
+from itrpo.results import store
+from tests.report.canned import make_run
+
+# seeds return 1000, 1100, 1200, 1300: s = 100 * sqrt(5 / 3), half-width = 3.18245 * s / 2
+HALF_WIDTH = 3.18245 * 100 * np.sqrt(5 / 3) / 2
+
+
+def printed(function, *arguments) -> str:
+    console = Console(file=io.StringIO(), width=140)
+    function(*arguments, console)
+    return console.file.getvalue()
+
+
+def test_summary_of_a_run(tmp_path):
+    trained, behavior, dataset = summarize_run(make_run(tmp_path))
+    assert trained.returns == pytest.approx((1150.0, HALF_WIDTH), rel=1e-5)
+    assert trained.score == pytest.approx((1150.0 / 32.5, HALF_WIDTH / 32.5), rel=1e-5)
+    assert (trained.policy, trained.seeds, trained.mean_of) == ("iTRPO", 4, "last 10 evaluations x 10 episodes")
+    assert behavior.returns == pytest.approx((515.0, HALF_WIDTH / 10), rel=1e-5)
+    assert behavior.mean_of == "1 evaluation x 10 episodes"
+    assert dataset.returns == (800.0, None)
+    assert dataset.score == (25.0, None)
+
+
+def test_printed_summary(tmp_path):
+    text = printed(print_run_summary, make_run(tmp_path))
+    for part in ("hopper-demo, Hopper-v4, after 60,000 gradient steps", "1,150 ± 205", "35.4 ± 6.3", "515 ± 21", "800"):
+        assert part in text
+    assert "95% interval (Student-t) over the 4 seeds" in text
+
+
+def test_one_seed_prints_no_interval_and_says_so(tmp_path):
+    text = printed(print_run_summary, make_run(tmp_path, seeds=1, evaluations=5))
+    assert "±" not in text
+    assert "One seed gives no interval" in text
+    assert "last 5 evaluations x 10 episodes" in text
+    assert "600" in text  # mean of 0, 0, 1000, 1000, 1000
+
+
+def test_without_reference_scores_there_is_no_score_column(tmp_path):
+    text = printed(print_run_summary, make_run(tmp_path, scores=False))
+    assert "D4RL" not in text
+    assert "1,150 ± 205" in text
+
+
+def test_list_of_runs_with_a_damaged_one(tmp_path):
+    make_run(tmp_path / "a")
+    make_run(tmp_path / "b", seeds=1)
+    store.write_status(
+        tmp_path / "b", store.read_status(tmp_path / "b")._replace(state="diverged", message="q_mean, step 70")
+    )
+    make_run(tmp_path / "c")
+    (tmp_path / "c" / "status.json").write_text("{")
+    (tmp_path / "not-a-run").mkdir()
+    entries = list_runs(tmp_path)
+    assert [entry.name for entry in entries] == ["a", "b", "c"]
+    assert entries[0].returns == pytest.approx((1150.0, HALF_WIDTH), rel=1e-5)
+    text = printed(print_runs, tmp_path)
+    for part in ("60,000/60,000", "1,150 ± 205", "finished", "diverged: q_mean, step 70", "damaged"):
+        assert part in text
+    assert "No runs in" in printed(print_runs, tmp_path / "not-a-run")
