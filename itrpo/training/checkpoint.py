@@ -1,0 +1,104 @@
+"""Checkpoints: a folder each, `step_000012000/` with `arrays.safetensors` and `meta.json`, written whole or not at all.
+
+The folder is filled under a temporary name, flushed to disk, and renamed; the two newest are kept. `meta.json` holds the
+SHA-256 of the arrays, so damage is noticed and the previous checkpoint is used instead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from itrpo.errors import StorageError
+
+KEEP = 2
+FOLDER = re.compile(r"(behavior|train)_(\d{10})")
+
+
+def flatten(tree: Any) -> dict[str, np.ndarray]:
+    """'path/of/leaf' -> array on the host. Random keys are not allowed in a state; it holds plain arrays."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf) for path, leaf in leaves}
+
+
+def unflatten(template: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """Arrays in the structure of `template`. Raises ValueError where a name, shape or dtype does not fit."""
+    paths, treedef = jax.tree_util.tree_flatten_with_path(template)
+    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
+    if set(names) != set(arrays):
+        raise ValueError(f"arrays {sorted(set(names) ^ set(arrays))[:5]} don't match this algorithm's state")
+    for name, (_, leaf) in zip(names, paths, strict=True):
+        if arrays[name].shape != leaf.shape or arrays[name].dtype != leaf.dtype:
+            raise ValueError(f"array {name} is {arrays[name].dtype}{arrays[name].shape}, not {leaf.dtype}{leaf.shape}")
+    return jax.tree_util.tree_unflatten(treedef, [jax.numpy.asarray(arrays[name]) for name in names])
+
+
+def save(folder: Path, phase: str, step: int, tree: Any, meta: dict[str, Any]) -> None:
+    """Writes `folder/PHASE_STEP/` and removes all but the newest two. Raises StorageError if the disk refuses."""
+    from safetensors.numpy import save as to_bytes
+
+    final = folder / f"{phase}_{step:010d}"
+    temporary = folder / f".{final.name}.{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for stale in folder.glob(".*_*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        temporary.mkdir()
+        arrays = to_bytes(flatten(tree))
+        write_synced(temporary / "arrays.safetensors", arrays)
+        described = {**meta, "phase": phase, "step": step, "sha256": hashlib.sha256(arrays).hexdigest()}
+        write_synced(temporary / "meta.json", json.dumps(described, indent=1).encode())
+        if final.exists():
+            shutil.rmtree(final)
+        os.replace(temporary, final)
+        sync_folder(folder)
+        for old in sorted_checkpoints(folder)[KEEP:]:
+            shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise StorageError(f"could not write checkpoint {final}: {error.strerror or error}; earlier ones are intact") from error
+
+
+def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """(arrays, meta) of one checkpoint. Raises ValueError if any byte of it is missing or changed."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load as from_bytes
+
+    try:
+        meta = json.loads((path / "meta.json").read_text())
+        content = (path / "arrays.safetensors").read_bytes()
+        if hashlib.sha256(content).hexdigest() != meta["sha256"]:
+            raise ValueError("its arrays don't have the recorded SHA-256")
+        return from_bytes(content), meta
+    except (OSError, KeyError, json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
+        raise ValueError(str(error)) from error
+
+
+def sorted_checkpoints(folder: Path) -> list[Path]:
+    """Checkpoint folders, newest first: those of training before those of the fit of pi_beta, then by step."""
+    found = [(match[1] == "train", int(match[2]), it) for it in folder.glob("*") if (match := FOLDER.fullmatch(it.name))]
+    return [it for _, _, it in sorted(found, reverse=True)]
+
+
+def write_synced(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes a rename inside `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
