@@ -64,7 +64,7 @@ def from_mapping(arrays: Mapping[str, np.ndarray]) -> Episodes:
     digest = hashlib.sha256()
     for key in sorted(kept):
         digest.update(f"{key} {kept[key].dtype.str} {kept[key].shape}".encode())
-        digest.update(np.ascontiguousarray(kept[key]))
+        digest.update(np.ascontiguousarray(kept[key]).data)
     return _episodes(kept, where, DataSource("arrays", "arrays", sha256=digest.hexdigest()))
 
 

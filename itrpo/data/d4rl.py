@@ -67,6 +67,8 @@ def read(path: str | os.PathLike[str], sha256: str | None = None) -> Episodes:
 
 
 def _open_columns(file: h5py.File, where: str) -> dict[str, h5py.Dataset]:
+    import h5py
+
     present = set(file)
     require_keys(present, REQUIRED, where)
     if "timeouts" not in present:
@@ -75,18 +77,12 @@ def _open_columns(file: h5py.File, where: str) -> dict[str, h5py.Dataset]:
             " only end by themselves): without it nobody can tell where an episode was cut"
         )
     keys = [*REQUIRED, "timeouts"]
-    if _is_group(file, "infos", where) and "action_log_probs" in file["infos"]:
-        keys.append(LOG_PROBS)
+    if "infos" in present:
+        _refuse_link(file, "infos", where)
+        infos = file["infos"]
+        if isinstance(infos, h5py.Group) and "action_log_probs" in set(infos):  # a set of names follows no link
+            keys.append(LOG_PROBS)
     return {key: _open_column(file, key, where) for key in keys}
-
-
-def _is_group(file: h5py.File, key: str, where: str) -> bool:
-    import h5py
-
-    if key not in set(file):
-        return False
-    _refuse_link(file, key, where)
-    return isinstance(file[key], h5py.Group)
 
 
 def _open_column(file: h5py.File, key: str, where: str) -> h5py.Dataset:

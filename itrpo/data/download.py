@@ -12,7 +12,7 @@ import json
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,7 +147,7 @@ def _body(response: HTTPResponse) -> Iterator[bytes]:
 
 
 @contextlib.contextmanager
-def _progress_bar(entry: D4RLFile, console: Console | None) -> Iterator[Callable[[int], None]]:
+def _progress_bar(entry: D4RLFile, console: Console | None) -> Generator[Callable[[int], None]]:
     if console is None:
         yield lambda done: None
         return
@@ -160,7 +160,7 @@ def _progress_bar(entry: D4RLFile, console: Console | None) -> Iterator[Callable
 
 
 @contextlib.contextmanager
-def _lock(path: Path, console: Console | None) -> Iterator[None]:
+def _lock(path: Path, console: Console | None) -> Generator[None]:
     """Held by one process at a time; the system frees it when that process ends, however it ends."""
     with path.open("w") as file:
         try:

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import time
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from itrpo.data.cache import d4rl_path
+from itrpo.data.load import load_dataset
+from itrpo.errors import InputError
+from tests.data.hdf5_files import columns, write
+
+
+def test_a_good_file_from_path_to_dataset(tmp_path: Path) -> None:
+    dataset = load_dataset(write(tmp_path / "own.hdf5", columns(), env_id="Hopper-v4"))
+    assert (dataset.name, dataset.env_id, dataset.spec) == ("own", "Hopper-v4", (2, 1))
+    assert (len(dataset), dataset.num_rows, dataset.num_terminals, dataset.num_timeouts) == (7, 9, 1, 1)
+    assert dataset.transitions.observation[:, 0].tolist() == [0, 1, 2, 3, 4, 5, 7]
+    assert dataset.episode_returns.tolist() == [10 + 11 + 12, 13 + 14 + 15 + 16]
+    assert dataset.episode_lengths.tolist() == [3, 4]
+    assert (dataset.action_low.tolist(), dataset.action_high.tolist()) == ([-1], [1])
+
+
+def test_the_same_rows_from_every_kind_of_source(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", **columns())
+    sources = [write(tmp_path / "a.h5", columns()), str(tmp_path / "a.npz"), columns()]
+    first, *others = (load_dataset(source) for source in sources)
+    for other in others:
+        for mine, its in zip(first.transitions, other.transitions, strict=True):
+            np.testing.assert_array_equal(mine, its)
+
+
+@pytest.mark.parametrize(
+    ("env", "expected"), [(None, "Hopper-v4"), ("none", None), ("None", None), ("Walker2d-v4", "Walker2d-v4")]
+)
+def test_env_overrides_what_the_file_says(tmp_path: Path, env: str | None, expected: str | None) -> None:
+    path = write(tmp_path / "a.hdf5", columns(), env_id="Hopper-v4")
+    assert load_dataset(path, env=env).env_id == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("hopper-medum-v2", r"unknown dataset 'hopper-medum-v2' \(did you mean 'hopper-medium-v2'\?\)"),
+        ("hopper-dmo", r"did you mean 'hopper-demo'"),
+        ("gone.hdf5", "no such file"),
+        ("gone.npz", "no such file"),
+        ("folder/gone", "no such file"),
+        ("/", "a folder"),
+        (__file__, "unknown file ending"),
+    ],
+)
+def test_sources_that_lead_nowhere(source: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_dataset(source)
+
+
+def test_a_d4rl_file_of_another_hash_is_not_taken_by_name() -> None:
+    path = d4rl_path("hopper_medium-v2.hdf5")
+    path.parent.mkdir(parents=True)
+    write(path, columns())
+    with pytest.raises(InputError, match=r"not the published file: [\d,]+ bytes instead of 152,756,557 bytes"):
+        load_dataset("hopper-medium-v2")
+    assert len(load_dataset(path)) == 7
+    path.unlink()
+
+
+@pytest.mark.parametrize("key", ["observations", "actions", "rewards"])
+def test_nan_and_infinite_values_are_counted_and_placed(key: str) -> None:
+    values = columns()
+    values[key][[2, 5]] = np.nan
+    values[key][7] = -np.inf
+    width = values[key][0].size
+    message = rf"'{key}' holds {2 * width} NaN and {width} infinite values .* in 3 of 9 rows \(first: rows 2, 5, 7\)"
+    with pytest.raises(InputError, match=message):
+        load_dataset(values)
+
+
+def test_nan_in_next_observations() -> None:
+    following = np.zeros((9, 2))
+    following[8, 1] = np.nan
+    with pytest.raises(InputError, match=r"'next_observations' holds 1 NaN and 0 infinite .*first: row 8\)"):
+        load_dataset(columns() | {"next_observations": following})
+
+
+def test_float64_values_too_large_for_float32() -> None:
+    with pytest.raises(InputError, match=r"'rewards' holds 0 NaN and 9 infinite values \(as float32\)"):
+        load_dataset(columns() | {"rewards": np.full(9, 1e300)})
+
+
+def with_actions(actions: list[float]) -> dict[str, np.ndarray]:
+    return columns() | {"actions": np.array(actions)[:, None]}
+
+
+def test_actions_outside_the_range_are_counted_and_the_flags_named() -> None:
+    with pytest.raises(InputError) as caught:
+        load_dataset(with_actions([0, -1.5, 0.5, 2, 1, -1, 0, 0, 1.25]))
+    for part in ("3 of 9 rows", "from -1.5 to 2", "rows 1, 3, 8", "--action-low", "--action-high"):
+        assert part in str(caught.value)
+
+
+def test_boundary_actions_pass_and_nothing_is_clipped() -> None:
+    actions = [1, -1, 1 + 9e-7, -1 - 9e-7, 0, 0, 0, 0, 0]
+    assert load_dataset(with_actions(actions)).transitions.action[:4, 0].tolist() == np.float32(actions[:4]).tolist()
+    with pytest.raises(InputError, match="1 of 9 rows"):
+        load_dataset(with_actions([1 + 2e-6, *actions[1:]]))
+
+
+def test_action_bounds_rescale_actions_but_not_the_zeros_of_next_action() -> None:
+    dataset = load_dataset(with_actions([0, 2, 4, 3, 1, 0, 2, 4, 4]), action_low=0, action_high=[4])
+    assert dataset.transitions.action[:, 0].tolist() == [-1, 0, 1, 0.5, -0.5, -1, 1]
+    assert dataset.transitions.next_action[:, 0].tolist() == [0, 1, 0, -0.5, -1, 0, 1]  # row 2 is terminal
+    assert (dataset.action_low.tolist(), dataset.action_high.tolist()) == ([0], [4])
+
+
+def test_bounds_per_dimension() -> None:
+    actions = np.tile([[0.5, -20]], (9, 1))
+    dataset = load_dataset(columns() | {"actions": actions}, action_low=[0, -20], action_high=[1, 60])
+    assert dataset.transitions.action[0].tolist() == [0, -1]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "message"),
+    [
+        (0, 3, "1 of 9 rows have 'actions' outside .* after rescaling"),
+        (4, 0, "must be below"),
+        (0, 0, "must be below"),
+        ([0, 0], 4, r"--action-low\) has shape \[2\], but actions have 1 dimensions"),
+        (0, np.inf, r"--action-high\) must be finite"),
+        (0, "four", r"--action-high\) must be a number"),
+    ],
+)
+def test_wrong_action_bounds(low: object, high: object, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_dataset(with_actions([0, 2, 4, 3, 1, 0, 2, 3, 3]), action_low=low, action_high=high)  # type: ignore[arg-type]
+
+
+def test_two_million_rows_take_seconds_and_little_memory() -> None:
+    rows = 2_000_000
+    values = {
+        "observations": np.zeros((rows, 17), np.float32),
+        "actions": np.zeros((rows, 6), np.float32),
+        "rewards": np.zeros(rows, np.float32),
+        "terminals": np.zeros(rows, bool),
+        "timeouts": np.arange(rows) % 1000 == 999,
+    }
+    started = time.perf_counter()
+    tracemalloc.start()
+    dataset = load_dataset(values)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert time.perf_counter() - started < 20
+    assert len(dataset) == 1_998_000
+    assert peak < 1.25 * sum(column.nbytes for column in dataset.transitions)
