@@ -37,6 +37,11 @@ class RunEntry(NamedTuple):
     problem: str = ""
 
 
+def algorithm_name(algorithm: str) -> str:
+    """The name of a registered algorithm as people write it."""
+    return _NAMES.get(algorithm, algorithm)
+
+
 def summarize_run(run_dir: Path) -> list[SummaryRow]:
     """The trained policy, BC (the mode of the fitted pi_beta) and the dataset; a line without numbers is left out."""
     metrics, status = read_metrics(run_dir), read_status(run_dir)
@@ -46,8 +51,8 @@ def summarize_run(run_dir: Path) -> list[SummaryRow]:
         mean_of = f"last {_count(final.evaluations, 'evaluation')} x {_count(status.episodes, 'episode')}"
         score = final_score(metrics, "score")
         score_interval = None if score is None else mean_interval(score.per_seed)
-        name = _NAMES.get(status.algorithm, status.algorithm)
-        rows.append(SummaryRow(name, mean_interval(final.per_seed), score_interval, len(final.seeds), mean_of))
+        returns = mean_interval(final.per_seed)
+        rows.append(SummaryRow(algorithm_name(status.algorithm), returns, score_interval, len(final.seeds), mean_of))
     behavior = _first(metrics, "behavior_return")
     if behavior is not None:
         mean_of = f"1 evaluation x {_count(status.episodes, 'episode')}"

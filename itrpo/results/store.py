@@ -37,7 +37,8 @@ def truncate_after(run_dir: Path, step: int) -> None:
     """Drop the rows of metrics.jsonl past `step`, and a line that a kill cut short; called when a run resumes there."""
     path = run_dir / METRICS
     if path.exists():
-        _write_atomic(path, "".join(_line(row_to_json(row)) for row in _read_rows(path) if row.step <= step))
+        kept = "".join(_line(row_to_json(row)) for row in _read_rows(path) if row.step <= step)
+        write_atomic(path, kept.encode())
 
 
 def read_metrics(run_dir: Path) -> polars.DataFrame:
@@ -69,7 +70,23 @@ def read_status(run_dir: Path) -> Status:
 
 def write_json_atomic(path: Path, value: Any) -> None:
     """Write strict, indented JSON so that a reader sees the old file or the new one. Raises StorageError."""
-    _write_atomic(path, json.dumps(strict(value), indent=2, allow_nan=False) + "\n")
+    write_atomic(path, (json.dumps(strict(value), indent=2, allow_nan=False) + "\n").encode())
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new one. Raises StorageError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise StorageError(f"can't write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> Any:
@@ -156,18 +173,3 @@ def _read_rows(path: Path) -> list[Row]:
         except (KeyError, TypeError, ValueError) as error:
             raise StorageError(f"{path}, line {number}: not a row of metrics ({error!r})") from error
     return rows
-
-
-def _write_atomic(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise StorageError(f"can't write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ def make_run(run_dir: Path, seeds: int = 4, evaluations: int = 12, scores: bool 
             value = 1000.0 + 100 * seed if evaluation > 2 else 0.0
             measured = {"return": value} | ({"score": value / 32.5} if scores else {})
             if probes:
-                measured |= {"kl": 0.1 * evaluation + 0.02 * seed, "shaping_reward": -0.02 * evaluation}
+                measured |= {"probe_kl": 0.1 * evaluation + 0.02 * seed, "probe_shaping_reward": -0.02 * evaluation}
             rows += [Row("canned", seed, 5000 * evaluation, metric, number) for metric, number in measured.items()]
     store.append_metrics(run_dir, rows)
     steps = 5000 * evaluations

@@ -1,0 +1,146 @@
+"""The one place that knows how our pictures look, and the only one that imports matplotlib.
+
+Figures are drawn on canvases of their own (Agg), inside an rc_context: neither pyplot's state nor anyone's rcParams
+change.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from itrpo.data.cache import cache_dir
+from itrpo.evaluation.environments import reference_score
+from itrpo.report.aggregate import mean_interval, over_seeds
+from itrpo.report.tables import algorithm_name
+from itrpo.results.store import read_json, read_metrics, read_status, write_atomic
+
+if TYPE_CHECKING:
+    import polars
+    from matplotlib.axes import Axes
+
+# Okabe and Ito's colours: told apart by colour-blind readers, and by their lightness in a grey print
+BLUE, VERMILLION, BLACK = "#0072B2", "#D55E00", "#000000"
+
+STYLE = {
+    "font.size": 9.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#DDDDDD",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "axes.titlesize": 10.0,
+    "axes.titlelocation": "left",
+    "legend.frameon": False,
+    "figure.dpi": 100.0,
+    "savefig.dpi": 200.0,
+    "mathtext.fontset": "cm",
+}
+
+# probes that get a panel of their own, if the run recorded them: metric -> label
+PANELS = {
+    "probe_kl": r"$D_{\mathrm{KL}}[\pi\,\|\,\pi_\beta]$ (nats)",
+    "probe_shaping_reward": "mean shaping\nreward",
+}
+
+
+def learning_curve(run_dir: Path, path: Path) -> bool:
+    """Draw a run's return against gradient steps as a PNG, with BC and the dataset, and its probes in panels below.
+
+    Thin lines are seeds, the thick one their mean, the band the 95% interval of that mean (Student-t over seeds).
+    Returns False, and writes nothing, if the run has recorded none of these yet.
+    """
+    matplotlib = _import_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
+
+    metrics, status = read_metrics(run_dir), read_status(run_dir)
+    recorded = set(metrics["metric"])
+    panels = [metric for metric in ("return", *PANELS) if metric in recorded]
+    if not panels:
+        return False
+    heights = [3.4 if metric == "return" else 1.5 for metric in panels]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, sum(heights) + 0.9), layout="constrained")
+        FigureCanvasAgg(figure)
+        all_axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+        seeds = f"{status.seeds} seed" if status.seeds == 1 else f"{status.seeds} seeds"
+        where = f" ({status.env_id})" if status.env_id else ""
+        all_axes[0].set_title(f"{algorithm_name(status.algorithm)} on {status.dataset}{where}, {seeds}")
+        for axes, metric in zip(all_axes, panels, strict=True):
+            _draw_seeds(axes, metrics, metric, algorithm_name(status.algorithm))
+            axes.set_ylabel(PANELS.get(metric, "return (sum of rewards per episode)"))
+        if panels[0] == "return":
+            _draw_references(all_axes[0], metrics, read_json(run_dir / "provenance.json")["dataset"])
+            _draw_score_axis(all_axes[0], status.env_id)
+            all_axes[0].yaxis.set_major_formatter("{x:,.0f}")
+        all_axes[-1].set_xlabel("gradient steps")
+        all_axes[-1].xaxis.set_major_formatter(EngFormatter(sep=""))
+        figure.align_ylabels(all_axes)
+        figure.legend(*all_axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png")
+    write_atomic(path, picture.getvalue())
+    return True
+
+
+def _import_matplotlib() -> ModuleType:
+    """Matplotlib, with its font list in our cache: its own default would write to the home folder.
+
+    Matplotlib reads the variable once. One that is set, or a matplotlib that was imported before, is left alone.
+    """
+    if "matplotlib" not in sys.modules and "MPLCONFIGDIR" not in os.environ:
+        os.environ["MPLCONFIGDIR"] = str(cache_dir() / "matplotlib")
+        try:
+            import matplotlib.font_manager
+        finally:
+            del os.environ["MPLCONFIGDIR"]
+    import matplotlib
+
+    return matplotlib
+
+
+def _draw_seeds(axes: Axes, metrics: polars.DataFrame, metric: str, label: str) -> None:
+    steps, values, seeds = over_seeds(metrics, metric)
+    marker = "o" if len(steps) <= 25 else None
+    if len(seeds) > 1:
+        for i, seed_values in enumerate(values):
+            axes.plot(steps, seed_values, color=BLUE, alpha=0.35, linewidth=0.8, label=None if i else "each seed")
+        intervals = [mean_interval(column) for column in values.T]
+        center = np.array([interval.mean for interval in intervals])
+        half_width = np.array([interval.half_width for interval in intervals], np.float64)
+        band = {"color": BLUE, "alpha": 0.15, "linewidth": 0.0, "label": "95% interval of the mean"}
+        axes.fill_between(steps, center - half_width, center + half_width, **band)
+        axes.plot(steps, center, color=BLUE, linewidth=1.6, marker=marker, markersize=3.5, label=f"{label}, mean")
+    else:
+        axes.plot(steps, values[0], color=BLUE, linewidth=1.6, marker=marker, markersize=3.5, label=label)
+
+
+def _draw_references(axes: Axes, metrics: polars.DataFrame, dataset: dict[str, Any]) -> None:
+    """Horizontal lines: the mode of the fitted pi_beta (mean over seeds), and the mean return of the logged
+    episodes.
+    """
+    behavior = over_seeds(metrics, "behavior_return")[1]
+    if behavior.size:
+        axes.axhline(behavior[:, 0].mean(), color=VERMILLION, linestyle="--", linewidth=1.5, label=r"BC ($\pi_\beta$)")
+    if dataset.get("return_mean") is not None:
+        axes.axhline(dataset["return_mean"], color=BLACK, linestyle=":", linewidth=1.5, label="dataset mean")
+
+
+def _draw_score_axis(axes: Axes, env_id: str | None) -> None:
+    reference = reference_score(env_id) if env_id else None
+    if reference is None:
+        return
+    low, high = reference
+    functions = (lambda value: 100 * (value - low) / (high - low), lambda score: low + score * (high - low) / 100)
+    right = axes.secondary_yaxis("right", functions=functions)
+    right.set_ylabel("D4RL-normalised score")
+    right.spines["right"].set_visible(True)

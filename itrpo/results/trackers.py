@@ -1,0 +1,58 @@
+"""Metrics sent elsewhere as they are measured: TensorBoard and Weights & Biases (optional extras)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from itrpo.errors import InputError
+
+TRACKERS = ("tensorboard", "wandb")
+
+
+class Tracker(NamedTuple):
+    log: Callable[[int, Mapping[str, np.ndarray]], None]  # (gradient step, metric name -> [S])
+    close: Callable[[], None]
+
+
+def open_tracker(name: str, folder: Path, config: Any) -> Tracker:
+    """A tracker that writes below `folder`. Raises InputError if its package is missing, naming the extra."""
+    if name not in TRACKERS:
+        raise InputError(f"unknown tracker {name!r}; known: {', '.join(TRACKERS)}")
+    try:
+        return _tensorboard(folder) if name == "tensorboard" else _wandb(folder, config)
+    except ImportError as error:
+        raise InputError(f"--track {name} needs `pip install itrpo[{name}]` ({error})") from None
+
+
+def scalars(metrics: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """'metric/seedK' for each seed, and 'metric' for their mean."""
+    values: dict[str, float] = {}
+    for name, per_seed in metrics.items():
+        values[name] = float(np.mean(per_seed))
+        values |= {f"{name}/seed{index}": float(value) for index, value in enumerate(per_seed)}
+    return values
+
+
+def _tensorboard(folder: Path) -> Tracker:
+    from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
+
+    writer = SummaryWriter(str(folder / "tensorboard"))
+
+    def log(step: int, metrics: Mapping[str, np.ndarray]) -> None:
+        for name, value in scalars(metrics).items():
+            writer.add_scalar(name, value, step)
+        writer.flush()
+
+    return Tracker(log, writer.close)
+
+
+def _wandb(folder: Path, config: Any) -> Tracker:
+    import wandb  # pyright: ignore[reportMissingImports]
+
+    # one id per folder, so that a resumed run continues its curves; mode (online, offline) is wandb's own setting
+    run = wandb.init(project="itrpo", id=folder.name, name=folder.name, dir=str(folder), config=config, resume="allow")
+    return Tracker(lambda step, metrics: run.log(scalars(metrics), step=step), run.finish)

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from itrpo.plotting import BLACK, BLUE, VERMILLION, learning_curve
+from itrpo.results import store
+from tests.report.canned import make_run
+
+
+def read_png(path: Path) -> np.ndarray:
+    from matplotlib.image import imread  # only after ours: the first import decides where matplotlib keeps its files
+
+    return imread(path)
+
+
+def pixels_of(picture: np.ndarray, color: str) -> int:
+    """Number of pixels within rounding of an opaque colour like "#0072B2"."""
+    rgb = np.array([int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    return int((np.abs(picture[..., :3] - rgb).max(axis=-1) < 0.01).sum())
+
+
+def test_the_picture_shows_the_run_bc_and_the_dataset(tmp_path):
+    path = tmp_path / "learning_curve.png"
+    assert learning_curve(make_run(tmp_path / "run"), path)
+    picture = read_png(path)
+    height, width = picture.shape[:2]
+    assert height > width > 1000  # three panels above each other
+    for color in (BLUE, VERMILLION, BLACK):
+        assert pixels_of(picture, color) > 500
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["learning_curve.png", "run"]
+
+
+def test_nothing_else_is_written_or_changed(tmp_path):
+    """In a fresh process: matplotlib's files go to our cache, and rcParams and the environment stay as they were."""
+    make_run(tmp_path / "run")
+    script = """
+import os, sys
+from pathlib import Path
+from itrpo.plotting import learning_curve
+learning_curve(Path("run"), Path("first.png"))
+import matplotlib
+settings = dict(matplotlib.rcParams)
+learning_curve(Path("run"), Path("second.png"))
+assert dict(matplotlib.rcParams) == settings
+assert "MPLCONFIGDIR" not in os.environ
+assert "matplotlib.pyplot" not in sys.modules
+"""
+    (tmp_path / "home").mkdir()
+    folders = {"HOME": str(tmp_path / "home"), "ITRPO_CACHE": str(tmp_path / "cache")}
+    paths = {"PYTHONPATH": str(Path(__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=os.environ | folders | paths, check=True)
+    assert not list((tmp_path / "home").iterdir())
+    assert (tmp_path / "cache" / "matplotlib").is_dir()
+    assert (tmp_path / "first.png").read_bytes() == (tmp_path / "second.png").read_bytes()
+
+
+def test_what_was_not_recorded_is_not_drawn(tmp_path):
+    make_run(tmp_path / "full", seeds=1)
+    make_run(tmp_path / "bare", seeds=1, scores=False, probes=False)
+    store.write_json_atomic(tmp_path / "bare" / "provenance.json", {"dataset": {}})
+    pictures = []
+    for name in ("full", "bare"):
+        learning_curve(tmp_path / name, tmp_path / name / "curve.png")
+        pictures.append(read_png(tmp_path / name / "curve.png"))
+    assert pictures[1].shape[0] < pictures[0].shape[0]  # one panel instead of three
+
+
+def test_a_run_without_evaluation_has_its_probes_drawn(tmp_path):
+    run_dir = make_run(tmp_path, evaluations=3)
+    rows = [row for row in store.read_metrics(run_dir).rows() if row[3].startswith("probe")]
+    (run_dir / store.METRICS).unlink()
+    assert not learning_curve(run_dir, run_dir / "curve.png")
+    assert not (run_dir / "curve.png").exists()
+    store.append_metrics(run_dir, [store.Row(*row) for row in rows])
+    assert learning_curve(run_dir, run_dir / "curve.png")
+    picture = read_png(run_dir / "curve.png")
+    assert pixels_of(picture, BLUE) > 500
+    assert pixels_of(picture, VERMILLION) == 0
+
+
+@pytest.mark.parametrize("evaluations", [1, 2])
+def test_few_evaluations_are_visible_as_points(tmp_path, evaluations):
+    learning_curve(make_run(tmp_path, seeds=1, evaluations=evaluations, probes=False), tmp_path / "curve.png")
+    assert pixels_of(read_png(tmp_path / "curve.png"), BLUE) > 50
