@@ -7,6 +7,7 @@ Python's multiprocessing, and because they share no state with JAX's threads.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -16,7 +17,7 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -102,7 +103,7 @@ def collect(task: Task, on_progress: Callable[[int], None] = lambda steps: None)
     rng = np.random.default_rng(task.seed)
     env = make_env(task.env_id)
     simulator = env.unwrapped.data  # type: ignore[attr-defined]
-    rows: list[tuple] = []
+    rows: list[tuple[Any, ...]] = []
     reported, done = 0, False
     try:
         # only the first reset seeds the environment; later ones continue its stream
@@ -151,8 +152,7 @@ def collect_all(
                 thread.join()
         finally:
             for process in processes:
-                process.kill()
-                process.wait()
+                _stop(process)
     return [collect(task, on_progress) if rows is None else rows for task, rows in zip(tasks, results, strict=True)]
 
 
@@ -169,6 +169,15 @@ def _start_worker() -> subprocess.Popen[bytes] | None:
         )
     except OSError:
         return None
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        with contextlib.suppress(OSError):  # bytes that it never took
+            if pipe is not None:
+                pipe.close()
 
 
 def _feed(
