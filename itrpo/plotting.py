@@ -41,12 +41,11 @@ STYLE = {
     "legend.frameon": False,
     "figure.dpi": 100.0,
     "savefig.dpi": 200.0,
-    "mathtext.fontset": "cm",
 }
 
 # probes that get a panel of their own, if the run recorded them: metric -> label
 PANELS = {
-    "probe_kl": r"$D_{\mathrm{KL}}[\pi\,\|\,\pi_\beta]$ (nats)",
+    "probe_kl": "KL[π ‖ πᵦ] (nats)",
     "probe_shaping_reward": "mean shaping\nreward",
 }
 
@@ -130,7 +129,7 @@ def _draw_references(axes: Axes, metrics: polars.DataFrame, dataset: dict[str, A
     """
     behavior = over_seeds(metrics, "behavior_return")[1]
     if behavior.size:
-        axes.axhline(behavior[:, 0].mean(), color=VERMILLION, linestyle="--", linewidth=1.5, label=r"BC ($\pi_\beta$)")
+        axes.axhline(behavior[:, 0].mean(), color=VERMILLION, linestyle="--", linewidth=1.5, label="BC (πᵦ)")
     if dataset.get("return_mean") is not None:
         axes.axhline(dataset["return_mean"], color=BLACK, linestyle=":", linewidth=1.5, label="dataset mean")
 

@@ -44,12 +44,12 @@ import os, sys
 from pathlib import Path
 from itrpo.plotting import learning_curve
 learning_curve(Path("run"), Path("first.png"))
+assert "matplotlib.pyplot" not in sys.modules
 import matplotlib
 settings = dict(matplotlib.rcParams)
 learning_curve(Path("run"), Path("second.png"))
 assert dict(matplotlib.rcParams) == settings
 assert "MPLCONFIGDIR" not in os.environ
-assert "matplotlib.pyplot" not in sys.modules
 """
     (tmp_path / "home").mkdir()
     folders = {"HOME": str(tmp_path / "home"), "ITRPO_CACHE": str(tmp_path / "cache")}
