@@ -61,9 +61,7 @@ def occupancy_ratio(mdp: FiniteMDP, policy: Array, behavior: Array) -> Array:
     return shift / (np.sqrt(2) * mdp.discount / (1 - mdp.discount) * np.sqrt(far))
 
 
-def lift(
-    mdp: FiniteMDP, policy: Array, behavior: Array, tilt: float = 1e-3
-) -> tuple[FiniteMDP, Array, Array, Array]:
+def lift(mdp: FiniteMDP, policy: Array, behavior: Array, tilt: float = 1e-3) -> tuple[FiniteMDP, Array, Array, Array]:
     """(MDP, pi, pi_k, pi_beta) of Corollary 1 whose share of the bound tends to `occupancy_ratio` as `tilt` -> 0.
 
     Every action gets a payoff bit worth +1 or -1 that moves nothing: pi_k flips it fairly, so its advantages are +-1;
@@ -87,9 +85,7 @@ def fork(discount: float | Array, tilt: float = 1e-3) -> tuple[FiniteMDP, Array,
     return leaky_fork(discount, np.array([0.5]), np.array([0.5 + tilt / 2]), np.array([0.0]))
 
 
-def leaky_fork(
-    discount: float | Array, choice: Array, tilted: Array, leak: Array
-) -> tuple[FiniteMDP, Array, Array]:
+def leaky_fork(discount: float | Array, choice: Array, tilted: Array, leak: Array) -> tuple[FiniteMDP, Array, Array]:
     """The worst shape the search finds: state 0 chooses states 1 or 2; under pi_beta state 1 leaks into 2, under pi never.
 
     choice, tilted, leak [N]: the probability of state 1 under pi_beta and under pi, and pi_beta's leak from state 1.

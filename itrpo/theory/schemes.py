@@ -33,7 +33,9 @@ def check_coefficients(alpha: float | Array, tau: float | Array, needs_entropy: 
     if not ((tau >= 0) & (tau <= 1)).all():
         raise InputError(f"tau must lie in [0, 1]; got {tau}")
     if needs_entropy and (tau == 1).any():
-        raise InputError("tau = 1 makes lambda = alpha (1 - tau) zero, and this statement divides by lambda; use tau < 1")
+        raise InputError(
+            "tau = 1 makes lambda = alpha (1 - tau) zero, and this statement divides by lambda; use tau < 1"
+        )
     return alpha, tau
 
 
@@ -157,9 +159,7 @@ def implicit_q(run: Iterates, behavior: Array, alpha: float | Array, tau: float 
     return run.q_values - expand(np.asarray(tau) * np.asarray(alpha)) * log_ratio
 
 
-def averaged_q(
-    run: Iterates, behavior: Array, alpha: float | Array, tau: float | Array, first_policy: Array
-) -> Array:
+def averaged_q(run: Iterates, behavior: Array, alpha: float | Array, tau: float | Array, first_policy: Array) -> Array:
     """h_k = (1 - tau) sum_{j<=k} tau^(k-j) (Q'_j + lambda log pi_beta), Lemma 1's weighted sum, k = 0..K."""
     alpha, tau = check_coefficients(alpha, tau, needs_entropy=True)
     shifted = implicit_q(run, behavior, alpha, tau, first_policy) + expand(alpha * (1 - tau)) * np.log(behavior)

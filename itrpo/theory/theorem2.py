@@ -100,7 +100,12 @@ def corrected_from_behavior(
 
 
 def quadratic_from_behavior(
-    mdp: FiniteMDP, behavior: Array, alpha: float | Array, tau: float | Array, iterations: int, errors: Array | None = None
+    mdp: FiniteMDP,
+    behavior: Array,
+    alpha: float | Array,
+    tau: float | Array,
+    iterations: int,
+    errors: Array | None = None,
 ) -> Array:
     """Second-order form for Q_0 = 0, in the maximum norm: D_k^2 / (2 lambda (1 - gamma)), [K, ...].
 
@@ -157,9 +162,7 @@ def _error_term(
 # Concentrability ----------------------------------------------------------------------------------------------------
 
 
-def assumption1_concentrability(
-    mdp: FiniteMDP, behavior: Array, temperature: float | Array, horizon: int
-) -> Array:
+def assumption1_concentrability(mdp: FiniteMDP, behavior: Array, temperature: float | Array, horizon: int) -> Array:
     """Assumption 1's smallest c(t), t = 0 .. horizon-1, [horizon, ...]: max over pi, s, a of d^pi P_{pi*}^t / d^D.
 
     pi* is the optimum of the regularised MDP, d^D the behavior's occupancy. For a fixed pair, (d^pi P_{pi*}^t)(s, a) is
@@ -170,7 +173,9 @@ def assumption1_concentrability(
     optimal = np.exp(soft_optimum(mdp, behavior, temperature).log_policy)
     pairs = states * actions
     # One target pair per column: reward tables [..., pairs, S, A], the same target pushed through P_{pi*} t times.
-    reward = np.broadcast_to(np.eye(pairs).reshape(pairs, states, actions), (*mdp.discount.shape, pairs, states, actions))
+    reward = np.broadcast_to(
+        np.eye(pairs).reshape(pairs, states, actions), (*mdp.discount.shape, pairs, states, actions)
+    )
     data = data_distribution(mdp, behavior).reshape(*mdp.discount.shape, pairs)
     wide = _per_target(mdp, pairs)
     rows = []
