@@ -224,8 +224,9 @@ def gaussian_networks(config: Backbone, policy: Network, critic: Network, behavi
 
     def policy_actions(policy_params: Params, behavior_params: Params, observation: Array, key: PRNGKey) -> Actions:
         mean, log_std = policy.apply(policy_params, observation)
-        noise = jax.random.normal(key, (draws, *mean.shape), mean.dtype)
-        pre_tanh = mean + jnp.exp(log_std) * noise
+        pre_tanh = jax.vmap(distributions.sample_normal, in_axes=(0, None, None))(
+            jax.random.split(key, draws), mean, log_std
+        )
         if moments is not None:
             kl = divergences.normal_kl(mean, log_std, *moments(behavior_params, observation))
         else:

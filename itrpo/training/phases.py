@@ -36,10 +36,15 @@ def machine() -> dict[str, Any]:
     return {
         "device": jax.devices()[0].device_kind,
         "backend": jax.default_backend(),
-        "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": os.environ.get("PJRT_NPROC") or str(available_cores()),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         **versions,
     }
+
+
+def available_cores() -> int:
+    """Cores this process may use, which is how many threads XLA starts unless PJRT_NPROC says otherwise."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def fit_key(config: RunConfig, dataset_sha256: str, steps: int) -> str:

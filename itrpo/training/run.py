@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -40,6 +40,7 @@ from itrpo.policy import Policy, load_policy, save_policy
 from itrpo.report.aggregate import final_score
 from itrpo.results import store
 from itrpo.results.schema import Row, State, Status
+from itrpo.results.trackers import Tracker, open_tracker
 from itrpo.training import checkpoint, loop, phases
 from itrpo.types import (
     Algorithm,
@@ -94,17 +95,15 @@ class Run:
 
 
 def make_config(
-    dataset: str,
     algorithm: str = "itrpo",
     *,
     preset: str | None = None,
     behavior: str | None = None,
     fields: Mapping[str, Any] | None = None,
-    data: DataConfig | None = None,
     train: TrainConfig | None = None,
     evaluation: EvalConfig | None = None,
 ) -> RunConfig:
-    """A checked RunConfig. `fields` sets fields of the algorithm, and of pi_beta's model where the name has `behavior_`
+    """A checked RunConfig, its data still unnamed. `fields` sets fields of the algorithm, and of pi_beta's model where the name has `behavior_`
     in front. Raises InputError for unknown names and values outside their range."""
     entry: AlgorithmEntry = registry.lookup(algorithm, registry.ALGORITHMS, "algorithm")
     preset = preset or entry.default_preset
@@ -131,7 +130,7 @@ def make_config(
     entry.validate(algorithm_config, behavior_name, behavior_config)
 
     config = RunConfig(
-        data=data or DataConfig(dataset),
+        data=DataConfig(""),
         algorithm=algorithm,
         preset=preset,
         algorithm_config=algorithm_config,
@@ -168,6 +167,9 @@ def train(
     eval_episodes: int | None = None,
     env: str | None = None,
     normalize_observations: bool = False,
+    action_low: float | Sequence[float] | None = None,
+    action_high: float | Sequence[float] | None = None,
+    track: Sequence[str] = (),
     console: Console | None = None,
 ) -> Run:
     """Trains `seeds` policies on a dataset and evaluates them as they learn; continues `out` if it has begun.
@@ -176,8 +178,10 @@ def train(
     algorithm's own, e.g. {"alpha": 0.9, "tau": 0.5}. `out` defaults to runs/NAME-HASH.
     Raises InputError before any long work, DivergenceError if a run blows up, StorageError if the disk refuses.
     """
-    loaded = dataset if isinstance(dataset, Dataset) else load_dataset(dataset, env=env, console=console)
     train_config, evaluation = SCALES[scale]
+    for name, value in (("steps", steps), ("seeds", seeds), ("eval_every", eval_every), ("eval_episodes", eval_episodes)):
+        if value is not None and value < 1:
+            raise InputError(f"{name} must be at least 1, got {value}")
     train_config = replace(
         train_config,
         steps=steps or train_config.steps,
@@ -191,22 +195,20 @@ def train(
         eval_episodes=eval_episodes or evaluation.eval_episodes,
     )
     config = make_config(
-        loaded.name,
-        algorithm,
-        preset=preset,
-        behavior=behavior,
-        fields=fields,
-        data=DataConfig(
-            loaded.source.path or loaded.name,
-            env or loaded.env_id or "none",
-            normalize_observations,
-            tuple(float(it) for it in loaded.action_low),
-            tuple(float(it) for it in loaded.action_high),
-        ),
-        train=train_config,
-        evaluation=evaluation,
+        algorithm, preset=preset, behavior=behavior, fields=fields, train=train_config, evaluation=evaluation
     )
-    return run(config, loaded, Path(out) if out else None, console or make_console())
+    if isinstance(dataset, Dataset):
+        loaded = dataset
+    else:
+        loaded = load_dataset(dataset, env=env, action_low=action_low, action_high=action_high, console=console)
+    data = DataConfig(
+        loaded.name,
+        env or loaded.env_id or "none",
+        normalize_observations,
+        tuple(float(it) for it in loaded.action_low),
+        tuple(float(it) for it in loaded.action_high),
+    )
+    return run(replace(config, data=data), loaded, Path(out) if out else None, console or make_console(), track)
 
 
 # --- one run -------------------------------------------------------------------------------------------------------
@@ -225,6 +227,7 @@ class Session:
     pool: EvaluationPool | None  # None: there is no environment to evaluate in
     console: Console
     signals: list[int]  # received so far: Ctrl-C, or a request to terminate
+    trackers: list[Tracker]  # where metrics go besides the run folder
 
     def keys(self, stream: int) -> Array:
         """[S] random keys of one stream."""
@@ -242,16 +245,24 @@ class Session:
 
     def status(self, step: int, state: State, message: str = "") -> None:
         train = self.config.train
-        env_id = self.pool.env_id if self.pool else None
-        store.write_status(
-            self.folder,
-            Status(
-                self.run_hash, self.config.algorithm, self.dataset.name, env_id, train.seeds, step, train.steps, state, message
-            ),
+        status = Status(
+            run=self.run_hash,
+            algorithm=self.config.algorithm,
+            dataset=self.dataset.name,
+            env_id=self.pool.env_id if self.pool else None,
+            seeds=train.seeds,
+            episodes=self.config.evaluation.eval_episodes,
+            step=step,
+            steps=train.steps,
+            state=state,
+            message=message,
         )
+        store.write_status(self.folder, status)
 
 
-def run(config: RunConfig, dataset: Dataset, out: Path | None, console: Console) -> Run:
+def run(
+    config: RunConfig, dataset: Dataset, out: Path | None, console: Console, track: Sequence[str] = ()
+) -> Run:
     """Trains, evaluates and saves what `config` says, or continues where its folder left off."""
     entry: AlgorithmEntry = registry.lookup(config.algorithm, registry.ALGORITHMS, "algorithm")
     run_hash = config_hash(config)
@@ -265,12 +276,15 @@ def run(config: RunConfig, dataset: Dataset, out: Path | None, console: Console)
         fit_steps = begin_or_continue(folder, config, dataset, entry.presets[config.preset], console)
         preprocess = fit_preprocess(dataset.transitions, config.data.normalize_observations)
         data = jax.tree.map(jnp.asarray, apply(preprocess, dataset.transitions))
-        session = Session(folder, config, run_hash, dataset, preprocess, data, pool, console, signals)
+        trackers = [open_tracker(name, folder, to_json(config)) for name in track]
+        session = Session(folder, config, run_hash, dataset, preprocess, data, pool, console, signals, trackers)
         behavior: BehaviorModel | None = None
         if config.behavior is not None:
             model = registry.lookup(config.behavior, registry.BEHAVIOR_MODELS, "behaviour model")
             behavior = model.make(config.behavior_config, dataset.spec, fit_steps)
         train_phases(session, behavior, entry.make(config.algorithm_config, dataset.spec, behavior), fit_steps)
+        for tracker in trackers:
+            tracker.close()
         if pool is not None:
             pool.close()
         learning_curve(folder, folder / "learning_curve.png")
@@ -325,9 +339,13 @@ def fit_behavior(
         limits = dict.fromkeys(names, FLOAT_MAX)
         with LiveLine(session.console, "fitting pi_beta", fit_steps, session.config.train.seeds, step) as live:
             run_block = partial(block, data=session.data, seed_keys=session.keys(FIT_BEHAVIOR), limits=limits)
+            settled = int(0.9 * fit_steps)  # what is reported is the mean of the last tenth
+            if step <= settled:
+                carry = loop.fresh_sums(advance(session, "behavior", run_block, carry, step, settled, live))
+                step = settled
             carry = advance(session, "behavior", run_block, carry, step, fit_steps, live)
             check_diverged(session, carry, fit_steps)
-            metrics = {name: np.asarray(carry.sums[name] / fit_steps).tolist() for name in names}
+            metrics = {name: np.asarray(carry.sums[name] / carry.count).tolist() for name in names}
             live.update(fit_steps, {name: float(np.mean(values)) for name, values in metrics.items()})
         params = jax.jit(jax.vmap(model.params))(carry.state)
         phases.write_fit(cache_key, params, metrics)
@@ -373,6 +391,8 @@ def train_algorithm(session: Session, algorithm: Algorithm, names: list[str], ca
                 metrics |= evaluate_policies(session, policies, step)
             store.append_metrics(session.folder, session.rows(step, metrics))
             save(session, "train", step, carry)
+            for tracker in session.trackers:
+                tracker.log(step, {name: np.asarray(values) for name, values in metrics.items()})
             store.append_timing(
                 session.folder,
                 {

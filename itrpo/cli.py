@@ -1,0 +1,280 @@
+"""The command line: parsing only. Every command is one function call that Python users can make too."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from itrpo import registry
+from itrpo.errors import InputError, ItrpoError
+
+Name = Annotated[str, tyro.conf.Positional]
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train policies on a dataset, and evaluate them as they learn.
+
+    The same command on the same folder continues a run; more --steps extend it. Fields of the algorithm are flags too
+    (--alpha 0.9 --tau 0.5), fields of pi_beta's model with behavior- in front (--behavior-hidden 256,256):
+    `itrpo algorithms NAME` lists them.
+    """
+
+    dataset: Name
+    """name (`itrpo datasets list`), or path to an .hdf5 or .npz file"""
+    algorithm: str = "itrpo"
+    """`itrpo algorithms` lists them"""
+    scale: Literal["smoke", "laptop", "paper"] = "paper"
+    """sizes for a quick look (smoke: seconds, laptop: minutes) or the paper's; the flags below win over it"""
+    steps: int | None = None
+    """gradient steps [paper: 1,000,000]"""
+    seeds: int | None = None
+    """policies trained together as one program [paper: 4]"""
+    eval_every: int | None = None
+    """gradient steps between evaluations [5,000]"""
+    eval_episodes: int | None = None
+    """episodes per seed and evaluation [10]"""
+    out: Path | None = None
+    """run folder [runs/NAME-HASH]"""
+    preset: str | None = None
+    """constants: source, matched, and for BRAC and iTRPO paper [the algorithm's default]"""
+    env: str | None = None
+    """gymnasium id to evaluate in, or none [what the dataset says]"""
+    seed: int = 0
+    """everything random comes from it"""
+    behavior: str | None = None
+    """model of pi_beta: gaussian or mixture [the preset's]"""
+    behavior_steps: int | None = None
+    """gradient steps of its fit [the source's, scaled by --steps, at least 100]"""
+    normalize_observations: bool = False
+    """train on (s - mean) / (std + 1e-3); saved with the policy"""
+    action_low: tuple[float, ...] | None = None
+    """raw action that becomes -1: one number, or one per dimension [-1]"""
+    action_high: tuple[float, ...] | None = None
+    """raw action that becomes +1 [+1]"""
+    track: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """send metrics there as well (extras itrpo[tensorboard], itrpo[wandb])"""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Play more episodes with the policies of a run, and print their returns with 95% intervals over seeds."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """run folder"""
+    episodes: int = 100
+    """per seed"""
+    seed: int = 0
+    """of the start states"""
+    env: str | None = None
+    """gymnasium id [the run's own]"""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """List the runs in a folder: how far they are, and what they score."""
+
+    action: Annotated[Literal["list"], tyro.conf.Positional] = "list"
+    root: Path = Path("runs")
+    """folder of run folders"""
+
+
+@dataclass(frozen=True)
+class Datasets:
+    """List the datasets that go by name, or describe one (a name or a file)."""
+
+    action: Annotated[Literal["list", "info"], tyro.conf.Positional] = "list"
+    name: Annotated[str | None, tyro.conf.Positional] = None
+    env: str | None = None
+    """gymnasium id that scores are normalised for [what the dataset says]"""
+    action_low: tuple[float, ...] | None = None
+    """raw action that becomes -1"""
+    action_high: tuple[float, ...] | None = None
+    """raw action that becomes +1"""
+
+
+@dataclass(frozen=True)
+class Algorithms:
+    """List the algorithms, or the presets and fields of one."""
+
+    name: Annotated[str | None, tyro.conf.Positional] = None
+
+
+@dataclass(frozen=True)
+class Theory:
+    """Check the paper's statements on exact finite MDPs."""
+
+    statement: Annotated[str, tyro.conf.Positional] = "all"
+    """all, or one statement by name"""
+    instances: int = 1000
+    """random MDPs per statement"""
+    seed: int = 0
+    """of the instances"""
+    out: Path | None = None
+    """folder for figures"""
+
+
+COMMANDS = {
+    "train": Train,
+    "evaluate": Evaluate,
+    "runs": Runs,
+    "datasets": Datasets,
+    "algorithms": Algorithms,
+    "theory": Theory,
+}
+USAGE = """usage: itrpo COMMAND ...
+
+  train DATASET        train policies on a dataset        itrpo train hopper-demo --scale laptop
+  evaluate RUN         more episodes with trained policies
+  runs list            runs and their scores
+  datasets list|info   datasets by name, what is in one
+  algorithms [NAME]    algorithms, their presets and fields
+  theory [STATEMENT]   the paper's statements on exact MDPs
+
+`itrpo COMMAND --help` explains each; `itrpo --version` prints the version."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The `itrpo` command. -> exit status: 0 success, 1 failure, 2 bad input, 130 interrupted."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if not given or given[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0 if given else 2
+    if given[0] == "--version":
+        from itrpo import __version__
+
+        print(f"itrpo {__version__}")
+        return 0
+    try:
+        if given[0] not in COMMANDS:
+            raise InputError(f"unknown command {given[0]!r}{registry.nearest(given[0], COMMANDS)}\n\n{USAGE}")
+        command, rest = tyro.cli(
+            COMMANDS[given[0]], prog=f"itrpo {given[0]}", args=given[1:], return_unknown_args=True
+        )
+        return run_command(command, rest)
+    except ItrpoError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt as stop:
+        print(str(stop) or "interrupted", file=sys.stderr)
+        return 130
+
+
+def run_command(command: object, rest: list[str]) -> int:
+    from itrpo.console import make_console
+
+    console = make_console()
+    if rest and not isinstance(command, Train):
+        raise InputError(f"unknown argument {rest[0]!r}")
+    match command:
+        case Train():
+            train(command, fields_from(rest), console)
+        case Evaluate():
+            evaluate(command, console)
+        case Runs():
+            from itrpo.report.tables import print_runs
+
+            print_runs(command.root, console)
+        case Datasets():
+            datasets(command, console)
+        case Algorithms():
+            algorithms(command.name, console)
+        case Theory():
+            from itrpo.theory.run import run_theory
+
+            return run_theory(command.statement, command.instances, command.seed, command.out, console)
+    return 0
+
+
+def train(command: Train, fields: dict[str, str], console) -> None:  # noqa: ANN001
+    if command.algorithm not in registry.ALGORITHMS:  # before any data is read
+        registry.lookup(command.algorithm, registry.ALGORITHMS, "algorithm")
+    from itrpo.report.tables import print_run_summary
+    from itrpo.training import run
+
+    finished = run.train(
+        command.dataset,
+        command.algorithm,
+        steps=command.steps,
+        seeds=command.seeds,
+        scale=command.scale,
+        out=command.out,
+        preset=command.preset,
+        fields=fields,
+        behavior=command.behavior,
+        seed=command.seed,
+        behavior_steps=command.behavior_steps,
+        eval_every=command.eval_every,
+        eval_episodes=command.eval_episodes,
+        env=command.env,
+        normalize_observations=command.normalize_observations,
+        action_low=one_or_many(command.action_low),
+        action_high=one_or_many(command.action_high),
+        track=command.track,
+        console=console,
+    )
+    print_run_summary(finished.folder, console)
+
+
+def evaluate(command: Evaluate, console) -> None:  # noqa: ANN001
+    from itrpo.report.tables import print_evaluation
+    from itrpo.training import run
+
+    result = run.evaluate(command.run, episodes=command.episodes, seed=command.seed, env=command.env)
+    print_evaluation(command.run, result, command.env, console)
+
+
+def datasets(command: Datasets, console) -> None:  # noqa: ANN001
+    from itrpo.data.load import load_dataset
+    from itrpo.data.tables import print_dataset_info, print_dataset_list
+
+    if command.action == "list":
+        print_dataset_list(console)
+        return
+    if command.name is None:
+        raise InputError("itrpo datasets info needs the name of a dataset, or a path to a file")
+    dataset = load_dataset(
+        command.name,
+        env=command.env,
+        action_low=one_or_many(command.action_low),
+        action_high=one_or_many(command.action_high),
+        console=console,
+    )
+    print_dataset_info(dataset, console)
+
+
+def algorithms(name: str | None, console) -> None:  # noqa: ANN001
+    from itrpo.report.tables import print_algorithm, print_algorithms
+
+    if name is None:
+        print_algorithms(console)
+    else:
+        print_algorithm(name, console)
+
+
+def fields_from(rest: list[str]) -> dict[str, str]:
+    """['--alpha', '0.9', '--tau=0.5'] -> {'alpha': '0.9', 'tau': '0.5'}. Raises InputError for anything else."""
+    fields: dict[str, str] = {}
+    words = iter(rest)
+    for word in words:
+        flag, equals, value = word.partition("=")
+        if not flag.startswith("--"):
+            raise InputError(f"unexpected argument {word!r}; fields of the algorithm are given as --FIELD VALUE")
+        if not equals:
+            value = next(words, "")
+            if not value or value.startswith("--"):
+                raise InputError(f"{flag} needs a value: fields of the algorithm are given as --FIELD VALUE")
+        fields[flag[2:].replace("-", "_")] = value
+    return fields
+
+
+def one_or_many(values: tuple[float, ...] | None) -> float | tuple[float, ...] | None:
+    return values[0] if values is not None and len(values) == 1 else values
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""Densities against closed forms, against SciPy, and against integrals."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from itrpo.ops import distributions
+
+MEAN, LOG_STD = jnp.array([0.3, -1.2, 0.0]), jnp.array([-0.5, 0.2, -2.0])
+
+
+def test_normal_log_prob_is_scipys():
+    value = np.array([0.1, 0.4, -0.2])
+    expected = stats.norm(np.asarray(MEAN), np.exp(np.asarray(LOG_STD))).logpdf(value).sum()
+    np.testing.assert_allclose(distributions.normal_log_prob(jnp.asarray(value), MEAN, LOG_STD), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("mean", "log_std"), [(0.0, 0.0), (0.8, -1.0), (-2.0, 0.5)])
+def test_tanh_normal_integrates_to_one_over_actions(mean, log_std):
+    # substituting a = tanh(u): the integral over (-1, 1) in a, on a grid dense at the ends
+    u = np.linspace(-9.0, 9.0, 200_001)
+    density = jax.vmap(lambda it: distributions.tanh_normal_log_prob(it, jnp.array([mean]), jnp.array([log_std])))
+    log_probs = np.asarray(density(jnp.asarray(u, jnp.float32)[:, None]), np.float64)
+    da_du = 1.0 / np.cosh(u) ** 2
+    np.testing.assert_allclose(np.trapezoid(np.exp(log_probs) * da_du, u), 1.0, rtol=1e-4)
+
+
+def test_tanh_log_det_is_the_derivative_even_where_tanh_saturates():
+    u = jnp.array([-12.0, -3.0, 0.0, 0.5, 20.0])
+    # log(1 - tanh(u)^2) = -2 log cosh(u), in float64
+    wide = np.asarray(u, np.float64)
+    expected = -2.0 * (np.logaddexp(wide, -wide) - np.log(2.0))
+    for value, log_det in zip(u, expected, strict=True):
+        np.testing.assert_allclose(distributions.tanh_log_det(value[None]), log_det, rtol=1e-5, atol=1e-6)
+    gradient = jax.grad(distributions.tanh_log_det)(u)
+    np.testing.assert_allclose(gradient, -2.0 * np.tanh(wide), rtol=1e-5, atol=1e-6)
+
+
+def test_ratio_of_tanh_normals_needs_no_jacobian():
+    u = distributions.to_pre_tanh(jnp.array([0.2, -0.7, 0.95]), 1e-6)
+    other_mean, other_log_std = MEAN + 0.4, LOG_STD - 0.3
+    in_actions = distributions.tanh_normal_log_prob(u, MEAN, LOG_STD) - distributions.tanh_normal_log_prob(
+        u, other_mean, other_log_std
+    )
+    before_tanh = distributions.normal_log_prob(u, MEAN, LOG_STD) - distributions.normal_log_prob(
+        u, other_mean, other_log_std
+    )
+    np.testing.assert_allclose(in_actions, before_tanh, rtol=1e-5)
+
+
+@pytest.mark.parametrize("edge", [1e-3, 1e-6])
+def test_boundary_actions_are_clipped_once_and_stay_finite(edge):
+    u = distributions.to_pre_tanh(jnp.array([-1.0, 1.0, 0.0]), edge)
+    np.testing.assert_allclose(u, [-np.arctanh(1 - edge), np.arctanh(1 - edge), 0.0], rtol=2e-2)
+    assert np.isfinite(distributions.tanh_normal_log_prob(u, MEAN, LOG_STD))
+    # a gradient through a clipped action would be infinite; inside the interval it is 1 / (1 - a^2)
+    inside = jax.grad(lambda a: distributions.to_pre_tanh(a[None], edge)[0])(jnp.float32(0.5))
+    np.testing.assert_allclose(inside, 1 / 0.75, rtol=1e-5)
+
+
+def test_samples_have_the_moments_and_pass_gradients():
+    keys = jax.random.split(jax.random.key(0), 100_000)
+    samples = jax.vmap(distributions.sample_normal, in_axes=(0, None, None))(keys, MEAN, LOG_STD)
+    std = np.exp(np.asarray(LOG_STD))
+    np.testing.assert_allclose(samples.mean(0), MEAN, atol=5 * std.max() / np.sqrt(len(keys)))
+    np.testing.assert_allclose(samples.std(0), std, rtol=5 / np.sqrt(2 * len(keys)))
+    jacobian = jax.jacrev(lambda mean: distributions.sample_normal(keys[0], mean, LOG_STD))(MEAN)
+    np.testing.assert_allclose(jacobian, np.eye(3), atol=1e-6)
+
+
+LOGITS = jnp.array([0.2, 1.0])
+MEANS, LOG_STDS = jnp.array([[0.5, -0.5], [-1.0, 1.0]]), jnp.array([[-0.5, -1.0], [0.1, -0.3]])
+
+
+def test_mixture_is_joint_over_dimensions():
+    value = np.array([0.1, 0.3])
+    weights = np.exp(np.asarray(LOGITS)) / np.exp(np.asarray(LOGITS)).sum()
+    components = stats.norm(np.asarray(MEANS), np.exp(np.asarray(LOG_STDS))).pdf(value).prod(axis=1)
+    log_prob = distributions.mixture_log_prob(jnp.asarray(value), LOGITS, MEANS, LOG_STDS)
+    np.testing.assert_allclose(log_prob, np.log(weights @ components), rtol=1e-5)
+
+
+def test_mixture_samples_follow_the_mixture():
+    keys = jax.random.split(jax.random.key(1), 100_000)
+    samples = np.asarray(jax.vmap(distributions.sample_mixture, in_axes=(0, None, None, None))(keys, LOGITS, MEANS, LOG_STDS))
+    weights = np.asarray(jax.nn.softmax(LOGITS))
+    mean = weights @ np.asarray(MEANS)
+    second = weights @ (np.asarray(MEANS) ** 2 + np.exp(2 * np.asarray(LOG_STDS)))
+    np.testing.assert_allclose(samples.mean(0), mean, atol=5 * np.sqrt((second - mean**2).max() / len(keys)))
+    # the components' dimensions go together: E[x y] of the joint mixture, not the product of marginals
+    np.testing.assert_allclose((samples[:, 0] * samples[:, 1]).mean(), weights @ np.asarray(MEANS).prod(1), atol=0.03)

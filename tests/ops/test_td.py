@@ -1,0 +1,44 @@
+"""Targets worked out by hand."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from itrpo.ops import td
+
+
+@pytest.mark.parametrize(
+    ("log_ratio", "low", "high", "expected"),
+    [
+        (-2.0, -np.inf, np.inf, 0.5 * 0.8 * -2.0),  # no clip
+        (-2.0, -1.0, np.inf, 0.5 * 0.8 * -1.0),  # the clip acts before tau * alpha scales
+        (7.0, -1.0, 5.0, 0.5 * 0.8 * 5.0),
+        (3.0, 0.0, 0.0, 0.0),
+    ],
+)
+def test_shaping_reward(log_ratio, low, high, expected):
+    np.testing.assert_allclose(td.shaping_reward(jnp.float32(log_ratio), 0.8, 0.5, low, high), expected, rtol=1e-6)
+
+
+def test_shaping_punishes_what_pi_does_less_often_than_pi_beta():
+    assert td.shaping_reward(jnp.log(0.1 / 0.4), 1.0, 0.5, -np.inf, np.inf) < 0
+    assert td.shaping_reward(jnp.log(0.4 / 0.1), 1.0, 0.5, -np.inf, np.inf) > 0
+
+
+def test_bellman_target_bootstraps_unless_terminal():
+    np.testing.assert_allclose(td.bellman_target(2.0, jnp.float32(1.0), 0.9, 10.0), 11.0)
+    np.testing.assert_allclose(td.bellman_target(2.0, jnp.float32(0.0), 0.9, 10.0), 2.0)
+
+
+def test_regularised_value_is_the_expectation_of_q_minus_alpha_log_ratio():
+    pi, pi_beta, q = np.array([0.7, 0.2, 0.1]), np.array([0.2, 0.3, 0.5]), np.array([1.0, -2.0, 4.0])
+    kl = (pi * np.log(pi / pi_beta)).sum()
+    expected = (pi * (q - 0.6 * np.log(pi / pi_beta))).sum()
+    np.testing.assert_allclose(td.regularised_value(pi @ q, 0.6, kl), expected, rtol=1e-12)
+
+
+def test_ensemble_min_is_over_critics():
+    np.testing.assert_allclose(td.ensemble_min(jnp.array([[1.0, 5.0], [7.0, 2.0]])), [1.0, 2.0])
+    np.testing.assert_allclose(td.ensemble_min(jnp.array([3.0])), 3.0)  # an ensemble of one
