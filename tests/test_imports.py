@@ -29,9 +29,9 @@ MAY_IMPORT = {
     "collection": CONTRACTS | {"ops", "nn", "data", "evaluation", "policy"},
     "results": CONTRACTS,
     "policy": CONTRACTS,
-    "plotting": set(),
-    "report": CONTRACTS | {"results", "plotting"},
-    "theory": CONTRACTS,
+    "report": CONTRACTS | {"results"},
+    "plotting": CONTRACTS | {"data", "evaluation", "report", "results"},
+    "theory": CONTRACTS | {"plotting"},
     "training": CONTRACTS
     | LAYERS
     | {"config", "console", "data", "evaluation", "policy", "plotting", "report", "results"},
