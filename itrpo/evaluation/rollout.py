@@ -1,23 +1,24 @@
 """Returns of the policies of all seeds: S seeds x E slots stepped together, the first episode of each slot counted.
 
 A slot whose episode has ended is not stepped again, so an evaluation costs as many environment steps as its episodes
-have. Why this is a loop over environments and not gymnasium's vector classes: docs/decisions/0003-evaluation.md.
+have. The slots are shared out over the machine's cores; the results do not depend on how. Why this is not one of
+gymnasium's vector classes: docs/decisions/0003-evaluation.md.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from itrpo.errors import DivergenceError, InputError
-from itrpo.evaluation.environments import check_spaces, make_env
-
-if TYPE_CHECKING:
-    import gymnasium
+from itrpo.evaluation.environments import check_spaces
+from itrpo.evaluation.slots import LocalSlots, RemoteSlots
 
 MAX_EPISODE_STEPS = 100_000  # guards against an environment that was registered without a time limit and never ends
+SLOTS_PER_PROCESS = 4  # a process with fewer would cost more to start than it saves
 
 
 class Returns(NamedTuple):
@@ -28,68 +29,113 @@ class Returns(NamedTuple):
 
 
 class EvaluationPool(NamedTuple):
-    """The environments of S seeds x E slots, built once and used by every evaluation of a run."""
+    """The environments of S seeds x E slots, built once and used by every evaluation of a run.
+
+    Group g of G holds the slots g, g + G, g + 2G, ... (counted over seeds, then episodes), so that a seed with long
+    episodes is shared by all.
+    """
 
     env_id: str
-    envs: tuple[tuple[gymnasium.Env, ...], ...]  # [S][E]
+    num_seeds: int
+    episodes: int
+    here: LocalSlots  # group 0
+    elsewhere: tuple[RemoteSlots, ...]
 
     def close(self) -> None:
-        for row in self.envs:
-            for env in row:
-                env.close()
+        """Close the environments and end the processes."""
+        self.here.close()
+        for group in self.elsewhere:
+            group.close()
+
+    def reset(self, seeds: np.ndarray) -> np.ndarray:
+        """Seeds [N] of all slots -> observations [N, O]."""
+        groups = 1 + len(self.elsewhere)
+        for g, group in enumerate(self.elsewhere, start=1):
+            group.send_reset(seeds[g::groups])
+        parts = [self.here.reset(seeds[::groups]), *(group.receive_reset() for group in self.elsewhere)]
+        return _interleave(parts, len(seeds))
+
+    def step(self, active: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As `LocalSlots.step`, for all slots."""
+        groups = 1 + len(self.elsewhere)
+        for g, group in enumerate(self.elsewhere, start=1):
+            group.send_step(active[g::groups], actions[g::groups])
+        parts = [self.here.step(active[::groups], actions[::groups])]
+        parts += [group.receive_step() for group in self.elsewhere]
+        observations, rewards, ended = (_interleave(part, len(active)) for part in zip(*parts, strict=True))
+        return observations, rewards, ended
 
 
-def make_pool(env_id: str, num_seeds: int, episodes: int) -> EvaluationPool:
-    """Environments for `num_seeds` policies with `episodes` episodes each. Raises InputError as `make_env` does."""
+def make_pool(env_id: str, num_seeds: int, episodes: int, processes: int | None = None) -> EvaluationPool:
+    """Environments for `num_seeds` policies with `episodes` episodes each. Raises InputError as `make_env` does.
+
+    `processes` counts this one; by default one per core, as far as each has enough slots. An environment that a program
+    registered itself stays in this process, as no other knows it.
+    """
     if num_seeds < 1 or episodes < 1:
         raise InputError(f"evaluation needs at least one seed and one episode, not {num_seeds} and {episodes}")
-    pool = EvaluationPool(env_id, tuple(tuple(make_env(env_id) for _ in range(episodes)) for _ in range(num_seeds)))
-    check_spaces(env_id, pool.envs[0][0])
-    return pool
+    slots = num_seeds * episodes
+    check = LocalSlots(env_id, 1)
+    check_spaces(env_id, check.envs[0])
+    check.close()
+    if processes is None:
+        processes = max(1, min(_cores(), slots // SLOTS_PER_PROCESS)) if _comes_with_gymnasium(env_id) else 1
+    sizes = [len(range(g, slots, processes)) for g in range(processes)]
+    elsewhere = tuple(RemoteSlots(env_id, size) for size in sizes[1:])  # they start while this process builds its own
+    return EvaluationPool(env_id, num_seeds, episodes, LocalSlots(env_id, sizes[0]), elsewhere)
 
 
 def evaluate(pool: EvaluationPool, act: Callable[[np.ndarray], Any], seed: int, step: int) -> Returns:
     """Play one episode in every slot.
 
-    `act` maps observations [S, E, O] float32 to actions [S, E, A] in the environment's units.
-
-    Start states are seeded from (seed, index of the policy's seed, slot, step): the same call gives the same returns,
-    and evaluations at different training steps start differently. `act` sees the last observation of slots that have
-    ended; what it answers there is ignored. Raises DivergenceError at an action or a reward that is not finite.
+    `act` maps observations [S, E, O] float32 to actions [S, E, A] in the environment's units. Start states are seeded
+    from (seed, index of the policy's seed, slot, step): the same call gives the same returns, and evaluations at
+    different training steps start differently. `act` sees the last observation of slots that have ended; what it
+    answers there is ignored. Raises DivergenceError at an action or a reward that is not finite.
     """
-    shape = (len(pool.envs), len(pool.envs[0]))
-    observations = np.zeros((*shape, *pool.envs[0][0].observation_space.shape), np.float32)  # type: ignore[misc]
-    for index in np.ndindex(shape):
-        start = np.random.SeedSequence([seed, *index, step]).generate_state(1)[0]
-        observations[index] = pool.envs[index[0]][index[1]].reset(seed=int(start))[0]
-    returns, lengths = np.zeros(shape, np.float64), np.zeros(shape, np.int64)
-    playing = list(np.ndindex(shape))
-    while playing:
-        actions = np.asarray(act(observations))
-        if actions.shape[:2] != shape:
-            raise ValueError(
-                f"act returned actions of shape {actions.shape} for observations of shape {observations.shape}"
+    shape = (pool.num_seeds, pool.episodes)
+    starts = [np.random.SeedSequence([seed, *index, step]).generate_state(1)[0] for index in np.ndindex(shape)]
+    observations = pool.reset(np.array(starts))
+    playing = np.ones(len(starts), bool)
+    returns, lengths = np.zeros(len(starts), np.float64), np.zeros(len(starts), np.int64)
+    while playing.any():
+        actions = np.asarray(act(observations.reshape(*shape, -1)), np.float32).reshape(len(starts), -1)
+        broken = np.flatnonzero(playing & ~np.isfinite(actions).all(axis=1))
+        if len(broken):
+            raise DivergenceError(
+                f"seed index {broken[0] // pool.episodes}, training step {step}: "
+                f"the policy's action in {pool.env_id} is not finite: {actions[broken[0]]}"
             )
-        still_playing = []
-        for index in playing:
-            action = actions[index]
-            if not np.isfinite(action).all():
-                raise DivergenceError(
-                    f"seed index {index[0]}, training step {step}: "
-                    f"the policy's action in {pool.env_id} is not finite: {action}"
-                )
-            observation, reward, terminated, truncated, _ = pool.envs[index[0]][index[1]].step(action)
-            observations[index] = observation
-            returns[index] += float(reward)
-            lengths[index] += 1
-            if not (terminated or truncated):
-                still_playing.append(index)
-        playing = still_playing
-        if playing and lengths.max() >= MAX_EPISODE_STEPS:
+        stepped, rewards, ended = pool.step(playing, actions)
+        observations = np.where(playing[:, None], stepped, observations)
+        returns += rewards
+        lengths += playing
+        playing = playing & ~ended
+        if playing.any() and lengths.max() >= MAX_EPISODE_STEPS:
             raise InputError(
                 f"{pool.env_id}: an episode did not end within {MAX_EPISODE_STEPS:,} steps; "
                 "register the environment with max_episode_steps"
             )
     if not np.isfinite(returns).all():
         raise DivergenceError(f"training step {step}: {pool.env_id} gave rewards that are not finite")
-    return Returns(returns, lengths)
+    return Returns(returns.reshape(shape), lengths.reshape(shape))
+
+
+def _interleave(parts: Any, size: int) -> np.ndarray:
+    """Group g's rows to the places g, g + G, g + 2G, ..."""
+    whole = np.empty((size, *parts[0].shape[1:]), parts[0].dtype)
+    for g, part in enumerate(parts):
+        whole[g :: len(parts)] = part
+    return whole
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _comes_with_gymnasium(env_id: str) -> bool:
+    import gymnasium
+
+    entry_point = gymnasium.spec(env_id).entry_point
+    return isinstance(entry_point, str) and entry_point.partition(".")[0] in ("gymnasium", "gymnasium_robotics")
