@@ -6,6 +6,7 @@ change.
 
 from __future__ import annotations
 
+import importlib
 import io
 import os
 import sys
@@ -99,7 +100,7 @@ def _import_matplotlib() -> ModuleType:
     if "matplotlib" not in sys.modules and "MPLCONFIGDIR" not in os.environ:
         os.environ["MPLCONFIGDIR"] = str(cache_dir() / "matplotlib")
         try:
-            import matplotlib.font_manager
+            importlib.import_module("matplotlib.font_manager")
         finally:
             del os.environ["MPLCONFIGDIR"]
     import matplotlib
@@ -116,8 +117,8 @@ def _draw_seeds(axes: Axes, metrics: polars.DataFrame, metric: str, label: str) 
         intervals = [mean_interval(column) for column in values.T]
         center = np.array([interval.mean for interval in intervals])
         half_width = np.array([interval.half_width for interval in intervals], np.float64)
-        band = {"color": BLUE, "alpha": 0.15, "linewidth": 0.0, "label": "95% interval of the mean"}
-        axes.fill_between(steps, center - half_width, center + half_width, **band)
+        low, high, label_of_band = center - half_width, center + half_width, "95% interval of the mean"
+        axes.fill_between(steps, low, high, color=BLUE, alpha=0.15, linewidth=0.0, label=label_of_band)
         axes.plot(steps, center, color=BLUE, linewidth=1.6, marker=marker, markersize=3.5, label=f"{label}, mean")
     else:
         axes.plot(steps, values[0], color=BLUE, linewidth=1.6, marker=marker, markersize=3.5, label=label)

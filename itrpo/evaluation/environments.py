@@ -142,15 +142,16 @@ def _quiet_mujoco() -> None:
         import mujoco
     except ImportError:  # the environment may not need it
         return
-    if mujoco.get_mju_user_warning() is None:
-        mujoco.set_mju_user_warning(logging.getLogger("mujoco").debug)
+    handlers: Any = mujoco  # its type stubs lack both functions
+    if handlers.get_mju_user_warning() is None:
+        handlers.set_mju_user_warning(logging.getLogger("mujoco").debug)
 
 
 def _register_robotics(env_id: str) -> None:
     import gymnasium
 
     try:
-        import gymnasium_robotics
+        import gymnasium_robotics  # pyright: ignore[reportMissingImports] (an extra)
     except ImportError as error:
         raise InputError(f"{env_id} needs gymnasium-robotics: pip install 'itrpo[maze]'") from error
     gymnasium.register_envs(gymnasium_robotics)
