@@ -7,6 +7,7 @@ steps. The name stands for one recipe: a changed recipe must get a new name, or 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import tempfile
@@ -93,16 +94,18 @@ def _roll_out(tasks: list[Task], workers: int, title: str, console: Console | No
 def _write(path: Path, parts: list[Rows], recipe: Recipe) -> None:
     import h5py
 
+    image = io.BytesIO()  # HDF5 does not survive a full disk; plain writing does
+    with h5py.File(image, "w") as file:
+        for field, columns in zip(Rows._fields, zip(*parts, strict=True), strict=True):
+            file.create_dataset(COLUMNS.get(field, field), data=np.concatenate(columns))
+        file.attrs["env_id"] = recipe.env_id
+        file.attrs["recipe"] = json.dumps(_provenance(recipe))
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(descriptor)
     temporary = Path(name)
     try:
-        with h5py.File(temporary, "w") as file:
-            for field, columns in zip(Rows._fields, zip(*parts, strict=True), strict=True):
-                file.create_dataset(COLUMNS.get(field, field), data=np.concatenate(columns))
-            file.attrs["env_id"] = recipe.env_id
-            file.attrs["recipe"] = json.dumps(_provenance(recipe))
-        with temporary.open("r+b") as file:
+        with open(descriptor, "wb") as file:
+            file.write(image.getbuffer())
+            file.flush()
             os.fsync(file.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)

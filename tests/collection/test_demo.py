@@ -132,6 +132,26 @@ def test_a_folder_that_cannot_be_written_is_said_before_the_work(tmp_path: Path)
         make_hopper_demo(tmp_path / "file" / "demo.hdf5")
 
 
+def test_a_full_disk_is_a_storage_error_and_leaves_nothing(tmp_path: Path) -> None:
+    script = f"""
+import resource
+from dataclasses import replace
+from pathlib import Path
+from itrpo.collection.demo import HOPPER_DEMO, make_dataset
+from itrpo.errors import StorageError
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # bytes that a file may have
+try:
+    make_dataset(Path({str(tmp_path / "a.hdf5")!r}), replace(HOPPER_DEMO, steps_per_slot=300, slots={SMALL.slots!r}), 1)
+except StorageError as error:
+    print(error)
+"""
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True)
+    assert "a.hdf5: File too large; set ITRPO_CACHE" in done.stdout
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not list(tmp_path.iterdir())
+
+
 def test_shipped_policies_are_small_and_all_used() -> None:
     files = list(POLICY_FOLDER.glob("*.safetensors"))
     assert sum(file.stat().st_size for file in files) < 2e6

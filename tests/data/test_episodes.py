@@ -148,6 +148,12 @@ def test_with_next_observations_every_row_is_a_transition() -> None:
     np.testing.assert_array_equal(transitions.next_action[:, 0], np.float32([0.2, 0, 0, 0.5, 0]))
 
 
+def test_with_next_observations_a_timeout_ends_the_episode_even_if_the_next_row_goes_on_from_there() -> None:
+    arrays = own_successors()
+    arrays["observations"][2] = arrays["next_observations"][1]
+    assert to_transitions(from_mapping(arrays)).next_action[1].tolist() == [0]
+
+
 def test_with_next_observations_shuffled_rows_have_no_next_action() -> None:
     order = [3, 0, 4, 2, 1]
     arrays = {key: values[order] for key, values in own_successors().items()}
