@@ -15,7 +15,7 @@ PYTHON = $(shell for p in $(PYTHONS); do $$p -c '$(CAN_CREATE)' 2>/dev/null && {
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
-LOCK := $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --fork-strategy fewest \
+LOCK := $(BIN)/uv pip compile --quiet --no-config --system-certs --universal --python-version 3.11 --fork-strategy fewest \
 	--only-binary :all: --generate-hashes --no-emit-index-url --no-emit-find-links \
 	--custom-compile-command 'make lock' $(UPGRADE) pyproject.toml --group build --extra test
 
