@@ -1,4 +1,4 @@
-"""The one place that knows how our pictures look, and the only one that imports matplotlib.
+"""The one place that knows how our pictures look, and how matplotlib is imported.
 
 Figures are drawn on canvases of their own (Agg), inside an rc_context: neither pyplot's state nor anyone's rcParams
 change.
@@ -57,7 +57,7 @@ def learning_curve(run_dir: Path, path: Path) -> bool:
     Thin lines are seeds, the thick one their mean, the band the 95% interval of that mean (Student-t over seeds).
     Returns False, and writes nothing, if the run has recorded none of these yet.
     """
-    matplotlib = _import_matplotlib()
+    matplotlib = import_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter
@@ -92,7 +92,7 @@ def learning_curve(run_dir: Path, path: Path) -> bool:
     return True
 
 
-def _import_matplotlib() -> ModuleType:
+def import_matplotlib() -> ModuleType:
     """Matplotlib, with its font list in our cache: its own default would write to the home folder.
 
     Matplotlib reads the variable once. One that is set, or a matplotlib that was imported before, is left alone.

@@ -43,7 +43,7 @@ LAZY = {
     "gymnasium_robotics": ("evaluation", "collection"),
     "mujoco": ("evaluation", "collection"),
     "h5py": ("data.d4rl", "collection"),
-    "matplotlib": ("plotting",),
+    "matplotlib": ("plotting", "theory.figures"),
     "minari": (),
     "ray": (),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ class Terms(NamedTuple):
 
 
 def terms(mdp: FiniteMDP, policy: Array, previous: Array, behavior: Array) -> Terms:
-    """Both sides of Corollary 1 for pi = `policy`, pi_k = `previous`; C = 2 epsilon gamma / (1 - gamma)^2 as printed."""
+    """Both sides of Corollary 1, pi = `policy`, pi_k = `previous`; C = 2 epsilon gamma / (1 - gamma)^2 as printed."""
     advantage = advantages(mdp, previous)
     mean_advantage = inner(policy, advantage)
     shift = occupancy(mdp, behavior) - occupancy(mdp, policy)
@@ -86,7 +87,7 @@ def fork(discount: float | Array, tilt: float = 1e-3) -> tuple[FiniteMDP, Array,
 
 
 def leaky_fork(discount: float | Array, choice: Array, tilted: Array, leak: Array) -> tuple[FiniteMDP, Array, Array]:
-    """The worst shape the search finds: state 0 chooses states 1 or 2; under pi_beta state 1 leaks into 2, under pi never.
+    """The worst shape found: state 0 chooses states 1 or 2; under pi_beta state 1 leaks into 2, under pi never.
 
     choice, tilted, leak [N]: the probability of state 1 under pi_beta and under pi, and pi_beta's leak from state 1.
     Returns (MDP, pi, pi_beta) with a leading axis N.
@@ -139,7 +140,7 @@ def climb_random(
     return FiniteMDP(*(part[0] for part in mdp)), policy[0], behavior[0]
 
 
-def _climb(points: Array, score, rng: np.random.Generator, rounds: int) -> Array:
+def _climb(points: Array, score: Callable[[Array], Array], rng: np.random.Generator, rounds: int) -> Array:
     """Each point keeps a random step when it scores higher; steps shrink where they fail. Returns the best point."""
     values, size = score(points), np.ones(len(points))
     for _ in range(rounds):

@@ -1,14 +1,14 @@
-"""Figures of `itrpo theory --out`: PNG, one idea each. matplotlib is loaded only here, with the Agg canvas."""
+"""Figures of `itrpo theory --out`: PNG, one idea each, in the package's style and on Agg canvases of their own."""
 
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from itrpo.errors import StorageError
 from itrpo.theory import corollary1 as c1
 from itrpo.theory import theorem2 as t2
 from itrpo.theory.instances import draw_batches, large_temperature, unlikely_error
@@ -35,23 +35,26 @@ BLUE, ORANGE, GREEN, RED, BLACK, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E0
 
 def write_figures(folder: Path, seed: int = 0) -> list[Path]:
     """Write every figure into `folder` (made if missing), each atomically. Returns the paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    figures = {
-        "figure1_policy_paths": figure1(seed),
-        "convergence": convergence_figure(seed),
-        "corollary1_constant": corollary1_figure(seed),
-        "theorem2_bounds": theorem2_figure(),
-        "error_propagation": error_figure(seed),
-        "fixed_point": fixed_point_figure(seed),
-    }
-    return [_save(figure, folder / f"{name}.png") for name, figure in figures.items()]
+    from itrpo.plotting import STYLE, import_matplotlib
+
+    _make_folder(folder)
+    with import_matplotlib().rc_context(STYLE):
+        figures = {
+            "figure1_policy_paths": figure1(seed),
+            "convergence": convergence_figure(seed),
+            "corollary1_constant": corollary1_figure(seed),
+            "theorem2_bounds": theorem2_figure(),
+            "error_propagation": error_figure(seed),
+            "fixed_point": fixed_point_figure(seed),
+        }
+        return [_save(figure, folder / f"{name}.png") for name, figure in figures.items()]
 
 
 # Figure 1 -----------------------------------------------------------------------------------------------------------
 
 
 def wandering_errors(iterations: int, size: float, rng: np.random.Generator) -> Array:
-    """Errors of the decision state, [K, 4, 3]: each action in turn overrated by `size`, plus Gaussian noise of a third."""
+    """Errors of the decision state, [K, 4, 3]: each action in turn overrated by `size`, and Gaussian noise."""
     errors = np.zeros((iterations, 4, 3))
     errors[:, 0] = size / 3 * rng.standard_normal((iterations, 3)) - size / 2
     errors[np.arange(iterations), 0, np.arange(iterations) % 3] += 1.5 * size
@@ -90,13 +93,15 @@ def figure1(seed: int) -> Figure:
             )
             axis.plot(*_to_plane(path[5]), "s", color=GREEN, markersize=6, zorder=5, label="$\\pi_5$")
         axis.plot(*_to_plane(path), "-", color=GREY, linewidth=0.8)
-        points = axis.scatter(*_to_plane(path), c=np.arange(len(path)), cmap="viridis", s=16, zorder=4)
+        axis.scatter(*_to_plane(path), c=np.arange(len(path)), cmap="viridis", s=16, zorder=4)
         axis.plot(*_to_plane(behavior[0]), "D", color=BLUE, markersize=8, zorder=6, label="$\\pi_\\beta$ (start)")
-        axis.plot(*_to_plane(best), "*", color=RED, markersize=15, zorder=6, label="$\\pi_*$ (optimum)")
+        axis.plot(*_to_plane(best), "*", color=RED, markersize=13, zorder=6, label="$\\pi_*$ (optimum)")
         last = kl(path[-12:], best)
         axis.set_title(f"{title}\nKL($\\pi_k\\|\\pi_*$), last 12: {last.min():.4f} to {last.max():.4f}", fontsize=10)
-        axis.legend(fontsize=7.5, loc="upper center", bbox_to_anchor=(0.5, 0.02), ncols=2, frameon=False)
-    figure.colorbar(points, ax=axes, label="iteration k", shrink=0.8)
+        axis.legend(
+            fontsize=7.5, loc="upper center", bbox_to_anchor=(0.5, 0.02), ncols=2, labelspacing=0.9, frameon=False
+        )
+    figure.colorbar(axes[0, 0].collections[0], ax=axes, label="iteration k", shrink=0.8)
     return figure
 
 
@@ -271,9 +276,7 @@ def error_figure(seed: int) -> Figure:
         axes[1, column].set_xlabel("iteration k")
     axes[0, 0].set_ylabel("$\\|E_k\\|_\\infty$ (reward units)")
     axes[1, 0].set_ylabel("gap of $\\pi_k$, floored at $10^{-8}$ (return units)", fontsize=9)
-    axes[0, 0].legend(fontsize=8, frameon=False)
-    for axis in axes.flat:
-        axis.grid(alpha=0.3)
+    axes[0, 0].legend(fontsize=8)
     figure.suptitle(
         "Chain of 6 states, $\\gamma$ = 0.9, $\\alpha(1-\\tau)$ = 0.1 for every method, started at the optimum",
         fontsize=10,
@@ -333,20 +336,27 @@ def _subplots(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figur
 
 def _legends(axes: np.ndarray) -> None:
     for axis in axes.flat:
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize=8, frameon=False)
+        axis.legend(fontsize=8)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"can't make the folder {folder}: {error.strerror or error}") from error
 
 
 def _save(figure: Figure, path: Path) -> Path:
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".png")
+    """Write the PNG so that a reader sees the old file or the whole new one. Raises StorageError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            figure.savefig(file, format="png", dpi=200)
+        with open(temporary, "wb") as file:
+            figure.savefig(file, format="png")
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+        os.replace(temporary, path)
+    except OSError as error:
+        raise StorageError(f"can't write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
     return path

@@ -17,7 +17,7 @@ class Instance(NamedTuple):
     """One problem, or a batch of them with a leading axis [N, ...].
 
     behavior, policy, previous [..., S, A]: pi_beta, and the pi and pi_k of Corollary 1; initial_q [..., S, A];
-    alpha, tau [...]; index [...]: the number that, with the seed, draws the instance again.
+    alpha, tau [...]; number [...]: what draws the instance again, with its seed.
     """
 
     mdp: FiniteMDP
@@ -27,7 +27,7 @@ class Instance(NamedTuple):
     initial_q: Array
     alpha: Array
     tau: Array
-    index: Array
+    number: Array
 
 
 def draw(seed: int, index: int) -> Instance:
@@ -53,7 +53,7 @@ def draw(seed: int, index: int) -> Instance:
         initial_q=rng.uniform(-2, 2, size=(states, actions)),
         alpha=np.asarray(_log_uniform(rng, 0.03, 100.0)),
         tau=np.asarray(0.0 if rng.random() < 1 / 8 else rng.uniform(0, 0.97)),
-        index=np.asarray(index),
+        number=np.asarray(index),
     )
 
 
@@ -74,7 +74,7 @@ def batch(drawn: list[Instance]) -> Instance:
 def draw_errors(seed: int, instance: Instance, iterations: int, scale: float = 0.1) -> Array:
     """Zero-mean Gaussian errors epsilon_1 .. epsilon_K for each instance of a batch, [K, N, S, A]."""
     shape = (iterations, *instance.mdp.reward.shape[-2:])
-    drawn = [np.random.default_rng([seed, int(i), 1]).standard_normal(shape) for i in instance.index]
+    drawn = [np.random.default_rng([seed, int(i), 1]).standard_normal(shape) for i in instance.number]
     return scale * np.stack(drawn, axis=1)
 
 
@@ -86,7 +86,7 @@ def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
 
 
 class Counterexample(NamedTuple):
-    """An MDP with everything Theorem 2 needs. errors [K, S, A] or None (zero error); d^D is the behavior's occupancy."""
+    """Everything Theorem 2 needs. errors [K, S, A], or None for zero error; d^D is the behavior's occupancy."""
 
     mdp: FiniteMDP
     behavior: Array
@@ -106,9 +106,9 @@ def unlikely_error(rarity: float = 1e-8) -> Counterexample:
     """One error at a pair that pi* avoids and the data hardly holds: Assumption 1's c(t) does not see it for t >= 1.
 
     State 0 (start): action 0 leads to state 1, action 1 to state 2, both free. State 1: action 0 costs 2 and has
-    behavior probability `rarity`, action 1 costs 1 (times 20, so that lambda = 1). State 2 absorbs at no cost. One critic
-    error raises the rare pair; the next cancels what the moving average would keep of it. The value has by then carried
-    the error to state 0, so the policy walks into state 1 while E_k = 0.
+    behavior probability `rarity`, action 1 costs 1 (times 20, so that lambda = 1). State 2 absorbs at no cost. One
+    critic error raises the rare pair; the next cancels what the moving average would keep of it. The value has by then
+    carried the error to state 0, so the policy walks into state 1 while E_k = 0.
     """
     transition = np.zeros((3, 2, 3))
     transition[0, 0, 1] = transition[0, 1, 2] = 1
@@ -124,7 +124,7 @@ def unlikely_error(rarity: float = 1e-8) -> Counterexample:
 
 
 def rare_and_rewarding(rarity: float = 1e-40) -> Counterexample:
-    """Zero error and r = -lambda log pi_beta, so the shaped reward vanishes: the printed constant misses the start Q_0 = 0."""
+    """No error and r = -lambda log pi_beta: the shaped reward vanishes, and the printed constant misses Q_0 = 0."""
     behavior = np.array([[1 - rarity, rarity]])
     alpha, tau = 1.0, 0.9
     reward = -alpha * (1 - tau) * np.log(behavior)

@@ -59,7 +59,7 @@ def stack(mdps: list[FiniteMDP]) -> FiniteMDP:
 
 
 def check_behavior(mdp: FiniteMDP, behavior: Array) -> Array:
-    """log pi_beta. Raises InputError for a wrong shape, rows that do not sum to one, or zeros (KL would be infinite)."""
+    """log pi_beta. Raises InputError for a wrong shape, rows that do not sum to one, or zeros (infinite KL)."""
     behavior = np.asarray(behavior, dtype=np.float64)
     if behavior.shape[-2:] != mdp.reward.shape[-2:]:
         raise InputError(f"behavior policy {behavior.shape} must be [..., S, A] = {mdp.reward.shape}")
@@ -116,7 +116,7 @@ def state_values(mdp: FiniteMDP, policy: Array, bonus: Array | float = 0.0) -> A
     """V of `policy` with an extra state reward `bonus` [..., S] (an entropy or a -KL), by one linear solve. [..., S]"""
     reward = inner(policy, mdp.reward) + bonus
     matrix = np.eye(mdp.states) - expand(mdp.discount) * state_transition(mdp, policy)
-    return np.linalg.solve(matrix, reward[..., None])[..., 0]
+    return np.asarray(np.linalg.solve(matrix, reward[..., None])[..., 0], dtype=np.float64)
 
 
 def action_values(mdp: FiniteMDP, policy: Array) -> Array:
@@ -135,7 +135,7 @@ def occupancy(mdp: FiniteMDP, policy: Array) -> Array:
     matrix = np.eye(mdp.states) - expand(mdp.discount) * state_transition(mdp, policy)
     start = (1 - mdp.discount)[..., None] * mdp.start
     start = np.broadcast_to(start, matrix.shape[:-1])
-    return np.linalg.solve(np.swapaxes(matrix, -1, -2), start[..., None])[..., 0]
+    return np.asarray(np.linalg.solve(np.swapaxes(matrix, -1, -2), start[..., None])[..., 0], dtype=np.float64)
 
 
 def expected_return(mdp: FiniteMDP, policy: Array) -> Array:
@@ -146,9 +146,8 @@ def expected_return(mdp: FiniteMDP, policy: Array) -> Array:
 def optimal_values(mdp: FiniteMDP) -> Array:
     """max_pi V^pi without regularisation, [..., S], by policy iteration (each step an exact solve)."""
     choice = mdp.reward.argmax(-1)
+    values = state_values(mdp, np.eye(mdp.actions)[choice])
     for _ in range(mdp.states * mdp.actions + 10):
-        policy = np.eye(mdp.actions)[choice]
-        values = state_values(mdp, policy)
         table = mdp.reward + backup(mdp, values)
         best = table.max(-1)
         current = np.take_along_axis(table, choice[..., None], -1)[..., 0]
@@ -156,6 +155,7 @@ def optimal_values(mdp: FiniteMDP) -> Array:
         if not better.any():
             break
         choice = np.where(better, table.argmax(-1), choice)
+        values = state_values(mdp, np.eye(mdp.actions)[choice])
     return values
 
 
@@ -181,7 +181,7 @@ def soft_optimum(mdp: FiniteMDP, behavior: Array, temperature: float | Array) ->
         raise InputError(f"temperature lambda = alpha (1 - tau) must be > 0; got {temperature}")
     scale = expand(temperature)
     log_policy = np.broadcast_to(log_behavior, mdp.reward.shape)
-    change = np.inf
+    q, change = mdp.reward, np.inf
     for _ in range(200):
         policy = np.exp(log_policy)
         penalty = -temperature[..., None] * inner(policy, log_policy - log_behavior)
@@ -225,7 +225,7 @@ def chain_mdp(length: int = 6, discount: float = 0.9, slip: float = 0.1) -> Fini
 
 
 def gridworld_mdp(side: int = 4, discount: float = 0.95) -> FiniteMDP:
-    """Side x side grid, four moves, walls keep the agent in place. Goal in the last cell (reward 1, absorbing, then 0)."""
+    """Side x side grid, four moves, walls keep the agent in place. Entering the last cell gives 1 and ends all."""
     if side < 2:
         raise InputError(f"gridworld: side must be at least 2; got {side}")
     goal = side * side - 1
@@ -274,7 +274,7 @@ def _sample_rows(rng: np.random.Generator, rows: Array) -> NDArray[np.int64]:
 def wandering_mdp() -> tuple[FiniteMDP, Array]:
     """Figure 1's MDP and behavior policy: one decision state with three actions, of which the third is the best.
 
-    Action i leads to rest state i+1 for one step and back, so the values bootstrap; the behavior prefers the worst action.
+    Action i leads to rest state i+1 and then back, so the values bootstrap; the behavior prefers the worst action.
     """
     transition = np.zeros((4, 3, 4))
     transition[0, [0, 1, 2], [1, 2, 3]] = 1

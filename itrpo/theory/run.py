@@ -15,6 +15,7 @@ from itrpo.theory.statements import Row
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
 DESCRIPTIONS = {statement.name: statement.description for statement in statements.STATEMENTS}
 STATEMENTS = tuple(DESCRIPTIONS)
@@ -34,7 +35,7 @@ def run_theory(
     if statement != "all" and statement not in STATEMENTS:
         known = ", ".join(("all", *STATEMENTS))
         raise InputError(f"unknown statement {statement!r}{nearest(statement, ('all', *STATEMENTS))}; known: {known}")
-    if out is not None and Path(out).exists() and not Path(out).is_dir():
+    if out is not None and out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file; give a folder for the figures")
     if console is None:
         from rich.console import Console
@@ -53,7 +54,7 @@ def run_theory(
     if out is not None:
         from itrpo.theory.figures import write_figures
 
-        for path in write_figures(Path(out), seed):
+        for path in write_figures(out, seed):
             console.print(f"wrote {path}", soft_wrap=True)
     verdict = (
         "every statement does what docs/theory.md proves" if not failures else f"{failures} rows are not as proven"

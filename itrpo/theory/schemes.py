@@ -115,7 +115,7 @@ def lemma1_vi(
     errors: Array | None = None,
     initial_h: Array | None = None,
 ) -> Iterates:
-    """Lemma 1: entropy-regularised VI, temperature lambda = alpha (1 - tau), reward r + lambda log pi_beta. Tables h_k."""
+    """Lemma 1: entropy-regularised VI with lambda = alpha (1 - tau), reward r + lambda log pi_beta; tables h_k."""
     alpha, tau = check_coefficients(alpha, tau, needs_entropy=True)
     log_behavior = check_behavior(mdp, behavior)
     temperature = expand(alpha * (1 - tau))

@@ -34,7 +34,6 @@ from itrpo.theory.mdp import (
     log_sum_exp,
     occupancy,
     soft_optimum,
-    state_transition,
     state_values,
 )
 from itrpo.theory.schemes import (
@@ -92,7 +91,7 @@ class _Tally:
 
     def add(self, instance: Instance, values: Array) -> None:
         self.values.append(np.asarray(values))
-        self.indices.append(instance.index)
+        self.indices.append(instance.number)
 
     def row(self, claim: str, measure: str, limit: float | None, expected: Expected = "holds") -> Row:
         values, indices = np.concatenate(self.values), np.concatenate(self.indices)
@@ -628,7 +627,7 @@ def check_error_averaging(batches: list[Instance], seed: int) -> list[Row]:
             run = brac_vi(b.mdp, b.behavior, b.alpha * (1 - b.tau), iterations, injected)
             return run, run.q_values + log_term
 
-        clean_run, clean = shaped(None)
+        clean = shaped(None)[1]
         noisy_run, noisy = shaped(errors)
         brac_clean, brac_noisy = plain(None)[1], plain(errors)
         averages = moving_average(errors, b.tau)

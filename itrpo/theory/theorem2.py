@@ -1,4 +1,4 @@
-"""Theorem 2: the exact gap V*_lambda(rho) - V_lambda^{pi_{k+1}}(rho) and every form of its bound (docs/theory.md, 7)."""
+"""Theorem 2: the exact gap V*_lambda(rho) - V_lambda^{pi_{k+1}}(rho), every form of its bound (docs/theory.md, 7)."""
 
 from __future__ import annotations
 
@@ -8,16 +8,13 @@ from itrpo.errors import InputError
 from itrpo.theory.mdp import (
     Array,
     FiniteMDP,
-    backup,
     check_behavior,
     inner,
-    log_softmax,
     occupancy,
     soft_optimum,
-    state_transition,
     state_values,
 )
-from itrpo.theory.schemes import Iterates, check_coefficients, itrpo_vi, moving_average
+from itrpo.theory.schemes import Iterates, check_coefficients, moving_average
 
 
 def regularised_gap(mdp: FiniteMDP, behavior: Array, temperature: float | Array, run: Iterates) -> Array:
@@ -30,7 +27,9 @@ def regularised_gap(mdp: FiniteMDP, behavior: Array, temperature: float | Array,
     temperature = np.asarray(temperature, dtype=np.float64)
     # KL(p||q) = sum p (log p - log q) - p + q, written so that every term is >= 0 and close policies keep their digits.
     difference = optimum.log_policy - run.log_policies
-    divergence = (run.policies * (np.expm1(difference) - difference)).sum(-1)
+    close = run.policies * (np.expm1(np.minimum(difference, 1)) - difference)
+    far = np.exp(optimum.log_policy) - run.policies * (1 + difference)
+    divergence = np.where(difference < 1, close, far).sum(-1)
     visits = occupancy(mdp, run.policies)
     return temperature * (visits * divergence).sum(-1) / (1 - mdp.discount)
 
@@ -38,7 +37,7 @@ def regularised_gap(mdp: FiniteMDP, behavior: Array, temperature: float | Array,
 def zero_h_start(behavior: Array, alpha: float | Array, tau: float | Array) -> Array:
     """The Q_0 for which Lemma 1's h_0 = 0 (pi_1 uniform), the start at which the printed constant is valid. [..., S, A]
 
-    Q_0 = -alpha log pi_beta - tau alpha log |A|, from h_0 = (1 - tau)(Q_0 + tau alpha log(|A| pi_beta) + lambda log pi_beta).
+    Q_0 = -alpha log pi_beta - tau alpha log |A|: the root of Q_0 + tau alpha log(|A| pi_beta) + lambda log pi_beta.
     """
     alpha, tau = check_coefficients(alpha, tau)
     return -alpha[..., None, None] * (np.log(behavior) + tau[..., None, None] * np.log(behavior.shape[-1]))
@@ -186,7 +185,7 @@ def assumption1_concentrability(mdp: FiniteMDP, behavior: Array, temperature: fl
 
 
 def path_concentrability(mdp: FiniteMDP, behavior: Array, horizon: int) -> Array:
-    """C(t), t = 0 .. horizon-1, [horizon, ...]: max over pi, pi_0, ..., pi_t of (d^pi x pi_0) P_{pi_1} ... P_{pi_t} / d^D.
+    """C(t), t < horizon, [horizon, ...]: max over pi, pi_0, ..., pi_t of (d^pi x pi_0) P_{pi_1} ... P_{pi_t} / d^D.
 
     The coefficient under which the corrected theorem is proven: the errors travel along products of the learned
     policies, not along pi* alone. d^pi x pi_0 is a state drawn from d^pi with the action drawn from any pi_0.
@@ -223,12 +222,13 @@ def _largest_occupancy(mdp: FiniteMDP, reward: Array) -> Array:
     """max_pi E_{d^pi}[reward], by policy iteration. reward [..., S, A] -> [...]"""
     problem = mdp._replace(reward=reward)
     choice = reward.argmax(-1)
+    values = state_values(problem, np.eye(mdp.actions)[choice])
     for _ in range(mdp.states * mdp.actions + 10):
-        values = state_values(problem, np.eye(mdp.actions)[choice])
         table = reward + mdp.discount[..., None, None] * _expected_next(mdp, values)
         current = np.take_along_axis(table, choice[..., None], -1)[..., 0]
         better = table.max(-1) > current * (1 + 1e-12)
         if not better.any():
             break
         choice = np.where(better, table.argmax(-1), choice)
+        values = state_values(problem, np.eye(mdp.actions)[choice])
     return (1 - mdp.discount) * (mdp.start * values).sum(-1)
