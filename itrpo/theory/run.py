@@ -61,9 +61,9 @@ def run_theory(
     )
     console.print(f"{verdict}; seed {seed}, {instances} instances, {time.perf_counter() - started:.1f} s")
     console.print(
-        "'at' is the instance with the worst number; 'no: n' counts the instances that violate a claim as printed."
+        "'no: n' counts the instances that violate the claim. *: observed, not proven. at: the worst instance,"
     )
-    console.print(f"The instance again: itrpo.theory.instances.draw(seed={seed}, index=at)")
+    console.print(f"again by itrpo.theory.instances.draw(seed={seed}, index=at).")
     return 1 if failures else 0
 
 
@@ -90,8 +90,8 @@ def _verdict(row: Row) -> Text:
     from rich.text import Text
 
     if row.violations is None:
-        return Text("-")
+        return Text("*")
     answer = f"no: {row.violations}" if row.violations else "yes"
     if not row.as_expected:
         return Text(f"{answer} (!)", style="bold red")
-    return Text(answer + (" known" if row.expected == "fails" else ""))
+    return Text(answer + {"holds": "", "fails": " (known)", "observed": " *"}[row.expected])
