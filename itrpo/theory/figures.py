@@ -83,7 +83,7 @@ def figure1(seed: int) -> Figure:
     radius = float(kl(best, behavior[0])) * 1.1
     figure, axes = _subplots(1, 2, (9.6, 5.4))
     for axis, (title, policies, trust) in zip(axes.flat, paths, strict=True):
-        path = np.concatenate([behavior[None, 0], policies[1:, 0]])
+        path = np.concatenate([behavior[None, 0], policies[:, 0]])
         _simplex(axis)
         _kl_ball(axis, behavior[0], radius, BLUE, "--", f"behavior ball, KL($\\pi\\|\\pi_\\beta$) $\\leq$ {radius:.2f}")
         if trust:
