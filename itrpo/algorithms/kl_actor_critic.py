@@ -170,7 +170,7 @@ def update(
     step: Array,
 ) -> tuple[State, Metrics]:
     """Critic, then actor with the new critics, then targets. batch: [B, ...]; the key is consumed."""
-    target_key, penalty_key, policy_key = (jax.random.split(it, batch.reward.shape[0]) for it in jax.random.split(key, 3))
+    target_key, policy_key, penalty_key = jax.random.split(key, (3, batch.reward.shape[0]))
     if config.alpha_scale == "relative":
         alpha = alpha * state.q_scale
     behavior = state.behavior_params
@@ -217,16 +217,17 @@ def update(
 # --- networks, and everything else that an Algorithm has ---------------------------------------------------------------
 
 
-def gaussian_networks(config: Backbone, policy: Network, critic: Network, behavior: BehaviorModel) -> Networks:
+def gaussian_networks(
+    config: Backbone, spec: SpaceSpec, policy: Network, critic: Network, behavior: BehaviorModel
+) -> Networks:
     """tanh-Gaussian actor, MLP critics. Samples stay pre-tanh until the critic sees them: atanh(tanh(u)) is never taken."""
     moments = behavior.moments if config.kl in ("auto", "closed_form") else None
     draws = config.action_samples if moments else max(config.action_samples, config.kl_samples)
 
     def policy_actions(policy_params: Params, behavior_params: Params, observation: Array, key: PRNGKey) -> Actions:
         mean, log_std = policy.apply(policy_params, observation)
-        pre_tanh = jax.vmap(distributions.sample_normal, in_axes=(0, None, None))(
-            jax.random.split(key, draws), mean, log_std
-        )
+        noise = jax.random.normal(key, (draws, spec.action_dim))
+        pre_tanh = jax.vmap(lambda it: mean + jnp.exp(log_std) * it)(noise)
         if moments is not None:
             kl = divergences.normal_kl(mean, log_std, *moments(behavior_params, observation))
         else:
@@ -261,8 +262,8 @@ def make(
     whether a clip bound it, for the probes; target_policy keeps a Polyak copy of the actor, which the targets then use.
     """
     policy = network(
-        lambda key: GaussianPolicy(
-            key,
+        lambda draw: GaussianPolicy(
+            draw,
             spec,
             config.policy_hidden,
             (config.log_std_low, config.log_std_high),
@@ -271,10 +272,10 @@ def make(
         )
     )
     one_critic = network(
-        lambda key: QValue(key, spec, config.critic_hidden, config.initializer, config.critic_layer_norm)
+        lambda draw: QValue(draw, spec, config.critic_hidden, config.initializer, config.critic_layer_norm)
     )
     critic = ensemble(one_critic, config.critics)
-    networks = gaussian_networks(config, policy, critic, behavior)
+    networks = gaussian_networks(config, spec, policy, critic, behavior)
     optimizers = Optimizers(optax.adam(config.policy_learning_rate), optax.adam(config.critic_learning_rate))
     target = critic_target(networks)
 

@@ -35,8 +35,8 @@ class Config:
 def make(config: Config, spec: SpaceSpec, fit_steps: int) -> BehaviorModel:
     """fit_steps: length of the fit, for the learning rate's two drops."""
     policy = network(
-        lambda key: GaussianPolicy(
-            key,
+        lambda draw: GaussianPolicy(
+            draw,
             spec,
             config.hidden,
             (config.log_std_low, config.log_std_high),

@@ -32,8 +32,8 @@ class Config:
 def make(config: Config, spec: SpaceSpec, fit_steps: int) -> BehaviorModel:
     """fit_steps: length of the fit, for the learning rate's two drops."""
     policy = network(
-        lambda key: MixturePolicy(
-            key, spec, config.hidden, config.components, (config.log_std_low, config.log_std_high)
+        lambda draw: MixturePolicy(
+            draw, spec, config.hidden, config.components, (config.log_std_low, config.log_std_high)
         )
     )
 

@@ -6,29 +6,28 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from itrpo.nn.network import Initializer, linear
-from itrpo.types import Array, PRNGKey, SpaceSpec
+from itrpo.nn.network import Draw, Initializer, Linear
+from itrpo.types import Array, SpaceSpec
 
 
 class MLP(eqx.Module):
     """ReLU layers and a linear output. With `layer_norm`, a LayerNorm follows each ReLU (ReBRAC's order)."""
 
-    layers: list[eqx.nn.Linear]
+    layers: list[Linear]
     norms: list[eqx.nn.LayerNorm]
 
     def __init__(
         self,
-        key: PRNGKey,
+        draw: Draw,
         sizes: tuple[int, ...],
         initializer: Initializer = "fan_in",
         head_scale: float | None = None,
         layer_norm: bool = False,
     ):
-        """sizes: (inputs, hidden..., outputs). head_scale: see `itrpo.nn.network.linear`."""
-        keys = jax.random.split(key, len(sizes) - 1)
+        """sizes: (inputs, hidden..., outputs). head_scale: see `itrpo.nn.network.Linear`."""
         last = len(sizes) - 2
         self.layers = [
-            linear(keys[i], sizes[i], sizes[i + 1], initializer, head_scale if i == last else None) for i in range(last + 1)
+            Linear(draw, sizes[i], sizes[i + 1], initializer, head_scale if i == last else None) for i in range(last + 1)
         ]
         self.norms = [eqx.nn.LayerNorm(width) for width in sizes[1:-1]] if layer_norm else []
 
@@ -54,14 +53,14 @@ class GaussianPolicy(eqx.Module):
 
     def __init__(
         self,
-        key: PRNGKey,
+        draw: Draw,
         spec: SpaceSpec,
         hidden: tuple[int, ...],
         log_std_range: tuple[float, float],
         initializer: Initializer = "fan_in",
         squash: bool = False,
     ):
-        self.mlp = MLP(key, (spec.observation_dim, *hidden, 2 * spec.action_dim), initializer, head_scale=1e-3)
+        self.mlp = MLP(draw, (spec.observation_dim, *hidden, 2 * spec.action_dim), initializer, head_scale=1e-3)
         self.low, self.high = log_std_range
         self.squash = squash
 
@@ -81,10 +80,10 @@ class MixturePolicy(eqx.Module):
     high: float = eqx.field(static=True)
 
     def __init__(
-        self, key: PRNGKey, spec: SpaceSpec, hidden: tuple[int, ...], num_components: int, log_std_range: tuple[float, float]
+        self, draw: Draw, spec: SpaceSpec, hidden: tuple[int, ...], num_components: int, log_std_range: tuple[float, float]
     ):
         outputs = num_components * (1 + 2 * spec.action_dim)
-        self.mlp = MLP(key, (spec.observation_dim, *hidden, outputs))
+        self.mlp = MLP(draw, (spec.observation_dim, *hidden, outputs))
         self.num_components = num_components
         self.low, self.high = log_std_range
 
@@ -101,10 +100,15 @@ class QValue(eqx.Module):
     mlp: MLP
 
     def __init__(
-        self, key: PRNGKey, spec: SpaceSpec, hidden: tuple[int, ...], initializer: Initializer = "fan_in", layer_norm: bool = False
+        self,
+        draw: Draw,
+        spec: SpaceSpec,
+        hidden: tuple[int, ...],
+        initializer: Initializer = "fan_in",
+        layer_norm: bool = False,
     ):
         sizes = (spec.observation_dim + spec.action_dim, *hidden, 1)
-        self.mlp = MLP(key, sizes, initializer, head_scale=3e-3, layer_norm=layer_norm)
+        self.mlp = MLP(draw, sizes, initializer, head_scale=3e-3, layer_norm=layer_norm)
 
     def __call__(self, observation: Array, action: Array) -> Array:
         return self.mlp(jnp.concatenate([observation, action]))[0]

@@ -46,10 +46,10 @@ def summarize_run(run_dir: Path) -> list[SummaryRow]:
     """The trained policy, BC (the mode of the fitted pi_beta) and the dataset; a line without numbers is left out."""
     metrics, status = read_metrics(run_dir), read_status(run_dir)
     rows = []
-    final = final_score(metrics, "return")
+    final = final_score(metrics, "return", status.last)
     if final is not None:
         mean_of = f"last {_count(final.evaluations, 'evaluation')} x {_count(status.episodes, 'episode')}"
-        score = final_score(metrics, "score")
+        score = final_score(metrics, "score", status.last)
         score_interval = None if score is None else mean_interval(score.per_seed)
         returns = mean_interval(final.per_seed)
         rows.append(SummaryRow(algorithm_name(status.algorithm), returns, score_interval, len(final.seeds), mean_of))
@@ -118,7 +118,7 @@ def print_runs(root: Path, console: Console) -> None:
         numbers = (str(status.seeds), steps, _interval(entry.returns, 0), _interval(entry.score, 1))
         table.add_row(entry.name, status.algorithm, status.dataset, *numbers, Text(state))
     console.print(table)
-    console.print("return and score: mean of the last 10 evaluations ± 95% interval over seeds")
+    console.print("return and score: mean of each run's last evaluations ± 95% interval over seeds")
 
 
 def _entry(run_dir: Path) -> RunEntry:
@@ -126,7 +126,7 @@ def _entry(run_dir: Path) -> RunEntry:
         metrics, status = read_metrics(run_dir), read_status(run_dir)
     except StorageError as error:
         return RunEntry(run_dir.name, None, None, None, f"damaged: {error}")
-    finals = [final_score(metrics, metric) for metric in ("return", "score")]
+    finals = [final_score(metrics, metric, status.last) for metric in ("return", "score")]
     returns, score = (None if final is None else mean_interval(final.per_seed) for final in finals)
     return RunEntry(run_dir.name, status, returns, score)
 

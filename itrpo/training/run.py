@@ -252,6 +252,7 @@ class Session:
             env_id=self.pool.env_id if self.pool else None,
             seeds=train.seeds,
             episodes=self.config.evaluation.eval_episodes,
+            last=self.config.evaluation.last,
             step=step,
             steps=train.steps,
             state=state,

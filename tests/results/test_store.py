@@ -86,7 +86,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
 
 
 def test_status_round_trip_and_damage(tmp_path):
-    status = Status("abc", "itrpo", "hopper-demo", "Hopper-v4", 4, 10, 500, 1000, "stopped")
+    status = Status("abc", "itrpo", "hopper-demo", "Hopper-v4", 4, 10, 10, 500, 1000, "stopped")
     store.write_status(tmp_path, status)
     assert store.read_status(tmp_path) == status
     (tmp_path / "status.json").write_text('{"run": "abc"}')
