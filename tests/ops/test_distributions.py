@@ -86,7 +86,9 @@ def test_mixture_is_joint_over_dimensions():
 
 def test_mixture_samples_follow_the_mixture():
     keys = jax.random.split(jax.random.key(1), 100_000)
-    samples = np.asarray(jax.vmap(distributions.sample_mixture, in_axes=(0, None, None, None))(keys, LOGITS, MEANS, LOG_STDS))
+    samples = np.asarray(
+        jax.vmap(distributions.sample_mixture, in_axes=(0, None, None, None))(keys, LOGITS, MEANS, LOG_STDS)
+    )
     weights = np.asarray(jax.nn.softmax(LOGITS))
     mean = weights @ np.asarray(MEANS)
     second = weights @ (np.asarray(MEANS) ** 2 + np.exp(2 * np.asarray(LOG_STDS)))

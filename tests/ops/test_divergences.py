@@ -16,7 +16,9 @@ from itrpo.ops import distributions, divergences
 )
 def test_kl_is_the_integral(mean_p, std_p, mean_q, std_q):
     p, q = stats.norm(mean_p, std_p), stats.norm(mean_q, std_q)
-    integral, _ = integrate.quad(lambda x: p.pdf(x) * (p.logpdf(x) - q.logpdf(x)), mean_p - 12 * std_p, mean_p + 12 * std_p)
+    integral, _ = integrate.quad(
+        lambda x: p.pdf(x) * (p.logpdf(x) - q.logpdf(x)), mean_p - 12 * std_p, mean_p + 12 * std_p
+    )
     kl = divergences.normal_kl(*(jnp.array([it]) for it in (mean_p, np.log(std_p), mean_q, np.log(std_q))))
     np.testing.assert_allclose(kl, integral, rtol=1e-5, atol=1e-7)
 
