@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from itrpo import registry
 from itrpo.errors import InputError, ItrpoError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Name = Annotated[str, tyro.conf.Positional]
 
@@ -190,7 +193,7 @@ def run_command(command: object, rest: list[str]) -> int:
     return 0
 
 
-def train(command: Train, fields: dict[str, str], console) -> None:  # noqa: ANN001
+def train(command: Train, fields: dict[str, str], console: Console) -> None:
     if command.algorithm not in registry.ALGORITHMS:  # before any data is read
         registry.lookup(command.algorithm, registry.ALGORITHMS, "algorithm")
     from itrpo.report.tables import print_run_summary
@@ -220,15 +223,15 @@ def train(command: Train, fields: dict[str, str], console) -> None:  # noqa: ANN
     print_run_summary(finished.folder, console)
 
 
-def evaluate(command: Evaluate, console) -> None:  # noqa: ANN001
+def evaluate(command: Evaluate, console: Console) -> None:
     from itrpo.report.tables import print_evaluation
     from itrpo.training import run
 
     result = run.evaluate(command.run, episodes=command.episodes, seed=command.seed, env=command.env)
-    print_evaluation(command.run, result, command.env, console)
+    print_evaluation(result, console)
 
 
-def datasets(command: Datasets, console) -> None:  # noqa: ANN001
+def datasets(command: Datasets, console: Console) -> None:
     from itrpo.data.load import load_dataset
     from itrpo.data.tables import print_dataset_info, print_dataset_list
 
@@ -247,8 +250,8 @@ def datasets(command: Datasets, console) -> None:  # noqa: ANN001
     print_dataset_info(dataset, console)
 
 
-def algorithms(name: str | None, console) -> None:  # noqa: ANN001
-    from itrpo.report.tables import print_algorithm, print_algorithms
+def algorithms(name: str | None, console: Console) -> None:
+    from itrpo.report.algorithms import print_algorithm, print_algorithms
 
     if name is None:
         print_algorithms(console)

@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "collection": CONTRACTS | {"ops", "nn", "data", "evaluation", "policy"},
     "results": CONTRACTS,
     "policy": CONTRACTS,
-    "report": CONTRACTS | {"results"},
+    "report": CONTRACTS | {"config", "results"},
     "plotting": CONTRACTS | {"data", "evaluation", "report", "results"},
     "theory": CONTRACTS | {"plotting"},
     "training": CONTRACTS

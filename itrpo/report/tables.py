@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from itrpo.errors import StorageError
 from itrpo.report.aggregate import Interval, final_score, mean_interval, over_seeds
-from itrpo.results.schema import Status
+from itrpo.results.schema import Evaluation, Status
 from itrpo.results.store import read_json, read_metrics, read_status
 
 if TYPE_CHECKING:
@@ -89,6 +89,29 @@ def print_run_summary(run_dir: Path, console: Console) -> None:
         console.print(f"± is the half-width of the 95% interval (Student-t) over the {status.seeds} seeds.")
     else:
         console.print("One seed gives no interval; train with --seeds 4 for one.")
+
+
+def print_evaluation(result: Evaluation, console: Console) -> None:
+    """Print the returns of `itrpo.training.run.evaluate`: a line per seed, and the mean over seeds with its interval."""
+    from rich.table import Table
+
+    episodes = result.returns.shape[1]
+    title = f"{result.env_id}, policies after {result.step:,} gradient steps, {_count(episodes, 'episode')} per seed"
+    table = Table("seed", "return", "std over episodes", "episode length", title=title, title_justify="left")
+    if result.scores is not None:
+        table.add_column("D4RL score")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for seed, (returns, lengths) in enumerate(zip(result.returns, result.lengths, strict=True)):
+        score = [] if result.scores is None else [f"{result.scores[seed].mean():.1f}"]
+        table.add_row(str(seed), f"{returns.mean():,.0f}", f"{returns.std():,.0f}", f"{lengths.mean():,.0f}", *score)
+    means = [mean_interval(result.returns.mean(axis=1))]
+    scores = [] if result.scores is None else [_interval(mean_interval(result.scores.mean(axis=1)), 1)]
+    table.add_section()
+    table.add_row("all", _interval(means[0], 0), "", f"{result.lengths.mean():,.0f}", *scores)
+    console.print(table)
+    if len(result.returns) > 1:
+        console.print("± is the half-width of the 95% interval (Student-t) over seeds.")
 
 
 def list_runs(root: Path) -> list[RunEntry]:

@@ -13,7 +13,10 @@ name in `"text"` ("NaN", "Infinity" or "-Infinity"); in any other file such a nu
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
 
 State = Literal["unfinished", "finished", "stopped", "diverged"]
 
@@ -42,6 +45,16 @@ class Status(NamedTuple):
     steps: int
     state: State
     message: str = ""  # for "diverged": the quantity and the step
+
+
+class Evaluation(NamedTuple):
+    """What `itrpo evaluate` measured, for S seeds x E episodes."""
+
+    env_id: str
+    step: int  # gradient steps of the policies
+    returns: np.ndarray  # [S, E]: undiscounted sums of rewards
+    lengths: np.ndarray  # [S, E]: environment steps
+    scores: np.ndarray | None  # [S, E]: D4RL-normalised; None where there is no reference
 
 
 def row_to_json(row: Row) -> dict[str, Any]:

@@ -34,12 +34,12 @@ from itrpo.data.preprocess import Preprocess, apply, fit_preprocess
 from itrpo.errors import DivergenceError, InputError, StorageError
 from itrpo.evaluation import rollout
 from itrpo.evaluation.environments import check_compatible, normalized_score
-from itrpo.evaluation.rollout import EvaluationPool, Returns, make_pool
+from itrpo.evaluation.rollout import EvaluationPool, make_pool
 from itrpo.plotting import learning_curve
 from itrpo.policy import Policy, load_policy, save_policy
 from itrpo.report.aggregate import final_score
 from itrpo.results import store
-from itrpo.results.schema import Row, State, Status
+from itrpo.results.schema import Evaluation, Row, State, Status
 from itrpo.results.trackers import Tracker, open_tracker
 from itrpo.training import checkpoint, loop, phases
 from itrpo.types import (
@@ -273,7 +273,7 @@ def run(
     if env_id is not None:
         check_compatible(env_id, *dataset.spec)
         pool = make_pool(env_id, config.train.seeds, config.evaluation.eval_episodes)
-    with lock(folder), stop_on_signal(console) as signals:
+    with lock(folder), stop_on_signal(console) as signals, closing_pool(pool):
         fit_steps = begin_or_continue(folder, config, dataset, entry.presets[config.preset], console)
         preprocess = fit_preprocess(dataset.transitions, config.data.normalize_observations)
         data = jax.tree.map(jnp.asarray, apply(preprocess, dataset.transitions))
@@ -286,8 +286,6 @@ def run(
         train_phases(session, behavior, entry.make(config.algorithm_config, dataset.spec, behavior), fit_steps)
         for tracker in trackers:
             tracker.close()
-        if pool is not None:
-            pool.close()
         learning_curve(folder, folder / "learning_curve.png")
     final = final_score(store.read_metrics(folder), last=config.evaluation.last)
     return Run(folder, config, final.per_seed if final else None)
@@ -598,6 +596,15 @@ def describe(dataset: Dataset) -> dict[str, Any]:
 
 
 @contextmanager
+def closing_pool(pool: EvaluationPool | None) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        if pool is not None:
+            pool.close()
+
+
+@contextmanager
 def lock(folder: Path) -> Iterator[None]:
     """Makes the folder and holds it for this process. Raises InputError if another holds it, StorageError if it can't be made."""
     try:
@@ -643,8 +650,8 @@ def peak_memory() -> int:
 # --- evaluating a finished run ---------------------------------------------------------------------------------------
 
 
-def evaluate(folder: str | os.PathLike[str], *, episodes: int = 100, seed: int = 0, env: str | None = None) -> Returns:
-    """Returns [S, E] of the policies in a run folder, on start states that training never used.
+def evaluate(folder: str | os.PathLike[str], *, episodes: int = 100, seed: int = 0, env: str | None = None) -> Evaluation:
+    """Plays `episodes` episodes with each seed's policy in a run folder, from start states that training never used.
 
     Raises InputError if there is no run, or no environment to evaluate in.
     """
@@ -659,6 +666,7 @@ def evaluate(folder: str | os.PathLike[str], *, episodes: int = 100, seed: int =
     check_compatible(env_id, len(policies[0].observation_mean), len(policies[0].action_low))
     pool = make_pool(env_id, len(policies), episodes)
     try:
-        return rollout.evaluate(pool, acting(policies), seed, EVALUATE_STEP)
+        returns, lengths = rollout.evaluate(pool, acting(policies), seed, EVALUATE_STEP)
     finally:
         pool.close()
+    return Evaluation(env_id, policies[0].metadata["step"], returns, lengths, normalized_score(env_id, returns))

@@ -1,0 +1,370 @@
+"""The command line, as other tools call it: what it writes, how it resumes, what it says to bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import gymnasium
+import h5py
+import numpy as np
+import pytest
+
+from itrpo.cli import main
+from itrpo.policy import load_policy
+from itrpo.results.store import read_metrics, read_status
+from itrpo.training import checkpoint
+
+SMALL = ["--policy-hidden", "16,16", "--critic-hidden", "16,16", "--behavior-hidden", "16,16", "--batch-size", "32"]
+SIZES = ["--seeds", "2", "--steps", "60", "--eval-every", "20", "--eval-episodes", "1", "--behavior-steps", "100"]
+BOUNDS = ["--action-low", "-2", "--action-high", "2"]
+
+
+def arguments(data: Path, out: Path, *more: str) -> list[str]:
+    return ["train", str(data), *BOUNDS, *SIZES, *SMALL, "--out", str(out), *more]
+
+
+def command(*words: str, **settings) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "itrpo.cli", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **settings
+    )
+
+
+def final_arrays(folder: Path) -> dict[str, np.ndarray]:
+    return checkpoint.load(checkpoint.sorted_checkpoints(folder / "checkpoints")[0])[0]
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    left, right = final_arrays(one), final_arrays(other)
+    assert left.keys() == right.keys()
+    for name in left:
+        np.testing.assert_array_equal(left[name], right[name], err_msg=name)
+    assert (one / "metrics.jsonl").read_bytes() == (other / "metrics.jsonl").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def finished(pendulum: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    assert main(arguments(pendulum, out)) == 0
+    return out
+
+
+def test_a_run_leaves_everything_in_its_folder(finished, pendulum):
+    assert {it.name for it in finished.iterdir()} == {
+        *("config.json", "provenance.json", "status.json", "metrics.jsonl", "timing.jsonl", "checkpoints"),
+        *("seed0", "seed1", "learning_curve.png", ".lock"),
+    }
+    assert [it.name for it in checkpoint.sorted_checkpoints(finished / "checkpoints")] == [
+        "train_0000000060",
+        "train_0000000040",
+    ]
+    config = json.loads((finished / "config.json").read_text())
+    assert config["config"]["algorithm_config"]["backbone"]["policy_hidden"] == [16, 16]
+    assert config["behavior_steps"] == 100
+    about = json.loads((finished / "provenance.json").read_text())
+    assert about["dataset"]["source"]["path"] == str(pendulum)
+    assert len(about["dataset_sha256"]) == 64
+    assert about["machine"]["threads"] == "2"
+    status = read_status(finished)
+    assert (status.state, status.step, status.seeds) == ("finished", 60, 2)
+
+
+def test_metrics_hold_what_figure_2_needs(finished):
+    metrics = read_metrics(finished)
+    at_end = metrics.filter((metrics["step"] == 60) & (metrics["seed"] == 1))
+    names = set(at_end["metric"])
+    assert names >= {
+        *("return", "return_std", "episode_length", "critic_loss", "policy_loss", "kl", "q_target"),
+        *("probe_kl", "probe_log_ratio", "probe_shaping_reward", "probe_clipped_fraction", "probe_q_data"),
+        *("probe_policy_std", "probe_action_gradient_norm"),
+    }
+    values = dict(zip(at_end["metric"], at_end["value"], strict=True))
+    # alpha and tau of the preset scale the log-ratio into the shaping reward
+    np.testing.assert_allclose(values["probe_shaping_reward"], 0.9 * 0.5 * values["probe_log_ratio"], rtol=1e-4)
+    before = metrics.filter(metrics["step"] == 0)["metric"].to_list()
+    assert "behavior_return" in before
+    assert "behavior_nll" in before
+
+
+def test_the_exported_policy_is_what_was_evaluated(finished):
+    """Replaying the last evaluation by hand with seed0/policy.npz gives the return in metrics.jsonl."""
+    policy = load_policy(finished / "seed0" / "policy.npz")
+    env = gymnasium.make("Pendulum-v1")
+    start = int(np.random.SeedSequence([0, 0, 0, 60]).generate_state(1)[0])
+    observation, total, ended = env.reset(seed=start)[0], 0.0, False
+    while not ended:
+        action = policy(observation)
+        assert np.abs(action).max() <= 2  # the dataset's units, not the network's
+        observation, reward, terminal, timeout, _ = env.step(action)
+        total, ended = total + float(reward), terminal or timeout
+    metrics = read_metrics(finished)
+    recorded = metrics.filter((metrics["metric"] == "return") & (metrics["seed"] == 0) & (metrics["step"] == 60))
+    np.testing.assert_allclose(total, recorded["value"].item(), rtol=1e-4)
+
+
+def test_kill_and_resume_is_bit_identical(finished, pendulum, tmp_path):
+    out = tmp_path / "killed"
+    process = command(*arguments(pendulum, out))
+    deadline = time.monotonic() + 300
+    while not any((out / "checkpoints").glob("train_00000000[246]0")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    reached = checkpoint.sorted_checkpoints(out / "checkpoints")[0]
+    assert int(reached.name[-10:]) > 0
+    resumed = command(*arguments(pendulum, out))
+    printed, errors = resumed.communicate()
+    assert resumed.returncode == 0, errors
+    assert f"resuming train at step {int(reached.name[-10:])}" in printed
+    assert_same_run(finished, out)
+
+
+def test_a_fit_stopped_halfway_resumes_to_the_same_bits(finished, pendulum, tmp_path, monkeypatch):
+    monkeypatch.setenv("ITRPO_CACHE", str(tmp_path / "cache"))  # or the fit would be taken from the cache
+    out = tmp_path / "stopped"
+    process = command(*arguments(pendulum, out))
+    while not (out / "provenance.json").exists():  # from here on it listens to signals, and the fit is still to come
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate()
+    assert process.returncode == 130, errors
+    assert "the same command continues" in errors
+    reached = checkpoint.sorted_checkpoints(out / "checkpoints")[0].name
+    assert reached.startswith("behavior_")
+    assert 0 < int(reached[-10:]) < 100
+    assert read_status(out).state == "stopped"
+    assert main(arguments(pendulum, out)) == 0
+    assert_same_run(finished, out)
+
+
+def test_a_fit_from_the_cache_changes_no_bit(finished, pendulum, tmp_path, capsys):
+    out = tmp_path / "again"
+    assert main(arguments(pendulum, out)) == 0
+    assert "in the cache" in capsys.readouterr().out.replace("\n", " ")
+    assert_same_run(finished, out)
+
+
+def test_more_steps_extend_a_run_to_the_bits_of_a_longer_one(finished, pendulum, tmp_path):
+    out = tmp_path / "extended"
+    assert main(arguments(pendulum, out, "--steps", "40")) == 0
+    assert main(arguments(pendulum, out)) == 0
+    assert_same_run(finished, out)
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(finished, pendulum, tmp_path, capsys):
+    out = tmp_path / "damaged"
+    shutil.copytree(finished, out)
+    arrays = out / "checkpoints" / "train_0000000060" / "arrays.safetensors"
+    content = bytearray(arrays.read_bytes())
+    content[-5] ^= 1
+    arrays.write_bytes(content)
+    assert main(arguments(pendulum, out)) == 0
+    printed = capsys.readouterr().out.replace("\n", " ")
+    assert "is damaged" in printed
+    assert "resuming train at step 40" in printed
+    assert_same_run(finished, out)
+
+
+def test_every_checkpoint_damaged_is_an_error_that_says_so(finished, pendulum, tmp_path, capsys):
+    out = tmp_path / "damaged"
+    shutil.copytree(finished, out)
+    for arrays in out.glob("checkpoints/*/arrays.safetensors"):
+        arrays.write_bytes(b"")
+    assert main(arguments(pendulum, out)) == 1
+    assert "every checkpoint" in capsys.readouterr().err
+
+
+def test_diverging_stops_with_the_quantity_and_the_step(pendulum, tmp_path, capsys):
+    out = tmp_path / "diverged"
+    assert main(arguments(pendulum, out, "--critic-learning-rate", "1e18")) == 1
+    message = capsys.readouterr().err
+    assert "training diverged" in message
+    assert "of seed 0" in message
+    assert "at step" in message
+    assert read_status(out).state == "diverged"
+    arrays, meta = checkpoint.load(checkpoint.sorted_checkpoints(out / "checkpoints")[0])
+    assert meta["step"] == 0
+    assert all(np.isfinite(it).all() for it in arrays.values())
+
+
+def test_a_full_disk_is_one_message(pendulum, tmp_path):
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); "
+    code = limit + "import sys; from itrpo.cli import main; sys.exit(main(sys.argv[1:]))"
+    words = [sys.executable, "-c", code, *arguments(pendulum, tmp_path / "full")]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "error: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "File too large" in done.stderr
+
+
+def test_another_machine_is_said_and_recorded(finished, pendulum, tmp_path, capsys):
+    out = tmp_path / "moved"
+    shutil.copytree(finished, out)
+    about = json.loads((out / "provenance.json").read_text())
+    about["machine"]["threads"] = "64"
+    (out / "provenance.json").write_text(json.dumps(about))
+    assert main(arguments(pendulum, out)) == 0
+    assert "not to the same bits" in capsys.readouterr().out.replace("\n", " ")
+    assert len(json.loads((out / "provenance.json").read_text())["resumed_on"]) == 1
+
+
+def test_evaluate_and_runs_list(finished, capsys):
+    assert main(["evaluate", str(finished), "--episodes", "2"]) == 0
+    printed = capsys.readouterr().out
+    assert "Pendulum-v1" in printed
+    assert "±" in printed
+    assert main(["runs", "list", "--root", str(finished.parent)]) == 0
+    assert "whole" in capsys.readouterr().out
+
+
+def test_without_an_environment_it_trains_all_the_same(pendulum, tmp_path):
+    out = tmp_path / "blind"
+    assert main(arguments(pendulum, out, "--env", "none", "--steps", "20")) == 0
+    assert "return" not in set(read_metrics(out)["metric"])
+    assert load_policy(out / "seed1" / "policy.npz")(np.zeros(3)).shape == (1,)
+
+
+# --- bad input: (what, change of the good command, words of the message) -------------------------------------------
+
+
+def hdf5(path: Path, change: str = "") -> Path:
+    rng = np.random.default_rng(0)
+    rows = {
+        "observations": rng.normal(size=(50, 3)),
+        "actions": rng.uniform(-1, 1, (50, 1)),
+        "rewards": rng.normal(size=50),
+        "terminals": np.zeros(50, bool),
+        "timeouts": np.arange(50) % 10 == 9,
+    }
+    if change == "nan":
+        rows["rewards"][7] = np.nan
+    if change == "unequal":
+        rows["rewards"] = rows["rewards"][:-1]
+    if change == "no actions":
+        rows["action"] = rows.pop("actions")
+    with h5py.File(path, "w") as file:
+        for key, value in rows.items():
+            file[key] = value
+    return path
+
+
+FIELDS = [
+    (["--algorithm", "itrop"], "did you mean 'itrpo'"),
+    (["--env", "Pendulum-v9"], "Pendulum"),
+    (["--env", "CartPole-v1"], "CartPole-v1"),
+    (["--env", "MountainCarContinuous-v0"], "observation"),
+    (["--alpa", "1"], "did you mean 'alpha'"),
+    (["--alpha", "0"], "alpha must be positive"),
+    (["--tau", "1.5"], "tau must be in [0, 1]"),
+    (["--tau", "big"], "takes float"),
+    (["--preset", "sorce"], "did you mean 'source'"),
+    (["--behavior", "flow"], "gaussian, mixture"),
+    (["--steps", "0"], "steps must be at least 1"),
+    (["--kl", "closed"], "closed_form"),
+    (["--behavior", "mixture", "--warm-start", "true"], "--warm-start false"),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), FIELDS)
+def test_a_wrong_field_is_one_message_and_status_2(change, words, pendulum, tmp_path, capsys):
+    out = tmp_path / "bad"
+    assert main(arguments(pendulum, out, *change)) == 2
+    message = capsys.readouterr().err
+    assert words in message.replace("\n", " ")
+    assert message.count("error:") == 1
+    assert not (out / "config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("nan", ["rewards", "1 NaN", "row 7"]),
+        ("unequal", ["rewards", "49", "50"]),
+        ("no actions", ["'actions'"]),
+    ],
+)
+def test_a_wrong_file_is_one_message_and_status_2(change, words, tmp_path, capsys):
+    path = hdf5(tmp_path / "wrong.hdf5", change)
+    assert main(["train", str(path), "--env", "none", "--out", str(tmp_path / "bad")]) == 2
+    message = capsys.readouterr().err.replace("\n", " ")
+    for word in (str(path), *words):
+        assert word in message
+    assert main(["train", str(hdf5(path)), "--env", "none", *SIZES, *SMALL, "--out", str(tmp_path / "good")]) == 0
+
+
+def test_actions_out_of_range_name_the_flags(pendulum, tmp_path, capsys):
+    assert main(["train", str(pendulum), "--out", str(tmp_path / "bad")]) == 2
+    assert "--action-low" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"", b"not an HDF5 file at all", b"\x89HDF\r\n\x1a\n truncated"])
+def test_a_file_that_is_no_hdf5(content, tmp_path, capsys):
+    path = tmp_path / "broken.hdf5"
+    path.write_bytes(content)
+    assert main(["train", str(path), "--out", str(tmp_path / "bad")]) == 2
+    assert str(path) in capsys.readouterr().err.replace("\n", "")
+
+
+@pytest.mark.parametrize("name", ["hoper-demo", "missing.hdf5", "hopper-medium-v3"])
+def test_an_unknown_dataset(name, tmp_path, capsys):
+    assert main(["train", name, "--out", str(tmp_path / "bad")]) == 2
+    assert name in capsys.readouterr().err
+
+
+def test_a_folder_of_another_run_is_refused_and_untouched(finished, pendulum, capsys):
+    before = {it: it.read_bytes() for it in finished.rglob("*") if it.is_file()}
+    assert main(arguments(pendulum, finished, "--alpha", "2.5")) == 2
+    message = capsys.readouterr().err
+    assert "algorithm_config.alpha: 0.9 -> 2.5" in message
+    assert {it: it.read_bytes() for it in finished.rglob("*") if it.is_file()} == before
+
+
+def test_a_folder_that_is_no_run_is_refused(pendulum, tmp_path, capsys):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    assert main(arguments(pendulum, tmp_path)) == 2
+    assert "config.json" in capsys.readouterr().err
+
+
+def test_two_processes_do_not_share_a_folder(pendulum, tmp_path, capsys):
+    from itrpo.training.run import lock
+
+    with lock(tmp_path / "busy"):
+        assert main(arguments(pendulum, tmp_path / "busy")) == 2
+    assert "another process" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["trian"], ["runs", "list", "--rot", "x"], ["train"], ["datasets", "info"]])
+def test_a_wrong_command_line_is_status_2(words, capsys):
+    try:
+        status = main(words)
+    except SystemExit as stop:
+        status = stop.code
+    assert status == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(finished, pendulum, tmp_path):
+    out = tmp_path / "stopped"
+    process = command(*arguments(pendulum, out, "--steps", "100000000"), env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    while not (out / "checkpoints" / "train_0000000020").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "the same command continues" in errors
+    assert "Traceback" not in errors
+    assert read_status(out).state == "stopped"
+    reached = checkpoint.sorted_checkpoints(out / "checkpoints")[0]
+    assert checkpoint.load(reached)[1]["step"] > 20
