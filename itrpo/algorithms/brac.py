@@ -13,7 +13,7 @@ weights of their own, here from copies.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import jax.numpy as jnp
 
@@ -125,7 +125,8 @@ SOURCE_BEHAVIOR = gaussian.Config(
 PRESETS = {
     "source": Preset(SOURCE, "gaussian", SOURCE_BEHAVIOR, steps=500_000, behavior_steps=300_000),
     "paper": Preset(Config(), "gaussian"),  # Eqs. 1-3 alone, with the constants of iTRPO's preset of that name
-    "matched": Preset(replace(Config(), backbone=Backbone(warm_start=True)), "gaussian"),
+    "matched": Preset(Config(backbone=Backbone(warm_start=True)), "gaussian"),
+    "quick": Preset(Config(alpha=6.0, backbone=kl_actor_critic.QUICK), "gaussian"),
 }
-BRAC_V = AlgorithmEntry(Config, PRESETS, "matched", ("gaussian", "mixture"), make_v, validate)
-BRAC_P = AlgorithmEntry(Config, PRESETS, "matched", ("gaussian", "mixture"), make_p, validate)
+BRAC_V = AlgorithmEntry(Config, PRESETS, "quick", ("gaussian", "mixture"), make_v, validate)
+BRAC_P = AlgorithmEntry(Config, PRESETS, "quick", ("gaussian", "mixture"), make_p, validate)

@@ -87,7 +87,7 @@ def test_metrics_hold_what_figure_2_needs(finished):
     }
     values = dict(zip(at_end["metric"], at_end["value"], strict=True))
     # alpha and tau of the preset scale the log-ratio into the shaping reward
-    np.testing.assert_allclose(values["probe_shaping_reward"], 0.9 * 0.5 * values["probe_log_ratio"], rtol=1e-4)
+    np.testing.assert_allclose(values["probe_shaping_reward"], 6.0 * 0.5 * values["probe_log_ratio"], rtol=1e-4)
     before = metrics.filter(metrics["step"] == 0)["metric"].to_list()
     assert "behavior_return" in before
     assert "behavior_nll" in before
@@ -326,7 +326,7 @@ def test_a_folder_of_another_run_is_refused_and_untouched(finished, pendulum, ca
     before = {it: it.read_bytes() for it in finished.rglob("*") if it.is_file()}
     assert main(arguments(pendulum, finished, "--alpha", "2.5")) == 2
     message = capsys.readouterr().err
-    assert "algorithm_config.alpha: 0.9 -> 2.5" in message
+    assert "algorithm_config.alpha: 6.0 -> 2.5" in message
     assert {it: it.read_bytes() for it in finished.rglob("*") if it.is_file()} == before
 
 

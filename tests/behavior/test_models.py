@@ -1,0 +1,110 @@
+"""The models of pi_beta against data whose density is known."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from itrpo import registry
+from itrpo.behavior.likelihood import LikelihoodFit
+from itrpo.config import replace_leaves
+from itrpo.types import SpaceSpec, Transition
+
+STEPS, ROWS = 1_500, 4_096
+
+
+def build(name: str, **fields):
+    entry = registry.lookup(name, registry.BEHAVIOR_MODELS, "behaviour model")
+    defaults = {"hidden": (32, 32), "fit_learning_rate": 3e-3, "dual_learning_rate": 5e-3}
+    return entry.make(replace_leaves(entry.config(), defaults | fields), SpaceSpec(1, 1), STEPS)
+
+
+def fitted(model, observation, action):
+    """Parameters after STEPS minibatches of the rows, and the multiplier of the entropy floor."""
+    zeros = jnp.zeros(len(action))
+    data = Transition(observation, action, zeros, zeros, observation, action)
+
+    def body(step, state):
+        row_key, fit_key = jax.random.split(jax.random.fold_in(jax.random.key(1), step))
+        rows = jax.random.randint(row_key, (256,), 0, len(action))
+        return model.fit_step(state, jax.tree.map(lambda it: it[rows], data), fit_key)[0]
+
+    state = jax.jit(lambda it: jax.lax.fori_loop(0, STEPS, body, it))(model.init(jax.random.key(0)))
+    return model.params(state), float(state.multiplier.params)
+
+
+@pytest.mark.parametrize("name", sorted(registry.BEHAVIOR_MODELS))
+def test_density_integrates_to_one_and_is_that_of_the_samples(name):
+    model = build(name)
+    params, observation = model.params(model.init(jax.random.key(3))), jnp.array([0.4])
+    u = jnp.linspace(-25.0, 25.0, 50_001)
+    density = np.exp(jax.vmap(partial(model.pre_tanh_log_prob, params, observation))(u[:, None]))
+    np.testing.assert_allclose(np.trapezoid(density, u), 1.0, rtol=1e-4)
+    samples = np.asarray(jax.vmap(partial(model.sample, params, observation))(jax.random.split(jax.random.key(0), 50_000)))
+    mean = np.trapezoid(density * np.asarray(u), u)
+    std = np.sqrt(np.trapezoid(density * (np.asarray(u) - mean) ** 2, u))
+    assert abs(samples.mean() - mean) < 5 * std / np.sqrt(len(samples))
+    np.testing.assert_allclose(samples.std(), std, rtol=0.03)
+
+
+@pytest.mark.parametrize("name", sorted(registry.BEHAVIOR_MODELS))
+def test_the_fit_finds_the_conditional_gaussian_that_made_the_data(name):
+    rng = np.random.default_rng(0)
+    observation = rng.uniform(-1, 1, (ROWS, 1)).astype(np.float32)
+    mean, std = 0.8 * observation, 0.3 + 0.1 * observation
+    action = np.tanh(mean + std * rng.normal(size=(ROWS, 1))).astype(np.float32)
+    model = build(name)
+    params, multiplier = fitted(model, jnp.asarray(observation), jnp.asarray(action))
+    grid = jnp.linspace(-0.9, 0.9, 7)[:, None]
+    modes = jax.vmap(model.mode, in_axes=(None, 0))(params, grid)
+    np.testing.assert_allclose(modes, 0.8 * grid, atol=0.12)
+    # its entropy, 0.5 log(2 pi e std^2) or so, lies above the floor: no pull from it, plain maximum likelihood
+    assert multiplier < 0.05
+    u = np.arctanh(action)
+    log_probs = jax.vmap(model.pre_tanh_log_prob, in_axes=(None, 0, 0))(params, jnp.asarray(observation), jnp.asarray(u))
+    truth = -0.5 * ((u - mean) / std) ** 2 - np.log(std) - 0.5 * np.log(2 * np.pi)
+    assert float(log_probs.mean()) > truth.mean() - 0.05
+
+
+def test_the_entropy_floor_keeps_a_narrow_policy_wide():
+    """H0 = -1 per dimension: a narrow Gaussian of action entropy -1 has standard deviation exp(-1) / sqrt(2 pi e) = 0.089.
+
+    The data has s = 0.05, and (1 - k) = (s / 0.089)^2 at the constrained optimum, so k = 0.68 there.
+    """
+    rng = np.random.default_rng(0)
+    observation = jnp.linspace(-1, 1, ROWS)[:, None]
+    action = jnp.asarray(0.05 * rng.normal(size=(ROWS, 1)), jnp.float32)
+    stds, multipliers = {}, {}
+    for name, floor in (("floor", -1.0), ("none", -20.0)):
+        model = build("gaussian", entropy_floor=floor, dual_learning_rate=0.01)
+        params, multipliers[name] = fitted(model, observation, action)
+        stds[name] = float(np.exp(jax.vmap(model.moments, in_axes=(None, 0))(params, observation)[1]).mean())
+    np.testing.assert_allclose(stds["floor"], np.exp(-1) / np.sqrt(2 * np.pi * np.e), rtol=0.1)
+    np.testing.assert_allclose(multipliers["floor"], 0.68, atol=0.1)
+    np.testing.assert_allclose(stds["none"], 0.05, rtol=0.1)
+    assert multipliers["none"] == 0.0
+
+
+def test_a_mixture_holds_two_modes_where_a_gaussian_sits_between():
+    rng = np.random.default_rng(0)
+    observation = rng.uniform(-1, 1, (ROWS, 1)).astype(np.float32)
+    side = rng.choice([-0.7, 0.7], size=(ROWS, 1))
+    action = (side + 0.05 * rng.normal(size=(ROWS, 1))).astype(np.float32)
+    modes, scores = {}, {}
+    for name in ("gaussian", "mixture"):
+        model = build(name, entropy_floor=-4.0)
+        params, _ = fitted(model, jnp.asarray(observation), jnp.asarray(action))
+        modes[name] = float(jnp.tanh(model.mode(params, jnp.array([0.1]))[0]))
+        u = jnp.arctanh(jnp.asarray(action))
+        scores[name] = float(jax.vmap(model.pre_tanh_log_prob, in_axes=(None, 0, 0))(params, jnp.asarray(observation), u).mean())
+    assert abs(modes["gaussian"]) < 0.2
+    assert abs(abs(modes["mixture"]) - 0.7) < 0.1
+    assert scores["mixture"] > scores["gaussian"] + 1.0
+
+
+def test_defaults_are_the_authors():
+    assert LikelihoodFit() == LikelihoodFit(1e-3, 1e-3, 256, -1.0, 1e-6)

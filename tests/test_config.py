@@ -1,0 +1,79 @@
+"""Fields by name, text to values, JSON there and back, identity."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+
+from itrpo import config, registry
+from itrpo.algorithms.itrpo import Config
+from itrpo.errors import InputError
+from itrpo.training.run import make_config
+
+
+def test_override_reaches_nested_fields_by_their_own_name():
+    changed = config.override(Config(), {"alpha": "0.25", "critic_hidden": "64, 32", "warm_start": "true", "kl": "sampled"}, "x")
+    assert (changed.alpha, changed.backbone.critic_hidden, changed.backbone.warm_start) == (0.25, (64, 32), True)
+    assert changed.backbone.kl == "sampled"
+    assert replace(changed, backbone=Config().backbone, alpha=0.9) == Config()
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "words"),
+    [
+        ("alfa", "1", "did you mean 'alpha'"),
+        ("alpha", "x", "takes float"),
+        ("alpha", "nan", "must be a number"),
+        ("batch_size", "1.5", "takes int"),
+        ("warm_start", "maybe", "takes bool"),
+        ("kl", "exact", "closed_form"),
+    ],
+)
+def test_bad_text_names_field_and_type(field, text, words):
+    with pytest.raises(InputError, match=words):
+        config.override(Config(), {field: text}, "algorithm itrpo")
+
+
+def test_infinity_is_a_value():
+    assert config.override(Config(), {"log_ratio_low": "-inf"}, "x").log_ratio_low == -math.inf
+
+
+@pytest.mark.parametrize("name", sorted(registry.ALGORITHMS))
+def test_json_there_and_back_for_every_preset(name):
+    entry = registry.lookup(name, registry.ALGORITHMS, "algorithm")
+    for preset in entry.presets.values():
+        text = json.dumps(config.to_json(preset.config), allow_nan=False)
+        assert config.from_json(entry.config(), json.loads(text), "x") == preset.config
+
+
+def test_field_names_are_unique_within_a_config():
+    for name in registry.ALGORITHMS:
+        names = [it for it, _, _ in config.leaves(registry.lookup(name, registry.ALGORITHMS, "algorithm").config())]
+        assert len(names) == len(set(names))
+        assert not any(it.startswith("behavior_") for it in names)  # that prefix is the behaviour model's
+
+
+def test_identity_covers_everything_but_the_length():
+    base = make_config("itrpo")
+    longer = replace(base, train=replace(base.train, steps=5))
+    assert config.config_hash(longer) == config.config_hash(base)
+    for other in (
+        make_config("itrpo", fields={"tau": 0.4}),
+        make_config("itrpo", fields={"behavior_hidden": "256,256,256", "warm_start": "false"}),
+        replace(base, train=replace(base.train, seed=1)),
+        replace(base, evaluation=replace(base.evaluation, eval_every=7)),
+    ):
+        assert config.config_hash(other) != config.config_hash(base)
+
+
+def test_the_fit_is_as_long_as_the_source_says_scaled():
+    from itrpo.training.phases import behavior_steps
+
+    base = make_config("brac_v", preset="source")
+    half = replace(base, train=replace(base.train, steps=250_000))
+    assert behavior_steps(half, 500_000, 300_000) == 150_000
+    assert behavior_steps(replace(base, train=replace(base.train, steps=10)), 500_000, 300_000) == 100
+    assert behavior_steps(replace(base, train=replace(base.train, behavior_steps=7)), 500_000, 300_000) == 7
