@@ -155,9 +155,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if given[0] not in COMMANDS:
             raise InputError(f"unknown command {given[0]!r}{registry.nearest(given[0], COMMANDS)}\n\n{USAGE}")
-        command, rest = tyro.cli(
-            COMMANDS[given[0]], prog=f"itrpo {given[0]}", args=given[1:], return_unknown_args=True
-        )
+        command, rest = tyro.cli(COMMANDS[given[0]], prog=f"itrpo {given[0]}", args=given[1:], return_unknown_args=True)
         return run_command(command, rest)
     except ItrpoError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -152,6 +152,8 @@ class Algorithm(NamedTuple):
     update: Callable[[Any, Transition, PRNGKey, Array], tuple[Any, Metrics]]  # (state, batch, key, step)
     act: Callable[[Any, Array, PRNGKey, bool], Array]  # (state, observation [O], key, greedy) -> action [A]
     log_prob: Callable[[Any, Array, Array], Array] | None  # (state, observation, action) -> scalar; None: deterministic
-    probes: Callable[[Any, Transition, PRNGKey], Metrics]  # on fixed data: KL to pi_beta, shaping reward, ... (Figure 2)
+    probes: Callable[
+        [Any, Transition, PRNGKey], Metrics
+    ]  # on fixed data: KL to pi_beta, shaping reward, ... (Figure 2)
     export: Callable[[Any], dict[str, Any]]  # state -> what `itrpo.policy` needs to act: {"kind": str, name: array}
     batch_size: int  # rows per `update`

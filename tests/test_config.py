@@ -15,7 +15,9 @@ from itrpo.training.run import make_config
 
 
 def test_override_reaches_nested_fields_by_their_own_name():
-    changed = config.override(Config(), {"alpha": "0.25", "critic_hidden": "64, 32", "warm_start": "true", "kl": "sampled"}, "x")
+    changed = config.override(
+        Config(), {"alpha": "0.25", "critic_hidden": "64, 32", "warm_start": "true", "kl": "sampled"}, "x"
+    )
     assert (changed.alpha, changed.backbone.critic_hidden, changed.backbone.warm_start) == (0.25, (64, 32), True)
     assert changed.backbone.kl == "sampled"
     assert replace(changed, backbone=Config().backbone, alpha=0.9) == Config()

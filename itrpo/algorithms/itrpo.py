@@ -36,13 +36,16 @@ from itrpo.errors import InputError
 from itrpo.ops import td
 from itrpo.types import Algorithm, AlgorithmEntry, Array, BehaviorModel, Params, Preset, PRNGKey, SpaceSpec, Transition
 
+
 @dataclass(frozen=True)
 class Config:
     alpha: float = 0.9  # weight of the KL to pi_beta, in actor and critic (author's code: 0.9)
     tau: float = 0.5  # shaping factor in [0, 1]; 0 is BRAC (author's code: 0.03; the text gives no value)
     log_ratio_low: float = -math.inf  # lower clip of the log-ratio, before tau * alpha (author's code -1; neutral -inf)
     log_ratio_high: float = math.inf  # upper clip (ours; neutral inf)
-    shaping_policy: Literal["online", "target"] = "online"  # whose ratio and a': target is a Polyak copy (Munchausen DQN)
+    shaping_policy: Literal["online", "target"] = (
+        "online"  # whose ratio and a': target is a Polyak copy (Munchausen DQN)
+    )
     backbone: Backbone = Backbone()
 
 

@@ -53,7 +53,9 @@ class Backbone:
     action_samples: int = 1  # actions per state in E_pi[Q] (author's code 10)
     action_edge: float = 1e-3  # dataset actions are clipped to +-(1 - edge) in ratios (ours; author's code 1e-6)
     gradient_penalty: float = 0.0  # weight of ||grad_a Q||^2 (author's code 0.1, from Fisher-BRC; not in the paper)
-    reward_bonus: float = 0.0  # added to every reward (author's code 5; not in the paper; keep 0 if episodes end at a goal)
+    reward_bonus: float = (
+        0.0  # added to every reward (author's code 5; not in the paper; keep 0 if episodes end at a goal)
+    )
     warm_start: bool = False  # start the actor as a copy of pi_beta (ours)
     kl_only_steps: int = 0  # first steps in which the actor ignores Q (BRAC's scripts 20,000)
     alpha_scale: Literal["absolute", "relative"] = "absolute"  # relative: alpha times a running mean of |Q(s,a)| (ours)
@@ -215,7 +217,9 @@ def update(
     q_scale = state.q_scale
     if config.alpha_scale == "relative":
         q_scale += config.polyak_rate * (jnp.maximum(jnp.mean(jnp.abs(targets)), 1.0) - q_scale)
-    metrics = critic_metrics | policy_metrics | {"q_target": jnp.mean(targets), "alpha": jnp.asarray(alpha, jnp.float32)}
+    metrics = (
+        critic_metrics | policy_metrics | {"q_target": jnp.mean(targets), "alpha": jnp.asarray(alpha, jnp.float32)}
+    )
     return State(policy, critic, behavior, q_scale), metrics
 
 
@@ -237,8 +241,10 @@ def gaussian_networks(
             kl = divergences.normal_kl(mean, log_std, *moments(behavior_params, observation))
         else:
             log_ratios = jax.vmap(
-                lambda u: distributions.normal_log_prob(u, mean, log_std)
-                - behavior.pre_tanh_log_prob(behavior_params, observation, u)
+                lambda u: (
+                    distributions.normal_log_prob(u, mean, log_std)
+                    - behavior.pre_tanh_log_prob(behavior_params, observation, u)
+                )
             )(pre_tanh[: config.kl_samples])
             kl = jnp.mean(log_ratios)
         action = jnp.tanh(pre_tanh[: config.action_samples])

@@ -27,7 +27,8 @@ class MLP(eqx.Module):
         """sizes: (inputs, hidden..., outputs). head_scale: see `itrpo.nn.network.Linear`."""
         last = len(sizes) - 2
         self.layers = [
-            Linear(draw, sizes[i], sizes[i + 1], initializer, head_scale if i == last else None) for i in range(last + 1)
+            Linear(draw, sizes[i], sizes[i + 1], initializer, head_scale if i == last else None)
+            for i in range(last + 1)
         ]
         self.norms = [eqx.nn.LayerNorm(width) for width in sizes[1:-1]] if layer_norm else []
 
@@ -80,7 +81,12 @@ class MixturePolicy(eqx.Module):
     high: float = eqx.field(static=True)
 
     def __init__(
-        self, draw: Draw, spec: SpaceSpec, hidden: tuple[int, ...], num_components: int, log_std_range: tuple[float, float]
+        self,
+        draw: Draw,
+        spec: SpaceSpec,
+        hidden: tuple[int, ...],
+        num_components: int,
+        log_std_range: tuple[float, float],
     ):
         outputs = num_components * (1 + 2 * spec.action_dim)
         self.mlp = MLP(draw, (spec.observation_dim, *hidden, outputs))

@@ -64,7 +64,9 @@ def save(folder: Path, phase: str, step: int, tree: Any, meta: dict[str, Any]) -
             shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise StorageError(f"could not write checkpoint {final}: {error.strerror or error}; earlier ones are intact") from error
+        raise StorageError(
+            f"could not write checkpoint {final}: {error.strerror or error}; earlier ones are intact"
+        ) from error
 
 
 def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -84,7 +86,9 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 def sorted_checkpoints(folder: Path) -> list[Path]:
     """Checkpoint folders, newest first: those of training before those of the fit of pi_beta, then by step."""
-    found = [(match[1] == "train", int(match[2]), it) for it in folder.glob("*") if (match := FOLDER.fullmatch(it.name))]
+    found = [
+        (match[1] == "train", int(match[2]), it) for it in folder.glob("*") if (match := FOLDER.fullmatch(it.name))
+    ]
     return [it for _, _, it in sorted(found, reverse=True)]
 
 

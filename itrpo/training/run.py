@@ -109,7 +109,9 @@ def make_config(
     preset = preset or entry.default_preset
     if preset not in entry.presets:
         known = ", ".join(entry.presets)
-        raise InputError(f"{algorithm} has no preset {preset!r}{registry.nearest(preset, entry.presets)}; known: {known}")
+        raise InputError(
+            f"{algorithm} has no preset {preset!r}{registry.nearest(preset, entry.presets)}; known: {known}"
+        )
     chosen: Preset = entry.presets[preset]
     behavior_name, behavior_config = chosen.behavior, chosen.behavior_config
     if behavior is not None and behavior != behavior_name:
@@ -139,7 +141,10 @@ def make_config(
         train=train or TrainConfig(),
         evaluation=evaluation or EvalConfig(),
     )
-    for group, names in ((config.train, ("steps", "seeds")), (config.evaluation, ("eval_every", "eval_episodes", "last"))):
+    for group, names in (
+        (config.train, ("steps", "seeds")),
+        (config.evaluation, ("eval_every", "eval_episodes", "last")),
+    ):
         for name in names:
             if getattr(group, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(group, name)}")
@@ -179,7 +184,12 @@ def train(
     Raises InputError before any long work, DivergenceError if a run blows up, StorageError if the disk refuses.
     """
     train_config, evaluation = SCALES[scale]
-    for name, value in (("steps", steps), ("seeds", seeds), ("eval_every", eval_every), ("eval_episodes", eval_episodes)):
+    for name, value in (
+        ("steps", steps),
+        ("seeds", seeds),
+        ("eval_every", eval_every),
+        ("eval_episodes", eval_episodes),
+    ):
         if value is not None and value < 1:
             raise InputError(f"{name} must be at least 1, got {value}")
     train_config = replace(
@@ -261,9 +271,7 @@ class Session:
         store.write_status(self.folder, status)
 
 
-def run(
-    config: RunConfig, dataset: Dataset, out: Path | None, console: Console, track: Sequence[str] = ()
-) -> Run:
+def run(config: RunConfig, dataset: Dataset, out: Path | None, console: Console, track: Sequence[str] = ()) -> Run:
     """Trains, evaluates and saves what `config` says, or continues where its folder left off."""
     entry: AlgorithmEntry = registry.lookup(config.algorithm, registry.ALGORITHMS, "algorithm")
     run_hash = config_hash(config)
@@ -448,7 +456,9 @@ def divergence_limit(config: TrainConfig, dataset: Dataset) -> float:
 
 def check_diverged(session: Session, carry: loop.Carry, step: int) -> None:
     """Raises DivergenceError naming the first quantity, seed and step that was not finite or beyond its limit."""
-    first = min((int(at), name, index) for name, ats in carry.first_bad.items() for index, at in enumerate(np.asarray(ats)))
+    first = min(
+        (int(at), name, index) for name, ats in carry.first_bad.items() for index, at in enumerate(np.asarray(ats))
+    )
     if first[0] == loop.NEVER:
         return
     at, name, index = first
@@ -567,7 +577,9 @@ def begin_or_continue(folder: Path, config: RunConfig, dataset: Dataset, preset:
         listed = "; ".join(changed)
         raise InputError(f"{folder} belongs to another run ({listed}); choose another --out, or the flags of that run")
     if about["dataset_sha256"] != dataset.source.sha256:
-        raise InputError(f"{folder} was trained on another version of {dataset.name} (SHA-256 differs); choose another --out")
+        raise InputError(
+            f"{folder} was trained on another version of {dataset.name} (SHA-256 differs); choose another --out"
+        )
     moved = differences(about["machine"], here["machine"])
     if moved:
         console.print(f"this run began on another machine ({'; '.join(moved)}): it continues, but not to the same bits")
@@ -650,7 +662,9 @@ def peak_memory() -> int:
 # --- evaluating a finished run ---------------------------------------------------------------------------------------
 
 
-def evaluate(folder: str | os.PathLike[str], *, episodes: int = 100, seed: int = 0, env: str | None = None) -> Evaluation:
+def evaluate(
+    folder: str | os.PathLike[str], *, episodes: int = 100, seed: int = 0, env: str | None = None
+) -> Evaluation:
     """Plays `episodes` episodes with each seed's policy in a run folder, from start states that training never used.
 
     Raises InputError if there is no run, or no environment to evaluate in.

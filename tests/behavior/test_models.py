@@ -44,7 +44,9 @@ def test_density_integrates_to_one_and_is_that_of_the_samples(name):
     u = jnp.linspace(-25.0, 25.0, 50_001)
     density = np.exp(jax.vmap(partial(model.pre_tanh_log_prob, params, observation))(u[:, None]))
     np.testing.assert_allclose(np.trapezoid(density, u), 1.0, rtol=1e-4)
-    samples = np.asarray(jax.vmap(partial(model.sample, params, observation))(jax.random.split(jax.random.key(0), 50_000)))
+    samples = np.asarray(
+        jax.vmap(partial(model.sample, params, observation))(jax.random.split(jax.random.key(0), 50_000))
+    )
     mean = np.trapezoid(density * np.asarray(u), u)
     std = np.sqrt(np.trapezoid(density * (np.asarray(u) - mean) ** 2, u))
     assert abs(samples.mean() - mean) < 5 * std / np.sqrt(len(samples))
@@ -65,7 +67,9 @@ def test_the_fit_finds_the_conditional_gaussian_that_made_the_data(name):
     # its entropy, 0.5 log(2 pi e std^2) or so, lies above the floor: no pull from it, plain maximum likelihood
     assert multiplier < 0.05
     u = np.arctanh(action)
-    log_probs = jax.vmap(model.pre_tanh_log_prob, in_axes=(None, 0, 0))(params, jnp.asarray(observation), jnp.asarray(u))
+    log_probs = jax.vmap(model.pre_tanh_log_prob, in_axes=(None, 0, 0))(
+        params, jnp.asarray(observation), jnp.asarray(u)
+    )
     truth = -0.5 * ((u - mean) / std) ** 2 - np.log(std) - 0.5 * np.log(2 * np.pi)
     assert float(log_probs.mean()) > truth.mean() - 0.05
 
@@ -100,7 +104,9 @@ def test_a_mixture_holds_two_modes_where_a_gaussian_sits_between():
         params, _ = fitted(model, jnp.asarray(observation), jnp.asarray(action))
         modes[name] = float(jnp.tanh(model.mode(params, jnp.array([0.1]))[0]))
         u = jnp.arctanh(jnp.asarray(action))
-        scores[name] = float(jax.vmap(model.pre_tanh_log_prob, in_axes=(None, 0, 0))(params, jnp.asarray(observation), u).mean())
+        scores[name] = float(
+            jax.vmap(model.pre_tanh_log_prob, in_axes=(None, 0, 0))(params, jnp.asarray(observation), u).mean()
+        )
     assert abs(modes["gaussian"]) < 0.2
     assert abs(abs(modes["mixture"]) - 0.7) < 0.1
     assert scores["mixture"] > scores["gaussian"] + 1.0

@@ -21,9 +21,7 @@ SPEC, ROWS, SEEDS = SpaceSpec(3, 2), 64, 3
 ALL = sorted(registry.ALGORITHMS)
 DEFAULTS = [(name,) for name in ALL]
 WITH_BEHAVIOR = [name for name in ALL if registry.lookup(name, registry.ALGORITHMS, "algorithm").behaviors]
-EVERY = [
-    (name, preset) for name in ALL for preset in registry.lookup(name, registry.ALGORITHMS, "algorithm").presets
-]
+EVERY = [(name, preset) for name in ALL for preset in registry.lookup(name, registry.ALGORITHMS, "algorithm").presets]
 
 
 def small(config):

@@ -24,7 +24,9 @@ from itrpo.nn.trainable import trainable
 from itrpo.types import SpaceSpec, Transition
 
 MEAN_BETA, STD_BETA, CENTER, ROWS = 0.2, 0.6, 0.9, 64
-POLICY = Network(lambda key: jnp.array([MEAN_BETA, np.log(STD_BETA)]), lambda params, observation: (params[:1], params[1:]))
+POLICY = Network(
+    lambda key: jnp.array([MEAN_BETA, np.log(STD_BETA)]), lambda params, observation: (params[:1], params[1:])
+)
 
 
 def quadratic(params, observation, action):
@@ -54,7 +56,10 @@ def solve(config, critic_target, steps: int = 6_000) -> tuple[float, float]:
     target = partial(critic_target, config, networks)
     params = jnp.array([MEAN_BETA, jnp.log(STD_BETA)])
     state = State(
-        trainable(optimizers.policy, params), trainable(optimizers.critic, jnp.zeros((2, 3)), target=True), params, jnp.ones(())
+        trainable(optimizers.policy, params),
+        trainable(optimizers.critic, jnp.zeros((2, 3)), target=True),
+        params,
+        jnp.ones(()),
     )
 
     def body(step, state):

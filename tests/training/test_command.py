@@ -32,7 +32,11 @@ def arguments(data: Path, out: Path, *more: str) -> list[str]:
 
 def command(*words: str, **settings) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-m", "itrpo.cli", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **settings
+        [sys.executable, "-m", "itrpo.cli", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **settings,
     )
 
 
