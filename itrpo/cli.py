@@ -165,7 +165,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
-def run_command(command: object, rest: list[str]) -> int:
+def run_command(command: Train | Evaluate | Runs | Datasets | Algorithms | Theory, rest: list[str]) -> int:
     from itrpo.console import make_console
 
     console = make_console()

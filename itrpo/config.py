@@ -13,12 +13,10 @@ import math
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from itrpo.errors import InputError
 from itrpo.registry import nearest
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ def leaves(config: Any) -> Iterator[tuple[str, Any, Any]]:
             yield it.name, hints[it.name], value
 
 
-def override(config: T, values: Mapping[str, Any], what: str) -> T:
+def override(config: Any, values: Mapping[str, Any], what: str) -> Any:
     """`config` with fields replaced, wherever they sit. Text is parsed by the field's type.
 
     Raises InputError for an unknown field, naming the nearest, and for text that is not of the field's type.
@@ -86,10 +84,10 @@ def override(config: T, values: Mapping[str, Any], what: str) -> T:
     return replace_leaves(config, parsed)
 
 
-def replace_leaves(config: T, values: Mapping[str, Any]) -> T:
+def replace_leaves(config: Any, values: Mapping[str, Any]) -> Any:
     """As `override`, for names and values known to fit."""
     changes: dict[str, Any] = {}
-    for it in dataclasses.fields(config):  # type: ignore[arg-type]
+    for it in dataclasses.fields(config):
         value = getattr(config, it.name)
         if dataclasses.is_dataclass(value):
             inner = replace_leaves(value, values)
@@ -97,11 +95,11 @@ def replace_leaves(config: T, values: Mapping[str, Any]) -> T:
                 changes[it.name] = inner
         elif it.name in values:
             changes[it.name] = values[it.name]
-    return dataclasses.replace(config, **changes) if changes else config  # type: ignore[type-var]
+    return dataclasses.replace(config, **changes) if changes else config
 
 
 def parse(text: str, kind: Any, what: str) -> Any:
-    """Text -> a value of type `kind`: int, float, bool, str, Literal, tuple[X, ...] ("256,256"), or one of those | None."""
+    """Text -> a value of type `kind`: int, float, bool, str, Literal, tuple[X, ...] ("256,256"), or those | None."""
     origin = get_origin(kind)
     if origin in (Union, types.UnionType):
         options = [it for it in get_args(kind) if it is not type(None)]
@@ -139,10 +137,10 @@ def to_json(config: Any) -> Any:
     return config
 
 
-def from_json(template: T, values: Mapping[str, Any], what: str) -> T:
+def from_json(template: Any, values: Mapping[str, Any], what: str) -> Any:
     """The inverse of `to_json` for a config of the same class as `template`. Raises InputError where they don't fit."""
     hints = get_type_hints(type(template))
-    known = {it.name for it in dataclasses.fields(template)}  # type: ignore[arg-type]
+    known = {it.name for it in dataclasses.fields(template)}
     if set(values) != known:
         odd = sorted(set(values) ^ known)
         raise InputError(f"{what}: fields {odd} don't match this version of itrpo ({type(template).__name__})")
@@ -157,11 +155,11 @@ def from_json(template: T, values: Mapping[str, Any], what: str) -> T:
             changes[name] = float(value)
         else:
             changes[name] = value
-    return dataclasses.replace(template, **changes)  # type: ignore[type-var]
+    return dataclasses.replace(template, **changes)
 
 
 def config_hash(config: RunConfig) -> str:
-    """Eight hex digits that identify a run: everything in its config but its length, so that a longer one continues it."""
+    """Eight hex digits that identify a run: all of its config but its length, so that a longer one continues it."""
     values = to_json(config)
     del values["train"]["steps"]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]

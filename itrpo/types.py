@@ -1,8 +1,8 @@
 """The few types that the parts of itrpo hand to each other. Shapes are in brackets: B rows, O and A the sizes of an
 observation and an action, N the rows of a file.
 
-`Transition`, `SpaceSpec`, `BehaviorModel` and `Algorithm` are for computation; `Episodes`, `Dataset` and `DataSource` hold
-NumPy arrays on the host.
+`Transition`, `SpaceSpec`, `BehaviorModel` and `Algorithm` are for computation; `Episodes`, `Dataset` and `DataSource`
+hold NumPy arrays on the host.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class DataSource:
 class Episodes:
     """The rows of a file in their order, as the file has them: no value is ever edited here.
 
-    `next_observations` is None where the next row is the successor (D4RL's meaning); readers of D4RL files leave it None
-    even if the file has the key, as D4RL's own Q-learning view does.
+    `next_observations` is None where the next row is the successor (D4RL's meaning); readers of D4RL files leave it
+    None even if the file has the key, as D4RL's own Q-learning view does.
     """
 
     observations: np.ndarray  # [N, O] float32
@@ -73,8 +73,8 @@ class Episodes:
 class Dataset:
     """What training reads: transitions on the host, plus what a report needs to say about them.
 
-    `episode_returns` are sums of raw rewards over completed episodes (D4RL's convention: a file's unfinished last episode
-    does not count); `episode_lengths` are their numbers of rows.
+    `episode_returns` are sums of raw rewards over completed episodes (D4RL's convention: a file's unfinished last
+    episode does not count); `episode_lengths` are their numbers of rows.
     """
 
     name: str

@@ -2,8 +2,8 @@
 
     max over pi   E_D[log pi(a|s)]   subject to   E_D[H(pi(.|s))] >= H0
 
-The same model, loss and code as iTRPO's pi_beta (`itrpo.behavior.gaussian`), trained for as long as the others and acting
-by its mode. Source: the iTRPO author's bc_trainer.py and bc.yaml. First described by Pomerleau, "ALVINN" (1988).
+The same model, loss and code as iTRPO's pi_beta (`itrpo.behavior.gaussian`), trained for as long as the others and
+acting by its mode. Source: the iTRPO author's bc_trainer.py and bc.yaml. First described by Pomerleau, "ALVINN" (1988).
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """BRAC, behaviour-regularised actor-critic (Wu, Tucker and Nachum 2019, arXiv 1911.11361), in its two variants.
 
-    brac_v   y = r + gamma (1-d) ( E_{a'~pi}[min_i Q_i'(s',a')] - alpha D_KL[pi || pi_beta](s') )                  (Eq. 2)
-    brac_p   y = r + gamma (1-d)   E_{a'~pi}[min_i Q_i'(s',a')]                                                  (Eq. 1)
-    both     max over pi   E_{a~pi}[min_i Q_i(s,a)] - alpha D_KL[pi || pi_beta](s)                                 (Eq. 3)
+    brac_v   y = r + gamma (1-d) ( E_{a'~pi}[min_i Q_i'(s',a')] - alpha D_KL[pi || pi_beta](s') )   (Eq. 2)
+    brac_p   y = r + gamma (1-d)   E_{a'~pi}[min_i Q_i'(s',a')]                                     (Eq. 1)
+    both     max over pi   E_{a~pi}[min_i Q_i(s,a)] - alpha D_KL[pi || pi_beta](s)                  (Eq. 3)
 
-brac_v penalises the value as well, brac_p the policy alone (the original's `value_penalty`). brac_v is iTRPO at tau = 0,
-to the bit. `source` holds the constants of the original run scripts (google-research, behavior_regularized_offline_rl).
-Departures from that code: it draws 4 actions for D and one for Q, here the same draws serve both; its targets start from
-weights of their own, here from copies.
+brac_v penalises the value as well, brac_p the policy alone (the original's `value_penalty`). brac_v is iTRPO at
+tau = 0, to the bit. `source` holds the constants of the original run scripts (google-research,
+behavior_regularized_offline_rl). Departures from that code: it draws 4 actions for D and one for Q, here the same draws
+serve both; its targets start from weights of their own, here from copies.
 """
 
 from __future__ import annotations

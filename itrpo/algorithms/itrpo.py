@@ -1,7 +1,7 @@
 """iTRPO: an implicit trust region for behaviour-regularised offline RL (Zhang and Tan, AAAI 2024, paper 29637).
 
-    pi_{k+1} = argmax_pi <pi, Q_k - alpha log(pi/pi_beta)>                                                      (Eqs. 3, 5)
-    Q_{k+1}  = r + tau alpha log(pi_{k+1}/pi_beta) + gamma P <pi_{k+1}, Q_k - alpha log(pi_{k+1}/pi_beta)>         (Eq. 5)
+    pi_{k+1} = argmax_pi <pi, Q_k - alpha log(pi/pi_beta)>                                                   (Eqs. 3, 5)
+    Q_{k+1}  = r + tau alpha log(pi_{k+1}/pi_beta) + gamma P <pi_{k+1}, Q_k - alpha log(pi_{k+1}/pi_beta)>   (Eq. 5)
 
 that is BRAC plus a shaping reward on every dataset sample. Theorem 1: with Q' = Q - tau alpha log(pi/pi_beta) this is a
 trust region, tau alpha D_KL[pi || pi_k], next to the behaviour regularisation, (1 - tau) alpha D_KL[pi || pi_beta].
@@ -43,9 +43,7 @@ class Config:
     tau: float = 0.5  # shaping factor in [0, 1]; 0 is BRAC (author's code: 0.03; the text gives no value)
     log_ratio_low: float = -math.inf  # lower clip of the log-ratio, before tau * alpha (author's code -1; neutral -inf)
     log_ratio_high: float = math.inf  # upper clip (ours; neutral inf)
-    shaping_policy: Literal["online", "target"] = (
-        "online"  # whose ratio and a': target is a Polyak copy (Munchausen DQN)
-    )
+    shaping_policy: Literal["online", "target"] = "online"  # whose ratio and a'; target: a Polyak copy (Munchausen DQN)
     backbone: Backbone = Backbone()
 
 

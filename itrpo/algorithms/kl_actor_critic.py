@@ -53,9 +53,7 @@ class Backbone:
     action_samples: int = 1  # actions per state in E_pi[Q] (author's code 10)
     action_edge: float = 1e-3  # dataset actions are clipped to +-(1 - edge) in ratios (ours; author's code 1e-6)
     gradient_penalty: float = 0.0  # weight of ||grad_a Q||^2 (author's code 0.1, from Fisher-BRC; not in the paper)
-    reward_bonus: float = (
-        0.0  # added to every reward (author's code 5; not in the paper; keep 0 if episodes end at a goal)
-    )
+    reward_bonus: float = 0.0  # added to rewards (author's code 5; not in the paper; keep 0 if episodes end at a goal)
     warm_start: bool = False  # start the actor as a copy of pi_beta (ours)
     kl_only_steps: int = 0  # first steps in which the actor ignores Q (BRAC's scripts 20,000)
     alpha_scale: Literal["absolute", "relative"] = "absolute"  # relative: alpha times a running mean of |Q(s,a)| (ours)
@@ -89,7 +87,7 @@ class Networks(NamedTuple):
     q_values: Callable[[Params, Array, Array], Array]  # (critic, observation, action) -> [critics]
 
 
-# CriticTarget(alpha, policy_params, behavior_params, target_critic_params, transition, key) -> scalar, for one transition
+# (alpha, policy_params, behavior_params, target_critic_params, transition, key) -> scalar, for one transition
 CriticTarget = Callable[[Array, Params, Params, Params, Transition, PRNGKey], Array]
 
 
@@ -146,7 +144,10 @@ def policy_loss(
     observation: Array,
     key: PRNGKey,
 ) -> tuple[Array, Array]:
-    """-(q_weight * E_pi[min_i Q_i] - alpha * D_KL[pi || pi_beta]) and the KL alone. q_weight is 1 but for `kl_only_steps`."""
+    """-(q_weight * E_pi[min_i Q_i] - alpha * D_KL[pi || pi_beta]), and the KL alone.
+
+    q_weight is 1 except during `kl_only_steps`.
+    """
     actions = networks.policy_actions(policy_params, behavior_params, observation, key)
     q = expected_q(networks, critic_params, observation, actions)
     return -td.regularised_value(q_weight * q, alpha, actions.kl), actions.kl
@@ -223,13 +224,13 @@ def update(
     return State(policy, critic, behavior, q_scale), metrics
 
 
-# --- networks, and everything else that an Algorithm has ---------------------------------------------------------------
+# --- networks, and everything else that an Algorithm has -----------------------------------------------------------
 
 
 def gaussian_networks(
     config: Backbone, spec: SpaceSpec, policy: Network, critic: Network, behavior: BehaviorModel
 ) -> Networks:
-    """tanh-Gaussian actor, MLP critics. Samples stay pre-tanh until the critic sees them: atanh(tanh(u)) is never taken."""
+    """tanh-Gaussian actor, MLP critics. Samples stay pre-tanh until the critic sees them, with no atanh(tanh(u))."""
     moments = behavior.moments if config.kl in ("auto", "closed_form") else None
     draws = config.action_samples if moments else max(config.action_samples, config.kl_samples)
 
@@ -377,6 +378,7 @@ def validate(config: Backbone, alpha: Any, behavior: str, behavior_config: Any) 
         raise InputError(f"kl = closed_form needs --behavior gaussian, not {behavior!r}; use --kl sampled")
     if config.warm_start and (behavior != "gaussian" or behavior_config.hidden != config.policy_hidden):
         raise InputError(
-            "warm_start copies pi_beta into the actor, so it needs --behavior gaussian and the same hidden layers in both"
-            f" (pi_beta: {behavior} {behavior_config.hidden}, actor {config.policy_hidden}); else pass --warm-start false"
+            "warm_start copies pi_beta into the actor, so it needs --behavior gaussian and the same hidden layers in "
+            f"both (pi_beta: {behavior} {behavior_config.hidden}, actor {config.policy_hidden}); "
+            "else pass --warm-start false"
         )

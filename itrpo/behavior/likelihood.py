@@ -43,7 +43,7 @@ def entropy_constrained_fit(
     init_params: Callable[[PRNGKey], Params],
     log_probs: Callable[[Params, Array, Array, PRNGKey], tuple[Array, Array]],
 ) -> Fit:
-    """log_probs(params, observation, pre_tanh, key) -> (log b(a|s) of the given action, log b(a~|s) of one of its own)."""
+    """log_probs(params, observation, pre_tanh, key) -> (log b(a|s) of the given action, log b(a~|s) of a sample)."""
     drops = {int(fraction * fit_steps): 0.1 for fraction in DROPS}
     optimizer = optax.adam(optax.piecewise_constant_schedule(config.fit_learning_rate, drops))
     dual_optimizer = optax.adam(config.dual_learning_rate)

@@ -2,9 +2,9 @@
 
     b(a|s) = sum_k w_k(s) N(u; m_k(s), s_k(s)) * |du/da|,   u = atanh(a)
 
-One mixture over the whole action vector, not one per dimension (Fisher-BRC's is factorised): modes stay together. KL to a
-Gaussian has no closed form, so algorithms estimate it from samples. Fitted as `gaussian` is; the number of components is
-ours (the paper and its author use one Gaussian).
+One mixture over the whole action vector, not one per dimension (Fisher-BRC's is factorised): modes stay together. KL to
+a Gaussian has no closed form, so algorithms estimate it from samples. Fitted as `gaussian` is; the number of components
+is ours (the paper and its author use one Gaussian).
 """
 
 from __future__ import annotations

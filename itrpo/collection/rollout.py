@@ -102,7 +102,7 @@ def collect(task: Task, on_progress: Callable[[int], None] = lambda steps: None)
     policy = load_acting_policy(task.policy)
     rng = np.random.default_rng(task.seed)
     env = make_env(task.env_id)
-    simulator = env.unwrapped.data  # type: ignore[attr-defined]
+    simulator = env.unwrapped.data  # pyright: ignore[reportAttributeAccessIssue] (MuJoCo's)
     rows: list[tuple[Any, ...]] = []
     reported, done = 0, False
     try:

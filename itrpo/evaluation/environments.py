@@ -109,7 +109,7 @@ def check_compatible(env_id: str, observation_dim: int, action_dim: int) -> None
     env = make_env(env_id)
     try:
         check_spaces(env_id, env)
-        sizes = (env.observation_space.shape[0], env.action_space.shape[0])  # type: ignore[index]
+        sizes = (env.observation_space.shape[0], env.action_space.shape[0])  # pyright: ignore[reportOptionalSubscript]
     finally:
         env.close()
     for what, of_data, of_env in zip(("observation", "action"), (observation_dim, action_dim), sizes, strict=True):

@@ -39,7 +39,8 @@ class LocalSlots:
         elsewhere.
         """
         count = len(self.envs)
-        observations = np.zeros((count, *self.envs[0].observation_space.shape), np.float32)  # type: ignore[misc]
+        shape = self.envs[0].observation_space.shape
+        observations = np.zeros((count, *shape), np.float32)  # pyright: ignore[reportOptionalIterable] (a Box has one)
         rewards, ended = np.zeros(count), np.zeros(count, bool)
         for i in np.flatnonzero(active):
             observations[i], reward, terminated, truncated, _ = self.envs[i].step(actions[i])

@@ -1,4 +1,4 @@
-"""The networks of the algorithms: multi-layer perceptrons with one head each, for one example (vmap gives the batch)."""
+"""The networks of the algorithms: multi-layer perceptrons with one head each, for one example (vmap gives batches)."""
 
 from __future__ import annotations
 

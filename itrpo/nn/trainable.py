@@ -33,4 +33,5 @@ def gradient_step(
 
 def polyak(it: Trainable, rate: float) -> Trainable:
     """target <- (1 - rate) * target + rate * params."""
+    assert it.target_params is not None
     return it._replace(target_params=optax.incremental_update(it.params, it.target_params, rate))

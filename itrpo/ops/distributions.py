@@ -46,7 +46,7 @@ def sample_normal(key: PRNGKey, mean: Array, log_std: Array) -> Array:
 
 
 def mixture_log_prob(value: Array, logits: Array, means: Array, log_stds: Array) -> Array:
-    """log sum_k softmax(logits)_k N(value; means_k, log_stds_k): a joint mixture over all dimensions, not one per dimension."""
+    """log sum_k softmax(logits)_k N(value; means_k, log_stds_k): one mixture over all dimensions, not one for each."""
     components = jax.vmap(normal_log_prob, in_axes=(None, 0, 0))(value, means, log_stds)
     return jax.nn.logsumexp(jax.nn.log_softmax(logits) + components)
 

@@ -10,8 +10,8 @@ from itrpo.types import Array
 def shaping_reward(log_ratio: Array, alpha: Array, tau: Array, low: float, high: float) -> Array:
     """tau * alpha * clip(log pi(a|s) - log pi_beta(a|s), low, high): the term that Eq. (5) adds to the reward.
 
-    The clip acts on the raw log-ratio, before the scaling (the author's code; Munchausen DQN clips after it). The paper's
-    text has no clip: low = -inf, high = inf.
+    The clip acts on the raw log-ratio, before the scaling (the author's code; Munchausen DQN clips after it). The
+    paper's text has no clip: low = -inf, high = inf.
     """
     return tau * alpha * jnp.clip(log_ratio, low, high)
 
@@ -22,7 +22,7 @@ def bellman_target(reward: Array, continues: Array, gamma: Array, next_value: Ar
 
 
 def regularised_value(expected_q: Array, alpha: Array, kl: Array) -> Array:
-    """<pi, Q - alpha * log(pi / pi_beta)> = E_pi[Q] - alpha * D_KL[pi || pi_beta]: the value of Eqs. (2), (4) and (5)."""
+    """<pi, Q - alpha * log(pi / pi_beta)> = E_pi[Q] - alpha * D_KL[pi || pi_beta]: the value of Eqs. (2), (4), (5)."""
     return expected_q - alpha * kl
 
 

@@ -67,7 +67,7 @@ def comments(config: Any) -> dict[str, str]:
     source = inspect.getsource(type(config))
     for line in source.splitlines():
         match = re.match(r"\s+(\w+): [^#]*?(?:#\s*(.*))?$", line)
-        if match and match[1] in {it for it in vars(config)}:
+        if match and match[1] in vars(config):
             value = getattr(config, match[1])
             found |= comments(value) if hasattr(value, "__dataclass_fields__") else {match[1]: match[2] or ""}
     return found

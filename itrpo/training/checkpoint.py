@@ -1,7 +1,7 @@
 """Checkpoints: a folder each, `step_000012000/` with `arrays.safetensors` and `meta.json`, written whole or not at all.
 
-The folder is filled under a temporary name, flushed to disk, and renamed; the two newest are kept. `meta.json` holds the
-SHA-256 of the arrays, so damage is noticed and the previous checkpoint is used instead.
+The folder is filled under a temporary name, flushed to disk, and renamed; the two newest are kept. `meta.json` holds
+the SHA-256 of the arrays, so damage is noticed and the previous checkpoint is used instead.
 """
 
 from __future__ import annotations

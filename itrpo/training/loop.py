@@ -55,7 +55,7 @@ def fresh_sums(carry: Carry) -> Carry:
 
 
 def make_block(update: Update, batch_size: int) -> Callable[..., Carry]:
-    """-> block(carry, data, seed_keys [S], limits name -> scalar, start, stop) -> carry. The carry passed in is consumed."""
+    """-> block(carry, data, seed_keys [S], limits name -> scalar, start, stop) -> carry. It consumes its carry."""
 
     def one_seed(state: Any, seed_key: PRNGKey, data: Transition, step: Array) -> tuple[Any, Metrics]:
         sample_key, update_key = jax.random.split(jax.random.fold_in(seed_key, step))

@@ -24,7 +24,7 @@ MIN_BEHAVIOR_STEPS = 100
 
 
 def behavior_steps(config: RunConfig, source_steps: int, source_behavior_steps: int) -> int:
-    """Gradient steps of the fit: as given, or the source's length scaled by steps over the source's steps, at least 100."""
+    """Gradient steps of the fit: as given, or the source's length times steps over the source's steps, at least 100."""
     if config.train.behavior_steps is not None:
         return config.train.behavior_steps
     return max(MIN_BEHAVIOR_STEPS, round(source_behavior_steps * config.train.steps / source_steps))

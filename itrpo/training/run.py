@@ -1,4 +1,4 @@
-"""From a configuration to a trained, evaluated, saved run: what the command line, the Python API and the tests all call.
+"""From a configuration to a trained, evaluated, saved run: what the command line, the Python API and the tests call.
 
 A run folder holds `config.json`, `provenance.json`, `status.json`, `metrics.jsonl`, `timing.jsonl`, `checkpoints/`,
 `seedK/policy.npz` and `learning_curve.png`. The same call on the same folder continues it, to the same bits.
@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -103,8 +103,11 @@ def make_config(
     train: TrainConfig | None = None,
     evaluation: EvalConfig | None = None,
 ) -> RunConfig:
-    """A checked RunConfig, its data still unnamed. `fields` sets fields of the algorithm, and of pi_beta's model where the name has `behavior_`
-    in front. Raises InputError for unknown names and values outside their range."""
+    """A checked RunConfig, its data still unnamed.
+
+    `fields` sets fields of the algorithm, and of pi_beta's model where the name has `behavior_` in front.
+    Raises InputError for unknown names and values outside their range.
+    """
     entry: AlgorithmEntry = registry.lookup(algorithm, registry.ALGORITHMS, "algorithm")
     preset = preset or entry.default_preset
     if preset not in entry.presets:
@@ -179,8 +182,8 @@ def train(
 ) -> Run:
     """Trains `seeds` policies on a dataset and evaluates them as they learn; continues `out` if it has begun.
 
-    `scale` sets steps, seeds and evaluations ("smoke", "laptop", "paper"); the arguments after it win. `fields` sets the
-    algorithm's own, e.g. {"alpha": 0.9, "tau": 0.5}. `out` defaults to runs/NAME-HASH.
+    `scale` sets steps, seeds and evaluations ("smoke", "laptop", "paper"); the arguments after it win. `fields` sets
+    the algorithm's own, e.g. {"alpha": 0.9, "tau": 0.5}. `out` defaults to runs/NAME-HASH.
     Raises InputError before any long work, DivergenceError if a run blows up, StorageError if the disk refuses.
     """
     train_config, evaluation = SCALES[scale]
@@ -608,7 +611,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
 
 
 @contextmanager
-def closing_pool(pool: EvaluationPool | None) -> Iterator[None]:
+def closing_pool(pool: EvaluationPool | None) -> Generator[None]:
     try:
         yield
     finally:
@@ -617,8 +620,11 @@ def closing_pool(pool: EvaluationPool | None) -> Iterator[None]:
 
 
 @contextmanager
-def lock(folder: Path) -> Iterator[None]:
-    """Makes the folder and holds it for this process. Raises InputError if another holds it, StorageError if it can't be made."""
+def lock(folder: Path) -> Generator[None]:
+    """Makes the folder and holds it for this process.
+
+    Raises InputError if another process holds it, StorageError if it can't be made.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = (folder / LOCK).open("w")
@@ -633,8 +639,8 @@ def lock(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def stop_on_signal(console: Console) -> Iterator[list[int]]:
-    """Turns the first Ctrl-C (or SIGTERM) into an entry of the list; the second ends the program at once, safely too."""
+def stop_on_signal(console: Console) -> Generator[list[int]]:
+    """Turns the first Ctrl-C (or SIGTERM) into an entry of the list; the second ends the program at once, as safely."""
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield received
@@ -642,7 +648,7 @@ def stop_on_signal(console: Console) -> Iterator[list[int]]:
 
     def note(number: int, frame: object) -> None:
         received.append(number)
-        signal.signal(number, before[number])
+        signal.signal(number, before[signal.Signals(number)])
         console.print("stopping at the next checkpoint; once more to stop at once")
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}

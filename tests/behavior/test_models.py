@@ -75,7 +75,7 @@ def test_the_fit_finds_the_conditional_gaussian_that_made_the_data(name):
 
 
 def test_the_entropy_floor_keeps_a_narrow_policy_wide():
-    """H0 = -1 per dimension: a narrow Gaussian of action entropy -1 has standard deviation exp(-1) / sqrt(2 pi e) = 0.089.
+    """H0 = -1 per dimension: a narrow Gaussian of action entropy -1 has the deviation exp(-1) / sqrt(2 pi e) = 0.089.
 
     The data has s = 0.05, and (1 - k) = (s / 0.089)^2 at the constrained optimum, so k = 0.68 there.
     """

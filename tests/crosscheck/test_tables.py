@@ -1,8 +1,9 @@
 """The update that trains the networks, run on a table with a categorical policy, is the paper's exact iteration.
 
-The state is one-hot, the critic a table, the policy a table of probabilities; `kl_actor_critic.update` and the algorithms'
-own critic targets run unchanged. Two optimisers make one step exact: plain gradient descent at the rate that sets Q to its
-target, and mirror descent at the rate that solves the regularised maximisation. Everything in float64.
+The state is one-hot, the critic a table, the policy a table of probabilities; `kl_actor_critic.update` and the
+algorithms' own critic targets run unchanged. Two optimisers make one step exact: plain gradient descent at the rate
+that sets Q to its target, and mirror descent at the rate that solves the regularised maximisation. Everything in
+float64.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ def test_brac_v_update_is_equation_4():
 
 
 def test_brac_p_evaluates_its_policy_without_the_penalty():
-    """At its fixed point Q is the plain value of the policy (Eq. 1), and the policy is softmax(log pi_beta + Q/alpha)."""
+    """At its fixed point Q is the plain value of the policy (Eq. 1), the policy softmax(log pi_beta + Q/alpha)."""
     mdp, behavior, _ = instance()
     with jax.enable_x64(True):
         backbone = Backbone(gamma=0.5, polyak_rate=1.0)
