@@ -58,13 +58,23 @@ def critic_target(
     key: PRNGKey,
 ) -> Array:
     """Eq. (5) for one transition: r + tau alpha clip(log ratio(s,a)) + gamma (1-d) (E[min Q'] - alpha KL)(s')."""
-    log_ratio = networks.log_ratio(policy_params, behavior_params, transition.observation, transition.action)
-    shaping = td.shaping_reward(log_ratio, alpha, config.tau, config.log_ratio_low, config.log_ratio_high)
+    reward = transition.reward + config.backbone.reward_bonus
+    if not shaping_is_off(config):
+        log_ratio = networks.log_ratio(policy_params, behavior_params, transition.observation, transition.action)
+        reward += td.shaping_reward(log_ratio, alpha, config.tau, config.log_ratio_low, config.log_ratio_high)
     next_value = kl_actor_critic.penalised_next_value(
         networks, alpha, policy_params, behavior_params, target_critic_params, transition.next_observation, key
     )
-    reward = transition.reward + config.backbone.reward_bonus + shaping
     return td.bellman_target(reward, transition.continues, config.backbone.gamma, next_value)
+
+
+def shaping_is_off(config: Config) -> bool:
+    """True where the shaping is 0 whatever the ratio: then it is left out, and the program is BRAC's, to the bit.
+
+    Adding a computed zero would not do: it changes how XLA fuses what stands around it, and with that the last bits.
+    """
+    is_zero = kl_actor_critic.is_zero
+    return is_zero(config.tau) or (is_zero(config.log_ratio_low) and is_zero(config.log_ratio_high))
 
 
 def make(config: Config, spec: SpaceSpec, behavior: BehaviorModel) -> Algorithm:

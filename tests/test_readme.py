@@ -1,0 +1,58 @@
+"""The README's Python runs as printed, at a smaller size; its commands parse."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tyro
+
+from itrpo import cli
+from itrpo.collection import demo
+from itrpo.data import cache
+
+README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+COMMANDS = [line.partition("#")[0] for line in README.splitlines() if line.startswith("itrpo ")]
+
+
+@pytest.fixture
+def small_demo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """hopper-demo with few steps, in a cache of its own."""
+    monkeypatch.setenv("ITRPO_CACHE", str(tmp_path / "cache"))
+    recipe = replace(demo.HOPPER_DEMO, steps_per_slot=400, slots=(("hopper_sac_040k", 1), ("hopper_sac_100k", 2)))
+    demo.make_dataset(cache.generated_path("hopper-demo"), recipe, workers=1)
+
+
+def test_python_of_the_readme_runs(small_demo, monkeypatch, tmp_path):
+    from itrpo.training import run
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(run.SCALES, "laptop", run.SCALES["smoke"])
+    names: dict = {}
+    first, second = PYTHON
+    exec(first, names)  # our own README
+    assert names["action"].shape == (3,)
+    assert (np.abs(names["action"]) <= 1).all()
+    folder = next((tmp_path / "runs").iterdir())
+    exec(second.replace("runs/demo", str(folder)), names)
+    observation = names["dataset"].transitions.observation[0]
+    np.testing.assert_array_equal(names["policy"](observation), names["action"])
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_commands_of_the_readme_parse(line):
+    _, name, *words = shlex.split(line)
+    _, rest = tyro.cli(cli.COMMANDS[name], args=words, return_unknown_args=True)
+    assert set(cli.fields_from(rest)) <= {"alpha", "tau"}
+
+
+def test_the_readme_names_every_algorithm():
+    from itrpo import registry
+
+    for name in registry.ALGORITHMS:
+        assert f"`{name}`" in README
