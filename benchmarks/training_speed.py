@@ -100,7 +100,7 @@ def main(arguments: Arguments) -> None:
     size = sum(it.nbytes for it in dataset.transitions) / 2**20
     loaded = resident_mebibytes()
     print(
-        "| seeds | steps/s | seed-steps/s | MFLOP per seed-step | GFLOP/s | matrix GFLOP/s | fraction | init + compile, s |"
+        "| seeds | steps/s | seed-steps/s | MFLOP/seed-step | GFLOP/s | matrix GFLOP/s | fraction | init + compile, s |"
     )
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for seeds in arguments.seeds:
