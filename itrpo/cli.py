@@ -15,7 +15,7 @@ from itrpo.errors import InputError, ItrpoError
 if TYPE_CHECKING:
     from rich.console import Console
 
-Name = Annotated[str, tyro.conf.Positional]
+Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Train:
     out: Path | None = None
     """run folder [runs/NAME-HASH]"""
     preset: str | None = None
-    """constants: source, matched, and for BRAC and iTRPO paper [the algorithm's default]"""
+    """constants: source, matched; BRAC and iTRPO also have paper and quick [the algorithm's default]"""
     env: str | None = None
     """gymnasium id to evaluate in, or none [what the dataset says]"""
     seed: int = 0
@@ -67,7 +67,7 @@ class Train:
 class Evaluate:
     """Play more episodes with the policies of a run, and print their returns with 95% intervals over seeds."""
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """run folder"""
     episodes: int = 100
     """per seed"""
