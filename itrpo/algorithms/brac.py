@@ -126,7 +126,7 @@ PRESETS = {
     "source": Preset(SOURCE, "gaussian", SOURCE_BEHAVIOR, steps=500_000, behavior_steps=300_000),
     "paper": Preset(Config(), "gaussian"),  # Eqs. 1-3 alone, with the constants of iTRPO's preset of that name
     "matched": Preset(Config(backbone=Backbone(warm_start=True)), "gaussian"),
-    "quick": Preset(Config(alpha=6.0, backbone=kl_actor_critic.QUICK), "gaussian"),
+    "quick": Preset(Config(alpha=6.0, backbone=kl_actor_critic.QUICK), "gaussian", kl_actor_critic.QUICK_BEHAVIOR),
 }
 BRAC_V = AlgorithmEntry(Config, PRESETS, "quick", ("gaussian", "mixture"), make_v, validate)
 BRAC_P = AlgorithmEntry(Config, PRESETS, "quick", ("gaussian", "mixture"), make_p, validate)

@@ -119,6 +119,6 @@ PRESETS = {
     "source": Preset(AUTHOR, "gaussian", gaussian.Config(initializer="rlkit")),
     "paper": Preset(Config(), "gaussian"),  # Eqs. 2-5 alone; alpha, tau, widths, rates are ours: the text has none
     "matched": Preset(Config(backbone=Backbone(warm_start=True)), "gaussian"),
-    "quick": Preset(Config(alpha=6.0, backbone=kl_actor_critic.QUICK), "gaussian"),
+    "quick": Preset(Config(alpha=6.0, backbone=kl_actor_critic.QUICK), "gaussian", kl_actor_critic.QUICK_BEHAVIOR),
 }
 ITRPO = AlgorithmEntry(Config, PRESETS, "quick", ("gaussian", "mixture"), make, validate)

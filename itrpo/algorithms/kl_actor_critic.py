@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from itrpo.behavior.gaussian import tanh_mlp_export
+from itrpo.behavior import gaussian
 from itrpo.errors import InputError
 from itrpo.nn.ensemble import ensemble
 from itrpo.nn.heads import GaussianPolicy, QValue
@@ -59,9 +59,18 @@ class Backbone:
     alpha_scale: Literal["absolute", "relative"] = "absolute"  # relative: alpha times a running mean of |Q(s,a)| (ours)
 
 
-# For runs of ten thousand steps rather than a million (ours). Values travel 1 / (1 - gamma) steps back through targets
-# that lag by 1 / polyak_rate updates: at 0.005 that alone takes 20,000 updates, and Q is far too low until then.
-QUICK = Backbone(polyak_rate=0.03, critic_learning_rate=1e-3, critic_layer_norm=True, warm_start=True)
+# For runs of ten thousand steps rather than a million (ours; measured in docs/experiments.md). Values travel
+# 1 / (1 - gamma) steps back through targets that lag by 1 / polyak_rate updates: at 0.005 that alone takes 20,000
+# updates, and Q is far too low until then. Networks of a quarter of the weights leave time for more updates.
+QUICK = Backbone(
+    polyak_rate=0.03,
+    critic_learning_rate=1e-3,
+    policy_hidden=(128, 128),
+    critic_hidden=(128, 128),
+    critic_layer_norm=True,
+    warm_start=True,
+)
+QUICK_BEHAVIOR = gaussian.Config(hidden=(128, 128))
 
 
 class State(NamedTuple):
@@ -349,7 +358,7 @@ def make(
         act=act,
         log_prob=log_prob,
         probes=probes,
-        export=lambda state: tanh_mlp_export(state.policy.params, spec),
+        export=lambda state: gaussian.tanh_mlp_export(state.policy.params, spec),
         batch_size=config.batch_size,
     )
 

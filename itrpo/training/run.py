@@ -69,7 +69,7 @@ LOCK = ".lock"
 
 SCALES = {
     "smoke": (TrainConfig(steps=300, seeds=2), EvalConfig(eval_every=100, eval_episodes=2, last=1)),
-    "laptop": (TrainConfig(steps=8_000, seeds=4), EvalConfig(eval_every=1_000, eval_episodes=10, last=3)),
+    "laptop": (TrainConfig(steps=12_000, seeds=4), EvalConfig(eval_every=2_000, eval_episodes=10, last=3)),
     "paper": (TrainConfig(), EvalConfig()),
 }
 Scale = Literal["smoke", "laptop", "paper"]
