@@ -85,4 +85,4 @@ class Linear(eqx.Module):
         self.bias = draw((fan_out,), bias_limit)
 
     def __call__(self, inputs: Array) -> Array:
-        return self.weight @ inputs + self.bias
+        return inputs @ self.weight.T + self.bias
