@@ -78,20 +78,24 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
-class Runs:
+class RunsList:
     """List the runs in a folder: how far they are, and what they score."""
 
-    action: Annotated[Literal["list"], tyro.conf.Positional] = "list"
     root: Path = Path("runs")
     """folder of run folders"""
 
 
 @dataclass(frozen=True)
-class Datasets:
-    """List the datasets that go by name, or describe one (a name or a file)."""
+class DatasetsList:
+    """List the datasets that go by name."""
 
-    action: Annotated[Literal["list", "info"], tyro.conf.Positional] = "list"
-    name: Annotated[str | None, tyro.conf.Positional] = None
+
+@dataclass(frozen=True)
+class DatasetsInfo:
+    """Describe a dataset: transitions, returns, episode ends, dimensions, where it came from."""
+
+    name: Name
+    """name (`itrpo datasets list`), or path to a file"""
     env: str | None = None
     """gymnasium id that scores are normalised for [what the dataset says]"""
     action_low: tuple[float, ...] | None = None
@@ -124,8 +128,9 @@ class Theory:
 COMMANDS = {
     "train": Train,
     "evaluate": Evaluate,
-    "runs": Runs,
-    "datasets": Datasets,
+    "runs list": RunsList,
+    "datasets list": DatasetsList,
+    "datasets info": DatasetsInfo,
     "algorithms": Algorithms,
     "theory": Theory,
 }
@@ -134,7 +139,8 @@ USAGE = """usage: itrpo COMMAND ...
   train DATASET        train policies on a dataset        itrpo train hopper-demo --scale laptop
   evaluate RUN         more episodes with trained policies
   runs list            runs and their scores
-  datasets list|info   datasets by name, what is in one
+  datasets list        datasets that go by name
+  datasets info NAME   what is in one, or in a file
   algorithms [NAME]    algorithms, their presets and fields
   theory [STATEMENT]   the paper's statements on exact MDPs
 
@@ -147,15 +153,19 @@ def main(arguments: list[str] | None = None) -> int:
     if not given or given[0] in ("-h", "--help"):
         print(USAGE)
         return 0 if given else 2
+    if given[0] not in COMMANDS and given[1:2] in (["-h"], ["--help"]):
+        of_group = [line for line in USAGE.splitlines() if line.startswith(f"  {given[0]} ")]
+        if of_group:
+            print("\n".join(of_group))
+            return 0
     if given[0] == "--version":
         from itrpo import __version__
 
         print(f"itrpo {__version__}")
         return 0
     try:
-        if given[0] not in COMMANDS:
-            raise InputError(f"unknown command {given[0]!r}{registry.nearest(given[0], COMMANDS)}\n\n{USAGE}")
-        command, rest = tyro.cli(COMMANDS[given[0]], prog=f"itrpo {given[0]}", args=given[1:], return_unknown_args=True)
+        name, arguments = find_command(given)
+        command, rest = tyro.cli(COMMANDS[name], prog=f"itrpo {name}", args=arguments, return_unknown_args=True)
         return run_command(command, rest)
     except ItrpoError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -165,7 +175,25 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
-def run_command(command: Train | Evaluate | Runs | Datasets | Algorithms | Theory, rest: list[str]) -> int:
+def find_command(given: list[str]) -> tuple[str, list[str]]:
+    """['datasets', 'info', 'x'] -> ('datasets info', ['x']); a group alone lists. Raises InputError for anything else."""
+    for words in (2, 1):
+        if (name := " ".join(given[:words])) in COMMANDS:
+            return name, given[words:]
+    group = [name for name in COMMANDS if name.startswith(f"{given[0]} ")]
+    if not group:
+        first_words = {name.split()[0] for name in COMMANDS}
+        raise InputError(f"unknown command {given[0]!r}{registry.nearest(given[0], first_words)}\n\n{USAGE}")
+    if len(given) == 1:
+        return f"{given[0]} list", []
+    known = [name.split()[1] for name in group]
+    raise InputError(
+        f"unknown command 'itrpo {given[0]} {given[1]}'{registry.nearest(given[1], known)};"
+        f" known: {', '.join(f'itrpo {name}' for name in group)}"
+    )
+
+
+def run_command(command: object, rest: list[str]) -> int:
     from itrpo.console import make_console
 
     console = make_console()
@@ -176,18 +204,24 @@ def run_command(command: Train | Evaluate | Runs | Datasets | Algorithms | Theor
             train(command, fields_from(rest), console)
         case Evaluate():
             evaluate(command, console)
-        case Runs():
+        case RunsList():
             from itrpo.report.tables import print_runs
 
             print_runs(command.root, console)
-        case Datasets():
-            datasets(command, console)
+        case DatasetsList():
+            from itrpo.data.tables import print_dataset_list
+
+            print_dataset_list(console)
+        case DatasetsInfo():
+            datasets_info(command, console)
         case Algorithms():
             algorithms(command.name, console)
         case Theory():
             from itrpo.theory.run import run_theory
 
             return run_theory(command.statement, command.instances, command.seed, command.out, console)
+        case _:
+            raise TypeError(f"a command without a case: {command!r}")
     return 0
 
 
@@ -229,15 +263,10 @@ def evaluate(command: Evaluate, console: Console) -> None:
     print_evaluation(result, console)
 
 
-def datasets(command: Datasets, console: Console) -> None:
+def datasets_info(command: DatasetsInfo, console: Console) -> None:
     from itrpo.data.load import load_dataset
-    from itrpo.data.tables import print_dataset_info, print_dataset_list
+    from itrpo.data.tables import print_dataset_info
 
-    if command.action == "list":
-        print_dataset_list(console)
-        return
-    if command.name is None:
-        raise InputError("itrpo datasets info needs the name of a dataset, or a path to a file")
     dataset = load_dataset(
         command.name,
         env=command.env,
