@@ -176,7 +176,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def find_command(given: list[str]) -> tuple[str, list[str]]:
-    """['datasets', 'info', 'x'] -> ('datasets info', ['x']); a group alone lists. Raises InputError for anything else."""
+    """['datasets', 'info', 'x'] -> ('datasets info', ['x']); a group alone lists. Raises InputError if unknown."""
     for words in (2, 1):
         if (name := " ".join(given[:words])) in COMMANDS:
             return name, given[words:]
