@@ -53,8 +53,14 @@ class Train:
     """model of pi_beta: gaussian or mixture [the preset's]"""
     behavior_steps: int | None = None
     """gradient steps of its fit [the source's, scaled by --steps, at least 100]"""
-    normalize_observations: bool = False
-    """train on (s - mean) / (std + 1e-3); saved with the policy"""
+    task: str | None = None
+    """whose constants a preset takes where they differ by task, e.g. hopper-medium [what the dataset's name says]"""
+    normalize_observations: bool | None = None
+    """train on (s - mean) / (std + 1e-3); saved with the policy [the preset's]"""
+    reward_scale: float | None = None
+    """train on reward_scale * r + reward_shift [the preset's]"""
+    reward_shift: float | None = None
+    """see --reward-scale [the preset's]"""
     action_low: tuple[float, ...] | None = None
     """raw action that becomes -1: one number, or one per dimension [-1]"""
     action_high: tuple[float, ...] | None = None
@@ -246,7 +252,10 @@ def train(command: Train, fields: dict[str, str], console: Console) -> None:
         eval_every=command.eval_every,
         eval_episodes=command.eval_episodes,
         env=command.env,
+        task=command.task,
         normalize_observations=command.normalize_observations,
+        reward_scale=command.reward_scale,
+        reward_shift=command.reward_shift,
         action_low=one_or_many(command.action_low),
         action_high=one_or_many(command.action_high),
         track=command.track,

@@ -23,7 +23,10 @@ from itrpo.registry import nearest
 class DataConfig:
     dataset: str  # name, path, or "arrays"
     env: str | None = None  # gymnasium id; None: what the dataset says; "none": no evaluation
+    task: str | None = None  # "hopper-medium": whose constants a preset takes where they differ by task
     normalize_observations: bool = False  # (s - mean) / (std + 1e-3), fitted on the data and saved with the policy
+    reward_scale: float = 1.0  # training sees reward_scale * r + reward_shift; reports never do
+    reward_shift: float = 0.0
     action_low: tuple[float, ...] | None = None  # raw actions in [low, high] are rescaled to [-1, 1]
     action_high: tuple[float, ...] | None = None
 

@@ -97,6 +97,14 @@ class Dataset:
         return len(self.transitions.reward)
 
 
+class RewardRule(NamedTuple):
+    """Rewards as training sees them: `scale * r + shift`, by what a source does to the rewards of a kind of task."""
+
+    scale: float = 1.0
+    shift: float = 0.0
+    by_return_range: bool = False  # scale is multiplied by 1000 / (largest - smallest return of a trajectory) (IQL)
+
+
 class Preset(NamedTuple):
     """A named set of constants of one algorithm."""
 
@@ -105,6 +113,10 @@ class Preset(NamedTuple):
     behavior_config: Any = None  # its Config; None: the model's defaults
     steps: int = 1_000_000  # gradient steps in the source
     behavior_steps: int = 1_000_000  # gradient steps of the fit of pi_beta in the source
+    normalize_observations: bool = False
+    rewards: RewardRule = RewardRule()
+    antmaze_rewards: RewardRule = RewardRule()  # in place of `rewards` on AntMaze
+    tasks: str | None = None  # itrpo/algorithms/tasks/NAME.toml: constants that differ by task, with their sources
 
 
 class AlgorithmEntry(NamedTuple):

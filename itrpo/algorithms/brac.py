@@ -55,8 +55,7 @@ def value_penalty_target(
     next_value = kl_actor_critic.penalised_next_value(
         networks, alpha, policy_params, behavior_params, target_critic_params, transition.next_observation, key
     )
-    reward = transition.reward + config.backbone.reward_bonus
-    return td.bellman_target(reward, transition.continues, config.backbone.gamma, next_value)
+    return td.bellman_target(transition.reward, transition.continues, config.backbone.gamma, next_value)
 
 
 def unpenalised_target(
@@ -72,8 +71,7 @@ def unpenalised_target(
     """Eq. (1) for one transition: brac_p's critic target, the value of pi itself. alpha is not used."""
     actions = networks.policy_actions(policy_params, behavior_params, transition.next_observation, key)
     next_value = kl_actor_critic.expected_q(networks, target_critic_params, transition.next_observation, actions)
-    reward = transition.reward + config.backbone.reward_bonus
-    return td.bellman_target(reward, transition.continues, config.backbone.gamma, next_value)
+    return td.bellman_target(transition.reward, transition.continues, config.backbone.gamma, next_value)
 
 
 def make_v(config: Config, spec: SpaceSpec, behavior: BehaviorModel) -> Algorithm:

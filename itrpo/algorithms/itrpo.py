@@ -34,7 +34,18 @@ from itrpo.algorithms.kl_actor_critic import Backbone, CriticTarget, Networks
 from itrpo.behavior import gaussian
 from itrpo.errors import InputError
 from itrpo.ops import td
-from itrpo.types import Algorithm, AlgorithmEntry, Array, BehaviorModel, Params, Preset, PRNGKey, SpaceSpec, Transition
+from itrpo.types import (
+    Algorithm,
+    AlgorithmEntry,
+    Array,
+    BehaviorModel,
+    Params,
+    Preset,
+    PRNGKey,
+    RewardRule,
+    SpaceSpec,
+    Transition,
+)
 
 
 @dataclass(frozen=True)
@@ -58,10 +69,10 @@ def critic_target(
     key: PRNGKey,
 ) -> Array:
     """Eq. (5) for one transition: r + tau alpha clip(log ratio(s,a)) + gamma (1-d) (E[min Q'] - alpha KL)(s')."""
-    reward = transition.reward + config.backbone.reward_bonus
+    reward = transition.reward
     if not shaping_is_off(config):
         log_ratio = networks.log_ratio(policy_params, behavior_params, transition.observation, transition.action)
-        reward += td.shaping_reward(log_ratio, alpha, config.tau, config.log_ratio_low, config.log_ratio_high)
+        reward = reward + td.shaping_reward(log_ratio, alpha, config.tau, config.log_ratio_low, config.log_ratio_high)
     next_value = kl_actor_critic.penalised_next_value(
         networks, alpha, policy_params, behavior_params, target_critic_params, transition.next_observation, key
     )
@@ -112,11 +123,11 @@ AUTHOR = Config(
         action_samples=10,
         action_edge=1e-6,
         gradient_penalty=0.1,
-        reward_bonus=5.0,
     ),
 )
 PRESETS = {
-    "source": Preset(AUTHOR, "gaussian", gaussian.Config(initializer="rlkit")),
+    # The author adds 5 to every reward. Where episodes end at a goal that would make avoiding the goal optimal.
+    "source": Preset(AUTHOR, "gaussian", gaussian.Config(initializer="rlkit"), rewards=RewardRule(shift=5.0)),
     "paper": Preset(Config(), "gaussian"),  # Eqs. 2-5 alone; alpha, tau, widths, rates are ours: the text has none
     "matched": Preset(Config(backbone=Backbone(warm_start=True)), "gaussian"),
     "quick": Preset(Config(alpha=6.0, backbone=kl_actor_critic.QUICK), "gaussian", kl_actor_critic.QUICK_BEHAVIOR),

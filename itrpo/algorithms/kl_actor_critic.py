@@ -53,7 +53,6 @@ class Backbone:
     action_samples: int = 1  # actions per state in E_pi[Q] (author's code 10)
     action_edge: float = 1e-3  # dataset actions are clipped to +-(1 - edge) in ratios (ours; author's code 1e-6)
     gradient_penalty: float = 0.0  # weight of ||grad_a Q||^2 (author's code 0.1, from Fisher-BRC; not in the paper)
-    reward_bonus: float = 0.0  # added to rewards (author's code 5; not in the paper; keep 0 if episodes end at a goal)
     warm_start: bool = False  # start the actor as a copy of pi_beta (ours)
     kl_only_steps: int = 0  # first steps in which the actor ignores Q (BRAC's scripts 20,000)
     alpha_scale: Literal["absolute", "relative"] = "absolute"  # relative: alpha times a running mean of |Q(s,a)| (ours)

@@ -1,4 +1,7 @@
-"""What is done to observations before a network sees them: fitted on the dataset, saved with the run."""
+"""What is done to observations and rewards before training sees them: fitted on the dataset, saved with the run.
+
+This is the one place that changes a reward. Reports and episode statistics always speak of the raw ones.
+"""
 
 from __future__ import annotations
 
@@ -6,31 +9,63 @@ from typing import NamedTuple
 
 import numpy as np
 
-from itrpo.types import Transition
+from itrpo.errors import InputError
+from itrpo.types import RewardRule, Transition
 
 STD_OFFSET = 1e-3  # added to the standard deviation, as in TD3+BC (arXiv:2106.06860) and IQL's successors
 
 
 class Preprocess(NamedTuple):
-    """A network sees `(observation - observation_mean) / observation_std`."""
+    """Training sees `(observation - observation_mean) / observation_std` and `reward_scale * reward + reward_shift`."""
 
     observation_mean: np.ndarray  # [O] float32
     observation_std: np.ndarray  # [O] float32, STD_OFFSET included, so never 0
+    reward_scale: float = 1.0
+    reward_shift: float = 0.0
 
 
-def fit_preprocess(transitions: Transition, normalize_observations: bool) -> Preprocess:
+def fit_preprocess(
+    transitions: Transition, normalize_observations: bool, reward_scale: float = 1.0, reward_shift: float = 0.0
+) -> Preprocess:
     """Mean and standard deviation of `transitions.observation` (sums in float64), or the identity (zeros and ones)."""
     size = transitions.observation.shape[1]
     if not normalize_observations:
-        return Preprocess(np.zeros(size, np.float32), np.ones(size, np.float32))
+        return Preprocess(np.zeros(size, np.float32), np.ones(size, np.float32), reward_scale, reward_shift)
     mean = transitions.observation.mean(axis=0, dtype=np.float64)
     std = transitions.observation.std(axis=0, dtype=np.float64) + STD_OFFSET
-    return Preprocess(mean.astype(np.float32), std.astype(np.float32))
+    return Preprocess(mean.astype(np.float32), std.astype(np.float32), reward_scale, reward_shift)
+
+
+def reward_transform(rule: RewardRule, transitions: Transition) -> tuple[float, float]:
+    """(scale, shift) of a rule on this data. Raises InputError if it needs a range of returns and there is none."""
+    if not rule.by_return_range:
+        return rule.scale, rule.shift
+    returns = trajectory_returns(transitions)
+    spread = float(returns.max() - returns.min())
+    if not spread > 0:
+        raise InputError(
+            f"all {len(returns):,} trajectories have the same return, so rewards can't be scaled by the range of"
+            " returns (the preset's rule); give --reward-scale"
+        )
+    return rule.scale * 1000.0 / spread, rule.shift
+
+
+def trajectory_returns(transitions: Transition) -> np.ndarray:
+    """[E] float64: sums of rewards between cuts: terminals, and rows whose next observation is not the next row's.
+
+    IQL's split (dataset_utils.py, tolerance 1e-6), which counts unfinished trajectories and misses the rows that
+    D4RL's view drops at timeouts.
+    """
+    jumps = np.linalg.norm(transitions.observation[1:] - transitions.next_observation[:-1], axis=1) > 1e-6
+    starts = np.flatnonzero(jumps | (transitions.continues[:-1] == 0)) + 1
+    return np.add.reduceat(transitions.reward, np.concatenate([[0], starts]), dtype=np.float64)
 
 
 def apply(preprocess: Preprocess, transitions: Transition) -> Transition:
-    """Transitions with both observations normalised; the very same arrays where `preprocess` is the identity."""
-    mean, std = preprocess
+    """Transitions with both observations and rewards transformed; the very same arrays where nothing changes."""
+    mean, std, scale, shift = preprocess
+    if (scale, shift) != (1.0, 0.0):
+        transitions = transitions._replace(reward=(scale * transitions.reward + shift).astype(np.float32))
     if not mean.any() and (std == 1).all():
         return transitions
     return transitions._replace(

@@ -54,6 +54,11 @@ _FAMILIES = (
 _ROBOTICS = re.compile(r"(AntMaze|PointMaze|AdroitHand|FrankaKitchen)")
 
 
+def is_antmaze(env_id: str) -> bool:
+    """Whether it is an AntMaze, for which many sources treat rewards differently."""
+    return re.fullmatch(r"AntMaze_\w+-v\d+", env_id) is not None
+
+
 def reference_score(env_id: str) -> tuple[float, float] | None:
     """The returns that D4RL scores 0 and 100 in this environment, or None where D4RL has none."""
     family = next((family for pattern, family in _FAMILIES if re.fullmatch(pattern, env_id)), None)

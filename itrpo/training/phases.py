@@ -55,7 +55,7 @@ def fit_key(config: RunConfig, dataset_sha256: str, steps: int) -> str:
         parts += sorted((package / folder).glob("*.py"))
     depends_on = {
         "dataset": dataset_sha256,
-        "data": to_json(config.data),
+        "data": [config.data.normalize_observations, config.data.action_low, config.data.action_high],
         "behavior": [config.behavior, to_json(config.behavior_config)],
         "steps": steps,
         "seeds": [config.train.seed, config.train.seeds],

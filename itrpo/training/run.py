@@ -30,10 +30,10 @@ from itrpo import registry
 from itrpo.config import DataConfig, EvalConfig, RunConfig, TrainConfig, config_hash, differences, override, to_json
 from itrpo.console import LiveLine, make_console
 from itrpo.data.load import load_dataset
-from itrpo.data.preprocess import Preprocess, apply, fit_preprocess
+from itrpo.data.preprocess import Preprocess, apply, fit_preprocess, reward_transform
 from itrpo.errors import DivergenceError, InputError, StorageError
 from itrpo.evaluation import rollout
-from itrpo.evaluation.environments import check_compatible, normalized_score
+from itrpo.evaluation.environments import check_compatible, is_antmaze, normalized_score
 from itrpo.evaluation.rollout import EvaluationPool, make_pool
 from itrpo.plotting import learning_curve
 from itrpo.policy import Policy, load_policy, save_policy
@@ -42,6 +42,7 @@ from itrpo.results import store
 from itrpo.results.schema import Evaluation, Row, State, Status
 from itrpo.results.trackers import Tracker, open_tracker
 from itrpo.training import checkpoint, loop, phases
+from itrpo.training.tasks import task_constants, task_of
 from itrpo.types import (
     Algorithm,
     AlgorithmEntry,
@@ -102,10 +103,12 @@ def make_config(
     fields: Mapping[str, Any] | None = None,
     train: TrainConfig | None = None,
     evaluation: EvalConfig | None = None,
+    task: str | None = None,
 ) -> RunConfig:
     """A checked RunConfig, its data still unnamed.
 
-    `fields` sets fields of the algorithm, and of pi_beta's model where the name has `behavior_` in front.
+    `task` is whose constants the preset takes where they differ by task; unknown ones change nothing. `fields` sets
+    fields of the algorithm, and of pi_beta's model where the name has `behavior_` in front.
     Raises InputError for unknown names and values outside their range.
     """
     entry: AlgorithmEntry = registry.lookup(algorithm, registry.ALGORITHMS, "algorithm")
@@ -127,7 +130,9 @@ def make_config(
 
     own = {name: value for name, value in (fields or {}).items() if not name.startswith("behavior_")}
     others = {name.removeprefix("behavior_"): value for name, value in (fields or {}).items() if name not in own}
-    algorithm_config = override(chosen.config, own, f"algorithm {algorithm}")
+    constants = task_constants(chosen.tasks, task)
+    algorithm_config = override(chosen.config, constants.fields, f"{constants.file} for {task}: algorithm {algorithm}")
+    algorithm_config = override(algorithm_config, own, f"algorithm {algorithm}")
     if others and behavior_config is None:
         raise InputError(f"{algorithm} fits no model of pi_beta, so it has no field 'behavior_{next(iter(others))}'")
     if others:
@@ -135,7 +140,7 @@ def make_config(
     entry.validate(algorithm_config, behavior_name, behavior_config)
 
     config = RunConfig(
-        data=DataConfig(""),
+        data=DataConfig("", task=task),
         algorithm=algorithm,
         preset=preset,
         algorithm_config=algorithm_config,
@@ -174,7 +179,10 @@ def train(
     eval_every: int | None = None,
     eval_episodes: int | None = None,
     env: str | None = None,
-    normalize_observations: bool = False,
+    task: str | None = None,
+    normalize_observations: bool | None = None,
+    reward_scale: float | None = None,
+    reward_shift: float | None = None,
     action_low: float | Sequence[float] | None = None,
     action_high: float | Sequence[float] | None = None,
     track: Sequence[str] = (),
@@ -183,7 +191,8 @@ def train(
     """Trains `seeds` policies on a dataset and evaluates them as they learn; continues `out` if it has begun.
 
     `scale` sets steps, seeds and evaluations ("smoke", "laptop", "paper"); the arguments after it win. `fields` sets
-    the algorithm's own, e.g. {"alpha": 0.9, "tau": 0.5}. `out` defaults to runs/NAME-HASH.
+    the algorithm's own, e.g. {"alpha": 0.9, "tau": 0.5}. `out` defaults to runs/NAME-HASH. `task`,
+    `normalize_observations`, `reward_scale` and `reward_shift` default to what the preset does for this dataset.
     Raises InputError before any long work, DivergenceError if a run blows up, StorageError if the disk refuses.
     """
     train_config, evaluation = SCALES[scale]
@@ -207,17 +216,26 @@ def train(
         eval_every=eval_every or evaluation.eval_every,
         eval_episodes=eval_episodes or evaluation.eval_episodes,
     )
+    if task is None:
+        task = task_of(dataset.name if isinstance(dataset, Dataset) else dataset)
     config = make_config(
-        algorithm, preset=preset, behavior=behavior, fields=fields, train=train_config, evaluation=evaluation
+        algorithm, preset=preset, behavior=behavior, fields=fields, train=train_config, evaluation=evaluation, task=task
     )
     if isinstance(dataset, Dataset):
         loaded = dataset
     else:
         loaded = load_dataset(dataset, env=env, action_low=action_low, action_high=action_high, console=console)
+    env_id = env or loaded.env_id or "none"
+    chosen = registry.lookup(algorithm, registry.ALGORITHMS, "algorithm").presets[config.preset]
+    rule = chosen.antmaze_rewards if is_antmaze(env_id) else chosen.rewards
+    rule_scale, rule_shift = reward_transform(rule, loaded.transitions) if reward_scale is None else (0.0, rule.shift)
     data = DataConfig(
         loaded.name,
-        env or loaded.env_id or "none",
-        normalize_observations,
+        env_id,
+        config.data.task,
+        chosen.normalize_observations if normalize_observations is None else normalize_observations,
+        rule_scale if reward_scale is None else reward_scale,
+        rule_shift if reward_shift is None else reward_shift,
         tuple(float(it) for it in loaded.action_low),
         tuple(float(it) for it in loaded.action_high),
     )
@@ -286,7 +304,10 @@ def run(config: RunConfig, dataset: Dataset, out: Path | None, console: Console,
         pool = make_pool(env_id, config.train.seeds, config.evaluation.eval_episodes)
     with lock(folder), stop_on_signal(console) as signals, closing_pool(pool):
         fit_steps = begin_or_continue(folder, config, dataset, entry.presets[config.preset], console)
-        preprocess = fit_preprocess(dataset.transitions, config.data.normalize_observations)
+        told = config.data
+        preprocess = fit_preprocess(
+            dataset.transitions, told.normalize_observations, told.reward_scale, told.reward_shift
+        )
         data = jax.tree.map(jnp.asarray, apply(preprocess, dataset.transitions))
         trackers = [open_tracker(name, folder, to_json(config)) for name in track]
         session = Session(folder, config, run_hash, dataset, preprocess, data, pool, console, signals, trackers)
@@ -372,7 +393,7 @@ def train_algorithm(session: Session, algorithm: Algorithm, names: list[str], ca
     """From `step` to the end: blocks of updates, and between them probes, policies, evaluations, rows, checkpoints."""
     config, num_seeds = session.config, session.config.train.seeds
     block = loop.make_block(algorithm.update, algorithm.batch_size)
-    limits = dict.fromkeys(names, FLOAT_MAX) | {"q_target": divergence_limit(config.train, session.dataset)}
+    limits = dict.fromkeys(names, FLOAT_MAX) | {"q_target": divergence_limit(config.train, session.data.reward)}
     limits = {name: limits[name] for name in names}
     run_block = partial(block, data=session.data, seed_keys=session.keys(TRAIN), limits=limits)
     probe = jax.jit(jax.vmap(algorithm.probes, in_axes=(0, None, 0)))
@@ -450,11 +471,11 @@ def advance(
 # --- checks, saving, evaluating --------------------------------------------------------------------------------------
 
 
-def divergence_limit(config: TrainConfig, dataset: Dataset) -> float:
+def divergence_limit(config: TrainConfig, rewards: Array) -> float:
     """Largest |Q| that is still believed: far above any discounted sum of the rewards in the data."""
     if config.divergence_limit is not None:
         return config.divergence_limit
-    return 1e5 * max(1.0, float(np.abs(dataset.transitions.reward).max()))
+    return 1e5 * max(1.0, float(np.abs(rewards).max()))
 
 
 def check_diverged(session: Session, carry: loop.Carry, step: int) -> None:
@@ -494,7 +515,7 @@ def save_policies(session: Session, exports: list[dict[str, Any]], step: int) ->
             "seed": index,
             "step": step,
         }
-        mean, std = session.preprocess
+        mean, std = session.preprocess.observation_mean, session.preprocess.observation_std
         save_policy(path, export, mean, std, dataset.action_low, dataset.action_high, metadata)
         policies.append(load_policy(path))
     return policies

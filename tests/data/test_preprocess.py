@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from itrpo.data.preprocess import apply, fit_preprocess
-from itrpo.types import Transition
+from itrpo.data.preprocess import apply, fit_preprocess, reward_transform, trajectory_returns
+from itrpo.errors import InputError
+from itrpo.types import RewardRule, Transition
 
 
 def transitions(observation: np.ndarray, next_observation: np.ndarray) -> Transition:
@@ -39,3 +41,39 @@ def test_off_is_the_identity_on_the_very_same_arrays() -> None:
     assert preprocess.observation_mean.tolist() == [0, 0]
     assert preprocess.observation_std.tolist() == [1, 1]
     assert apply(preprocess, rows).observation is rows.observation
+
+
+def with_rewards(reward, continues, jump_after=None):
+    """Rows of one dimension that follow each other, except after row `jump_after`."""
+    observation = np.arange(len(reward), dtype=np.float32)[:, None]
+    following = observation + 1
+    if jump_after is not None:
+        following[jump_after] += 5
+    continues = np.asarray(continues, np.float32)
+    return transitions(observation, following)._replace(reward=np.asarray(reward, np.float32), continues=continues)
+
+
+def test_returns_are_summed_between_terminals_and_jumps():
+    rows = with_rewards([1, 2, 4, 8, 16, 32], [1, 1, 0, 1, 1, 1], jump_after=4)
+    np.testing.assert_array_equal(trajectory_returns(rows), [7, 24, 32])
+
+
+def test_iql_scales_rewards_so_that_returns_span_1000():
+    rows = with_rewards([1, 2, 4, 8, 16, 32], [1, 1, 0, 1, 1, 1], jump_after=4)
+    scale, shift = reward_transform(RewardRule(by_return_range=True), rows)
+    assert (scale, shift) == (1000.0 / 25.0, 0.0)
+    changed = apply(fit_preprocess(rows, False, scale, shift), rows)
+    returns = trajectory_returns(changed)
+    assert returns.max() - returns.min() == pytest.approx(1000.0)
+
+
+def test_rewards_are_scaled_then_shifted_and_the_raw_ones_are_kept():
+    rows = with_rewards([0, 1], [1, 0])
+    changed = apply(fit_preprocess(rows, False, *reward_transform(RewardRule(10.0, -5.0), rows)), rows)
+    np.testing.assert_array_equal(changed.reward, [-5, 5])
+    np.testing.assert_array_equal(rows.reward, [0, 1])
+
+
+def test_equal_returns_have_no_range():
+    with pytest.raises(InputError, match="--reward-scale"):
+        reward_transform(RewardRule(by_return_range=True), with_rewards([1, 1], [0, 0]))
