@@ -27,7 +27,7 @@ demo: .venv/installed
 	$(BIN)/$(DEMO)
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: .venv/dev-versions .venv/installed
 	$(BIN)/ruff check .
