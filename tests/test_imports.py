@@ -25,8 +25,8 @@ MAY_IMPORT = {
     "config": CONTRACTS,
     "console": CONTRACTS,
     "evaluation": CONTRACTS,
-    "data": CONTRACTS | {"evaluation"},  # reference scores
-    "collection": CONTRACTS | {"ops", "nn", "data", "evaluation", "policy"},
+    "data": CONTRACTS | {"console", "evaluation"},  # reference scores
+    "collection": CONTRACTS | {"console", "ops", "nn", "data", "evaluation", "policy"},
     "results": CONTRACTS,
     "policy": CONTRACTS,
     "report": CONTRACTS | {"config", "results"},

@@ -7,12 +7,17 @@ interruption, and gets its final name once it is checked; a lock lets one proces
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
+import re
+import shutil
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,12 +31,20 @@ from itrpo.registry import nearest
 if TYPE_CHECKING:
     from rich.console import Console
 
-TIMEOUT = 30.0  # seconds without a single byte
-CHUNK = 1 << 20  # bytes
+TIMEOUT = 30.0  # seconds without a byte, or without MIN_BYTES, after which a connection is given up
+MIN_BYTES = 1 << 15  # bytes: about a kilobyte per second; 200 MB would take two days
+CHUNK = 1 << 18  # bytes read at once
+WORTH_RESUMING = 1 << 20  # bytes that a connection must have brought for the same address to be asked again at once
+PAUSES = (3.0, 15.0)  # seconds before all addresses are asked again, if one of them seems to be in trouble for a while
+BUSY = (408, 425, 429, 500, 502, 503, 504)  # HTTP statuses that may be different in a minute
 
 
 class _MirrorError(Exception):
-    """This address did not give us the file; the next one may."""
+    """This address did not give us the file; the next one may. `temporary`: so may this one, later."""
+
+    def __init__(self, message: str, temporary: bool = False) -> None:
+        super().__init__(message)
+        self.temporary = temporary
 
 
 def fetch(
@@ -40,10 +53,13 @@ def fetch(
     *,
     mirrors: Sequence[str] = MIRRORS,
     files: Mapping[str, D4RLFile] = D4RL_FILES,
+    timeout: float = TIMEOUT,
+    pauses: Sequence[float] = PAUSES,
 ) -> Path:
     """The verified local file of the D4RL dataset `name`, downloaded into the cache if it is not there yet.
 
-    `mirrors` are URL templates with {folder} and {file}, tried in order. Nothing is hashed twice unless it changed.
+    `mirrors` are URL templates with {folder} and {file}, tried in order; `timeout` and `pauses` are in seconds. Nothing
+    is hashed twice unless it changed.
     Raises InputError if the name is unknown, if the cached file is not the published one, or if no address gives it
     (saying which file to put where); StorageError if the cache can't be written.
     """
@@ -56,7 +72,7 @@ def fetch(
             path.parent.mkdir(parents=True, exist_ok=True)
             with _lock(path.with_name(path.name + ".lock"), console):
                 if not path.exists():  # another process may have finished it while we waited
-                    _download(path, entry, mirrors, console)
+                    _download(path, entry, mirrors, console, timeout, pauses)
         _check_cached(path, entry)
     except OSError as error:
         raise StorageError(
@@ -70,93 +86,146 @@ def download_url(path: Path) -> str | None:
     return _read_record(path).get("url")
 
 
-def _download(path: Path, entry: D4RLFile, mirrors: Sequence[str], console: Console | None) -> None:
-    part = path.with_name(path.name + ".part")
-    failures = []
-    for template in mirrors:
-        url = template.format(folder=entry.folder, file=entry.file)
-        try:
-            _download_from(url, part, entry, console)
-            digest = file_sha256(part)
-            if digest != entry.sha256:
-                aside = part.replace(path.with_name(path.name + ".wrong-hash"))
-                raise _MirrorError(f"gave other bytes than the published ones, SHA-256 {digest}; kept as {aside}")
-        except _MirrorError as error:
-            failures.append(f"  {url}: {error}")
-            continue
-        with part.open("r+b") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
-        _write_record(path, entry.sha256, url)
-        return
+def _download(
+    path: Path,
+    entry: D4RLFile,
+    mirrors: Sequence[str],
+    console: Console | None,
+    timeout: float,
+    pauses: Sequence[float],
+) -> None:
+    """Puts the published file at `path`: the first address that gives it, in up to 1 + len(pauses) rounds."""
+    urls = [template.format(folder=entry.folder, file=entry.file) for template in mirrors]
+    failures: dict[str, _MirrorError] = {}
+    for pause in (0.0, *pauses):
+        if pause and console is not None:
+            console.print(f"{entry.file} did not arrive yet; trying again in {pause:.0f} seconds")
+        time.sleep(pause)
+        for url in urls:
+            if url in failures and not failures[url].temporary:
+                continue
+            try:
+                _download_from(url, path, entry, console, timeout)
+            except _MirrorError as error:
+                failures[url] = error
+            else:
+                _write_record(path, entry.sha256, url)
+                return
+        if not any(failure.temporary for failure in failures.values()):
+            break
     raise InputError(
         f"{entry.file} is not in the cache and could not be downloaded.\n"
-        + "\n".join(failures)
+        + "\n".join(f"  {url}: {failure}" for url, failure in failures.items())
         + f"\nTo put it there by hand: {path}\n  {entry.size:,} bytes, SHA-256 {entry.sha256}"
     )
 
 
-def _download_from(url: str, part: Path, entry: D4RLFile, console: Console | None) -> None:
-    """Makes `part` hold `entry.size` bytes; goes on after a broken connection as long as each attempt brings some."""
+def _download_from(url: str, path: Path, entry: D4RLFile, console: Console | None, timeout: float) -> None:
+    """Puts the published file at `path`, or raises _MirrorError. Bytes of the wrong file are kept aside.
+
+    Bytes of an earlier attempt may be the wrong ones, so a file that began with them gets a second chance.
+    """
+    part, aside = path.with_name(path.name + ".part"), path.with_name(path.name + ".wrong-hash")
+    began_earlier = part.exists()
+    while True:
+        _fill(url, part, entry, console, timeout)
+        digest = file_sha256(part)
+        if digest == entry.sha256:
+            break
+        part.replace(aside)
+        if not began_earlier:
+            raise _MirrorError(
+                f"gave other bytes than the published ones, SHA-256 {digest}; kept as {aside} (D4RL has replaced"
+                " files under the same name; to use such a version, give its path instead of the dataset's name)"
+            )
+        began_earlier = False
+    with part.open("r+b") as file:
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def _fill(url: str, part: Path, entry: D4RLFile, console: Console | None, timeout: float) -> None:
+    """Makes `part` hold `entry.size` bytes; goes on after a broken connection as long as each one brings some."""
     if part.exists() and part.stat().st_size > entry.size:
         part.unlink()
-    with _progress_bar(entry, console) as show:
-        while (have := part.stat().st_size if part.exists() else 0) < entry.size:
+    have = _size(part)
+    free = shutil.disk_usage(part.parent).free
+    if free < entry.size - have:
+        raise OSError(errno.ENOSPC, f"{entry.size - have:,} bytes are still to come, and {free:,} are free on the disk")
+    with _progress(entry, console) as advance:
+        advance(have)
+        while (have := _size(part)) < entry.size:
             try:
-                _request(url, part, have, entry.size, show)
-            except _MirrorError:
-                if not part.exists() or part.stat().st_size <= have:
+                _request(url, part, have, entry.size, timeout, advance)
+            except _MirrorError as error:
+                if not error.temporary or _size(part) < min(have + WORTH_RESUMING, entry.size):
                     raise
 
 
-def _request(url: str, part: Path, have: int, size: int, show: Callable[[int], None]) -> None:
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
+
+
+def _progress(entry: D4RLFile, console: Console | None) -> AbstractContextManager[Callable[[int], None]]:
+    if console is None:
+        return contextlib.nullcontext(lambda amount: None)
+    from itrpo.console import progress_bar
+
+    return progress_bar(console, f"Downloading {entry.file}", entry.size, unit="bytes")
+
+
+def _request(url: str, part: Path, have: int, size: int, timeout: float, advance: Callable[[int], None]) -> None:
     """One attempt to append bytes `have` to `size` of `url` to `part`."""
     headers = {"User-Agent": "itrpo"} | ({"Range": f"bytes={have}-"} if have else {})
     try:
-        response: HTTPResponse = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+        response: HTTPResponse = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout)
     except urllib.error.HTTPError as error:
-        raise _MirrorError(f"HTTP {error.code} {error.reason}") from error
+        raise _MirrorError(f"HTTP {error.code} {error.reason}", temporary=error.code in BUSY) from error
     except (OSError, HTTPException) as error:
-        raise _MirrorError(str(getattr(error, "reason", error))) from error
+        raise _MirrorError(str(getattr(error, "reason", error)) or type(error).__name__) from error
     with response:
-        start = have if response.headers.get("Content-Range", "").startswith(f"bytes {have}-") else 0
-        offered = response.headers.get("Content-Length")
-        if offered is not None and start + int(offered) != size:
-            raise _MirrorError(f"offers {start + int(offered):,} bytes instead of {size:,}")
-        with part.open("ab" if start else "wb") as file:
-            for chunk in _body(response):
-                start += len(chunk)
-                if start > size:
+        position = _first_byte(response, have)  # 0 if the server does not do ranges: then what we have passes by again
+        if response.length is not None and position + response.length != size:
+            raise _MirrorError(f"offers {position + response.length:,} bytes instead of {size:,}")
+        with part.open("ab") as file:
+            for chunk in _body(response, timeout):
+                position += len(chunk)
+                if position > size:
                     raise _MirrorError(f"sends more than {size:,} bytes")
-                file.write(chunk)
-                show(start)
-    if start < size:
-        raise _MirrorError(f"broke off after {start:,} of {size:,} bytes")
+                new = chunk[-(position - have) :] if position > have else b""
+                file.write(new)
+                have += len(new)
+                advance(len(new))
+    if position < size:
+        raise _MirrorError(f"broke off after {position:,} of {size:,} bytes", temporary=True)
 
 
-def _body(response: HTTPResponse) -> Iterator[bytes]:
+def _first_byte(response: HTTPResponse, have: int) -> int:
+    """The place in the file of the first byte of a response."""
+    if response.status != 206:
+        return 0
+    if not re.match(f"bytes {have}-", response.headers.get("Content-Range", "")):
+        raise _MirrorError(f"sends another part of the file than the one from byte {have:,} on")
+    return have
+
+
+def _body(response: HTTPResponse, timeout: float) -> Iterator[bytes]:
     """The rest of a response. Errors of the network, and only those, become _MirrorError."""
+    since, received = time.monotonic(), 0
     while True:
         try:
-            chunk = response.read(CHUNK)
+            chunk = response.read1(CHUNK)
         except (OSError, HTTPException) as error:
-            raise _MirrorError(str(error) or type(error).__name__) from error
+            raise _MirrorError(str(error) or type(error).__name__, temporary=True) from error
         if not chunk:
             return
         yield chunk
-
-
-@contextlib.contextmanager
-def _progress_bar(entry: D4RLFile, console: Console | None) -> Generator[Callable[[int], None]]:
-    if console is None:
-        yield lambda done: None
-        return
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
-        bar = progress.add_task(f"Downloading {entry.file}", total=entry.size)
-        yield lambda done: progress.update(bar, completed=done)
+        received += len(chunk)
+        now = time.monotonic()
+        if now - since > timeout:
+            if received < MIN_BYTES:
+                raise _MirrorError(f"sent {received:,} bytes in {now - since:.0f} seconds", temporary=True)
+            since, received = now, 0
 
 
 @contextlib.contextmanager
