@@ -140,27 +140,6 @@ def to_json(config: Any) -> Any:
     return config
 
 
-def from_json(template: Any, values: Mapping[str, Any], what: str) -> Any:
-    """The inverse of `to_json` for a config of the same class as `template`. Raises InputError where they don't fit."""
-    hints = get_type_hints(type(template))
-    known = {it.name for it in dataclasses.fields(template)}
-    if set(values) != known:
-        odd = sorted(set(values) ^ known)
-        raise InputError(f"{what}: fields {odd} don't match this version of itrpo ({type(template).__name__})")
-    changes = {}
-    for name, value in values.items():
-        current = getattr(template, name)
-        if dataclasses.is_dataclass(current) and isinstance(value, dict):
-            changes[name] = from_json(current, value, what)
-        elif isinstance(value, list):
-            changes[name] = tuple(value)
-        elif value in ("inf", "-inf") and hints[name] is float:
-            changes[name] = float(value)
-        else:
-            changes[name] = value
-    return dataclasses.replace(template, **changes)
-
-
 def config_hash(config: RunConfig) -> str:
     """Eight hex digits that identify a run: all of its config but its length, so that a longer one continues it."""
     values = to_json(config)
