@@ -13,13 +13,12 @@ import math
 from typing import Any
 
 import gymnasium
-import mujoco
 import numpy as np
 
-from itrpo.evaluation.mazes import ANT_FRAME_SKIP, ant_model
+from itrpo.evaluation.maze_maps import at_goal
+from itrpo.evaluation.mazes import ANT_FRAME_SKIP, ant_model, mujoco, perturb
 
 GOAL_DISTANCES = (2.0, 8.0)  # m; goals are drawn uniformly in distance and direction, around the ant
-GOAL_RADIUS = 0.5  # m; closer, and the goal counts as reached
 LOOKAHEAD = 1.0  # m; the policy sees goals that are further away in their direction, at this distance
 CONTROL_COST = 0.02
 UPRIGHT_BONUS = 0.2
@@ -87,8 +86,6 @@ class GoalAnt(gymnasium.Env[np.ndarray, np.ndarray]):
     back: it can't get up again. The clock cuts it after 300 steps (30 s).
     """
 
-    metadata = {"render_modes": []}
-
     def __init__(self) -> None:
         self.model = ant_model()
         self.data = mujoco.MjData(self.model)
@@ -100,11 +97,9 @@ class GoalAnt(gymnasium.Env[np.ndarray, np.ndarray]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
-        """The ant stands at the origin and looks anywhere; positions and speeds are perturbed as in gymnasium's Ant."""
+        """The ant stands at the origin and looks anywhere; positions and speeds are perturbed as in the maze."""
         super().reset(seed=seed)
-        mujoco.mj_resetData(self.model, self.data)
-        self.data.qpos += self.np_random.uniform(-0.1, 0.1, self.model.nq)
-        self.data.qvel += 0.1 * self.np_random.standard_normal(self.model.nv)
+        perturb(self.model, self.data, self.np_random)
         heading = self.np_random.uniform(-math.pi, math.pi)
         w, x, y, z = self.data.qpos[3:7] / np.linalg.norm(self.data.qpos[3:7])
         self.data.qpos[3:7] = _turn_world(w, x, y, z, heading)
@@ -116,7 +111,7 @@ class GoalAnt(gymnasium.Env[np.ndarray, np.ndarray]):
         self.data.ctrl[:] = np.clip(from_goal_frame(action, self._quarters), -1, 1)
         mujoco.mj_step(self.model, self.data, nstep=ANT_FRAME_SKIP)
         distance = math.dist(self.goal, self.data.qpos[:2])
-        reached = distance <= GOAL_RADIUS
+        reached = bool(at_goal(self.data.qpos[:2], self.goal))
         speed = (before - distance) / (ANT_FRAME_SKIP * self.model.opt.timestep)
         reward = speed + UPRIGHT_BONUS - CONTROL_COST * float(np.square(self.data.ctrl).sum())
         if reached:
@@ -134,4 +129,6 @@ class GoalAnt(gymnasium.Env[np.ndarray, np.ndarray]):
         return frame
 
 
-gymnasium.register("GoalAnt-v0", entry_point=GoalAnt, max_episode_steps=300, disable_env_checker=True)
+gymnasium.register(
+    "GoalAnt-v0", entry_point="itrpo.collection.goal_ant:GoalAnt", max_episode_steps=300, disable_env_checker=True
+)

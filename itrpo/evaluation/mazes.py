@@ -1,26 +1,122 @@
-"""D4RL's mazes for an ant and for a point, on MuJoCo alone.
+"""D4RL's AntMaze and Maze2D as gymnasium environments, on MuJoCo alone.
 
 gymnasium-robotics' mazes of the same names are other tasks: another ant (five times the torque, half the time per
-step), mirrored maps, another origin, a smaller goal radius. A policy that was trained on D4RL's files can't be scored
-there; in these it can. What was taken from where: docs/decisions/0005-mazes.md.
+step), mirrored maps, another origin, other starts and goals, a smaller goal radius. A policy that was trained on D4RL's
+files can't be scored there; in these it can. What was taken from where: docs/decisions/0005-mazes.md.
+
+Importing this module registers `itrpo/AntMaze_UMaze-v0`, `_Medium`, `_Large`, and `itrpo/PointMaze_UMaze-v0`, ...
 """
 
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import gymnasium
-import mujoco
+import mujoco as _mujoco
+import numpy as np
+
+from itrpo.evaluation.maze_maps import ANT_CELL, MAZES, Cell, ant_xy, at_goal, draw_ant_goal, point_xy
+
+mujoco: Any = _mujoco  # its type stubs lack most of it
+Model = Any  # mujoco.MjModel
+Data = Any  # mujoco.MjData
 
 ANT_FRAME_SKIP = 5  # a step of the environment is 5 x 0.02 s
-Wall = tuple[float, float, float, float, float]  # x, y, z of the centre, half width, half height
+POINT_MAX_SPEED = 5.0  # m/s along each axis
 
 
-def ant_model(walls: tuple[Wall, ...] = ()) -> mujoco.MjModel:
-    """D4RL's ant (d4rl/locomotion/assets/ant.xml) among walls: gymnasium's body with other constants.
+class AntMaze(gymnasium.Env[np.ndarray, np.ndarray]):
+    """An ant on its way to a goal that it does not see: D4RL's AntMaze v2 as it is evaluated.
 
-    Actions in [-1, 1] are torques of up to 30 N m at the eight joints.
+    The ant starts in one corner; the goal is drawn anew around the same cell at every reset. The reward is 1 within
+    0.5 m of the goal and else 0, and the goal ends the episode, so a return is a success. Observations: qpos [15], of
+    which x and y come first, and qvel [14]. Actions: torques of the eight joints over 30 N m.
+
+    `reset(options={"start": xy, "goal": xy})` places either where a dataset's protocol wants it.
+    """
+
+    def __init__(self, maze: str) -> None:
+        self.maze = MAZES[maze]
+        walls = [(*ant_xy(cell), ANT_CELL / 4, ANT_CELL / 2, ANT_CELL / 4) for cell in self.maze.wall_cells()]
+        self.model = ant_model(walls)
+        self.data: Data = mujoco.MjData(self.model)
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (29,), np.float64)
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (8,), np.float32)
+        self.goal = np.zeros(2)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        options = options or {}
+        self.goal = options.get("goal", draw_ant_goal(self.maze.goal, self.np_random))
+        perturb(self.model, self.data, self.np_random)
+        self.data.qpos[:2] = options.get("start", self.data.qpos[:2])
+        return self._observe(), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.data.ctrl[:] = np.clip(action, -1, 1)
+        mujoco.mj_step(self.model, self.data, nstep=ANT_FRAME_SKIP)
+        success = bool(at_goal(self.data.qpos[:2], self.goal))
+        return self._observe(), float(success), success, False, {"success": success}
+
+    def _observe(self) -> np.ndarray:
+        return np.concatenate([self.data.qpos, self.data.qvel])
+
+
+class PointMaze(gymnasium.Env[np.ndarray, np.ndarray]):
+    """A ball pushed around a maze: D4RL's Maze2D v1 (sparse rewards) as it is evaluated.
+
+    It starts near the centre of any free cell. The reward is 1 at every step within 0.5 m of the goal, which is always
+    the same and is not seen; nothing but the clock ends an episode. Observations: x, y and their speeds. Actions:
+    forces along both axes over 100 N.
+
+    `reset(options={"start": xy})` places the ball where a dataset's protocol wants it.
+    """
+
+    def __init__(self, maze: str) -> None:
+        self.maze = MAZES[maze]
+        self.model = point_model(self.maze.wall_cells())
+        self.data = mujoco.MjData(self.model)
+        self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (4,), np.float64)
+        self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self.goal = np.array(self.maze.point_goal, np.float64)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        cells = self.maze.free_cells()
+        cell = np.array(cells[self.np_random.integers(len(cells))])
+        perturb(self.model, self.data, self.np_random)
+        self.data.qpos[:] = (options or {}).get("start", cell + self.data.qpos)
+        return self._observe(), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.data.ctrl[:] = np.clip(action, -1, 1)
+        np.clip(self.data.qvel, -POINT_MAX_SPEED, POINT_MAX_SPEED, out=self.data.qvel)
+        mujoco.mj_step(self.model, self.data)
+        success = bool(at_goal(self.data.qpos, self.goal))
+        return self._observe(), float(success), False, False, {"success": success}
+
+    def _observe(self) -> np.ndarray:
+        return np.concatenate([self.data.qpos, self.data.qvel])
+
+
+def perturb(model: Model, data: Data, rng: np.random.Generator) -> None:
+    """The start that D4RL's agents share: positions within 0.1 of the model's, speeds with standard deviation 0.1."""
+    mujoco.mj_resetData(model, data)
+    data.qpos += rng.uniform(-0.1, 0.1, model.nq)
+    data.qvel += 0.1 * rng.standard_normal(model.nv)
+
+
+def ant_model(walls: Iterable[tuple[float, ...]] = ()) -> Model:
+    """D4RL's ant (d4rl/locomotion/assets/ant.xml): the body of gymnasium's ant with other constants.
+
+    `walls`: (x, y, z of the centre, half width, half height) each. Actions in [-1, 1] are torques of up to 30 N m.
     """
     root = ET.parse(Path(gymnasium.__file__).parent / "envs/mujoco/assets/ant.xml").getroot()
     _only(root, "option").set("timestep", "0.02")
@@ -29,25 +125,53 @@ def ant_model(walls: tuple[Wall, ...] = ()) -> mujoco.MjModel:
     geom.set("solimp", ".8 .8 .01")
     for motor in root.iterfind("actuator/motor"):
         motor.set("gear", "30")
-    _add_walls(_only(root, "worldbody"), walls)
+    world = _only(root, "worldbody")
+    for x, y, z, width, height in walls:
+        size = f"{width} {width} {height}"
+        ET.SubElement(world, "geom", type="box", pos=f"{x} {y} {z}", size=size, contype="1", conaffinity="1")
     return mujoco.MjModel.from_xml_string(ET.tostring(root, encoding="unicode"))
 
 
-def _add_walls(world: ET.Element, walls: tuple[Wall, ...]) -> None:
-    for x, y, z, half_width, half_height in walls:
-        ET.SubElement(
-            world,
-            "geom",
-            type="box",
-            pos=f"{x} {y} {z}",
-            size=f"{half_width} {half_width} {half_height}",
-            contype="1",
-            conaffinity="1",
-            rgba="0.7 0.5 0.3 1",
-        )
+def point_model(walls: Iterable[Cell]) -> Model:
+    """D4RL's ball (d4rl/pointmaze/maze_model.py) among walls of 1 m: constants as there, bodies and geoms our own."""
+    boxes = "".join(
+        f'<geom type="box" pos="{x} {y} 0" size=".5 .5 .2" contype="2" conaffinity="1"/>'
+        for x, y in (point_xy(cell) for cell in walls)
+    )
+    return mujoco.MjModel.from_xml_string(f"""
+        <mujoco model="point">
+          <option timestep=".01" gravity="0 0 0" iterations="20" integrator="Euler"/>
+          <default>
+            <joint type="slide" damping="1"/>
+            <geom friction=".5 .1 .1" density="1000" margin=".002" condim="1"/>
+          </default>
+          <worldbody>
+            {boxes}
+            <body name="ball">
+              <joint name="x" axis="1 0 0"/>
+              <joint name="y" axis="0 1 0"/>
+              <geom type="sphere" size=".1" contype="1" conaffinity="1"/>
+            </body>
+          </worldbody>
+          <actuator>
+            <motor joint="x" gear="100" ctrlrange="-1 1"/>
+            <motor joint="y" gear="100" ctrlrange="-1 1"/>
+          </actuator>
+        </mujoco>""")
 
 
 def _only(root: ET.Element, path: str) -> ET.Element:
     found = root.findall(path)
     assert len(found) == 1, path
     return found[0]
+
+
+for _name, _maze in MAZES.items():
+    for _kind, _horizon in (("AntMaze", _maze.ant_horizon), ("PointMaze", _maze.point_horizon)):
+        gymnasium.register(
+            f"itrpo/{_kind}_{_name}-v0",
+            entry_point=f"itrpo.evaluation.mazes:{_kind}",
+            kwargs={"maze": _name},
+            max_episode_steps=_horizon,
+            disable_env_checker=True,
+        )
