@@ -1,11 +1,13 @@
 """Gymnasium environments by id, and D4RL's normalised scores.
 
 `-v4` MuJoCo environments keep the rewards and models of the `-v2` ones that D4RL's data came from; `-v5` changes both,
-so a `-v5` return has no normalised score here. Mazes and Adroit hands live in gymnasium-robotics (extra `maze`).
+so a `-v5` return has no normalised score here. D4RL's mazes are our own (`itrpo/AntMaze_UMaze-v0`, ...: see
+itrpo.evaluation.mazes); gymnasium-robotics' mazes, which are other tasks, and its Adroit hands need the extra `maze`.
 """
 
 from __future__ import annotations
 
+import importlib
 import logging
 import re
 import warnings
@@ -18,6 +20,7 @@ from itrpo.registry import nearest
 
 if TYPE_CHECKING:
     import gymnasium
+    from gymnasium.envs.registration import EnvSpec
 
 # family -> return of the random policy, return of the expert. Source: D4RL's infos.py, REF_MIN_SCORE and REF_MAX_SCORE
 # (Farama-Foundation/D4RL); the same numbers hold for the v0, v1 and v2 data sets of a family.
@@ -42,10 +45,10 @@ _FAMILIES = (
     (r"Hopper-v[2-4]", "hopper"),
     (r"Walker2d-v[2-4]", "walker2d"),
     (r"Ant-v[2-4]", "ant"),
-    (r"AntMaze_\w+-v\d+", "antmaze"),
-    (r"PointMaze_UMaze-v\d+", "maze2d-umaze"),
-    (r"PointMaze_Medium-v\d+", "maze2d-medium"),
-    (r"PointMaze_Large-v\d+", "maze2d-large"),
+    (r"(itrpo/)?AntMaze_\w+-v\d+", "antmaze"),
+    (r"itrpo/PointMaze_UMaze-v0", "maze2d-umaze"),  # gymnasium-robotics' PointMaze has other goals, so no reference
+    (r"itrpo/PointMaze_Medium-v0", "maze2d-medium"),
+    (r"itrpo/PointMaze_Large-v0", "maze2d-large"),
     (r"AdroitHandPen-v\d+", "pen"),
     (r"AdroitHandHammer-v\d+", "hammer"),
     (r"AdroitHandRelocate-v\d+", "relocate"),
@@ -56,7 +59,7 @@ _ROBOTICS = re.compile(r"(AntMaze|PointMaze|AdroitHand|FrankaKitchen)")
 
 def is_antmaze(env_id: str) -> bool:
     """Whether it is an AntMaze, for which many sources treat rewards differently."""
-    return re.fullmatch(r"AntMaze_\w+-v\d+", env_id) is not None
+    return re.fullmatch(r"(itrpo/)?AntMaze_\w+-v\d+", env_id) is not None
 
 
 def reference_score(env_id: str) -> tuple[float, float] | None:
@@ -87,8 +90,7 @@ def make_env(env_id: str) -> gymnasium.Env:
 
     if ":" in env_id:  # gymnasium would import the module before the colon, and an id may come from a downloaded file
         raise InputError(f"environment id {env_id!r}: write the id alone, without a module name before a colon")
-    if _ROBOTICS.match(env_id):
-        _register_robotics(env_id)
+    _register(env_id)
     if env_id not in gymnasium.registry:
         raise InputError(
             f"unknown environment {env_id!r}{nearest(env_id, gymnasium.registry)}; "
@@ -104,6 +106,31 @@ def make_env(env_id: str) -> gymnasium.Env:
     except Exception as error:  # whatever goes wrong inside other people's environments
         raise InputError(f"environment {env_id!r} can't be built: {type(error).__name__}: {error}") from error
     return _d4rl_maze_layout(env) if re.match("AntMaze|PointMaze", env_id) else env
+
+
+def env_spec_json(env_id: str) -> str | None:
+    """What gymnasium knows the environment by, as the JSON that Minari stores; None where it is not registered."""
+    spec = _spec(env_id)
+    try:
+        return None if spec is None else spec.to_json()
+    except (TypeError, ValueError):  # registered with something that JSON can't hold
+        return None
+
+
+def time_limit(env_id: str) -> int | None:
+    """Steps after which the environment's clock ends an episode; None where there is no clock, or no such id."""
+    spec = _spec(env_id)
+    return None if spec is None else spec.max_episode_steps
+
+
+def _spec(env_id: str) -> EnvSpec | None:
+    import gymnasium
+
+    try:
+        _register(env_id)
+    except InputError:  # the extra is not installed
+        return None
+    return gymnasium.registry.get(env_id)
 
 
 def check_compatible(env_id: str, observation_dim: int, action_dim: int) -> None:
@@ -152,9 +179,14 @@ def _quiet_mujoco() -> None:
         handlers.set_mju_user_warning(logging.getLogger("mujoco").debug)
 
 
-def _register_robotics(env_id: str) -> None:
+def _register(env_id: str) -> None:
+    """Make ids known that gymnasium alone does not know."""
     import gymnasium
 
+    if env_id.startswith("itrpo/"):
+        importlib.import_module("itrpo.evaluation.mazes")  # registers its environments
+    if not _ROBOTICS.match(env_id):
+        return
     try:
         import gymnasium_robotics  # pyright: ignore[reportMissingImports] (an extra)
     except ImportError as error:

@@ -138,4 +138,5 @@ def _comes_with_gymnasium(env_id: str) -> bool:
     import gymnasium
 
     entry_point = gymnasium.spec(env_id).entry_point
-    return isinstance(entry_point, str) and entry_point.partition(".")[0] in ("gymnasium", "gymnasium_robotics")
+    packages = ("gymnasium", "gymnasium_robotics", "itrpo")
+    return isinstance(entry_point, str) and entry_point.partition(".")[0] in packages
