@@ -23,7 +23,7 @@ class D4RLFile(NamedTuple):
     file: str
     size: int  # bytes
     sha256: str
-    env_id: str  # gymnasium id for evaluation; AntMaze ids are gymnasium-robotics'
+    env_id: str  # gymnasium id for evaluation; the mazes are itrpo.evaluation.mazes
     episodes: int
 
 
@@ -103,27 +103,27 @@ D4RL_FILES: dict[str, D4RLFile] = {
     ),
     "antmaze-umaze-v2": D4RLFile(
         "ant_maze_v2", "Ant_maze_u-maze_noisy_multistart_False_multigoal_False_sparse_fixed.hdf5", 232_532_949,
-        "5ef15257771c50ef4d23c7de001750e96c8bb5d9b6a5e4a821dcfb3065fbd130", "AntMaze_UMaze-v4", 10_154,
+        "5ef15257771c50ef4d23c7de001750e96c8bb5d9b6a5e4a821dcfb3065fbd130", "itrpo/AntMaze_UMaze-v0", 10_154,
     ),
     "antmaze-umaze-diverse-v2": D4RLFile(
         "ant_maze_v2", "Ant_maze_u-maze_noisy_multistart_True_multigoal_True_sparse_fixed.hdf5", 230_854_272,
-        "c771dd63963cd7d9f55f24a6d809064f6b82250a6aeac4c9d13f9a1d06e8c932", "AntMaze_UMaze-v4", 1_036,
+        "c771dd63963cd7d9f55f24a6d809064f6b82250a6aeac4c9d13f9a1d06e8c932", "itrpo/AntMaze_UMaze-v0", 1_036,
     ),
     "antmaze-medium-play-v2": D4RLFile(
         "ant_maze_v2", "Ant_maze_big-maze_noisy_multistart_True_multigoal_False_sparse_fixed.hdf5", 231_110_764,
-        "c9fec1c1daad97c71d61bd47f4ccc9f74faa855b8a2d2e8107d5378018827e5b", "AntMaze_Medium-v4", 10_768,
+        "c9fec1c1daad97c71d61bd47f4ccc9f74faa855b8a2d2e8107d5378018827e5b", "itrpo/AntMaze_Medium-v0", 10_768,
     ),
     "antmaze-medium-diverse-v2": D4RLFile(
         "ant_maze_v2", "Ant_maze_big-maze_noisy_multistart_True_multigoal_True_sparse_fixed.hdf5", 231_095_166,
-        "ad9dcbac05d1f8744a7a216083f513662f43f64f28a4a5eb225e9811902dfae7", "AntMaze_Medium-v4", 2_959,
+        "ad9dcbac05d1f8744a7a216083f513662f43f64f28a4a5eb225e9811902dfae7", "itrpo/AntMaze_Medium-v0", 2_959,
     ),
     "antmaze-large-play-v2": D4RLFile(
         "ant_maze_v2", "Ant_maze_hardest-maze_noisy_multistart_True_multigoal_False_sparse_fixed.hdf5", 230_880_653,
-        "6d353df2457829925d7f9d4b0215587469908bd57478ea76f16417cfa944f471", "AntMaze_Large-v4", 13_517,
+        "6d353df2457829925d7f9d4b0215587469908bd57478ea76f16417cfa944f471", "itrpo/AntMaze_Large-v0", 13_517,
     ),
     "antmaze-large-diverse-v2": D4RLFile(
         "ant_maze_v2", "Ant_maze_hardest-maze_noisy_multistart_True_multigoal_True_sparse_fixed.hdf5", 231_183_710,
-        "84f775eb7956ea9cc766704710dc520a8ab357adc7522ade47f556f0e335e284", "AntMaze_Large-v4", 7_189,
+        "84f775eb7956ea9cc766704710dc520a8ab357adc7522ade47f556f0e335e284", "itrpo/AntMaze_Large-v0", 7_189,
     ),
 }
 # fmt: on
