@@ -1,10 +1,13 @@
-"""Checks on the columns of a file that are the same for every format. They look at shapes and types only, so that a
-reader can run them on an opened file before it reads a single row."""
+"""What readers of every format share: checks on columns, and the memory that rows are read into.
+
+The checks look at shapes and types only, so that a reader can run them on an opened file before it reads a single row.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+import os
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,6 +26,8 @@ NDIM = {
 }
 SHAPES = {1: "[N]", 2: "[N, size]"}
 MAX_COMPRESSION = 1100  # gzip and zip can't shrink anything by more than 1032 : 1
+BLOCK = 1 << 16  # rows worked on at once: temporary arrays stay small, however many rows there are
+ALIGNMENT = 64  # bytes: JAX on a CPU takes arrays that begin at a multiple of it as they are, without a copy
 
 
 class Column(Protocol):
@@ -43,11 +48,12 @@ def require_keys(present: Collection[str], required: Collection[str], where: str
 
 
 def check_layout(columns: Mapping[str, Column], where: str) -> None:
-    """Raises InputError unless every column is numeric, has the right number of axes and the same number of rows."""
+    """Raises InputError unless every column is numeric, has the right number of axes and the same number of rows, and
+    the transitions fit into this machine's memory. A column of single numbers may be [N, 1] instead of [N]."""
     for key, column in columns.items():
         if column.dtype.kind not in "biuf":
             raise InputError(f"{where}: {key!r} has type {column.dtype}; it must hold plain numbers")
-        if len(column.shape) != NDIM[key]:
+        if len(column.shape) != NDIM[key] and not (NDIM[key] == 1 and column.shape[1:] == (1,)):
             shape = SHAPES[NDIM[key]]
             raise InputError(f"{where}: {key!r} has shape {list(column.shape)}; it must be {shape}, one row per step")
         if 0 in column.shape[1:]:
@@ -61,6 +67,18 @@ def check_layout(columns: Mapping[str, Column], where: str) -> None:
     if "next_observations" in columns and columns["next_observations"].shape != columns["observations"].shape:
         shapes = [list(columns[key].shape) for key in ("observations", "next_observations")]
         raise InputError(f"{where}: 'observations' has shape {shapes[0]} but 'next_observations' {shapes[1]}")
+    _check_memory(columns, where)
+
+
+def _check_memory(columns: Mapping[str, Column], where: str) -> None:
+    rows, *_ = columns["observations"].shape
+    needed = 4 * rows * sum(2 * math.prod(columns[key].shape[1:]) for key in ("observations", "actions"))
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > installed:
+        raise InputError(
+            f"{where}: {rows:,} rows become {needed / 1e9:,.1f} GB of transitions, and this machine has"
+            f" {installed / 1e9:,.1f} GB of memory; split the file, or use a larger machine"
+        )
 
 
 def check_stored_size(key: str, column: Column, stored: int, where: str) -> None:
@@ -75,7 +93,8 @@ def check_stored_size(key: str, column: Column, stored: int, where: str) -> None
 
 
 def to_flags(values: np.ndarray, key: str, where: str) -> np.ndarray:
-    """Zeros and ones of any type -> bool [N]. Raises InputError on any other value."""
+    """Zeros and ones of any type, [N] or [N, 1] -> bool [N]. Raises InputError on any other value."""
+    values = values.reshape(-1)
     flags = values.astype(bool)
     wrong = np.flatnonzero(values != flags)
     if wrong.size:
@@ -90,3 +109,22 @@ def to_float32(values: np.ndarray) -> np.ndarray:
     """float32 without a copy where possible; values too large become infinite, which `load` then reports."""
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(values, dtype=np.float32)
+
+
+def empty_rows(*shape: int) -> np.ndarray:
+    """An uninitialised float32 array that begins at a multiple of ALIGNMENT."""
+    size = 4 * math.prod(shape)
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size].view(np.float32).reshape(shape)
+
+
+def blocks(rows: int) -> Iterator[slice]:
+    """Slices that cover `rows` rows, BLOCK at a time."""
+    return (slice(start, min(start + BLOCK, rows)) for start in range(0, rows, BLOCK))
+
+
+def first_rows(rows: np.ndarray) -> str:
+    """'row 3', or 'rows 3, 8, 12, 13, 40, ...': the first few of the sorted `rows`."""
+    listed = ", ".join(f"{row}" for row in rows[:5])
+    return f"row {listed}" if len(rows) == 1 else f"rows {listed}{', ...' if len(rows) > 5 else ''}"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from itrpo.data.columns import blocks, empty_rows
 from itrpo.errors import InputError
 from itrpo.types import Episodes, Transition
 
 
-def to_transitions(episodes: Episodes) -> Transition:
+def to_transitions(episodes: Episodes, *, in_place: bool = False) -> Transition:
     """The transitions in `episodes`, as NumPy arrays.
 
     Without `next_observations` the meaning is exactly that of D4RL's `qlearning_dataset` (terminate_on_end=False):
@@ -21,34 +22,59 @@ def to_transitions(episodes: Episodes) -> Transition:
     `next_action` is the logged action of row i+1 where that row continues the same episode, else zeros. It is known
     wherever `continues` is 1, except, with `next_observations`, at rows cut by the clock or by the end of the data.
 
+    `in_place` lets the transitions take over the memory of `episodes`, whose arrays are overwritten: rows and
+    transitions of a large file need not fit into memory side by side.
+
     Raises InputError if no row remains.
     """
-    continues = ~episodes.terminals
-    if episodes.next_observations is None:
-        kept = np.flatnonzero(~episodes.timeouts[:-1])
+    kept = transition_rows(episodes)
+    if kept is not None:
         if not kept.size:
             raise InputError(
                 f"{episodes.source.path or episodes.source.name}: no transition is left: every row but the last has"
                 " 'timeouts' set, and a row cut by a timeout has no successor"
             )
-        following = kept + 1
-        same_episode = continues[kept]
-        observation, action, reward = episodes.observations[kept], episodes.actions[kept], episodes.rewards[kept]
-        next_observation, next_action = episodes.observations[following], episodes.actions[following]
-        continues = continues[kept]
+        continues = ~episodes.terminals[kept]
+        same_episode = continues
+        next_observation, next_action = _taken(episodes.observations, kept, 1), _taken(episodes.actions, kept, 1)
+        observation, action, reward = (
+            _taken(values, kept, in_place=in_place)
+            for values in (episodes.observations, episodes.actions, episodes.rewards)
+        )
     else:
+        assert episodes.next_observations is not None
         observation, action, reward = episodes.observations, episodes.actions, episodes.rewards
         next_observation = episodes.next_observations
-        same_episode = continues & ~episodes.timeouts & follows(episodes.observations, next_observation)
-        next_action = np.roll(action, -1, axis=0)
+        continues = ~episodes.terminals
+        same_episode = continues & ~episodes.timeouts & follows(observation, next_observation)
+        next_action = empty_rows(*action.shape)
+        next_action[:-1] = action[1:]
+        next_action[-1] = 0.0
     next_action[~same_episode] = 0.0
     return Transition(observation, action, reward, continues.astype(np.float32), next_observation, next_action)
+
+
+def transition_rows(episodes: Episodes) -> np.ndarray | None:
+    """Indices of the rows that become transitions, in order; None where all do."""
+    return np.flatnonzero(~episodes.timeouts[:-1]) if episodes.next_observations is None else None
+
+
+def _taken(values: np.ndarray, rows: np.ndarray, offset: int = 0, in_place: bool = False) -> np.ndarray:
+    """values[rows + offset], block by block. In place, the result begins where `values` does: indices only grow, so a
+    block is read before any of its rows is written over."""
+    in_place = in_place and values.flags.writeable
+    result = values[: len(rows)] if in_place else empty_rows(len(rows), *values.shape[1:])
+    for block in blocks(len(rows)):
+        result[block] = values[rows[block] + offset]
+    return result
 
 
 def follows(observations: np.ndarray, next_observations: np.ndarray) -> np.ndarray:
     """bool [N]: row i+1 starts where row i led to. False in the last row."""
     result = np.zeros(len(observations), dtype=bool)
-    result[:-1] = (next_observations[:-1] == observations[1:]).all(axis=1)
+    for block in blocks(len(observations) - 1):
+        starts = observations[block.start + 1 : block.stop + 1]
+        result[block] = (next_observations[block] == starts).all(axis=1)
     return result
 
 
