@@ -72,6 +72,18 @@ class GaussianPolicy(eqx.Module):
         return mean, jnp.clip(raw, self.low, self.high)
 
 
+class DeterministicPolicy(eqx.Module):
+    """observation [O] -> pre-tanh action [A]."""
+
+    mlp: MLP
+
+    def __init__(self, draw: Draw, spec: SpaceSpec, hidden: tuple[int, ...], initializer: Initializer = "fan_in"):
+        self.mlp = MLP(draw, (spec.observation_dim, *hidden, spec.action_dim), initializer, head_scale=1e-3)
+
+    def __call__(self, observation: Array) -> Array:
+        return self.mlp(observation)
+
+
 class MixturePolicy(eqx.Module):
     """observation [O] -> pre-tanh mixture (logits [K], means [K, A], log_stds [K, A])."""
 
@@ -118,3 +130,15 @@ class QValue(eqx.Module):
 
     def __call__(self, observation: Array, action: Array) -> Array:
         return self.mlp(jnp.concatenate([observation, action]))[0]
+
+
+class StateValue(eqx.Module):
+    """observation [O] -> scalar."""
+
+    mlp: MLP
+
+    def __init__(self, draw: Draw, spec: SpaceSpec, hidden: tuple[int, ...], initializer: Initializer = "fan_in"):
+        self.mlp = MLP(draw, (spec.observation_dim, *hidden, 1), initializer, head_scale=3e-3)
+
+    def __call__(self, observation: Array) -> Array:
+        return self.mlp(observation)[0]

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from itrpo.types import Array, Params, PRNGKey
 
-Initializer = Literal["fan_in", "rlkit", "glorot"]
+Initializer = Literal["fan_in", "rlkit", "glorot", "edac", "orthogonal", "orthogonal_small_head"]
 
 # draw(shape, limit) -> numbers from U(-limit, limit); a module's constructor takes one for its initial parameters
 Draw = Callable[[tuple[int, ...], float], Array]
@@ -38,7 +38,8 @@ def network(build: Callable[[Draw], eqx.Module]) -> Network:
         sizes.append(math.prod(shape))
         return jnp.zeros(shape)
 
-    _, static = eqx.partition(build(count), eqx.is_array)
+    shapes = eqx.filter_eval_shape(lambda: build(count))  # computes nothing
+    _, static = eqx.partition(shapes, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
     total = sum(sizes)
 
     def init(key: PRNGKey) -> Params:
@@ -67,22 +68,41 @@ class Linear(eqx.Module):
     def __init__(
         self, draw: Draw, fan_in: int, fan_out: int, initializer: Initializer, head_scale: float | None = None
     ):
-        """Initial values under one of the rules that the sources use.
+        """Initial values under one of the rules that the sources use; head_scale marks a head.
 
-        fan_in: weight, bias ~ U(+-1/sqrt(fan_in)), PyTorch's default. rlkit: weight ~ U(+-1/sqrt(fan_out)), bias 0 (it
-        reads the wrong axis; kept as published), but weight, bias ~ U(+-head_scale) in a head. glorot: Keras's, bias 0.
+        fan_in: weight, bias ~ U(+-1/sqrt(fan_in)), PyTorch's default. glorot: Keras's, bias 0.
+        rlkit: weight ~ U(+-1/sqrt(fan_out)), bias 0 (the wrong axis, kept as published); head ~ U(+-head_scale).
+        edac (SAC-N, EDAC, ReBRAC): weight as fan_in, bias 0.1; head ~ U(+-head_scale).
+        orthogonal (IQL): weight = sqrt(2) times an orthogonal matrix, bias 0.
+        orthogonal_small_head (Fisher-BRC, CORL's CQL): the same, but 0.01 times in a head.
         """
-        bias_limit = 0.0
+        bias = bias_limit = 0.0
         if initializer == "fan_in":
             limit = bias_limit = fan_in**-0.5
         elif initializer == "glorot":
             limit = (6.0 / (fan_in + fan_out)) ** 0.5
+        elif initializer in ("orthogonal", "orthogonal_small_head"):
+            limit = 1.0
         elif head_scale is not None:
             limit = bias_limit = head_scale
+        elif initializer == "edac":
+            limit, bias = fan_in**-0.5, 0.1
         else:
             limit = fan_out**-0.5
         self.weight = draw((fan_out, fan_in), limit)
-        self.bias = draw((fan_out,), bias_limit)
+        self.bias = bias + draw((fan_out,), bias_limit)
+        if initializer in ("orthogonal", "orthogonal_small_head"):
+            small = initializer == "orthogonal_small_head" and head_scale is not None
+            self.weight = (0.01 if small else math.sqrt(2.0)) * orthogonal(self.weight)
 
     def __call__(self, inputs: Array) -> Array:
         return inputs @ self.weight.T + self.bias
+
+
+def orthogonal(uniform: Array) -> Array:
+    """Numbers from U(-1, 1) [n, m] -> a matrix drawn evenly from those with orthonormal rows (n <= m) or columns."""
+    normal = jax.scipy.special.erfinv(jnp.clip(uniform, -1.0 + 1e-6, 1.0 - 1e-6))  # its scale drops out
+    wide = uniform.shape[0] < uniform.shape[1]
+    q, r = jnp.linalg.qr(normal.T if wide else normal)
+    q *= jnp.where(jnp.diagonal(r) < 0, -1.0, 1.0)[None]  # else the law depends on LAPACK's choice of signs
+    return q.T if wide else q

@@ -29,3 +29,16 @@ def regularised_value(expected_q: Array, alpha: Array, kl: Array) -> Array:
 def ensemble_min(q_values: Array) -> Array:
     """min over critics: [..., num_critics] -> [...] (clipped double Q, Fujimoto et al. 2018)."""
     return jnp.min(q_values, axis=-1)
+
+
+def expectile_loss(error: Array, expectile: Array | float) -> Array:
+    """|expectile - 1{error < 0}| error^2: its mean is least where V is that expectile of V + error.
+
+    expectile 0.5 gives half the squared error; towards 1, V becomes the largest value (IQL, arXiv 2110.06169, Eq. 3).
+    """
+    return jnp.where(error > 0, expectile, 1.0 - expectile) * jnp.square(error)
+
+
+def smoothed_action(action: Array, noise: Array, scale: Array | float, limit: Array | float) -> Array:
+    """clip(a + clip(scale * noise, -limit, limit), -1, 1), noise ~ N(0, I): smooths TD3's target (arXiv 1802.09477)."""
+    return jnp.clip(action + jnp.clip(scale * noise, -limit, limit), -1.0, 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -42,3 +43,26 @@ def test_regularised_value_is_the_expectation_of_q_minus_alpha_log_ratio():
 def test_ensemble_min_is_over_critics():
     np.testing.assert_allclose(td.ensemble_min(jnp.array([[1.0, 5.0], [7.0, 2.0]])), [1.0, 2.0])
     np.testing.assert_allclose(td.ensemble_min(jnp.array([3.0])), 3.0)  # an ensemble of one
+
+
+@pytest.mark.parametrize(("error", "expectile", "expected"), [(2.0, 0.7, 2.8), (-2.0, 0.7, 1.2), (-3.0, 0.5, 4.5)])
+def test_expectile_loss(error, expectile, expected):
+    np.testing.assert_allclose(td.expectile_loss(jnp.float32(error), expectile), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("expectile", [0.1, 0.5, 0.9])
+def test_expectile_loss_is_least_at_the_expectile(expectile):
+    """The expectile e of numbers x solves q * E[(x - e)+] = (1 - q) * E[(e - x)+]: found here by bisection."""
+    x, low, high = np.array([0.0, 1.0, 1.5, 7.0]), 0.0, 7.0
+    for _ in range(60):
+        e = (low + high) / 2
+        above = expectile * np.maximum(x - e, 0).sum() > (1 - expectile) * np.maximum(e - x, 0).sum()
+        low, high = (e, high) if above else (low, e)
+    loss = jax.vmap(lambda v: td.expectile_loss(jnp.asarray(x) - v, expectile).sum())
+    grid = jnp.linspace(0.0, 7.0, 7001)
+    np.testing.assert_allclose(grid[jnp.argmin(loss(grid))], e, atol=2e-3)
+
+
+def test_smoothed_action_clips_the_noise_then_the_action():
+    action, noise = jnp.array([0.0, 0.0, 0.9, -0.9]), jnp.array([1.0, -9.0, 2.0, -1.0])
+    np.testing.assert_allclose(td.smoothed_action(action, noise, 0.2, 0.5), [0.2, -0.5, 1.0, -1.0], rtol=1e-6)

@@ -1,0 +1,80 @@
+"""Initial parameters follow the laws of their sources; ensembles differ only in them."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from itrpo.nn.ensemble import ensemble
+from itrpo.nn.heads import MLP, DeterministicPolicy, StateValue
+from itrpo.nn.network import network, orthogonal
+from itrpo.types import SpaceSpec
+
+SIZES, HEAD = (30, 50, 4), 1e-3  # in, hidden, out
+
+
+def layers(initializer):
+    made = network(lambda draw: MLP(draw, SIZES, initializer, head_scale=HEAD)).init(jax.random.key(0))
+    return [(np.asarray(it.weight), np.asarray(it.bias)) for it in made.layers]
+
+
+def assert_uniform(values, limit):
+    """From U(-limit, limit): the largest is near the limit, and the variance is limit^2 / 3."""
+    assert np.abs(values).max() <= limit
+    assert np.abs(values).max() > 0.85 * limit
+    np.testing.assert_allclose(values.var(), limit**2 / 3, rtol=0.3)
+
+
+@pytest.mark.parametrize(
+    ("initializer", "hidden", "hidden_bias", "head", "head_bias"),
+    [
+        ("fan_in", 30**-0.5, 30**-0.5, 50**-0.5, 50**-0.5),
+        ("rlkit", 50**-0.5, 0.0, HEAD, HEAD),
+        ("glorot", (6 / 80) ** 0.5, 0.0, (6 / 54) ** 0.5, 0.0),
+        ("edac", 30**-0.5, 0.1, HEAD, HEAD),
+    ],
+)
+def test_uniform_laws(initializer, hidden, hidden_bias, head, head_bias):
+    (first, first_bias), (last, last_bias) = layers(initializer)
+    assert_uniform(first, hidden)
+    assert_uniform(last, head)
+    if initializer == "fan_in":
+        assert_uniform(first_bias, hidden_bias)
+    else:
+        np.testing.assert_allclose(first_bias, hidden_bias)
+    assert np.abs(last_bias).max() <= head_bias
+    assert (np.abs(last_bias).max() > 0) == (head_bias > 0)
+
+
+@pytest.mark.parametrize(("initializer", "head_gain"), [("orthogonal", 2**0.5), ("orthogonal_small_head", 0.01)])
+def test_orthogonal_laws(initializer, head_gain):
+    (first, first_bias), (last, last_bias) = layers(initializer)
+    np.testing.assert_allclose(first.T @ first, 2 * np.eye(30), atol=1e-5)  # 50 x 30: orthonormal columns times sqrt(2)
+    np.testing.assert_allclose(last @ last.T, head_gain**2 * np.eye(4), atol=1e-5)  # 4 x 50: rows
+    assert not first_bias.any()
+    assert not last_bias.any()
+
+
+def test_orthogonal_matrices_point_everywhere():
+    """Each entry of a 3 x 3 matrix has mean 0 and mean square 1/3; with the signs LAPACK chooses it would not."""
+    draws = jax.vmap(orthogonal)(jax.random.uniform(jax.random.key(1), (4000, 3, 3), minval=-1.0, maxval=1.0))
+    assert np.abs(np.mean(draws, axis=0)).max() < 5 * 3**-0.5 / 4000**0.5
+    np.testing.assert_allclose(np.mean(np.square(draws), axis=0), 1 / 3, atol=0.03)
+
+
+def test_heads_are_their_layers_and_members_of_an_ensemble_differ():
+    spec, observation = SpaceSpec(3, 2), jnp.array([0.5, -1.0, 2.0])
+    policy = network(lambda draw: DeterministicPolicy(draw, spec, (4,)))
+    value = ensemble(network(lambda draw: StateValue(draw, spec, (4,))), 3)
+    params, members = policy.init(jax.random.key(2)), value.init(jax.random.key(3))
+
+    def by_hand(mlp, index=...):
+        (w0, b0), (w1, b1) = ((np.asarray(it.weight)[index], np.asarray(it.bias)[index]) for it in mlp.layers)
+        return w1 @ np.maximum(w0 @ np.asarray(observation) + b0, 0) + b1
+
+    np.testing.assert_allclose(policy.apply(params, observation), by_hand(params.mlp), rtol=1e-5)
+    values = value.apply(members, observation)
+    np.testing.assert_allclose(values, [by_hand(members.mlp, i)[0] for i in range(3)], rtol=1e-5)
+    assert len(np.unique(values)) == 3
