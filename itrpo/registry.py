@@ -19,6 +19,7 @@ ALGORITHMS = {
 
 # name -> BehaviorEntry
 BEHAVIOR_MODELS = {
+    "cvae": "itrpo.behavior.cvae:CVAE_MODEL",
     "gaussian": "itrpo.behavior.gaussian:GAUSSIAN",
     "mixture": "itrpo.behavior.mixture:MIXTURE",
 }

@@ -140,18 +140,22 @@ class BehaviorEntry(NamedTuple):
 class BehaviorModel(NamedTuple):
     """A model of pi_beta: pure functions over `params`; observation [O], pre_tanh [A] are single examples.
 
-    Densities are of u = atanh(a): in a ratio of two policies the tanh Jacobian cancels, so it never appears.
+    Densities are of u = atanh(a): in a ratio of two policies the tanh Jacobian cancels, so it never appears. Models with
+    a latent variable z [L] have no density in closed form; they have the last three members instead.
     """
 
     init: Callable[[PRNGKey], Any]  # -> state of the fit (params, optimiser, dual); arrays only
     fit_step: Callable[[Any, Transition, PRNGKey], tuple[Any, Metrics]]  # one minibatch of maximum likelihood
     params: Callable[[Any], Params]  # state of the fit -> the params that the functions below take
-    pre_tanh_log_prob: Callable[[Params, Array, Array], Array]  # (params, observation, pre_tanh) -> scalar
+    pre_tanh_log_prob: Callable[[Params, Array, Array], Array] | None  # (params, observation, pre_tanh) -> scalar
     sample: Callable[[Params, Array, PRNGKey], Array]  # (params, observation, key) -> pre_tanh [A]
     mode: Callable[[Params, Array], Array]  # (params, observation) -> pre_tanh [A]
     moments: Callable[[Params, Array], tuple[Array, Array]] | None  # -> mean [A], log_std [A]; None: not a Gaussian
     export: Callable[[Params], dict[str, Any]]  # as `Algorithm.export`, for acting with the model's mode
     batch_size: int  # rows per `fit_step`
+    latent_dim: int = 0  # L
+    decode: Callable[[Params, Array, Array], Array] | None = None  # (params, observation, z) -> pre_tanh [A]
+    negative_elbo: Callable[[Params, Array, Array, Array], Array] | None = None  # (.., action, noise [L]) -> scalar
 
 
 class Algorithm(NamedTuple):

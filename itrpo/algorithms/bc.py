@@ -52,6 +52,7 @@ def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
 
     def log_prob(state: FitState, observation: Array, action: Array) -> Array:
         pre_tanh = distributions.to_pre_tanh(action, edge)
+        assert model.pre_tanh_log_prob is not None
         density = model.pre_tanh_log_prob(model.params(state), observation, pre_tanh)
         return density - distributions.tanh_log_det(pre_tanh)
 

@@ -240,6 +240,8 @@ def gaussian_networks(
 ) -> Networks:
     """tanh-Gaussian actor, MLP critics. Samples stay pre-tanh until the critic sees them, with no atanh(tanh(u))."""
     moments = behavior.moments if config.kl in ("auto", "closed_form") else None
+    density = behavior.pre_tanh_log_prob
+    assert density is not None  # the registry entries of BRAC and iTRPO name models with a density only
     draws = config.action_samples if moments else max(config.action_samples, config.kl_samples)
 
     def policy_actions(policy_params: Params, behavior_params: Params, observation: Array, key: PRNGKey) -> Actions:
@@ -250,10 +252,7 @@ def gaussian_networks(
             kl = divergences.normal_kl(mean, log_std, *moments(behavior_params, observation))
         else:
             log_ratios = jax.vmap(
-                lambda u: (
-                    distributions.normal_log_prob(u, mean, log_std)
-                    - behavior.pre_tanh_log_prob(behavior_params, observation, u)
-                )
+                lambda u: distributions.normal_log_prob(u, mean, log_std) - density(behavior_params, observation, u)
             )(pre_tanh[: config.kl_samples])
             kl = jnp.mean(log_ratios)
         action = jnp.tanh(pre_tanh[: config.action_samples])
@@ -262,7 +261,7 @@ def gaussian_networks(
     def log_ratio(policy_params: Params, behavior_params: Params, observation: Array, action: Array) -> Array:
         pre_tanh = distributions.to_pre_tanh(action, config.action_edge)
         own = distributions.normal_log_prob(pre_tanh, *policy.apply(policy_params, observation))
-        return own - behavior.pre_tanh_log_prob(behavior_params, observation, pre_tanh)
+        return own - density(behavior_params, observation, pre_tanh)
 
     return Networks(policy_actions, log_ratio, critic.apply)
 

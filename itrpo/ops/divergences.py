@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -26,3 +27,25 @@ def action_gradient_penalty(q_values: Callable[[Array], Array], action: Array) -
     Source: Fisher-BRC (Kostrikov et al. 2021), there on the offset critic; the author's iTRPO code keeps it.
     """
     return jnp.sum(jnp.square(jax.jacrev(q_values)(action)))
+
+
+def mmd(
+    samples_p: Array, samples_q: Array, bandwidth: Array | float, kernel: Literal["gaussian", "laplacian"]
+) -> Array:
+    """Maximum mean discrepancy of two sets of points [n, A] and [m, A]: BEAR's distance, a scalar.
+
+        MMD = sqrt( mean k(x,x') + mean k(y,y') - 2 mean k(x,y) + 1e-6 )
+        k   = exp(-||x - y||_2^2 / (2 bandwidth))  or  exp(-||x - y||_1 / (2 bandwidth))
+
+    As in BEAR's code (Kumar et al. 2019, arXiv 1906.00949): the bandwidth is not squared, pairs of a point with itself
+    count (the biased estimate). With all points in one list and weights w = 1/n, -1/m, the sum is w K w; since w adds
+    to 0 that is w (K - 1) w, which does not cancel away in float32 when all kernel values are close to 1.
+    """
+    points = jnp.concatenate([samples_p, samples_q])
+    weights = jnp.concatenate(
+        [jnp.full(len(samples_p), 1.0 / len(samples_p)), jnp.full(len(samples_q), -1.0 / len(samples_q))]
+    )
+    difference = points[:, None] - points[None]
+    distance = jnp.sum(jnp.square(difference) if kernel == "gaussian" else jnp.abs(difference), axis=-1)
+    squared = weights @ jnp.expm1(-distance / (2.0 * bandwidth)) @ weights
+    return jnp.sqrt(squared + 1e-6)

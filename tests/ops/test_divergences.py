@@ -52,3 +52,47 @@ def test_action_gradient_penalty_of_quadratics():
     action = jnp.array([0.5, 0.3])
     penalty = divergences.action_gradient_penalty(lambda a: -weights * jnp.sum((a - center) ** 2), action)
     np.testing.assert_allclose(penalty, 4 * (1 + 9) * (0.3**2 + 0.4**2), rtol=1e-5)
+
+
+def mmd_by_loops(x, y, bandwidth, power):
+    """The three means of the definition, one pair of points at a time, in float64."""
+
+    def mean_kernel(one, other):
+        return np.mean([np.exp(-np.sum(np.abs(a - b) ** power) / (2 * bandwidth)) for a in one for b in other])
+
+    return np.sqrt(mean_kernel(x, x) + mean_kernel(y, y) - 2 * mean_kernel(x, y) + 1e-6)
+
+
+@pytest.mark.parametrize(("kernel", "power"), [("gaussian", 2), ("laplacian", 1)])
+@pytest.mark.parametrize("bandwidth", [0.3, 20.0])
+def test_mmd_is_its_definition_pair_by_pair(kernel, power, bandwidth):
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(4, 3)), rng.normal(0.5, 2.0, size=(6, 3))
+    np.testing.assert_allclose(
+        divergences.mmd(jnp.float32(x), jnp.float32(y), bandwidth, kernel),
+        mmd_by_loops(x, y, bandwidth, power),
+        rtol=1e-5,
+    )
+
+
+def test_mmd_of_two_points_in_closed_form():
+    """One point each, d apart: MMD^2 = 2 - 2 k(d). The bandwidth divides by 2 sigma, not by 2 sigma^2."""
+    x, y = jnp.zeros((1, 2)), jnp.array([[3.0, 4.0]])
+    gaussian = np.sqrt(2 - 2 * np.exp(-25.0 / (2 * 10)) + 1e-6)
+    laplacian = np.sqrt(2 - 2 * np.exp(-7.0 / (2 * 10)) + 1e-6)
+    np.testing.assert_allclose(divergences.mmd(x, y, 10.0, "gaussian"), gaussian, rtol=1e-6)
+    np.testing.assert_allclose(divergences.mmd(x, y, 10.0, "laplacian"), laplacian, rtol=1e-6)
+
+
+def test_mmd_of_equal_sets_is_the_floor_and_near_ones_keep_their_digits():
+    x = jnp.array([[0.1, -0.2], [1.3, 0.4]])
+    np.testing.assert_allclose(divergences.mmd(x, x[::-1], 20.0, "gaussian"), 1e-3, rtol=1e-4)
+    # 0.01 apart at bandwidth 20: MMD^2 = 2 - 2 exp(-2.5e-6), lost in float32 if 1 - 1 were computed
+    near = float(divergences.mmd(jnp.zeros((1, 1)), jnp.full((1, 1), 0.01), 20.0, "gaussian"))
+    np.testing.assert_allclose(near**2 - 1e-6, -2 * np.expm1(-(0.01**2) / 40), rtol=1e-3)
+
+
+def test_mmd_pulls_points_towards_the_other_set():
+    x, y = jnp.array([[1.0], [1.4]]), jnp.array([[0.0], [0.3]])
+    gradient = jax.grad(lambda it: divergences.mmd(it, y, 1.0, "laplacian"))(x)
+    assert (gradient > 0).all()

@@ -1,0 +1,135 @@
+"""pi_beta as a conditional variational autoencoder (behaviour model "cvae"), as BCQ, BEAR, UWAC, PLAS and SPOT use it.
+
+    q(z|s,a) = N(m, diag(d)^2),  (m, log d) = encoder(s, a)           a^ = tanh(decoder(s, z)),  z ~ q,  z in R^(2A)
+    loss     = mean_i (a^_i - a_i)^2  +  kl_weight * mean_j KL_j,     KL_j = (d_j^2 + m_j^2 - 1) / 2 - log d_j
+
+Means, not sums, over the A action dimensions and over the 2A latents: with kl_weight = beta this is -ELBO times
+beta / (2A), up to a constant, for a decoder N(a^, beta/4). Summing one and averaging the other is another model.
+
+Actions are drawn by decoding z ~ N(0, I) clipped to +-latent_clip (BCQ). There is no density in closed form; SPOT bounds
+it by the loss above. `mode` decodes z = 0.
+
+Sources: Fujimoto et al. 2019 (BCQ, arXiv 1812.02900) and its code, continuous_BCQ/BCQ.py; the others copied it. They
+have two linear layers for m and log d where here one gives both: the same function, drawn from the same distribution.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+
+from itrpo.nn.heads import MLP
+from itrpo.nn.network import Draw, network
+from itrpo.nn.trainable import Trainable, gradient_step, trainable
+from itrpo.types import Array, BehaviorEntry, BehaviorModel, Metrics, Params, PRNGKey, SpaceSpec, Transition
+
+LOG_STD_RANGE = (-4.0, 15.0)  # clip of the encoder's log d (all sources, "for numerical stability")
+
+
+@dataclass(frozen=True)
+class Config:
+    kl_weight: float = 0.5  # of the mean KL to the prior (all sources; SPOT calls it beta)
+    latents_per_action: int = 2  # latent numbers per action dimension (all sources)
+    latent_clip: float = 0.5  # samples of the prior are clipped to +- this (BCQ, BEAR, UWAC)
+    fit_learning_rate: float = 1e-3  # Adam (BCQ, SPOT; PLAS 1e-4, BEAR 3e-4)
+    fit_batch_size: int = 256  # (SPOT; PLAS and BCQ 100)
+    hidden: tuple[int, ...] = (750, 750)  # widths of the hidden layers of encoder and decoder (all sources)
+
+
+class CVAE(eqx.Module):
+    encoder: MLP  # [O + A] -> [2L]
+    decoder: MLP  # [O + L] -> [A]
+
+    def __init__(self, draw: Draw, spec: SpaceSpec, hidden: tuple[int, ...], latent_dim: int):
+        inputs, actions = spec
+        self.encoder = MLP(draw, (inputs + actions, *hidden, 2 * latent_dim))
+        self.decoder = MLP(draw, (inputs + latent_dim, *hidden, actions))
+
+    def encode(self, observation: Array, action: Array) -> tuple[Array, Array]:
+        """-> posterior mean [L], log standard deviation [L]."""
+        mean, log_std = jnp.split(self.encoder(jnp.concatenate([observation, action])), 2)
+        return mean, jnp.clip(log_std, *LOG_STD_RANGE)
+
+    def decode(self, observation: Array, latent: Array) -> Array:
+        """-> pre-tanh action [A]."""
+        return self.decoder(jnp.concatenate([observation, latent]))
+
+
+class FitState(NamedTuple):
+    cvae: Trainable
+
+
+def make(config: Config, spec: SpaceSpec, fit_steps: int) -> BehaviorModel:
+    """The learning rate is constant, so `fit_steps` changes nothing. BEAR, UWAC and BCQ call `fit_step` at each step."""
+    latent_dim = config.latents_per_action * spec.action_dim
+    init_params = network(lambda draw: CVAE(draw, spec, config.hidden, latent_dim)).init
+    optimizer = optax.adam(config.fit_learning_rate)
+
+    def init(key: PRNGKey) -> FitState:
+        return FitState(trainable(optimizer, init_params(key)))
+
+    def terms(params: CVAE, observation: Array, action: Array, noise: Array) -> tuple[Array, Array]:
+        """(reconstruction error, KL), each a mean over dimensions, with z = m + d * noise."""
+        mean, log_std = params.encode(observation, action)
+        reconstruction = jnp.tanh(params.decode(observation, mean + jnp.exp(log_std) * noise))
+        return jnp.mean(jnp.square(reconstruction - action)), jnp.mean(latent_kl(mean, log_std))
+
+    def negative_elbo(params: CVAE, observation: Array, action: Array, noise: Array) -> Array:
+        error, kl = terms(params, observation, action, noise)
+        return error + config.kl_weight * kl
+
+    def fit_step(state: FitState, batch: Transition, key: PRNGKey) -> tuple[FitState, Metrics]:
+        noise = jax.random.normal(key, (len(batch.reward), latent_dim))
+
+        def loss(params: Params) -> tuple[Array, Metrics]:
+            error, kl = jax.vmap(terms, in_axes=(None, 0, 0, 0))(params, batch.observation, batch.action, noise)
+            error, kl = jnp.mean(error), jnp.mean(kl)
+            value = error + config.kl_weight * kl
+            return value, {"behavior_loss": value, "behavior_reconstruction": error, "behavior_latent_kl": kl}
+
+        cvae, metrics = gradient_step(state.cvae, optimizer, loss)
+        return FitState(cvae), metrics
+
+    def sample(params: CVAE, observation: Array, key: PRNGKey) -> Array:
+        return params.decode(observation, prior_latents(config, jax.random.normal(key, (latent_dim,))))
+
+    def export(params: CVAE) -> dict[str, object]:
+        """The decoder at z = 0: its first layer without the columns that z would multiply."""
+        arrays: dict[str, object] = {"kind": "tanh_mlp"}
+        for i, layer in enumerate(params.decoder.layers):
+            columns = spec.observation_dim if i == 0 else layer.weight.shape[1]
+            arrays[f"weight_{i}"], arrays[f"bias_{i}"] = layer.weight[:, :columns], layer.bias
+        return arrays
+
+    return BehaviorModel(
+        init=init,
+        fit_step=fit_step,
+        params=lambda state: state.cvae.params,
+        pre_tanh_log_prob=None,
+        sample=sample,
+        mode=lambda params, observation: params.decode(observation, jnp.zeros(latent_dim)),
+        moments=None,
+        export=export,
+        batch_size=config.fit_batch_size,
+        latent_dim=latent_dim,
+        decode=lambda params, observation, latent: params.decode(observation, latent),
+        negative_elbo=negative_elbo,
+    )
+
+
+def latent_kl(mean: Array, log_std: Array) -> Array:
+    """D_KL[N(mean, exp(log_std)^2) || N(0, 1)] of each latent: [L]."""
+    return 0.5 * (jnp.exp(2.0 * log_std) + jnp.square(mean) - 1.0) - log_std
+
+
+def prior_latents(config: Config, noise: Array) -> Array:
+    """Standard normal noise [..., L], as the sources draw z for actions: clipped."""
+    return jnp.clip(noise, -config.latent_clip, config.latent_clip)
+
+
+CVAE_MODEL = BehaviorEntry(Config, make)

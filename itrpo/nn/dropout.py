@@ -1,0 +1,31 @@
+"""Dropout as an argument: masks are drawn outside the network, so that one mask can serve many rows, or each its own.
+
+A mask multiplies a layer's ReLU outputs: 0 with probability `rate`, else 1 / (1 - rate), so that means are kept (Srivastava
+et al. 2014). Whether it acts before the ReLU (SPOT's code) or after it (UWAC's) is the same, since it is never negative.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from itrpo.nn.heads import MLP
+from itrpo.types import Array, PRNGKey
+
+Masks = tuple[Array, ...]  # one [..., width] per hidden layer
+
+
+def draw_masks(key: PRNGKey, hidden: tuple[int, ...], rate: Array | float, shape: tuple[int, ...] = ()) -> Masks:
+    """Masks [*shape, width] for hidden layers of these widths, from one draw. The key is consumed."""
+    kept = jax.random.bernoulli(key, 1.0 - rate, (*shape, sum(hidden)))
+    scaled = jnp.where(kept, 1.0 / (1.0 - rate), 0.0)
+    return tuple(jnp.split(scaled, np.cumsum(hidden)[:-1], axis=-1))
+
+
+def masked(mlp: MLP, inputs: Array, masks: Masks) -> Array:
+    """`mlp(inputs)` for one example [in] with a mask [width] on each hidden layer."""
+    hidden = inputs
+    for layer, mask in zip(mlp.layers[:-1], masks, strict=True):
+        hidden = jax.nn.relu(layer(hidden)) * mask
+    return mlp.layers[-1](hidden)
