@@ -70,6 +70,44 @@ class Train:
 
 
 @dataclass(frozen=True)
+class Compare:
+    """Train several algorithms on a dataset with the same seeds, steps and evaluations, and print one table.
+
+    The same command on the same folder continues it. --ALGORITHM.FIELD VALUE sets a field of one algorithm
+    (--itrpo.alpha 6); `itrpo algorithms NAME` lists them.
+    """
+
+    dataset: Name
+    """name (`itrpo datasets list`), or path to a file"""
+    algorithms: str = "all"
+    """names with commas between them, or all (`itrpo algorithms`)"""
+    preset: str = "matched"
+    """constants of every one: matched (one network, batch and length for all) or source (each one's own)"""
+    scale: Literal["smoke", "laptop", "paper"] = "paper"
+    """sizes for a quick look (smoke: seconds, laptop: minutes) or the paper's; the flags below win over it"""
+    steps: int | None = None
+    """gradient steps [paper: 1,000,000]"""
+    seeds: int | None = None
+    """policies of an algorithm, trained together as one program [paper: 4]"""
+    eval_every: int | None = None
+    """gradient steps between evaluations [5,000]"""
+    eval_episodes: int | None = None
+    """episodes per seed and evaluation [10]"""
+    out: Path | None = None
+    """folder of run folders [runs/compare-NAME]"""
+    env: str | None = None
+    """gymnasium id to evaluate in, or none [what the dataset says]"""
+    seed: int = 0
+    """everything random comes from it"""
+    task: str | None = None
+    """whose constants presets take where they differ by task, e.g. hopper-medium [what the dataset's name says]"""
+    action_low: tuple[float, ...] | None = None
+    """raw action that becomes -1: one number, or one per dimension [-1]"""
+    action_high: tuple[float, ...] | None = None
+    """raw action that becomes +1 [+1]"""
+
+
+@dataclass(frozen=True)
 class Evaluate:
     """Play more episodes with the policies of a run, and print their returns with 95% intervals over seeds."""
 
@@ -111,6 +149,66 @@ class DatasetsInfo:
 
 
 @dataclass(frozen=True)
+class DatasetsMake:
+    """Make a dataset by D4RL's protocol, offline, from policies inside the package.
+
+    `hopper-medium` is short for hopper-medium-itrpo1; hopper-medium-v2 is D4RL's file and is downloaded instead. After an
+    interruption the same command goes on; the file is the same for any number of workers.
+    """
+
+    name: Name
+    """ENV-SET-itrpo1: `itrpo datasets list`"""
+    out: Path | None = None
+    """HDF5 file [the cache, where its name finds it]"""
+    steps: int | None = None
+    """rows [the set's own number]; needs --out"""
+    seed: int = 0
+    """of everything random; another than 0 needs --out"""
+    workers: int = 0
+    """processes [one per core]"""
+
+
+@dataclass(frozen=True)
+class Sac:
+    """Train a policy in an environment with soft actor-critic; keep a ladder of policies, and the replay buffer.
+
+    The same command on the same folder continues it; more --steps extend it. Fields of SAC are flags too
+    (--policy-hidden 128,128 --gamma 0.98): docs/datasets.md.
+    """
+
+    env: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ENV")]
+    """gymnasium id, MODULE:ID whose module registers it, or goal-ant"""
+    out: Path
+    """folder of the run"""
+    steps: int = 1_000_000
+    """environment steps, over all environments"""
+    until: float | None = None
+    """stop at the first evaluation whose mean return of sampled actions is this much"""
+    seed: int = 0
+    """everything random comes from it"""
+    envs: int | None = None
+    """environments stepped together [10]"""
+    updates_per_step: float | None = None
+    """gradient steps per environment step [1]"""
+    every: int | None = None
+    """environment steps between evaluations, each with a policy and a checkpoint [20,000]"""
+    episodes: int | None = None
+    """per evaluation: this many with sampled actions, and as many with the policy's mode [20]"""
+
+
+@dataclass(frozen=True)
+class SacReplay:
+    """Write all steps of a run of `itrpo sac` as a dataset, also while it goes on."""
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """folder of the run"""
+    steps: int | None = None
+    """environment steps from the first on, over all environments [all so far]"""
+    out: Path | None = None
+    """HDF5 file [RUN/replay.hdf5]"""
+
+
+@dataclass(frozen=True)
 class Algorithms:
     """List the algorithms, or the presets and fields of one."""
 
@@ -133,20 +231,28 @@ class Theory:
 
 COMMANDS = {
     "train": Train,
+    "compare": Compare,
     "evaluate": Evaluate,
     "runs list": RunsList,
     "datasets list": DatasetsList,
     "datasets info": DatasetsInfo,
+    "datasets make": DatasetsMake,
+    "sac": Sac,
+    "sac replay": SacReplay,
     "algorithms": Algorithms,
     "theory": Theory,
 }
 USAGE = """usage: itrpo COMMAND ...
 
   train DATASET        train policies on a dataset        itrpo train hopper-demo --scale laptop
+  compare DATASET      several algorithms on one dataset, and one table
   evaluate RUN         more episodes with trained policies
   runs list            runs and their scores
   datasets list        datasets that go by name
   datasets info NAME   what is in one, or in a file
+  datasets make NAME   make one by D4RL's protocol     itrpo datasets make hopper-medium
+  sac ENV              train an acting policy          itrpo sac Hopper-v4 --out runs/hopper
+  sac replay RUN       its replay buffer as a dataset
   algorithms [NAME]    algorithms, their presets and fields
   theory [STATEMENT]   the paper's statements on exact MDPs
 
@@ -203,11 +309,13 @@ def run_command(command: object, rest: list[str]) -> int:
     from itrpo.console import make_console
 
     console = make_console()
-    if rest and not isinstance(command, Train):
+    if rest and not isinstance(command, Compare | Train | Sac):
         raise InputError(f"unknown argument {rest[0]!r}")
     match command:
         case Train():
             train(command, fields_from(rest), console)
+        case Compare():
+            compare(command, fields_from(rest), console)
         case Evaluate():
             evaluate(command, console)
         case RunsList():
@@ -220,6 +328,25 @@ def run_command(command: object, rest: list[str]) -> int:
             print_dataset_list(console)
         case DatasetsInfo():
             datasets_info(command, console)
+        case DatasetsMake():
+            from itrpo.collection.recipes import make_dataset
+
+            made = make_dataset(
+                command.name,
+                command.out,
+                steps=command.steps,
+                seed=command.seed,
+                workers=command.workers,
+                console=console,
+            )
+            console.print(str(made), soft_wrap=True)
+        case Sac():
+            sac(command, fields_from(rest), console)
+        case SacReplay():
+            from itrpo.collection.sac_run import write_replay
+
+            path = command.out or command.run / "replay.hdf5"
+            console.print(f"{write_replay(command.run, path, command.steps):,} steps -> {path}")
         case Algorithms():
             algorithms(command.name, console)
         case Theory():
@@ -264,6 +391,42 @@ def train(command: Train, fields: dict[str, str], console: Console) -> None:
     print_run_summary(finished.folder, console)
 
 
+def compare(command: Compare, fields: dict[str, str], console: Console) -> None:
+    names = list(registry.ALGORITHMS) if command.algorithms == "all" else command.algorithms.split(",")
+    of_algorithm: dict[str, dict[str, str]] = {}
+    for flag, value in fields.items():
+        name, dot, field = flag.partition(".")
+        if not dot:
+            raise InputError(f"unknown flag --{flag}; a field of one algorithm is given as --ALGORITHM.FIELD VALUE")
+        of_algorithm.setdefault(name, {})[field] = value
+    for name in names:  # before any data is read
+        if name not in registry.ALGORITHMS:
+            registry.lookup(name, registry.ALGORITHMS, "algorithm")
+    from itrpo.report.comparison import print_comparison
+    from itrpo.training.compare import compare as run_comparison
+
+    out = command.out or Path("runs") / f"compare-{Path(command.dataset).stem}"
+    run_comparison(
+        command.dataset,
+        names,
+        preset=command.preset,
+        fields=of_algorithm,
+        out=out,
+        steps=command.steps,
+        seeds=command.seeds,
+        scale=command.scale,
+        seed=command.seed,
+        eval_every=command.eval_every,
+        eval_episodes=command.eval_episodes,
+        env=command.env,
+        task=command.task,
+        action_low=one_or_many(command.action_low),
+        action_high=one_or_many(command.action_high),
+        console=console,
+    )
+    print_comparison(out, names, console)
+
+
 def evaluate(command: Evaluate, console: Console) -> None:
     from itrpo.report.tables import print_evaluation
     from itrpo.training import run
@@ -284,6 +447,23 @@ def datasets_info(command: DatasetsInfo, console: Console) -> None:
         console=console,
     )
     print_dataset_info(dataset, console)
+
+
+def sac(command: Sac, fields: dict[str, str], console: Console) -> None:
+    from itrpo.collection import sac_run
+
+    given = {name: getattr(command, name) for name in ("until", "envs", "updates_per_step", "every", "episodes")}
+    given = {name: value for name, value in given.items() if value is not None}
+    done = sac_run.train(
+        command.env, command.out, steps=command.steps, seed=command.seed, fields=fields | given, console=console
+    )
+    last = done.curve[-1]
+    console.print(
+        f"{done.config.env_id} after {last['step']:,} steps, {last['episodes']} episodes: "
+        f"return {last['sampled_mean']:,.0f} ± {last['sampled_std']:,.0f} sampled, "
+        f"{last['mode_mean']:,.0f} ± {last['mode_std']:,.0f} mode"
+    )
+    console.print(f"{done.folder}: policies/, curve.png, replay.hdf5")
 
 
 def algorithms(name: str | None, console: Console) -> None:

@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     import polars
     from rich.console import Console
 
-_NAMES = {"bc": "BC", "brac_v": "BRAC-v", "brac_p": "BRAC-p", "itrpo": "iTRPO"}
+_NAMES = {
+    "brac_p": "BRAC-p",
+    "brac_v": "BRAC-v",
+    "fisher_brc": "Fisher-BRC",
+    "itrpo": "iTRPO",
+    "itrpo_insample": "iTRPO in-sample",
+    "rebrac": "ReBRAC",
+    "sac_n": "SAC-N",
+    "td3_bc": "TD3-BC",
+}
 
 
 class SummaryRow(NamedTuple):
@@ -39,7 +48,7 @@ class RunEntry(NamedTuple):
 
 def algorithm_name(algorithm: str) -> str:
     """The name of a registered algorithm as people write it."""
-    return _NAMES.get(algorithm, algorithm)
+    return _NAMES.get(algorithm, algorithm.upper())
 
 
 def summarize_run(run_dir: Path) -> list[SummaryRow]:
@@ -82,8 +91,8 @@ def print_run_summary(run_dir: Path, console: Console) -> None:
     table.add_column("seeds", justify="right")
     table.add_column("mean of")
     for row in rows:
-        score = [_interval(row.score, 1)] if with_score else []
-        table.add_row(row.policy, _interval(row.returns, 0), *score, str(row.seeds or ""), row.mean_of)
+        score = [format_interval(row.score, 1)] if with_score else []
+        table.add_row(row.policy, format_interval(row.returns, 0), *score, str(row.seeds or ""), row.mean_of)
     console.print(table)
     if status.seeds > 1:
         console.print(f"± is the half-width of the 95% interval (Student-t) over the {status.seeds} seeds.")
@@ -106,9 +115,9 @@ def print_evaluation(result: Evaluation, console: Console) -> None:
         score = [] if result.scores is None else [f"{result.scores[seed].mean():.1f}"]
         table.add_row(str(seed), f"{returns.mean():,.0f}", f"{returns.std():,.0f}", f"{lengths.mean():,.0f}", *score)
     means = [mean_interval(result.returns.mean(axis=1))]
-    scores = [] if result.scores is None else [_interval(mean_interval(result.scores.mean(axis=1)), 1)]
+    scores = [] if result.scores is None else [format_interval(mean_interval(result.scores.mean(axis=1)), 1)]
     table.add_section()
-    table.add_row("all", _interval(means[0], 0), "", f"{result.lengths.mean():,.0f}", *scores)
+    table.add_row("all", format_interval(means[0], 0), "", f"{result.lengths.mean():,.0f}", *scores)
     console.print(table)
     if len(result.returns) > 1:
         console.print("± is the half-width of the 95% interval (Student-t) over seeds.")
@@ -138,7 +147,7 @@ def print_runs(root: Path, console: Console) -> None:
             continue
         steps = f"{status.step:,}/{status.steps:,}"
         state = f"{status.state}: {status.message}" if status.message else status.state
-        numbers = (str(status.seeds), steps, _interval(entry.returns, 0), _interval(entry.score, 1))
+        numbers = (str(status.seeds), steps, format_interval(entry.returns, 0), format_interval(entry.score, 1))
         table.add_row(entry.name, status.algorithm, status.dataset, *numbers, Text(state))
     console.print(table)
     console.print("return and score: mean of each run's last evaluations ± 95% interval over seeds")
@@ -160,7 +169,8 @@ def _first(metrics: polars.DataFrame, metric: str) -> Interval | None:
     return mean_interval(values[:, 0]) if seeds else None
 
 
-def _interval(interval: Interval | None, digits: int) -> str:
+def format_interval(interval: Interval | None, digits: int) -> str:
+    """'71.9 ± 32.9', or '-' for None."""
     if interval is None:
         return "-"
     spread = "" if interval.half_width is None else f" ± {interval.half_width:,.{digits}f}"

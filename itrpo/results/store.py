@@ -33,6 +33,15 @@ def append_timing(run_dir: Path, record: Mapping[str, Any]) -> None:
     _append(run_dir / TIMING, [strict(dict(record))])
 
 
+def read_timing(run_dir: Path) -> list[dict[str, Any]]:
+    """The records of timing.jsonl in their order; none if there is no such file. A torn last line is left out."""
+    path = run_dir / TIMING
+    if not path.exists():
+        return []
+    whole = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+    return [json.loads(line) for line in whole]
+
+
 def truncate_after(run_dir: Path, step: int) -> None:
     """Drop the rows of metrics.jsonl past `step`, and a line that a kill cut short; called when a run resumes there."""
     path = run_dir / METRICS

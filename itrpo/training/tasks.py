@@ -1,9 +1,9 @@
 """Constants that differ by task, as a source gives them, from `itrpo/algorithms/tasks/NAME.toml`:
 
-    [[constants]]
-    tasks = ["hopper-medium", "antmaze-*"]     # names without a version; * stands for anything
-    source = "where these values are written"  # or why they are ours
-    fields = { bc_weight = 0.01 }              # differences from the preset, by the names of the algorithm's fields
+[[constants]]
+tasks = ["hopper-medium", "antmaze-*"]     # names without a version; * stands for anything
+source = "where these values are written"  # or why they are ours
+fields = { bc_weight = 0.01 }              # differences from the preset, by the names of the algorithm's fields
 """
 
 from __future__ import annotations

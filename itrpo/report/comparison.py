@@ -1,0 +1,131 @@
+"""One table of many algorithms on one dataset, from their run folders: what `itrpo compare` prints and writes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from itrpo.report.aggregate import Interval, final_score, mean_interval
+from itrpo.report.published import TABLES
+from itrpo.report.tables import algorithm_name, format_interval
+from itrpo.results.schema import Status
+from itrpo.results.store import read_json, read_metrics, read_status, read_timing, write_atomic
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class ComparisonRow(NamedTuple):
+    """One algorithm. Numbers are None where a run has none (yet)."""
+
+    algorithm: str
+    returns: Interval | None
+    score: Interval | None
+    train_seconds: float  # of training alone: without the fit of pi_beta, compilation and evaluations
+    steps_per_second: float | None  # of all seeds together: one step updates each of them
+    paper: tuple[float, float | None] | None  # mean and std of the paper's Table 2 or 3, where the dataset is its own
+    state: str  # "finished", "stopped", "diverged: ...", ...
+
+
+class Comparison(NamedTuple):
+    dataset: str
+    dataset_return: float | None
+    dataset_score: float | None
+    status: Status  # of one of the runs: seeds, episodes, environment
+    rows: list[ComparisonRow]
+
+
+def read_comparison(folder: Path, names: Sequence[str]) -> Comparison:
+    """What the runs FOLDER/NAME hold; names without a run are left out. Raises StorageError for a damaged one."""
+    found = [name for name in names if (folder / name / "status.json").exists()]
+    about = read_json(folder / found[0] / "provenance.json")["dataset"]
+    config = read_json(folder / found[0] / "config.json")["config"]
+    of_paper = TABLES.get(config["data"]["task"] or "", {}) if about["source"]["kind"] == "d4rl" else {}
+    return Comparison(
+        about["name"],
+        about.get("return_mean"),
+        about.get("score_mean"),
+        read_status(folder / found[0]),
+        [_row(folder / name, name, of_paper.get(name)) for name in found],
+    )
+
+
+def write_comparison(folder: Path, names: Sequence[str]) -> None:
+    """FOLDER/comparison.md: the table in Markdown."""
+    comparison = read_comparison(folder, names)
+    header, rows = table_cells(comparison)
+    lines = [title(comparison), "", "| " + " | ".join(header) + " |", "| --- " * len(header) + "|"]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    write_atomic(folder / "comparison.md", "\n".join([*lines, "", footnote(comparison), ""]).encode())
+
+
+def print_comparison(folder: Path, names: Sequence[str], console: Console) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    comparison = read_comparison(folder, names)
+    header, rows = table_cells(comparison)
+    table = Table(title=title(comparison), title_justify="left")
+    for name in header:
+        table.add_column(name, justify="left" if name in ("algorithm", "state") else "right")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(table)
+    console.print(footnote(comparison))
+
+
+def title(comparison: Comparison) -> str:
+    status = comparison.status
+    return f"{comparison.dataset}, {status.env_id or 'no environment'}, {status.steps:,} gradient steps"
+
+
+def footnote(comparison: Comparison) -> str:
+    status = comparison.status
+    text = f"Means of the last {status.last} evaluations x {status.episodes} episodes"
+    text += f" ± 95% interval (Student-t) over {status.seeds} seeds." if status.seeds > 1 else " of one seed."
+    if any(row.paper for row in comparison.rows):
+        text += " paper: mean ± std of its Table 2 or 3, after 1M steps."
+    return text + " Time and speed are those of training alone."
+
+
+def table_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """(column names, rows), best first, then runs without a score, then the dataset; columns nobody fills left out."""
+    rows = comparison.rows
+    by_score = sorted(rows, key=lambda it: -(it.score or it.returns or Interval(float("-inf"), None)).mean)
+    columns = {
+        "algorithm": [algorithm_name(it.algorithm) for it in by_score] + ["dataset"],
+        "return": [format_interval(it.returns, 0) for it in by_score] + [_number(comparison.dataset_return, 0)],
+        "D4RL score": [format_interval(it.score, 1) for it in by_score] + [_number(comparison.dataset_score, 1)],
+        "paper": [_paper(it.paper) for it in by_score] + [""],
+        "train time": [_duration(it.train_seconds) for it in by_score] + [""],
+        "steps/s": [_number(it.steps_per_second, 1) for it in by_score] + [""],
+        "state": ["" if it.state == "finished" else it.state for it in by_score] + [""],
+    }
+    shown = {name: cells for name, cells in columns.items() if any(it not in ("", "-") for it in cells)}
+    return list(shown), [list(cells) for cells in zip(*shown.values(), strict=True)]
+
+
+def _row(run: Path, name: str, paper: tuple[float, float | None] | None) -> ComparisonRow:
+    metrics, status = read_metrics(run), read_status(run)
+    finals = [final_score(metrics, metric, status.last) for metric in ("return", "score")]
+    returns, score = (None if it is None else mean_interval(it.per_seed) for it in finals)
+    last_of_step = {it["step"]: it for it in read_timing(run)}  # a resumed run times a stretch again
+    seconds = sum(it["train_seconds"] for it in last_of_step.values())
+    steps = sum(it["train_seconds"] * it["steps_per_second"] for it in last_of_step.values())
+    state = f"{status.state}: {status.message}" if status.state == "diverged" else status.state
+    return ComparisonRow(name, returns, score, seconds, steps / seconds if seconds else None, paper, state)
+
+
+def _paper(cell: tuple[float, float | None] | None) -> str:
+    return "" if cell is None else f"{cell[0]}" if cell[1] is None else f"{cell[0]} ± {cell[1]}"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:,.{digits}f}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,66 @@
+"""`itrpo compare` through the command line, on a small real problem."""
+
+from __future__ import annotations
+
+import pytest
+
+from itrpo.cli import main
+from itrpo.results.store import read_status
+
+SIZES = ["--seeds", "2", "--steps", "20", "--eval-every", "20", "--eval-episodes", "1"]
+BOUNDS = ["--action-low", "-2", "--action-high", "2"]
+TINY = [
+    word
+    for name in ("brac_v", "itrpo")
+    for field in ("policy-hidden", "critic-hidden", "behavior-hidden")
+    for word in (f"--{name}.{field}", "8,8")
+]
+
+
+@pytest.fixture(scope="module")
+def compared(pendulum, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("comparison")
+    words = ["compare", str(pendulum), "--algorithms", "brac_v,itrpo", *BOUNDS, *SIZES, *TINY]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ITRPO_CACHE", str(folder / "cache"))
+        assert main([*words, "--out", str(folder)]) == 0
+    return folder, words
+
+
+def test_runs_and_table_are_there(compared):
+    folder, _ = compared
+    assert all(read_status(folder / name).state == "finished" for name in ("brac_v", "itrpo"))
+    table = (folder / "comparison.md").read_text()
+    assert all(f"| {name} |" in table for name in ("BRAC-v", "iTRPO", "dataset"))
+
+
+def test_algorithms_with_the_same_model_of_pi_beta_share_its_fit(compared):
+    folder, _ = compared
+    assert len(list((folder / "cache" / "behavior").glob("*.safetensors"))) == 1
+
+
+def test_the_same_command_again_trains_nothing(compared, capsys):
+    folder, words = compared
+    before = {path: path.read_bytes() for name in ("metrics", "timing") for path in folder.glob(f"*/{name}.jsonl")}
+    assert len(before) == 4
+    assert main([*words, "--out", str(folder)]) == 0
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--algorithms", "itrpo,brac_w"], "did you mean 'brac_v'?"),
+        (["--preset", "mached"], "did you mean 'matched'?"),
+        (["--itrpo.alhpa", "3"], "did you mean 'alpha'?"),
+        (["--alpha", "3"], "--ALGORITHM.FIELD"),
+        (["--algorithms", "bc", "--itrpo.alpha", "3"], "not compared"),
+    ],
+)
+def test_mistakes_end_before_any_work(pendulum, tmp_path, capsys, words, message):
+    out = tmp_path / "out"
+    assert main(["compare", str(pendulum), *BOUNDS, *SIZES, *words, "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert not out.exists()
