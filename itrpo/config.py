@@ -57,6 +57,7 @@ class RunConfig:
     behavior_config: Any
     train: TrainConfig
     evaluation: EvalConfig
+    scaled_fields: tuple[str, ...] = ()  # of algorithm_config: step counts that a run scales from the preset's length
 
 
 # --- fields by name ------------------------------------------------------------------------------------------------

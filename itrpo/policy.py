@@ -14,7 +14,7 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,9 @@ from typing import Any
 import numpy as np
 
 FORMAT_VERSION = 1
-KINDS = ("tanh_mlp", "tanh_mixture_mlp")
+ROWS_AT_ONCE = 64  # observations whose candidate actions are held in memory together
+
+Layers = tuple[tuple[np.ndarray, np.ndarray], ...]  # (weight [out, in], bias [out]) float32, first to last
 
 
 class PolicyFileError(ValueError):
@@ -36,7 +38,8 @@ class Policy:
     """
 
     kind: str  # acting rule, see `save_policy`
-    layers: tuple[tuple[np.ndarray, np.ndarray], ...]  # (weight [out, in], bias [out]) float32, first to last
+    networks: dict[str, Layers]  # ReLU networks, by what stands before "weight_0" in the file
+    constants: dict[str, np.ndarray]  # other arrays of the acting rule, float32
     observation_mean: np.ndarray  # [O] float32
     observation_std: np.ndarray  # [O] float32
     action_low: np.ndarray  # [A] float32: the action that the network's -1 stands for
@@ -48,23 +51,99 @@ class Policy:
         raw = np.asarray(observation, np.float32)
         if raw.ndim == 0 or raw.shape[-1] != len(self.observation_mean):
             raise ValueError(f"observations must be [..., {len(self.observation_mean)}], not {list(raw.shape)}")
-        hidden = (raw - self.observation_mean) / self.observation_std
-        for weight, bias in self.layers[:-1]:
-            hidden = np.maximum(hidden @ weight.T + bias, 0.0)
-        weight, bias = self.layers[-1]
-        pre_tanh = hidden @ weight.T + bias
-        if self.kind == "tanh_mixture_mlp":
-            pre_tanh = _heaviest_mean(pre_tanh, len(self.action_low))
+        rows = ((raw - self.observation_mean) / self.observation_std).reshape(-1, raw.shape[-1])
+        action = KINDS[self.kind](self, rows)
         center, half_range = (self.action_high + self.action_low) / 2, (self.action_high - self.action_low) / 2
-        return center + half_range * np.tanh(pre_tanh)
+        return center + half_range * action.reshape(*raw.shape[:-1], len(center))
 
 
-def _heaviest_mean(output: np.ndarray, action_dim: int) -> np.ndarray:
-    """[..., K + K * A] (logits, then means) -> the mean [..., A] of the component with the largest weight."""
-    components = output.shape[-1] // (1 + action_dim)
-    means = output[..., components:].reshape(*output.shape[:-1], components, action_dim)
-    heaviest = output[..., :components].argmax(axis=-1)[..., None, None]
-    return np.take_along_axis(means, heaviest, axis=-2)[..., 0, :]
+# --- acting rules: normalised observations [R, O] -> actions [R, A] in [-1, 1] ----------------------------------------
+
+
+def _tanh_mlp(policy: Policy, rows: np.ndarray) -> np.ndarray:
+    return np.tanh(_forward(policy.networks[""], rows))
+
+
+def _tanh_mixture_mlp(policy: Policy, rows: np.ndarray) -> np.ndarray:
+    output, action_dim = _forward(policy.networks[""], rows), len(policy.action_low)
+    components = output.shape[1] // (1 + action_dim)
+    means = output[:, components:].reshape(-1, components, action_dim)
+    return np.tanh(_choose(means, output[:, :components]))
+
+
+def _latent_decoder(policy: Policy, rows: np.ndarray) -> np.ndarray:
+    latent = policy.constants["max_latent"] * np.tanh(_forward(policy.networks[""], rows))
+    return _perturbed(policy, rows, np.tanh(_joined(policy.networks["decoder_"], rows, latent[:, None])))[:, 0]
+
+
+def _best_of_gaussian(policy: Policy, rows: np.ndarray) -> np.ndarray:
+    def best(rows: np.ndarray) -> np.ndarray:
+        mean, log_std = np.split(_forward(policy.networks[""], rows)[:, None], 2, axis=-1)
+        std = np.exp(np.clip(log_std, *policy.constants["log_std_range"]))
+        actions = np.tanh(mean + std * policy.constants["noise"])
+        return _choose(actions, _joined(policy.networks["critic_"], rows, actions)[..., 0])
+
+    return _in_pieces(best, rows)
+
+
+def _best_of_decoder(policy: Policy, rows: np.ndarray) -> np.ndarray:
+    def best(rows: np.ndarray) -> np.ndarray:
+        decoded = np.tanh(_joined(policy.networks[""], rows, policy.constants["latents"]))
+        actions = _perturbed(policy, rows, decoded)
+        return _choose(actions, _joined(policy.networks["critic_"], rows, actions)[..., 0])
+
+    return _in_pieces(best, rows)
+
+
+KINDS: dict[str, Callable[[Policy, np.ndarray], np.ndarray]] = {
+    "tanh_mlp": _tanh_mlp,
+    "tanh_mixture_mlp": _tanh_mixture_mlp,
+    "latent_decoder": _latent_decoder,
+    "best_of_gaussian": _best_of_gaussian,
+    "best_of_decoder": _best_of_decoder,
+}
+
+
+def _forward(layers: Layers, inputs: np.ndarray) -> np.ndarray:
+    """A ReLU network: [R, in] -> [R, out]."""
+    weight, bias = layers[0]
+    output = inputs @ weight.T + bias
+    for weight, bias in layers[1:]:
+        output = np.maximum(output, 0.0) @ weight.T + bias
+    return output
+
+
+def _joined(layers: Layers, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """A ReLU network of [row, other] for rows [R, O] with n others each, [R, n, K] or the same [n, K]: -> [R, n, out].
+
+    What the first layer makes of a row is computed once for its n others.
+    """
+    (weight, bias), split = layers[0], rows.shape[1]
+    first = (rows @ weight[:, :split].T + bias)[:, None] + others @ weight[:, split:].T
+    output = first if len(layers) == 1 else _forward(layers[1:], np.maximum(first, 0.0).reshape(-1, len(bias)))
+    return output.reshape(*first.shape[:2], len(layers[-1][1]))
+
+
+def _perturbed(policy: Policy, rows: np.ndarray, actions: np.ndarray) -> np.ndarray:
+    """actions [R, n, A] moved by at most phi, where the policy has a network for it."""
+    if "perturbation_" not in policy.networks:
+        return actions
+    moved = policy.constants["phi"] * np.tanh(_joined(policy.networks["perturbation_"], rows, actions))
+    return np.clip(actions + moved, -1.0, 1.0)
+
+
+def _choose(options: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Of options [R, n, A] the one of the largest value [R, n]: [R, A]."""
+    return np.take_along_axis(options, values.argmax(axis=1)[:, None, None], axis=1)[:, 0]
+
+
+def _in_pieces(act: Callable[[np.ndarray], np.ndarray], rows: np.ndarray) -> np.ndarray:
+    """`act` on a few rows at a time: candidates of all rows at once would not fit into the processor's cache."""
+    starts = range(0, max(len(rows), 1), ROWS_AT_ONCE)
+    return np.concatenate([act(rows[start : start + ROWS_AT_ONCE]) for start in starts])
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
 
 
 def save_policy(
@@ -78,9 +157,16 @@ def save_policy(
 ) -> None:
     """Write a policy for `load_policy`, atomically.
 
-    `export` is {"kind": name, "weight_0": [out, in], "bias_0": [out], "weight_1": ...}: a ReLU network whose last layer
-    gives - "tanh_mlp": the mean [A] of the pre-tanh Gaussian; the action is its tanh;
-    - "tanh_mixture_mlp": K logits, then K means [A]; the action is the tanh of the mean of the heaviest component.
+    `export` is {"kind": name, "weight_0": [out, in], "bias_0": [out], "weight_1": ...}: ReLU networks. The first
+    sees the observation s; the others, whose arrays' names begin with theirs, see s and something more. By kind:
+    - "tanh_mlp": the network gives the mean [A] of the pre-tanh Gaussian; the action is its tanh;
+    - "tanh_mixture_mlp": it gives K logits, then K means [A]; the action is the tanh of the mean of the heaviest;
+    - "latent_decoder" (PLAS): it gives [L], z is max_latent times its tanh; the action is tanh(decoder(s, z));
+    - "best_of_gaussian" (BEAR, UWAC): it gives mean and log_std, clipped to log_std_range [2]. Of the candidates
+      tanh(mean + std * noise_j), noise [n, A], the action is the one with the largest critic(s, a);
+    - "best_of_decoder" (BCQ): the same for the candidates tanh(network(s, z_j)), latents z [n, L].
+    "latent_decoder" and "best_of_decoder" may have a network "perturbation_" and a number phi: then an action a becomes
+    clip(a + phi * tanh(perturbation(s, a)), -1, 1) before anything else is done with it.
     The network sees (observation - observation_mean) / observation_std, both [O]; its actions -1 and +1 become
     `action_low` and `action_high`, both [A]. `metadata` must be JSON. Raises PolicyFileError if the parts do not fit
     each other.
@@ -145,35 +231,70 @@ def _parse(path: Path, content: Mapping[str, np.ndarray]) -> Policy:
     kind = str(content["kind"])
     if kind not in KINDS:
         raise problem(f"unknown kind of policy {kind!r}; known: {', '.join(KINDS)}")
-    depth = sum(name.startswith("weight_") for name in content)
-    needed = [f"{part}_{i}" for i in range(max(depth, 1)) for part in ("weight", "bias")]
+    prefixes = {name.partition("weight_")[0] for name in content if "weight_" in name} | {""}
+    depths = {it: max(sum(name.startswith(f"{it}weight_") for name in content), 1) for it in sorted(prefixes)}
+    needed = [f"{it}{part}_{i}" for it, depth in depths.items() for i in range(depth) for part in ("weight", "bias")]
     needed += ["observation_mean", "observation_std", "action_low", "action_high"]
     missing = [name for name in needed if name not in content]
     if missing or "metadata" not in content:
         raise problem(f"damaged: it lacks {', '.join(missing) or 'metadata'}")
-    for name in needed:
-        if content[name].dtype != np.float32 or not np.isfinite(content[name]).all():
+    arrays = {name: value for name, value in content.items() if name not in ("version", "kind", "metadata")}
+    for name, value in arrays.items():
+        if value.dtype != np.float32 or not np.isfinite(value).all():
             raise problem(f"damaged: {name} is not an array of finite float32 numbers")
-    layers = tuple((content[f"weight_{i}"], content[f"bias_{i}"]) for i in range(depth))
-    mean, std, low, high = (content[name] for name in needed[-4:])
+    mean, std, low, high = (arrays[name] for name in needed[-4:])
     if mean.ndim != 1 or mean.shape != std.shape or low.ndim != 1 or low.shape != high.shape:
         raise problem("observation_mean and observation_std must be [O], action_low and action_high [A]")
     if not ((std > 0).all() and (low < high).all()):
         raise problem("observation_std must be positive and action_low below action_high")
-    size = len(mean)
-    for i, (weight, bias) in enumerate(layers):
-        if weight.ndim != 2 or weight.shape[1] != size or bias.shape != weight.shape[:1]:
-            raise problem(
-                f"layer {i}: weight {list(weight.shape)} and bias {list(bias.shape)} do not fit {size} inputs"
-            )
-        size = len(bias)
-    fits = size == len(low) if kind == "tanh_mlp" else size > 0 and size % (1 + len(low)) == 0
-    if not fits:
-        raise problem(f"a {kind} with {size} outputs does not fit actions of {len(low)} numbers")
+
+    networks: dict[str, Layers] = {}
+    for prefix, depth in depths.items():
+        layers = tuple((arrays[f"{prefix}weight_{i}"], arrays[f"{prefix}bias_{i}"]) for i in range(depth))
+        size = None if prefix or "latents" in arrays else len(mean)  # None: whatever the first weight takes
+        for i, (weight, bias) in enumerate(layers):
+            if weight.ndim != 2 or weight.shape[1] != (size or weight.shape[1]) or bias.shape != weight.shape[:1]:
+                raise problem(
+                    f"{prefix}layer {i}: weight {list(weight.shape)} and bias {list(bias.shape)} do not fit"
+                    f" {size or 'any'} inputs"
+                )
+            size = len(bias)
+        networks[prefix] = layers
+    constants = {name: value for name, value in arrays.items() if name not in needed}
+    found = {it: (layers[0][0].shape[1], len(layers[-1][1])) for it, layers in networks.items()}
+    found |= {name: value.shape for name, value in constants.items()}
+    expected = _expected_sizes(kind, len(mean), len(low), found)
+    if found != expected:
+        odd = sorted(it for it in found.keys() | expected.keys() if found.get(it) != expected.get(it))
+        listed = "; ".join(f"{it or 'its network'}: {found.get(it)} instead of {expected.get(it)}" for it in odd)
+        raise problem(f"a {kind} that does not fit actions of {len(low)} numbers ({listed})")
     try:
         metadata = json.loads(str(content["metadata"]))
     except json.JSONDecodeError as error:
         raise problem(f"damaged: its metadata is not JSON ({error})") from error
     if not isinstance(metadata, dict):
         raise problem("damaged: its metadata is not a JSON object")
-    return Policy(kind, layers, mean, std, low, high, metadata)
+    return Policy(kind, networks, constants, mean, std, low, high, metadata)
+
+
+def _expected_sizes(kind: str, observations: int, actions: int, found: Mapping[str, Any]) -> dict[str, Any]:
+    """(inputs, outputs) of each network and shapes of the other arrays. What a kind leaves free is as in `found`."""
+    on_actions = observations + actions
+    sizes: dict[str, Any] = {}
+    if kind == "tanh_mlp":
+        sizes[""] = (observations, actions)
+    elif kind == "tanh_mixture_mlp":
+        sizes[""] = (observations, max(found[""][1] // (1 + actions), 1) * (1 + actions))
+    elif kind == "latent_decoder":
+        latents = max(found[""][1], 1)
+        sizes |= {"": (observations, latents), "decoder_": (observations + latents, actions), "max_latent": ()}
+    elif kind == "best_of_gaussian":
+        candidates = max((*found.get("noise", ()), 1)[0], 1)
+        sizes |= {"": (observations, 2 * actions), "noise": (candidates, actions), "log_std_range": (2,)}
+        sizes |= {"critic_": (on_actions, 1)}
+    else:
+        candidates, latents = (max(it, 1) for it in (*found.get("latents", ()), 1, 1)[:2])
+        sizes |= {"": (observations + latents, actions), "latents": (candidates, latents), "critic_": (on_actions, 1)}
+    if kind in ("latent_decoder", "best_of_decoder") and "perturbation_" in found:
+        sizes |= {"perturbation_": (on_actions, actions), "phi": ()}
+    return sizes

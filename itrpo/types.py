@@ -117,6 +117,7 @@ class Preset(NamedTuple):
     rewards: RewardRule = RewardRule()
     antmaze_rewards: RewardRule = RewardRule()  # in place of `rewards` on AntMaze
     tasks: str | None = None  # itrpo/algorithms/tasks/NAME.toml: constants that differ by task, with their sources
+    scaled_fields: tuple[str, ...] = ()  # fields of `config` that count gradient steps: as much of a run as of `steps`
 
 
 class AlgorithmEntry(NamedTuple):
@@ -140,8 +141,8 @@ class BehaviorEntry(NamedTuple):
 class BehaviorModel(NamedTuple):
     """A model of pi_beta: pure functions over `params`; observation [O], pre_tanh [A] are single examples.
 
-    Densities are of u = atanh(a): in a ratio of two policies the tanh Jacobian cancels, so it never appears. Models with
-    a latent variable z [L] have no density in closed form; they have the last three members instead.
+    Densities are of u = atanh(a): in a ratio of two policies the tanh Jacobian cancels, so it never appears. A model
+    with a latent variable z [L] has no density in closed form; it has the last three members instead.
     """
 
     init: Callable[[PRNGKey], Any]  # -> state of the fit (params, optimiser, dual); arrays only

@@ -90,6 +90,118 @@ def test_a_mixture_acts_with_the_mean_of_its_heaviest_component(tmp_path):
         )
 
 
+LATENT, CANDIDATES = 5, 7
+ON_ACTION = OBSERVATION + ACTION
+NORMAL = {"observation_mean": np.zeros(OBSERVATION), "observation_std": np.ones(OBSERVATION)}
+UNIT = NORMAL | {"action_low": -np.ones(ACTION), "action_high": np.ones(ACTION)}
+
+
+def network(prefix: str, sizes: tuple[int, ...], seed: int) -> dict:
+    rng = np.random.default_rng(seed)
+    export: dict = {}
+    for i, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):
+        export[f"{prefix}weight_{i}"] = rng.normal(0, 0.5, (outputs, inputs)).astype(np.float32)
+        export[f"{prefix}bias_{i}"] = rng.normal(0, 0.5, outputs).astype(np.float32)
+    return export
+
+
+def composed(kind: str) -> dict:
+    """One policy of each kind that consists of several networks, of random weights."""
+    rng = np.random.default_rng(9)
+    perturbation = network("perturbation_", (ON_ACTION, 9, ACTION), 2) | {"phi": np.float32(0.3)}
+    critic = network("critic_", (ON_ACTION, 11, 6, 1), 3)
+    if kind == "latent_decoder":
+        parts = network("", (OBSERVATION, 8, LATENT), 0) | network("decoder_", (OBSERVATION + LATENT, 10, ACTION), 1)
+        return {"kind": kind, **parts, "max_latent": np.float32(2.0), **perturbation}
+    if kind == "best_of_gaussian":
+        noise = rng.normal(size=(CANDIDATES, ACTION))
+        ranges = {"noise": noise, "log_std_range": np.array([-1.0, 0.5])}
+        return {"kind": kind, **network("", (OBSERVATION, 8, 2 * ACTION), 0), **ranges, **critic}
+    decoder = network("", (OBSERVATION + LATENT, 10, ACTION), 1)
+    return {"kind": kind, **decoder, "latents": rng.normal(size=(CANDIDATES, LATENT)), **perturbation, **critic}
+
+
+def action_by_loops(export: dict, observation: np.ndarray) -> np.ndarray:
+    """What `save_policy` says of each kind, for one observation and one candidate at a time, in float64."""
+
+    def net(prefix: str, *inputs) -> np.ndarray:
+        hidden = np.concatenate(inputs).astype(np.float64)
+        depth = sum(name.startswith(f"{prefix}weight_") for name in export)
+        for i in range(depth):
+            hidden = export[f"{prefix}weight_{i}"] @ (hidden if i == 0 else np.maximum(hidden, 0))
+            hidden = hidden + export[f"{prefix}bias_{i}"]
+        return hidden
+
+    def perturbed(action: np.ndarray) -> np.ndarray:
+        if "phi" not in export:
+            return action
+        return np.clip(action + export["phi"] * np.tanh(net("perturbation_", observation, action)), -1, 1)
+
+    if export["kind"] == "latent_decoder":
+        latent = export["max_latent"] * np.tanh(net("", observation))
+        return perturbed(np.tanh(net("decoder_", observation, latent)))
+    if export["kind"] == "best_of_gaussian":
+        mean, log_std = np.split(net("", observation), 2)
+        std = np.exp(np.clip(log_std, *export["log_std_range"]))
+        candidates = [np.tanh(mean + std * noise) for noise in export["noise"]]
+    else:
+        candidates = [perturbed(np.tanh(net("", observation, latent))) for latent in export["latents"]]
+    return max(candidates, key=lambda action: net("critic_", observation, action)[0])
+
+
+COMPOSED = ("latent_decoder", "best_of_gaussian", "best_of_decoder")
+
+
+@pytest.mark.parametrize("kind", COMPOSED)
+def test_policies_of_several_networks_do_what_their_kind_says(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(policy_module, "ROWS_AT_ONCE", 4)
+    export = composed(kind)
+    save(tmp_path / "p.npz", export, **UNIT)
+    act = load_policy(tmp_path / "p.npz")
+    observations = np.random.default_rng(5).normal(size=(3, 5, OBSERVATION)).astype(np.float32)
+    expected = np.array([[action_by_loops(export, it) for it in row] for row in observations])
+    assert np.ptp(expected, axis=(0, 1)).max() > 0.1  # states differ in what is best
+    np.testing.assert_allclose(act(observations), expected, atol=1e-5)
+    np.testing.assert_allclose(act(observations[1, 2]), expected[1, 2], atol=1e-5)
+    assert act(np.zeros((0, OBSERVATION))).shape == (0, ACTION)
+    # observations and actions are scaled as for every kind
+    save(tmp_path / "q.npz", export)
+    scaled = load_policy(tmp_path / "q.npz")(observations * [1.0, 2.0, 0.5] + [0.5, -1.0, 2.0])
+    np.testing.assert_allclose(scaled, [0, 5] + expected * [1, 5], atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", COMPOSED[::2])
+def test_without_a_perturbation_network_actions_are_the_decoders(tmp_path, kind):
+    export = {name: value for name, value in composed(kind).items() if "perturbation" not in name and name != "phi"}
+    save(tmp_path / "p.npz", export, **UNIT)
+    observations = np.random.default_rng(5).normal(size=(5, OBSERVATION)).astype(np.float32)
+    expected = [action_by_loops(export, it) for it in observations]
+    np.testing.assert_allclose(load_policy(tmp_path / "p.npz")(observations), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "message"),
+    [
+        ("latent_decoder", {"max_latent": np.zeros(2)}, r"max_latent: \(2,\) instead of \(\)"),
+        ("latent_decoder", {"decoder_weight_0": np.zeros((10, 7))}, r"decoder_: \(7, 2\) instead of \(8, 2\)"),
+        ("latent_decoder", {"phi": None}, r"phi: None instead of \(\)"),
+        ("best_of_gaussian", {"noise": np.zeros((7, 3))}, r"noise: \(7, 3\) instead of \(7, 2\)"),
+        ("best_of_gaussian", {"noise": np.float32(1)}, "noise"),
+        ("best_of_gaussian", {"critic_bias_1": None}, "lacks critic_bias_1"),
+        ("best_of_gaussian", {"critic_weight_1": np.zeros((6, 12))}, "critic_layer 1"),
+        ("best_of_decoder", {"latents": np.zeros((7, 4))}, r"its network: \(8, 2\) instead of \(7, 2\)"),
+        ("best_of_decoder", {"latents": np.full((7, 5), np.nan)}, "latents"),
+        ("best_of_decoder", {"perturbation_weight_1": np.zeros((3, 9)), "perturbation_bias_1": np.zeros(3)}, "perturb"),
+        ("best_of_decoder", {"surprise": np.zeros(2)}, "surprise"),
+    ],
+)
+def test_parts_of_several_networks_that_do_not_fit_are_refused(tmp_path, kind, change, message):
+    export = {name: value for name, value in (composed(kind) | change).items() if value is not None}
+    with pytest.raises(PolicyFileError, match=message):
+        save(tmp_path / "p.npz", export, **UNIT)
+    assert not list(tmp_path.iterdir())
+
+
 def test_metadata_and_identical_bytes(tmp_path):
     for name in ("a.npz", "b.npz"):
         save(tmp_path / name, {"kind": "tanh_mlp", **arrays(ACTION)})

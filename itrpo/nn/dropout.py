@@ -1,7 +1,7 @@
 """Dropout as an argument: masks are drawn outside the network, so that one mask can serve many rows, or each its own.
 
-A mask multiplies a layer's ReLU outputs: 0 with probability `rate`, else 1 / (1 - rate), so that means are kept (Srivastava
-et al. 2014). Whether it acts before the ReLU (SPOT's code) or after it (UWAC's) is the same, since it is never negative.
+A mask multiplies a layer's ReLU outputs: 0 with probability `rate`, else 1 / (1 - rate), so that means are kept
+(Srivastava et al. 2014). Before the ReLU (SPOT's code) or after it (UWAC's) is the same, as it is never negative.
 """
 
 from __future__ import annotations

@@ -16,7 +16,9 @@ import jax.numpy as jnp
 
 from itrpo.types import Array, Params, PRNGKey
 
-Initializer = Literal["fan_in", "rlkit", "glorot", "edac", "orthogonal", "orthogonal_small_head"]
+Initializer = Literal[
+    "fan_in", "fan_in_small_head", "rlkit", "rlkit_biased", "glorot", "edac", "orthogonal", "orthogonal_small_head"
+]
 
 # draw(shape, limit) -> numbers from U(-limit, limit); a module's constructor takes one for its initial parameters
 Draw = Callable[[tuple[int, ...], float], Array]
@@ -71,13 +73,15 @@ class Linear(eqx.Module):
         """Initial values under one of the rules that the sources use; head_scale marks a head.
 
         fan_in: weight, bias ~ U(+-1/sqrt(fan_in)), PyTorch's default. glorot: Keras's, bias 0.
+        fan_in_small_head (SPOT on AntMaze): as fan_in; head ~ U(+-head_scale).
         rlkit: weight ~ U(+-1/sqrt(fan_out)), bias 0 (the wrong axis, kept as published); head ~ U(+-head_scale).
+        rlkit_biased (BEAR, UWAC): as rlkit, bias 0.1: rlkit's own default.
         edac (SAC-N, EDAC, ReBRAC): weight as fan_in, bias 0.1; head ~ U(+-head_scale).
         orthogonal (IQL): weight = sqrt(2) times an orthogonal matrix, bias 0.
         orthogonal_small_head (Fisher-BRC, CORL's CQL): the same, but 0.01 times in a head.
         """
         bias = bias_limit = 0.0
-        if initializer == "fan_in":
+        if initializer == "fan_in" or (initializer == "fan_in_small_head" and head_scale is None):
             limit = bias_limit = fan_in**-0.5
         elif initializer == "glorot":
             limit = (6.0 / (fan_in + fan_out)) ** 0.5
@@ -88,7 +92,7 @@ class Linear(eqx.Module):
         elif initializer == "edac":
             limit, bias = fan_in**-0.5, 0.1
         else:
-            limit = fan_out**-0.5
+            limit, bias = fan_out**-0.5, 0.1 if initializer == "rlkit_biased" else 0.0
         self.weight = draw((fan_out, fan_in), limit)
         self.bias = bias + draw((fan_out,), bias_limit)
         if initializer in ("orthogonal", "orthogonal_small_head"):

@@ -31,6 +31,11 @@ def ensemble_min(q_values: Array) -> Array:
     return jnp.min(q_values, axis=-1)
 
 
+def ensemble_mix(q_values: Array, min_weight: Array | float) -> Array:
+    """min_weight * min_i Q_i + (1 - min_weight) * max_i Q_i: [..., num_critics] -> [...] (BCQ, arXiv 1812.02900)."""
+    return min_weight * jnp.min(q_values, axis=-1) + (1.0 - min_weight) * jnp.max(q_values, axis=-1)
+
+
 def expectile_loss(error: Array, expectile: Array | float) -> Array:
     """|expectile - 1{error < 0}| error^2: its mean is least where V is that expectile of V + error.
 

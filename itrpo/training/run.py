@@ -148,6 +148,7 @@ def make_config(
         behavior_config=behavior_config,
         train=train or TrainConfig(),
         evaluation=evaluation or EvalConfig(),
+        scaled_fields=tuple(name for name in chosen.scaled_fields if name not in own),  # what is given stays as given
     )
     for group, names in (
         (config.train, ("steps", "seeds")),
@@ -303,7 +304,8 @@ def run(config: RunConfig, dataset: Dataset, out: Path | None, console: Console,
         check_compatible(env_id, *dataset.spec)
         pool = make_pool(env_id, config.train.seeds, config.evaluation.eval_episodes)
     with lock(folder), stop_on_signal(console) as signals, closing_pool(pool):
-        fit_steps = begin_or_continue(folder, config, dataset, entry.presets[config.preset], console)
+        preset = entry.presets[config.preset]
+        fit_steps, begun_steps = begin_or_continue(folder, config, dataset, preset, console)
         told = config.data
         preprocess = fit_preprocess(
             dataset.transitions, told.normalize_observations, told.reward_scale, told.reward_shift
@@ -315,7 +317,8 @@ def run(config: RunConfig, dataset: Dataset, out: Path | None, console: Console,
         if config.behavior is not None:
             model = registry.lookup(config.behavior, registry.BEHAVIOR_MODELS, "behaviour model")
             behavior = model.make(config.behavior_config, dataset.spec, fit_steps)
-        train_phases(session, behavior, entry.make(config.algorithm_config, dataset.spec, behavior), fit_steps)
+        algorithm_config = phases.scaled_config(config, preset.steps, begun_steps)
+        train_phases(session, behavior, entry.make(algorithm_config, dataset.spec, behavior), fit_steps)
         for tracker in trackers:
             tracker.close()
         learning_curve(folder, folder / "learning_curve.png")
@@ -592,8 +595,9 @@ def begin_or_continue(folder: Path, config: RunConfig, dataset: Dataset, preset:
             raise InputError(f"{folder} holds other files and no config.json of a run; choose another --out")
         about = store.provenance() | here | {"dataset": describe(dataset), "resumed_on": []}
         store.write_json_atomic(folder / "provenance.json", about)
-        store.write_json_atomic(path, {"config": to_json(config), "behavior_steps": fit_steps})
-        return fit_steps
+        lengths = {"behavior_steps": fit_steps, "begun_steps": config.train.steps}
+        store.write_json_atomic(path, {"config": to_json(config)} | lengths)
+        return fit_steps, config.train.steps
     recorded, about = store.read_json(path), store.read_json(folder / "provenance.json")
     changed = differences(recorded["config"], to_json(config))
     changed = [it for it in changed if not it.startswith(("train.steps:", "evaluation.last:", "data.dataset:"))]
@@ -609,8 +613,8 @@ def begin_or_continue(folder: Path, config: RunConfig, dataset: Dataset, preset:
         console.print(f"this run began on another machine ({'; '.join(moved)}): it continues, but not to the same bits")
         about["resumed_on"].append(here["machine"])
         store.write_json_atomic(folder / "provenance.json", about)
-    store.write_json_atomic(path, {"config": to_json(config), "behavior_steps": recorded["behavior_steps"]})
-    return recorded["behavior_steps"]
+    store.write_json_atomic(path, recorded | {"config": to_json(config)})
+    return recorded["behavior_steps"], recorded["begun_steps"]
 
 
 def describe(dataset: Dataset) -> dict[str, Any]:

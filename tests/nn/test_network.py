@@ -31,7 +31,9 @@ def assert_uniform(values, limit):
     ("initializer", "hidden", "hidden_bias", "head", "head_bias"),
     [
         ("fan_in", 30**-0.5, 30**-0.5, 50**-0.5, 50**-0.5),
+        ("fan_in_small_head", 30**-0.5, 30**-0.5, HEAD, HEAD),
         ("rlkit", 50**-0.5, 0.0, HEAD, HEAD),
+        ("rlkit_biased", 50**-0.5, 0.1, HEAD, HEAD),
         ("glorot", (6 / 80) ** 0.5, 0.0, (6 / 54) ** 0.5, 0.0),
         ("edac", 30**-0.5, 0.1, HEAD, HEAD),
     ],
@@ -40,7 +42,7 @@ def test_uniform_laws(initializer, hidden, hidden_bias, head, head_bias):
     (first, first_bias), (last, last_bias) = layers(initializer)
     assert_uniform(first, hidden)
     assert_uniform(last, head)
-    if initializer == "fan_in":
+    if initializer.startswith("fan_in"):
         assert_uniform(first_bias, hidden_bias)
     else:
         np.testing.assert_allclose(first_bias, hidden_bias)

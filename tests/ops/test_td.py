@@ -66,3 +66,9 @@ def test_expectile_loss_is_least_at_the_expectile(expectile):
 def test_smoothed_action_clips_the_noise_then_the_action():
     action, noise = jnp.array([0.0, 0.0, 0.9, -0.9]), jnp.array([1.0, -9.0, 2.0, -1.0])
     np.testing.assert_allclose(td.smoothed_action(action, noise, 0.2, 0.5), [0.2, -0.5, 1.0, -1.0], rtol=1e-6)
+
+
+def test_ensemble_mix_leans_towards_the_smaller():
+    q = jnp.array([[1.0, 5.0], [7.0, 2.0]])
+    np.testing.assert_allclose(td.ensemble_mix(q, 0.75), [0.75 * 1 + 0.25 * 5, 0.75 * 2 + 0.25 * 7])
+    np.testing.assert_allclose(td.ensemble_mix(q, 1.0), td.ensemble_min(q))
