@@ -582,10 +582,13 @@ def newest_checkpoint(session: Session) -> tuple[str, int, dict[str, np.ndarray]
     return None
 
 
-def begin_or_continue(folder: Path, config: RunConfig, dataset: Dataset, preset: Preset, console: Console) -> int:
-    """Writes config.json and provenance.json, or checks that the folder's own fit this run. -> steps of pi_beta's fit.
+def begin_or_continue(
+    folder: Path, config: RunConfig, dataset: Dataset, preset: Preset, console: Console
+) -> tuple[int, int]:
+    """Writes config.json and provenance.json, or checks that the folder's own fit this run.
 
-    A run that is continued keeps the length of the fit that it began with, however many more steps it is given.
+    -> (steps of pi_beta's fit, steps that the run began with): what scales with a run's length is as it was at the
+    beginning, however many more steps a run that is continued is given.
     """
     fit_steps = phases.behavior_steps(config, preset.steps, preset.behavior_steps)
     here = {"machine": phases.machine(), "dataset_sha256": dataset.source.sha256}
