@@ -27,6 +27,11 @@ UPRIGHT_BONUS = 0.2
 # and 315 degrees. Joints are ordered hip 1, ankle 1, hip 2, ...; motors start with leg 4.
 _JOINT_SIGNS = np.array([1, 1, 1, -1, 1, -1, 1, 1], np.float64)
 _MOTOR_SIGNS = np.roll(_JOINT_SIGNS, 2)
+# [quarter turns]: joint i of the renumbered legs is this joint of the ant, times this sign; and back, for motors
+_JOINTS = [np.roll(np.arange(8), -2 * quarters) for quarters in range(4)]
+_TURNED = [_JOINT_SIGNS * _JOINT_SIGNS[joints] for joints in _JOINTS]
+_MOTORS = [np.roll(np.arange(8), 2 * quarters) for quarters in range(4)]
+_TURNED_BACK = [_MOTOR_SIGNS * _MOTOR_SIGNS[motors] for motors in _MOTORS]
 
 
 def to_goal_frame(observation: np.ndarray, goal: np.ndarray) -> tuple[np.ndarray, int]:
@@ -36,9 +41,9 @@ def to_goal_frame(observation: np.ndarray, goal: np.ndarray) -> tuple[np.ndarray
     and by how many quarter turns the legs were renumbered, for `from_goal_frame`.
     """
     w, x, y, z = (float(part) for part in observation[1:5])
-    heading = math.atan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
+    heading = 2 * math.atan2(z, w)  # the turn about the vertical before the tilt: renumbered legs add exactly 90
     bearing = math.atan2(float(goal[1]), float(goal[0])) - heading
-    quarters = round(bearing / (math.pi / 2))
+    quarters = round(bearing / (math.pi / 2)) % 4
     turn = heading + quarters * (math.pi / 2)
     cos, sin = math.cos(turn), math.sin(turn)
 
@@ -48,13 +53,14 @@ def to_goal_frame(observation: np.ndarray, goal: np.ndarray) -> tuple[np.ndarray
     w, x, y, z = _turn_torso(*_turn_world(w, x, y, z, -turn), quarters * (math.pi / 2))
     sign = 1.0 if w >= 0 else -1.0
     frame[1:5] = sign * w, sign * x, sign * y, sign * z
-    frame[5:13] = _JOINT_SIGNS * np.roll(_JOINT_SIGNS * observation[5:13], -2 * quarters)
+    joints, signs = _JOINTS[quarters], _TURNED[quarters]
+    frame[5:13] = signs * observation[5:13][joints]
     vx, vy = float(observation[13]), float(observation[14])
     frame[13:16] = cos * vx + sin * vy, cos * vy - sin * vx, observation[15]
     wx, wy = float(observation[16]), float(observation[17])  # along the torso's axes
-    c, s = ((1, 0), (0, 1), (-1, 0), (0, -1))[quarters % 4]
+    c, s = ((1, 0), (0, 1), (-1, 0), (0, -1))[quarters]
     frame[16:19] = c * wx + s * wy, c * wy - s * wx, observation[18]
-    frame[19:27] = _JOINT_SIGNS * np.roll(_JOINT_SIGNS * observation[19:27], -2 * quarters)
+    frame[19:27] = signs * observation[19:27][joints]
     gx, gy = float(goal[0]), float(goal[1])
     shrink = min(1.0, LOOKAHEAD / max(math.hypot(gx, gy), 1e-9))
     frame[27:29] = shrink * (cos * gx + sin * gy), shrink * (cos * gy - sin * gx)
@@ -63,7 +69,7 @@ def to_goal_frame(observation: np.ndarray, goal: np.ndarray) -> tuple[np.ndarray
 
 def from_goal_frame(action: np.ndarray, quarters: int) -> np.ndarray:
     """An action [8] of the policy as the ant's motors take it."""
-    return _MOTOR_SIGNS * np.roll(_MOTOR_SIGNS * action, 2 * quarters)
+    return _TURNED_BACK[quarters] * action[_MOTORS[quarters]]
 
 
 def _turn_world(w: float, x: float, y: float, z: float, angle: float) -> tuple[float, float, float, float]:
@@ -111,7 +117,7 @@ class GoalAnt(gymnasium.Env[np.ndarray, np.ndarray]):
         self.data.ctrl[:] = np.clip(from_goal_frame(action, self._quarters), -1, 1)
         mujoco.mj_step(self.model, self.data, nstep=ANT_FRAME_SKIP)
         distance = math.dist(self.goal, self.data.qpos[:2])
-        reached = bool(at_goal(self.data.qpos[:2], self.goal))
+        reached = at_goal(self.data.qpos, self.goal)
         speed = (before - distance) / (ANT_FRAME_SKIP * self.model.opt.timestep)
         reward = speed + UPRIGHT_BONUS - CONTROL_COST * float(np.square(self.data.ctrl).sum())
         if reached:

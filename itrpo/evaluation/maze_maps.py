@@ -6,6 +6,7 @@ d4rl/pointmaze/maze_model.py and __init__.py for the point. Both have the same w
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -109,6 +110,6 @@ def draw_ant_goal(cell: Cell, rng: np.random.Generator) -> np.ndarray:
     return np.maximum(ant_xy(cell) + rng.uniform(0, 1, 2) + rng.uniform(0, 0.5, 2), 0)
 
 
-def at_goal(xy: np.ndarray, goal: np.ndarray) -> np.ndarray | np.bool_:
-    """Whether positions [..., 2] are within 0.5 m of the goal [2]: what the reward says."""
-    return np.hypot(*(np.moveaxis(xy, -1, 0) - np.reshape(goal, (2,) + (1,) * (np.ndim(xy) - 1)))) <= GOAL_RADIUS
+def at_goal(position: np.ndarray, goal: np.ndarray) -> bool:
+    """Whether a position, of which x and y come first, is within 0.5 m of the goal [2]: what the reward says."""
+    return math.hypot(float(position[0]) - float(goal[0]), float(position[1]) - float(goal[1])) <= GOAL_RADIUS

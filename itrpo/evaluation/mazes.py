@@ -60,7 +60,7 @@ class AntMaze(gymnasium.Env[np.ndarray, np.ndarray]):
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         self.data.ctrl[:] = np.clip(action, -1, 1)
         mujoco.mj_step(self.model, self.data, nstep=ANT_FRAME_SKIP)
-        success = bool(at_goal(self.data.qpos[:2], self.goal))
+        success = at_goal(self.data.qpos, self.goal)
         return self._observe(), float(success), success, False, {"success": success}
 
     def _observe(self) -> np.ndarray:
@@ -99,7 +99,7 @@ class PointMaze(gymnasium.Env[np.ndarray, np.ndarray]):
         self.data.ctrl[:] = np.clip(action, -1, 1)
         np.clip(self.data.qvel, -POINT_MAX_SPEED, POINT_MAX_SPEED, out=self.data.qvel)
         mujoco.mj_step(self.model, self.data)
-        success = bool(at_goal(self.data.qpos, self.goal))
+        success = at_goal(self.data.qpos, self.goal)
         return self._observe(), float(success), False, False, {"success": success}
 
     def _observe(self) -> np.ndarray:
