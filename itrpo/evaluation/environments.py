@@ -62,6 +62,11 @@ def is_antmaze(env_id: str) -> bool:
     return re.fullmatch(r"(itrpo/)?AntMaze_\w+-v\d+", env_id) is not None
 
 
+def is_maze(env_id: str) -> bool:
+    """Whether it is a maze, where D4RL's convention is 100 evaluation episodes: starts and goals differ so much."""
+    return re.fullmatch(r"(itrpo/)?(AntMaze|PointMaze)_\w+-v\d+", env_id) is not None
+
+
 def reference_score(env_id: str) -> tuple[float, float] | None:
     """The returns that D4RL scores 0 and 100 in this environment, or None where D4RL has none."""
     family = next((family for pattern, family in _FAMILIES if re.fullmatch(pattern, env_id)), None)

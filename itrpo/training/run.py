@@ -33,7 +33,7 @@ from itrpo.data.load import load_dataset
 from itrpo.data.preprocess import Preprocess, apply, fit_preprocess, reward_transform
 from itrpo.errors import DivergenceError, InputError, StorageError
 from itrpo.evaluation import rollout
-from itrpo.evaluation.environments import check_compatible, is_antmaze, normalized_score
+from itrpo.evaluation.environments import check_compatible, is_antmaze, is_maze, normalized_score
 from itrpo.evaluation.rollout import EvaluationPool, make_pool
 from itrpo.plotting import learning_curve
 from itrpo.policy import Policy, load_policy, save_policy
@@ -240,6 +240,13 @@ def train(
         tuple(float(it) for it in loaded.action_low),
         tuple(float(it) for it in loaded.action_high),
     )
+    if is_maze(env_id):  # where a return says little by itself: ten times the episodes, a tenth as often
+        evaluation = replace(
+            evaluation,
+            eval_every=eval_every or 10 * evaluation.eval_every,
+            eval_episodes=eval_episodes or 10 * evaluation.eval_episodes,
+        )
+        config = replace(config, evaluation=evaluation)
     return run(replace(config, data=data), loaded, Path(out) if out else None, console or make_console(), track)
 
 
