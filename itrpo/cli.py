@@ -38,9 +38,9 @@ class Train:
     seeds: int | None = None
     """policies trained together as one program [paper: 4]"""
     eval_every: int | None = None
-    """gradient steps between evaluations [5,000]"""
+    """gradient steps between evaluations [5,000; in mazes 50,000]"""
     eval_episodes: int | None = None
-    """episodes per seed and evaluation [10]"""
+    """episodes per seed and evaluation [10; in mazes 100]"""
     out: Path | None = None
     """run folder [runs/NAME-HASH]"""
     preset: str | None = None
@@ -90,9 +90,9 @@ class Compare:
     seeds: int | None = None
     """policies of an algorithm, trained together as one program [paper: 4]"""
     eval_every: int | None = None
-    """gradient steps between evaluations [5,000]"""
+    """gradient steps between evaluations [5,000; in mazes 50,000]"""
     eval_episodes: int | None = None
-    """episodes per seed and evaluation [10]"""
+    """episodes per seed and evaluation [10; in mazes 100]"""
     out: Path | None = None
     """folder of run folders [runs/compare-NAME]"""
     env: str | None = None
