@@ -95,6 +95,8 @@ def check_stored_size(key: str, column: Column, stored: int, where: str) -> None
 def to_flags(values: np.ndarray, key: str, where: str) -> np.ndarray:
     """Zeros and ones of any type, [N] or [N, 1] -> bool [N]. Raises InputError on any other value."""
     values = values.reshape(-1)
+    if values.dtype == bool:
+        values = values.view(np.uint8)  # a file can hold "booleans" other than 0 and 1
     flags = values.astype(bool)
     wrong = np.flatnonzero(values != flags)
     if wrong.size:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from itrpo.data import columns
 from itrpo.data.arrays import from_mapping
 from itrpo.data.episodes import episode_statistics, to_transitions
 from itrpo.errors import InputError
@@ -64,6 +66,30 @@ def test_transitions_equal_d4rls_loop_on_any_flags(flags: list[tuple[bool, bool]
             to_transitions(episodes)
         return
     assert as_rows(to_transitions(episodes)) == expected
+
+
+@settings(max_examples=100, deadline=None)
+@given(flags, st.booleans())
+def test_taking_over_the_memory_of_the_rows_changes_no_value(flags: list[tuple[bool, bool]], own_next: bool) -> None:
+    first, second = (episodes_of([int(a) for a, _ in flags], [int(b) for _, b in flags]) for _ in range(2))
+    if own_next:
+        first, second = (replace(it, next_observations=np.roll(it.observations, -1, axis=0)) for it in (first, second))
+    elif not d4rl_loop(first):
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(columns, "BLOCK", 3)  # rows move from one block to another
+        in_place = to_transitions(second, in_place=True)
+    assert as_rows(in_place) == as_rows(to_transitions(first))
+    for taken in (in_place.observation, in_place.action, in_place.reward):
+        assert any(np.shares_memory(taken, it) for it in (second.observations, second.actions, second.rewards))
+
+
+def test_rows_that_may_not_be_written_to_are_copied() -> None:
+    episodes = episodes_of([0, 1, 0, 0], [1, 0, 0, 0])
+    episodes.observations.flags.writeable = False
+    transitions = to_transitions(episodes, in_place=True)
+    assert not np.shares_memory(transitions.observation, episodes.observations)
+    assert kept_rows(transitions) == [1, 2]
 
 
 @settings(max_examples=200, deadline=None)

@@ -1,0 +1,80 @@
+"""The policy that made a dataset, where the file keeps its network, and how well the stored densities fit to it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+NONLINEARITIES = ("relu", "tanh")
+EDGE = 1e-6  # an action with |a| > 1 - EDGE is saturated: in float32 it no longer says which u = atanh(a) was drawn
+CHECKED_ROWS = 20_000  # rows, spread over the dataset, that densities are recomputed for
+
+
+class Layer(NamedTuple):
+    weight: np.ndarray  # [out, in] float32
+    bias: np.ndarray  # [out] float32
+
+
+class BehaviorPolicy(NamedTuple):
+    """pi_beta(a|s): a = tanh(u), u ~ N(mean(s), diag(exp(log_std(s)))^2). rlkit's TanhGaussianPolicy, as in D4RL."""
+
+    hidden: tuple[Layer, ...]
+    mean: Layer
+    log_std: Layer
+    nonlinearity: str
+    log_std_low: float  # log standard deviations are clipped to this range
+    log_std_high: float
+
+
+class Agreement(NamedTuple):
+    """Stored log densities against those of the policy: absolute differences, in nats."""
+
+    rows: int
+    saturated: int  # further rows that were looked at and left out
+    mean: float
+    largest: float
+
+
+def log_prob(policy: BehaviorPolicy, observations: np.ndarray, actions: np.ndarray) -> np.ndarray:
+    """log pi_beta(a|s) [B] of actions [B, A] within (-1, 1), given observations [B, O]. A density of a, not of u."""
+    features = observations
+    for layer in policy.hidden:
+        features = features @ layer.weight.T + layer.bias
+        features = np.maximum(features, 0) if policy.nonlinearity == "relu" else np.tanh(features)
+    mean = features @ policy.mean.weight.T + policy.mean.bias
+    log_std = features @ policy.log_std.weight.T + policy.log_std.bias
+    log_std = np.clip(log_std, policy.log_std_low, policy.log_std_high).astype(np.float64)
+    pre_tanh = np.arctanh(actions.astype(np.float64))
+    standardised = (pre_tanh - mean) * np.exp(-log_std)
+    log_normal = -0.5 * np.square(standardised) - log_std - 0.5 * np.log(2 * np.pi)
+    log_slope = 2 * (np.log(2) - pre_tanh - np.logaddexp(0, -2 * pre_tanh))  # log(1 - a^2)
+    return (log_normal - log_slope).sum(axis=1)
+
+
+def saturated(actions: np.ndarray) -> np.ndarray:
+    """bool [B]: rows whose action has a component at the edge, where its density can't be told any more."""
+    return np.any(np.abs(actions) > 1 - EDGE, axis=1)
+
+
+def fits(policy: BehaviorPolicy, observation_dim: int, action_dim: int) -> bool:
+    """Whether the layers fit on each other, and on observations and actions of these sizes."""
+    sizes = [observation_dim]
+    for layer in policy.hidden:
+        if layer.weight.shape[1] != sizes[-1]:
+            return False
+        sizes.append(layer.weight.shape[0])
+    return policy.mean.weight.shape == policy.log_std.weight.shape == (action_dim, sizes[-1])
+
+
+def agreement(
+    policy: BehaviorPolicy, observations: np.ndarray, actions: np.ndarray, log_probs: np.ndarray
+) -> Agreement | None:
+    """How the stored `log_probs` [B] compare with the policy's; None if every row that was looked at is saturated."""
+    chosen = slice(None, None, -(-len(actions) // CHECKED_ROWS))
+    observations, actions, log_probs = observations[chosen], actions[chosen], log_probs[chosen]
+    usable = ~saturated(actions)
+    if not usable.any():
+        return None
+    differences = np.abs(log_probs[usable] - log_prob(policy, observations[usable], actions[usable]))
+    return Agreement(len(differences), int((~usable).sum()), float(differences.mean()), float(differences.max()))
