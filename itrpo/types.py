@@ -43,7 +43,7 @@ class DataSource:
     """Where a dataset came from; goes into a run's provenance as it is."""
 
     name: str  # "hopper-medium-v2", or the file's stem, or "arrays"
-    kind: str  # "d4rl", "hdf5", "npz", "arrays", "generated"
+    kind: str  # "d4rl", "hdf5", "npz", "arrays", "generated", "minari", "parquet", "csv"
     path: str | None = None
     sha256: str | None = None  # of the file's bytes; of the arrays' bytes where there is no file
     url: str | None = None  # where it was downloaded from, if it was
@@ -64,9 +64,11 @@ class Episodes:
     terminals: np.ndarray  # [N] bool: the environment ended the episode
     timeouts: np.ndarray  # [N] bool: the clock did
     next_observations: np.ndarray | None  # [N, O] float32
-    behavior_log_probs: np.ndarray | None  # [N] float32: log pi_beta(a|s) where the file knows it
+    behavior_log_probs: np.ndarray | None  # [N] float32: log density of the raw action where the file knows it
     env_id: str | None  # gymnasium id for evaluation, if the file or the name says
     source: DataSource
+    action_low: np.ndarray | None = None  # [A]: the environment's bounds, if the file says so
+    action_high: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class Dataset:
     num_terminals: int
     num_timeouts: int
     source: DataSource
+    behavior_log_probs: np.ndarray | None = None  # [B] float32: log pi_beta(a|s), of actions in [-1, 1], if known
 
     @property
     def spec(self) -> SpaceSpec:
@@ -114,6 +117,7 @@ class Preset(NamedTuple):
     steps: int = 1_000_000  # gradient steps in the source
     behavior_steps: int = 1_000_000  # gradient steps of the fit of pi_beta in the source
     normalize_observations: bool = False
+    antmaze_normalize_observations: bool = False  # in place of it on AntMaze
     rewards: RewardRule = RewardRule()
     antmaze_rewards: RewardRule = RewardRule()  # in place of `rewards` on AntMaze
     tasks: str | None = None  # itrpo/algorithms/tasks/NAME.toml: constants that differ by task, with their sources

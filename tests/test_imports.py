@@ -26,7 +26,8 @@ MAY_IMPORT = {
     "console": CONTRACTS,
     "evaluation": CONTRACTS,
     "data": CONTRACTS | {"console", "evaluation"},  # reference scores
-    "collection": CONTRACTS | {"console", "ops", "nn", "data", "evaluation", "policy"},
+    "collection": CONTRACTS
+    | {"ops", "nn", "config", "console", "data", "evaluation", "policy", "plotting", "results", "training"},
     "results": CONTRACTS,
     "policy": CONTRACTS,
     "report": CONTRACTS | {"config", "results"},
@@ -42,9 +43,9 @@ LAZY = {
     "gymnasium": ("evaluation", "collection"),
     "gymnasium_robotics": ("evaluation", "collection"),
     "mujoco": ("evaluation", "collection"),
-    "h5py": ("data.d4rl", "collection"),
+    "h5py": ("data.contents", "data.d4rl", "data.hdf5_probe", "data.minari_files", "collection"),
     "matplotlib": ("plotting", "theory.figures"),
-    "minari": (),
+    "minari": ("data.minari_files",),
     "ray": (),
 }
 # modules that define environments: gymnasium's class stands in the class statement, so these import it at the top,

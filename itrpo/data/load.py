@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from itrpo.data import arrays, cache, d4rl
+from itrpo.data import arrays, cache, d4rl, minari_files, tabular
+from itrpo.data.columns import blocks, empty_rows
 from itrpo.data.d4rl_files import D4RL_FILES
-from itrpo.data.episodes import episode_statistics, to_transitions
+from itrpo.data.episodes import episode_statistics, to_transitions, transition_rows
 from itrpo.errors import InputError
 from itrpo.registry import GENERATED_DATASETS, READERS, nearest, resolve
 from itrpo.types import Dataset, Episodes
@@ -26,6 +27,7 @@ ROUNDING = 1e-6  # an action may exceed 1 by this much: float32 rounding in the 
 def load_dataset(
     source: str | os.PathLike[str] | Mapping[str, np.ndarray],
     *,
+    columns: tabular.ColumnMap | None = None,
     env: str | None = None,
     action_low: float | Sequence[float] | np.ndarray | None = None,
     action_high: float | Sequence[float] | np.ndarray | None = None,
@@ -34,26 +36,34 @@ def load_dataset(
     """Reads and checks a dataset.
 
     `source` is a name (`hopper-demo`, `hopper-medium-v2`; downloaded or generated into the cache on first use), a path
-    to an .hdf5, .h5 or .npz file, or a mapping of arrays (see `itrpo.data.arrays`).
+    to an .hdf5, .h5, .npz, .parquet or .csv file, a Minari dataset (`minari:ID`, or its folder), or a mapping of arrays
+    (see `itrpo.data.arrays`).
+    `columns` says which columns of a CSV, Parquet or NPZ file or of a mapping are what (see `itrpo.data.tabular`).
     `env` is the gymnasium id to evaluate in: None takes what the file or the name says, "none" means no evaluation.
     `action_low` and `action_high`, numbers or one per action dimension, are the raw actions that become -1 and +1;
-    without them actions must lie in [-1, 1] already. Nothing is ever clipped.
+    without them the bounds that a Minari dataset declares are taken, and for others actions must lie in [-1, 1]
+    already. Nothing is ever clipped.
     `console` shows progress of downloads and roll-outs; None is silent.
 
+    Reading a file needs little more memory than its transitions: they take over the memory of its rows.
     Raises InputError if the source is unknown or can't be used as it is, with what to do about it.
     """
-    episodes = read_episodes(source, console)
+    episodes = read_episodes(source, console, columns)
+    in_place = not isinstance(source, Mapping)  # arrays of the user's own stay as they are
     where = episodes.source.path or "the arrays"
     _check_finite(episodes, where)
-    low, high = _action_bounds(action_low, action_high, episodes.actions.shape[1])
-    rescaled = action_low is not None or action_high is not None
+    action_low = episodes.action_low if action_low is None else action_low
+    action_high = episodes.action_high if action_high is None else action_high
+    low, high = action_bounds(action_low, action_high, episodes.actions.shape[1])
+    rescaled = bool((low != -1).any() or (high != 1).any())
     if rescaled:
-        episodes = replace(episodes, actions=((episodes.actions - low) / (high - low) * 2 - 1).astype(np.float32))
+        episodes = _rescaled(episodes, low, high, in_place)
     _check_actions(episodes, where, rescaled)
     returns, lengths = episode_statistics(episodes)
+    rows, log_probs = transition_rows(episodes), episodes.behavior_log_probs
     return Dataset(
         name=episodes.source.name,
-        transitions=to_transitions(episodes),
+        transitions=to_transitions(episodes, in_place=in_place),
         env_id=episodes.env_id if env is None else None if env.lower() == "none" else env,
         action_low=low,
         action_high=high,
@@ -63,30 +73,54 @@ def load_dataset(
         num_terminals=int(episodes.terminals.sum()),
         num_timeouts=int(episodes.timeouts.sum()),
         source=episodes.source,
+        behavior_log_probs=log_probs if log_probs is None or rows is None else log_probs[rows],
     )
 
 
 def read_episodes(
-    source: str | os.PathLike[str] | Mapping[str, np.ndarray], console: Console | None = None
+    source: str | os.PathLike[str] | Mapping[str, np.ndarray],
+    console: Console | None = None,
+    columns: tabular.ColumnMap | None = None,
 ) -> Episodes:
     """The raw rows behind `source`, as `load_dataset` takes it, before any check on their values."""
     if isinstance(source, Mapping):
-        return arrays.from_mapping(source)
+        return arrays.from_mapping(source) if columns is None else tabular.from_mapping(source, columns)
+    name = os.fspath(source)
+    path, _ = dataset_file(name, console)
+    if columns is not None:
+        return tabular.read(path, columns)
+    if name in D4RL_FILES:
+        return _read_d4rl(name, path)
+    if name in GENERATED_DATASETS:
+        return _read_generated(name, path)
+    return minari_files.read(path) if path.is_dir() else resolve(READERS[path.suffix.lower()]).read(path)
+
+
+def dataset_file(source: str | os.PathLike[str], console: Console | None = None) -> tuple[Path, str | None]:
+    """The file or Minari folder behind a name or path, fetched or made first where it must be, and the environment that
+    the name stands for, if it does.
+    """
     name = os.fspath(source)
     if name in D4RL_FILES:
-        return _read_d4rl(name, console)
+        from itrpo.data.download import fetch
+
+        return fetch(name, console), D4RL_FILES[name].env_id
     if name in GENERATED_DATASETS:
-        return _read_generated(name, console)
+        path = cache.generated_path(name)
+        if not path.exists():
+            resolve(GENERATED_DATASETS[name])(name, path, console)
+        return path, None
+    if name.startswith(minari_files.PREFIX):
+        return minari_files.find(name.removeprefix(minari_files.PREFIX)), None
     path = Path(name).expanduser()
-    reader = READERS.get(path.suffix.lower())
-    if reader is not None:
-        return resolve(reader).read(path)
+    if path.suffix.lower() in READERS or minari_files.data_folder(path) is not None:
+        return path, None
     if path.exists() or len(path.parts) > 1:
         kind = "no such file" if not path.exists() else "a folder" if path.is_dir() else "unknown file ending"
-        raise InputError(f"{path}: {kind}; a dataset is a file ending in {', '.join(READERS)}")
+        raise InputError(f"{path}: {kind}; a dataset is a file ending in {', '.join(READERS)}, or a Minari folder")
     raise InputError(
         f"unknown dataset {name!r}{nearest(name, dataset_names())}; `itrpo datasets list` shows all names,"
-        f" and a path to a file ({', '.join(READERS)}) works too"
+        f" and a path to a file ({', '.join(READERS)}) or minari:ID works too"
     )
 
 
@@ -95,19 +129,15 @@ def dataset_names() -> list[str]:
     return [*GENERATED_DATASETS, *D4RL_FILES]
 
 
-def _read_d4rl(name: str, console: Console | None) -> Episodes:
-    from itrpo.data.download import download_url, fetch
+def _read_d4rl(name: str, path: Path) -> Episodes:
+    from itrpo.data.download import download_url
 
-    path = fetch(name, console)
-    episodes = d4rl.read(path, sha256=D4RL_FILES[name].sha256)
+    episodes = d4rl.read(path, sha256=D4RL_FILES[name].sha256, probe=False)  # its bytes are the published ones
     source = replace(episodes.source, name=name, kind="d4rl", url=download_url(path))
     return replace(episodes, env_id=D4RL_FILES[name].env_id, source=source)
 
 
-def _read_generated(name: str, console: Console | None) -> Episodes:
-    path = cache.generated_path(name)
-    if not path.exists():
-        resolve(GENERATED_DATASETS[name])(path, console)
+def _read_generated(name: str, path: Path) -> Episodes:
     episodes = d4rl.read(path)
     return replace(episodes, source=replace(episodes.source, name=name, kind="generated"))
 
@@ -115,11 +145,9 @@ def _read_generated(name: str, console: Console | None) -> Episodes:
 def _check_finite(episodes: Episodes, where: str) -> None:
     for key in ("observations", "actions", "rewards", "next_observations"):
         values = getattr(episodes, key)
-        if values is None:
+        if values is None or all(np.isfinite(values[block]).all() for block in blocks(len(values))):
             continue
         finite = np.isfinite(values)
-        if finite.all():
-            continue
         rows = np.flatnonzero(~finite.reshape(len(values), -1).all(axis=1))
         nan = int(np.isnan(values).sum())
         infinite = int(finite.size - finite.sum()) - nan
@@ -129,7 +157,7 @@ def _check_finite(episodes: Episodes, where: str) -> None:
         )
 
 
-def _action_bounds(low: Any, high: Any, size: int) -> tuple[np.ndarray, np.ndarray]:
+def action_bounds(low: Any, high: Any, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Both bounds as float32 [A]; -1 and +1 where none is given."""
     bounds = []
     for name, value, default in (("low", low, -1.0), ("high", high, 1.0)):
@@ -151,11 +179,22 @@ def _action_bounds(low: Any, high: Any, size: int) -> tuple[np.ndarray, np.ndarr
     return bounds[0], bounds[1]
 
 
+def _rescaled(episodes: Episodes, low: np.ndarray, high: np.ndarray, in_place: bool) -> Episodes:
+    """`episodes` with actions mapped so that low becomes -1 and high +1, and densities of the mapped actions."""
+    raw, log_probs = episodes.actions, episodes.behavior_log_probs
+    actions = raw if in_place and raw.flags.writeable else empty_rows(*raw.shape)
+    for block in blocks(len(raw)):
+        actions[block] = (raw[block] - low) / (high - low) * 2 - 1
+    if log_probs is not None:
+        log_probs = log_probs + np.float32(np.log((high - low) / 2).sum())
+    return replace(episodes, actions=actions, behavior_log_probs=log_probs)
+
+
 def _check_actions(episodes: Episodes, where: str, rescaled: bool) -> None:
     actions = episodes.actions
-    rows = np.flatnonzero((np.abs(actions) > 1 + ROUNDING).any(axis=1))
-    if not rows.size:
+    if max(-actions.min(), actions.max()) <= 1 + ROUNDING:
         return
+    rows = np.flatnonzero((np.abs(actions) > 1 + ROUNDING).any(axis=1))
     after = " after rescaling" if rescaled else ""
     advice = (
         "widen --action-low and --action-high (action_low and action_high in Python)"

@@ -27,8 +27,10 @@ import numpy as np
 
 import itrpo
 from itrpo import registry
+from itrpo.behavior.truth import log_prob_gap
 from itrpo.config import DataConfig, EvalConfig, RunConfig, TrainConfig, config_hash, differences, override, to_json
 from itrpo.console import LiveLine, make_console
+from itrpo.data.behavior_policy import saturated
 from itrpo.data.load import load_dataset
 from itrpo.data.preprocess import Preprocess, apply, fit_preprocess, reward_transform
 from itrpo.errors import DivergenceError, InputError, StorageError
@@ -228,13 +230,15 @@ def train(
         loaded = load_dataset(dataset, env=env, action_low=action_low, action_high=action_high, console=console)
     env_id = env or loaded.env_id or "none"
     chosen = registry.lookup(algorithm, registry.ALGORITHMS, "algorithm").presets[config.preset]
-    rule = chosen.antmaze_rewards if is_antmaze(env_id) else chosen.rewards
+    rule, normalize = chosen.rewards, chosen.normalize_observations
+    if is_antmaze(env_id):
+        rule, normalize = chosen.antmaze_rewards, chosen.antmaze_normalize_observations
     rule_scale, rule_shift = reward_transform(rule, loaded.transitions) if reward_scale is None else (0.0, rule.shift)
     data = DataConfig(
         loaded.name,
         env_id,
         config.data.task,
-        chosen.normalize_observations if normalize_observations is None else normalize_observations,
+        normalize if normalize_observations is None else normalize_observations,
         rule_scale if reward_scale is None else reward_scale,
         rule_shift if reward_shift is None else reward_shift,
         tuple(float(it) for it in loaded.action_low),
@@ -317,7 +321,7 @@ def run(config: RunConfig, dataset: Dataset, out: Path | None, console: Console,
         preprocess = fit_preprocess(
             dataset.transitions, told.normalize_observations, told.reward_scale, told.reward_shift
         )
-        data = jax.tree.map(jnp.asarray, apply(preprocess, dataset.transitions))
+        data = jax.device_put(apply(preprocess, dataset.transitions))  # on a CPU without a copy, unlike jnp.asarray
         trackers = [open_tracker(name, folder, to_json(config)) for name in track]
         session = Session(folder, config, run_hash, dataset, preprocess, data, pool, console, signals, trackers)
         behavior: BehaviorModel | None = None
@@ -390,13 +394,38 @@ def fit_behavior(
             live.update(fit_steps, {name: float(np.mean(values)) for name, values in metrics.items()})
         params = jax.jit(jax.vmap(model.params))(carry.state)
         phases.write_fit(cache_key, params, metrics)
-    measured = dict(metrics)
+    measured = dict(metrics) | compared_with_truth(session, model, params)
     if session.pool is not None:
         exports = [model.export(member(params, index)) for index in range(session.config.train.seeds)]
         evaluated = evaluate_policies(session, save_policies(session, exports, 0), 0)
         measured |= {f"behavior_{name}": values for name, values in evaluated.items()}
     store.append_metrics(session.folder, session.rows(0, measured))
     return params
+
+
+def compared_with_truth(session: Session, model: BehaviorModel, params: Params) -> Metrics:
+    """How far pi_beta's fit [S, ...] is from the policy that acted, if the dataset knows the densities of its actions.
+
+    Rows with a saturated action are left out, and their share is told: what u = atanh(a) was is lost there.
+    """
+    known = session.dataset.behavior_log_probs
+    if known is None or model.pre_tanh_log_prob is None:
+        return {}
+    rows, known = probe_rows(session.data), probe_rows(known)
+    usable = np.isfinite(known) & ~saturated(np.asarray(rows.action))
+    if not usable.any():
+        return {}
+    gap = jax.jit(jax.vmap(partial(log_prob_gap, model.pre_tanh_log_prob), in_axes=(0, None, None, None)))
+    left_out = np.full(session.config.train.seeds, 1 - usable.mean())
+    return gap(params, rows.observation[usable], rows.action[usable], known[usable]) | {
+        "behavior_rows_left_out": left_out
+    }
+
+
+def probe_rows(columns: Any) -> Any:
+    """PROBE_ROWS rows, spread evenly, of a pytree of [B, ...]."""
+    stride = max(1, len(jax.tree.leaves(columns)[0]) // PROBE_ROWS)
+    return jax.tree.map(lambda it: it[::stride][:PROBE_ROWS], columns)
 
 
 def train_algorithm(session: Session, algorithm: Algorithm, names: list[str], carry: loop.Carry, step: int) -> None:
@@ -407,8 +436,7 @@ def train_algorithm(session: Session, algorithm: Algorithm, names: list[str], ca
     limits = {name: limits[name] for name in names}
     run_block = partial(block, data=session.data, seed_keys=session.keys(TRAIN), limits=limits)
     probe = jax.jit(jax.vmap(algorithm.probes, in_axes=(0, None, 0)))
-    stride = max(1, len(session.dataset) // PROBE_ROWS)
-    probe_batch = jax.tree.map(lambda it: it[::stride][:PROBE_ROWS], session.data)
+    probe_batch = probe_rows(session.data)
 
     started = time.perf_counter()
     carry = run_block(carry, start=step, stop=step)  # no step: this compiles

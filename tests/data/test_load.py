@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import time
-import tracemalloc
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -137,20 +137,64 @@ def test_wrong_action_bounds(low: object, high: object, message: str) -> None:
         load_dataset(with_actions([0, 2, 4, 3, 1, 0, 2, 3, 3]), action_low=low, action_high=high)  # type: ignore[arg-type]
 
 
-def test_two_million_rows_take_seconds_and_little_memory() -> None:
-    rows = 2_000_000
-    values = {
-        "observations": np.zeros((rows, 17), np.float32),
-        "actions": np.zeros((rows, 6), np.float32),
-        "rewards": np.zeros(rows, np.float32),
-        "terminals": np.zeros(rows, bool),
-        "timeouts": np.arange(rows) % 1000 == 999,
-    }
-    started = time.perf_counter()
-    tracemalloc.start()
-    dataset = load_dataset(values)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert time.perf_counter() - started < 20
-    assert len(dataset) == 1_998_000
-    assert peak < 1.25 * sum(column.nbytes for column in dataset.transitions)
+def test_densities_follow_the_rescaling_of_actions(tmp_path: Path) -> None:
+    """Actions uniform on [0, 4] x [-10, 10] have density 1/80; rescaled to [-1, 1]^2 they have 1/4."""
+    values = columns() | {"actions": np.tile([[1.0, -5.0]], (9, 1)), "infos/action_log_probs": np.full(9, -np.log(80))}
+    for source in (values, write(tmp_path / "a.hdf5", values)):
+        dataset = load_dataset(source, action_low=[0, -10], action_high=[4, 10])
+        assert dataset.transitions.action[0].tolist() == [-0.5, -0.5]
+        assert dataset.behavior_log_probs is not None
+        np.testing.assert_allclose(dataset.behavior_log_probs, np.full(7, -np.log(4)), rtol=1e-6)
+
+
+def test_densities_stay_beside_their_transitions(tmp_path: Path) -> None:
+    values = columns() | {"infos/action_log_probs": np.arange(9) / 8}
+    dataset = load_dataset(write(tmp_path / "a.hdf5", values))
+    assert dataset.behavior_log_probs is not None
+    assert (dataset.behavior_log_probs * 8).tolist() == dataset.transitions.observation[:, 0].tolist()
+    assert load_dataset(columns()).behavior_log_probs is None
+
+
+def test_the_users_arrays_are_left_as_they_are() -> None:
+    rows = np.random.default_rng(0)
+    values = columns() | {"observations": rows.normal(size=(9, 2)).astype(np.float32)}
+    values["actions"] = rows.uniform(0, 4, (9, 1)).astype(np.float32)
+    before = {key: value.copy() for key, value in values.items()}
+    load_dataset(values, action_low=0, action_high=4)
+    for key, value in values.items():
+        np.testing.assert_array_equal(value, before[key])
+
+
+MEASURE = """
+import sys
+from pathlib import Path
+from itrpo.data.load import load_dataset
+
+def status(field):  # kilobytes
+    return int(next(line for line in Path("/proc/self/status").open() if line.startswith(field)).split()[1])
+
+load_dataset(sys.argv[1])  # imports, and whatever else is there only once
+before = status("VmRSS:")
+dataset = load_dataset(sys.argv[2])
+needed = sum(column.nbytes for column in dataset.transitions) / 1024
+print((status("VmHWM:") - before) / needed)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("ending", [".hdf5", ".npz"])
+def test_reading_a_file_takes_little_more_memory_than_its_transitions(tmp_path: Path, ending: str) -> None:
+    """Peak resident size beyond the one before, over the size of the transitions. The columns are float64, so raw rows
+    and transitions side by side would be a ratio of 2."""
+    rows = np.random.default_rng(0)
+    sizes = {"small": 100, "large": 500_000}
+    for name, size in sizes.items():
+        values = columns([0] * size, (np.arange(size) % 1000 == 999).tolist())
+        values |= {"observations": rows.normal(size=(size, 17)), "actions": rows.uniform(-1, 1, (size, 6))}
+        if ending == ".npz":
+            np.savez(tmp_path / f"{name}.npz", **values)
+        else:
+            write(tmp_path / f"{name}.hdf5", values)
+    command = [sys.executable, "-c", MEASURE, *(str(tmp_path / f"{name}{ending}") for name in sizes)]
+    ratio = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert 0.9 < ratio < 1.3
