@@ -31,9 +31,11 @@ READERS = {
     ".npz": "itrpo.data.arrays",
 }
 
-# datasets that are rolled out from policies inside the package: name -> function(path, console) writing an HDF5 file
-GENERATED_DATASETS = {
-    "hopper-demo": "itrpo.collection.demo:make_hopper_demo",
+# datasets that are made from policies inside the package: name -> function(name, path, console) writing an HDF5 file
+GENERATED_DATASETS = {"hopper-demo": "itrpo.collection.recipes:make_generated"} | {
+    f"{environment}-{kind}-itrpo1": "itrpo.collection.recipes:make_generated"
+    for environment in ("halfcheetah", "hopper", "walker2d")
+    for kind in ("random", "medium", "medium-replay", "full-replay", "medium-expert", "expert")
 }
 
 

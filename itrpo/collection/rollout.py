@@ -1,29 +1,20 @@
-"""Rolling an acting policy out, and rolling many out in several processes with the same result as in one.
+"""Rolling acting policies out in Hopper, HalfCheetah and Walker2d (gymnasium's -v4), several environments side by side.
 
-As a program (`python -m itrpo.collection.rollout`) it is a worker: it reads tasks as lines of JSON, and answers on its
-standard output. Plain subprocesses are used because a script without an `if __name__ == "__main__"` guard can't use
-Python's multiprocessing, and because they share no state with JAX's threads.
+MuJoCo is stepped directly, and rewards and ends are computed for all environments at once: of gymnasium's
+`env.step`, a third is spent around the simulator. A test holds every number equal to gymnasium's, bit for bit.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
 import os
-import queue
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-import itrpo
-
-LOG_STD_RANGE = (-5.0, 2.0)  # of the policies' training; rlkit's, as in D4RL's own data
+LOG_STD_RANGE = (-5.0, 2.0)  # of the policies' training
+UNIFORM = "uniform"  # the policy that draws every action uniformly
+NOISE_BLOCK = 256  # steps for which a slot's noise is drawn at once
 PROGRESS_EVERY = 500  # steps
 
 
@@ -36,192 +27,200 @@ class ActingPolicy(NamedTuple):
 
 
 class Task(NamedTuple):
-    """Roll `policy` out for whole episodes until at least `steps` steps are done. Same task, same rows."""
+    """Slots of one policy. A slot is one environment, played for whole episodes until at least `steps` steps are done.
+
+    Same task, same rows; and a slot's rows do not depend on the slots beside it.
+    """
 
     env_id: str
-    policy: str  # path of a safetensors file
-    steps: int
-    seed: tuple[int, ...]
+    policy: str  # path of a safetensors file, or UNIFORM
+    steps: int  # per slot
+    seeds: tuple[tuple[int, ...], ...]  # one per slot
 
 
-class Rows(NamedTuple):
-    """What `collect` logs. All episodes are complete."""
+class Physics(NamedTuple):
+    """What gymnasium's environments add to MuJoCo. `healthy` bounds are open intervals."""
 
-    observations: np.ndarray  # [N, O] float32, as the policy saw them
-    actions: np.ndarray  # [N, A] float32, in [-1, 1]
-    next_observations: np.ndarray  # [N, O] float32
-    rewards: np.ndarray  # [N] float32
-    terminals: np.ndarray  # [N] bool
-    timeouts: np.ndarray  # [N] bool; never together with a terminal
-    qpos: np.ndarray  # [N, ...] float64: the simulator's state before the step, exactly
-    qvel: np.ndarray  # [N, ...] float64
-    action_log_probs: np.ndarray  # [N] float32: log density of the action, tanh included
+    control_cost: float
+    alive_bonus: float
+    clipped_velocity: bool  # the observation has velocities within [-10, 10]
+    healthy_height: tuple[float, float] | None  # None: no state ends an episode
+    healthy_angle: tuple[float, float] | None
+    healthy_state: tuple[float, float] | None  # of all positions and velocities but the first two
+
+
+# Sources: gymnasium/envs/mujoco/{hopper,walker2d,half_cheetah}_v4.py
+PHYSICS = {
+    "Hopper-v4": Physics(1e-3, 1.0, True, (0.7, np.inf), (-0.2, 0.2), (-100.0, 100.0)),
+    "Walker2d-v4": Physics(1e-3, 1.0, True, (0.8, 2.0), (-1.0, 1.0), None),
+    "HalfCheetah-v4": Physics(0.1, 0.0, False, None, None, None),
+}
 
 
 def load_acting_policy(path: str | os.PathLike[str]) -> ActingPolicy:
-    """Reads one of the package's policies."""
+    """Reads one of the package's policies. Weights stored as float16 become float32."""
     from safetensors.numpy import load_file
 
     arrays = load_file(path)
 
     def layer(name: str) -> tuple[np.ndarray, np.ndarray]:
-        return arrays[f"{name}.weight"], arrays[f"{name}.bias"]
+        return arrays[f"{name}.weight"].astype(np.float32), arrays[f"{name}.bias"].astype(np.float32)
 
     return ActingPolicy((layer("hidden0"), layer("hidden1")), layer("mean"), layer("log_std"))
 
 
-def sample_action(
-    policy: ActingPolicy, observation: np.ndarray, rng: np.random.Generator
-) -> tuple[np.ndarray, np.float32]:
-    """A sampled action [A] float32 and its log density, for one observation [O] float32.
+def act(policy: ActingPolicy, observations: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Actions [B, A] float32 and their log densities [B], for observations [B, O] and standard normal noise [B, A].
 
     log pi(a) = log N(u; mean, std) - sum log(1 - tanh(u)^2) with a = tanh(u); the last log is taken as
     2 (log 2 - u - softplus(-2u)), which is finite for every u.
     """
-    hidden = observation
+    hidden = observations
     for weight, bias in policy.hidden:
         hidden = np.maximum(_linear(hidden, weight, bias), 0)
     mean = _linear(hidden, *policy.mean)
     log_std = np.clip(_linear(hidden, *policy.log_std), *LOG_STD_RANGE)
-    noise = rng.standard_normal(mean.shape, dtype=np.float32)
     pre_tanh = mean + np.exp(log_std) * noise
     log_normal = -0.5 * noise**2 - log_std - np.float32(0.5 * np.log(2 * np.pi))
     log_jacobian = 2 * (np.float32(np.log(2)) - pre_tanh - np.logaddexp(np.float32(0), -2 * pre_tanh))
-    return np.tanh(pre_tanh), np.float32((log_normal - log_jacobian).sum())
+    return np.tanh(pre_tanh), (log_normal - log_jacobian).sum(axis=1)
 
 
 def _linear(inputs: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """einsum rather than BLAS: its bits don't depend on the number of threads, and for one row it is fast enough."""
-    return np.einsum("i,ij->j", inputs, weight) + bias
+    """einsum rather than BLAS: a row's bits depend neither on the number of threads nor on the rows beside it."""
+    return np.einsum("bi,ij->bj", inputs, weight) + bias[None]
 
 
-def collect(task: Task, on_progress: Callable[[int], None] = lambda steps: None) -> Rows:
-    """Rolls one policy out with sampled actions. `on_progress` gets the number of steps done since its last call."""
-    from itrpo.evaluation.environments import make_env
+class Simulators:
+    """Environments of one kind, stepped together."""
 
-    policy = load_acting_policy(task.policy)
-    rng = np.random.default_rng(task.seed)
-    env = make_env(task.env_id)
-    simulator = env.unwrapped.data  # pyright: ignore[reportAttributeAccessIssue] (MuJoCo's)
-    rows: list[tuple[Any, ...]] = []
-    reported, done = 0, False
-    try:
-        # only the first reset seeds the environment; later ones continue its stream
-        observation = env.reset(seed=int(rng.integers(2**31)))[0].astype(np.float32)
-        while len(rows) < task.steps or not done:
-            if done:
-                observation = env.reset()[0].astype(np.float32)
-            action, log_prob = sample_action(policy, observation, rng)
-            qpos, qvel = simulator.qpos.copy(), simulator.qvel.copy()
-            following, reward, terminated, truncated, _ = env.step(action)
-            following = following.astype(np.float32)
-            timeout = truncated and not terminated
-            rows.append((observation, action, following, reward, terminated, timeout, qpos, qvel, log_prob))
-            observation, done = following, terminated or truncated
-            if len(rows) - reported >= PROGRESS_EVERY:
-                on_progress(len(rows) - reported)
-                reported = len(rows)
-    finally:
-        env.close()
-    on_progress(len(rows) - reported)
-    kinds = (np.float32, np.float32, np.float32, np.float32, bool, bool, np.float64, np.float64, np.float32)
-    return Rows(*(np.asarray(column, dtype=kind) for column, kind in zip(zip(*rows, strict=True), kinds, strict=True)))
+    def __init__(self, env_id: str, count: int) -> None:
+        from itrpo.evaluation.environments import make_env
 
+        self.physics = PHYSICS[env_id]
+        made: list[Any] = [make_env(env_id) for _ in range(count)]
+        self.time_limit: int = made[0].spec.max_episode_steps
+        self.envs = [env.unwrapped for env in made]  # reset by gymnasium, stepped here
+        self.qpos = np.stack([env.data.qpos for env in self.envs])  # [B, ...] float64: the states, as of the last step
+        self.qvel = np.stack([env.data.qvel for env in self.envs])
+        self._dt = self.envs[0].dt
 
-def collect_all(
-    tasks: Sequence[Task], workers: int, on_progress: Callable[[int], None] = lambda steps: None
-) -> list[Rows]:
-    """The rows of every task, in the order of `tasks`, from `workers` processes; the same bits for any number of them.
+    def reset(self, index: int, seed: int | None = None) -> None:
+        """Starts an episode. Only the first reset of an environment is seeded; later ones continue its stream."""
+        env = self.envs[index]
+        env.reset(seed=seed)
+        self.qpos[index], self.qvel[index] = env.data.qpos, env.data.qvel
 
-    Tasks that no worker could do (no process can be started, one was killed) are done in this process.
-    """
-    results: list[Rows | None] = [None] * len(tasks)
-    if workers > 1:
-        waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
-        for index in range(len(tasks)):
-            waiting.put(index)
-        processes = [process for _ in range(workers) if (process := _start_worker())]
-        threads = [
-            threading.Thread(target=_feed, args=(process, tasks, waiting, results, on_progress), daemon=True)
-            for process in processes
-        ]
-        try:
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-        finally:
-            for process in processes:
-                _stop(process)
-    return [collect(task, on_progress) if rows is None else rows for task, rows in zip(tasks, results, strict=True)]
+    def observe(self, active: np.ndarray) -> np.ndarray:
+        """Observations [n, O] float32 of the environments `active` [n]."""
+        qvel = self.qvel[active]
+        velocities = np.clip(qvel, -10, 10) if self.physics.clipped_velocity else qvel
+        return np.concatenate([self.qpos[active, 1:], velocities], axis=1).astype(np.float32)
 
+    def step(self, active: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Actions [n, A] float32 in the environments `active` [n] -> rewards [n] float64, terminated [n] bool."""
+        from mujoco import mj_step  # pyright: ignore[reportAttributeAccessIssue] (its stubs lack it)
 
-def _start_worker() -> subprocess.Popen[bytes] | None:
-    package_folder = str(Path(itrpo.__file__).parent.parent)
-    path = os.pathsep.join(filter(None, [package_folder, os.environ.get("PYTHONPATH")]))
-    try:
-        return subprocess.Popen(
-            [sys.executable, "-m", "itrpo.collection.rollout"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # an error comes up again, in full, when the task is redone here
-            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        before = self.qpos[active, 0]
+        for index, action in zip(active.tolist(), actions, strict=True):
+            env = self.envs[index]
+            env.data.ctrl[:] = action
+            mj_step(env.model, env.data, nstep=env.frame_skip)
+            self.qpos[index], self.qvel[index] = env.data.qpos, env.data.qvel
+        forward = (self.qpos[active, 0] - before) / self._dt
+        cost = np.float32(self.physics.control_cost) * np.square(actions).sum(axis=1)
+        return forward + self.physics.alive_bonus - cost, self._unhealthy(active)
+
+    def _unhealthy(self, active: np.ndarray) -> np.ndarray:
+        unhealthy = np.zeros(len(active), bool)
+        state = np.concatenate([self.qpos[active], self.qvel[active]], axis=1)[:, 1:]  # height, angle, ...
+        bounds = (
+            (self.physics.healthy_height, state[:, :1]),
+            (self.physics.healthy_angle, state[:, 1:2]),
+            (self.physics.healthy_state, state[:, 1:]),
         )
-    except OSError:
-        return None
+        for interval, values in bounds:
+            if interval is not None:
+                low, high = interval
+                unhealthy |= ~((low < values) & (values < high)).all(axis=1)  # NaN is unhealthy
+        return unhealthy
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    process.wait()
-    for pipe in (process.stdin, process.stdout):
-        with contextlib.suppress(OSError):  # bytes that it never took
-            if pipe is not None:
-                pipe.close()
+def collect(task: Task, on_progress: Callable[[int], None] = lambda steps: None) -> dict[str, np.ndarray]:
+    """Rolls the slots of a task out with sampled actions, and returns their rows, slot after slot.
+
+    -> `observations` [N, O], `actions` [N, A] within [-1, 1], `next_observations` and `rewards` [N], float32;
+    `terminals` and `timeouts` [N] bool, never both; `infos/qpos` and `infos/qvel` float64, the simulator's state before
+    the step; `infos/action_log_probs` [N] float32, log density of the action, tanh included. All episodes are complete.
+    `on_progress` gets the number of steps done since its last call.
+    """
+    env_id, policy_path, steps, seeds = task
+    policy = None if policy_path == UNIFORM else load_acting_policy(policy_path)
+    rngs = [np.random.default_rng(seed) for seed in seeds]
+    simulators = Simulators(env_id, len(seeds))
+    time_limit = simulators.time_limit
+    for slot, rng in enumerate(rngs):
+        simulators.reset(slot, seed=int(rng.integers(2**31)))
+
+    log = _empty_log(steps + time_limit, simulators)
+    rows = np.zeros(len(seeds), np.int64)  # of each slot; all active slots have the same number
+    elapsed = np.zeros(len(seeds), np.int64)  # steps of each slot's episode
+    active, time, reported = np.arange(len(seeds)), 0, 0
+    noise = np.empty((NOISE_BLOCK, *log["actions"].shape[1:]), np.float32)
+    observations = simulators.observe(active)
+    while len(active):
+        if time % NOISE_BLOCK == 0:
+            for slot in active.tolist():
+                noise[:, slot] = _draw(rngs[slot], noise[:, slot].shape, uniform=policy is None)
+        draw = noise[time % NOISE_BLOCK, active]
+        actions, log_probs = (draw, -draw.shape[1] * np.log(2.0)) if policy is None else act(policy, observations, draw)
+        qpos, qvel = simulators.qpos[active], simulators.qvel[active]
+        rewards, terminals = simulators.step(active, actions)
+        following = simulators.observe(active)
+        elapsed[active] += 1
+        timeouts = (elapsed[active] == time_limit) & ~terminals
+        row = (observations, actions, following, rewards, terminals, timeouts, qpos, qvel, log_probs)
+        for column, values in zip(log.values(), row, strict=True):
+            column[time, active] = values
+        time += 1
+        rows[active] = time
+        observations, ended = following, terminals | timeouts
+        if ended.any():
+            for slot in active[ended].tolist():
+                simulators.reset(slot)
+                elapsed[slot] = 0
+            if time >= steps:
+                active = active[~ended]
+            observations = simulators.observe(active)
+        if (total := int(rows.sum())) - reported >= PROGRESS_EVERY:
+            on_progress(total - reported)
+            reported = total
+    on_progress(int(rows.sum()) - reported)
+    return {
+        name: np.concatenate([column[:length, slot] for slot, length in enumerate(rows)])
+        for name, column in log.items()
+    }
 
 
-def _feed(
-    process: subprocess.Popen[bytes],
-    tasks: Sequence[Task],
-    waiting: queue.SimpleQueue[int],
-    results: list[Rows | None],
-    on_progress: Callable[[int], None],
-) -> None:
-    """Gives a worker one task after the other until none waits or the worker is gone."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    while True:
-        try:
-            index = waiting.get_nowait()
-        except queue.Empty:
-            return
-        try:
-            process.stdin.write(json.dumps(tasks[index]).encode() + b"\n")
-            process.stdin.flush()
-            while "size" not in (message := json.loads(process.stdout.readline())):
-                on_progress(message["steps"])
-            with np.load(io.BytesIO(process.stdout.read(message["size"])), allow_pickle=False) as file:
-                results[index] = Rows(*(file[name] for name in Rows._fields))
-        except (OSError, ValueError, KeyError):  # the worker died; its task stays without a result
-            return
+def _draw(rng: np.random.Generator, shape: tuple[int, ...], uniform: bool) -> np.ndarray:
+    if uniform:
+        return 2 * rng.random(shape, dtype=np.float32) - 1
+    return rng.standard_normal(shape, dtype=np.float32)  # the same numbers as row by row
 
 
-def _work() -> None:
-    """A worker's life: a task as a line of JSON in; lines {"steps": n}, then {"size": b} and b bytes of NPZ, out."""
-    answers = sys.stdout.buffer
-    sys.stdout = sys.stderr  # whatever else prints must not get between the answers
-
-    def answer(message: dict[str, int], body: bytes = b"") -> None:
-        answers.write(json.dumps(message).encode() + b"\n" + body)
-        answers.flush()
-
-    for line in sys.stdin:
-        env_id, policy, steps, seed = json.loads(line)
-        rows = collect(Task(env_id, policy, steps, tuple(seed)), lambda done: answer({"steps": done}))
-        body = io.BytesIO()
-        np.savez(body, **rows._asdict())
-        answer({"size": body.tell()}, body.getvalue())
-
-
-if __name__ == "__main__":
-    _work()
+def _empty_log(capacity: int, simulators: Simulators) -> dict[str, np.ndarray]:
+    """Columns [capacity, slots, ...] in the file's order."""
+    slots, env = len(simulators.envs), simulators.envs[0]
+    observation, action = env.observation_space.shape, env.action_space.shape
+    layout = {
+        "observations": (observation, np.float32),
+        "actions": (action, np.float32),
+        "next_observations": (observation, np.float32),
+        "rewards": ((), np.float32),
+        "terminals": ((), bool),
+        "timeouts": ((), bool),
+        "infos/qpos": (simulators.qpos.shape[1:], np.float64),
+        "infos/qvel": (simulators.qvel.shape[1:], np.float64),
+        "infos/action_log_probs": ((), np.float32),
+    }
+    return {name: np.empty((capacity, slots, *shape), kind) for name, (shape, kind) in layout.items()}
