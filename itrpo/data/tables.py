@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from itrpo.data import d4rl
+from itrpo.data.behavior_policy import BehaviorPolicy, agreement, fits
 from itrpo.data.cache import cache_dir, d4rl_path, generated_path
 from itrpo.data.d4rl_files import D4RL_FILES
+from itrpo.errors import InputError
 from itrpo.evaluation.environments import normalized_score
 from itrpo.registry import GENERATED_DATASETS
 from itrpo.types import Dataset
@@ -31,9 +34,9 @@ def dataset_rows() -> list[DatasetRow]:
     for name in GENERATED_DATASETS:
         path = generated_path(name)
         cached = path.exists()
-        rows.append(DatasetRow(name, "made here, offline", path.stat().st_size if cached else None, cached))
+        rows.append(DatasetRow(name, "made here", path.stat().st_size if cached else None, cached))
     for name, entry in D4RL_FILES.items():
-        rows.append(DatasetRow(name, "D4RL download", entry.size, d4rl_path(entry.file).exists()))
+        rows.append(DatasetRow(name, "D4RL", entry.size, d4rl_path(entry.file).exists()))
     return rows
 
 
@@ -55,6 +58,7 @@ def describe(dataset: Dataset) -> dict[str, str]:
     facts["environment"] = dataset.env_id or "none known: name it with --env"
     if (dataset.action_low != -1).any() or (dataset.action_high != 1).any():
         facts["actions rescaled from"] = f"{dataset.action_low.tolist()} to {dataset.action_high.tolist()}"
+    facts |= _policy_facts(dataset)
     facts["kind"] = source.kind
     if source.path is not None:
         facts["file"] = source.path
@@ -67,20 +71,54 @@ def describe(dataset: Dataset) -> dict[str, str]:
     return facts
 
 
+def _policy_facts(dataset: Dataset) -> dict[str, str]:
+    """What the file knows of the policy that acted: its network, the densities of its actions, and whether they fit."""
+    log_probs, source = dataset.behavior_log_probs, dataset.source
+    facts: dict[str, str] = {}
+    if log_probs is not None:
+        facts["log density of actions"] = f"{log_probs.mean():,.2f} on average, under the policy that acted"
+    try:
+        policy = d4rl.read_policy(source.path) if source.path and source.kind in ("d4rl", "hdf5", "generated") else None
+    except InputError as error:
+        return facts | {"policy that acted": f"in the file, but can't be used: {error}"}
+    if policy is None:
+        return facts
+    rescaled = (dataset.action_low != -1).any() or (dataset.action_high != 1).any()
+    if rescaled or not fits(policy, *dataset.spec):
+        return facts | {"policy that acted": "in the file, but it is one for other observations or actions"}
+    sizes = [dataset.spec.observation_dim, *(len(layer.bias) for layer in policy.hidden), dataset.spec.action_dim]
+    facts["policy that acted"] = f"in the file: tanh-Gaussian, {'-'.join(map(str, sizes))}, {policy.nonlinearity}"
+    if log_probs is not None:
+        facts["its log densities"] = _agreement_text(policy, dataset, log_probs)
+    return facts
+
+
+def _agreement_text(policy: BehaviorPolicy, dataset: Dataset, log_probs: np.ndarray) -> str:
+    found = agreement(policy, dataset.transitions.observation, dataset.transitions.action, log_probs)
+    if found is None:
+        return "can't be compared with the stored ones: every action is saturated"
+    left_out = f"; {found.saturated:,} with saturated actions left out" if found.saturated else ""
+    return (
+        f"differ from the stored ones by {found.mean:.2g} on average, {found.largest:.2g} at most"
+        f" ({found.rows:,} rows{left_out})"
+    )
+
+
 def print_dataset_list(console: Console) -> None:
     """Prints the names, sizes and state of all datasets that go by name."""
     from rich.table import Table
 
-    table = Table(title="Datasets that go by name", title_justify="left", caption_justify="left")
-    table.caption = f"Cache: {cache_dir()}. Paths to .hdf5, .h5 and .npz files work as well."
+    table = Table(title="Datasets that go by name", title_justify="left")
     table.add_column("name", no_wrap=True)
-    table.add_column("origin")
+    table.add_column("origin", no_wrap=True)
     table.add_column("size", justify="right", no_wrap=True)
-    table.add_column("in the cache")
+    table.add_column("in the cache", no_wrap=True)
     for row in dataset_rows():
         size = "-" if row.size is None else f"{row.size / 1e6:,.0f} MB"
         table.add_row(row.name, row.origin, size, "yes" if row.cached else "no")
     console.print(table)
+    console.print("made here: offline, from policies inside the package. D4RL: downloaded.", highlight=False)
+    console.print(f"The cache is {cache_dir()}. Paths to files work as well.", markup=False, soft_wrap=True)
 
 
 def print_dataset_info(dataset: Dataset, console: Console) -> None:
