@@ -152,8 +152,8 @@ class DatasetsInfo:
 class DatasetsMake:
     """Make a dataset by D4RL's protocol, offline, from policies inside the package.
 
-    `hopper-medium` is short for hopper-medium-itrpo1; hopper-medium-v2 is D4RL's file and is downloaded instead. After an
-    interruption the same command goes on; the file is the same for any number of workers.
+    `hopper-medium` is short for hopper-medium-itrpo1; hopper-medium-v2 is D4RL's file and is downloaded instead. After
+    an interruption the same command goes on; the file is the same for any number of workers.
     """
 
     name: Name
@@ -343,7 +343,7 @@ def run_command(command: object, rest: list[str]) -> int:
         case Sac():
             sac(command, fields_from(rest), console)
         case SacReplay():
-            from itrpo.collection.sac_run import write_replay
+            from itrpo.collection.sac_rows import write_replay
 
             path = command.out or command.run / "replay.hdf5"
             console.print(f"{write_replay(command.run, path, command.steps):,} steps -> {path}")

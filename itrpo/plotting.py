@@ -10,6 +10,7 @@ import importlib
 import io
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -90,6 +91,39 @@ def learning_curve(run_dir: Path, path: Path) -> bool:
         figure.savefig(picture, format="png")
     write_atomic(path, picture.getvalue())
     return True
+
+
+def returns_curve(curve: Sequence[Mapping[str, Any]], title: str, env_id: str, path: Path) -> None:
+    """Draw the returns of a policy in training against environment steps as a PNG.
+
+    `curve` has rows with `step`, and the mean and standard deviation over episodes of the returns of sampled actions
+    (`sampled_mean`, `sampled_std`) and of the mode (`mode_mean`, `mode_std`). Bands are one standard deviation wide on
+    either side.
+    """
+    matplotlib = import_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter
+
+    steps = np.array([row["step"] for row in curve])
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 3.9), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots()
+        axes.set_title(title)
+        for kind, color, label in (("mode", VERMILLION, "mode"), ("sampled", BLUE, "sampled actions")):
+            mean, std = (np.array([row[f"{kind}_{what}"] for row in curve]) for what in ("mean", "std"))
+            axes.fill_between(steps, mean - std, mean + std, color=color, alpha=0.15, linewidth=0.0)
+            axes.plot(steps, mean, color=color, linewidth=1.6, label=label)
+        _draw_score_axis(axes, env_id)
+        axes.set_ylabel("return (sum of rewards per episode)")
+        axes.yaxis.set_major_formatter("{x:,.0f}")
+        axes.set_xlabel("environment steps")
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png")
+    write_atomic(path, picture.getvalue())
 
 
 def import_matplotlib() -> ModuleType:

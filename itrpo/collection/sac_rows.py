@@ -1,0 +1,199 @@
+"""What SAC's training sees of environments: steps as rows, episodes that can be played again, and rows as a dataset.
+
+`rows.bin` in the folder of a run has every step of every environment: the first step of each, then the second, ... .
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from itrpo.errors import InputError, StorageError
+from itrpo.evaluation.environments import check_spaces, make_env
+from itrpo.results import store
+from itrpo.types import SpaceSpec
+
+if TYPE_CHECKING:
+    import gymnasium
+
+ROWS = "rows.bin"
+EPISODE = 0  # stream of the seeds of episodes; sac_run has the others
+
+
+class Spaces(NamedTuple):
+    spec: SpaceSpec
+    low: np.ndarray  # [A] float32: the action that -1 stands for
+    high: np.ndarray  # [A] float32: the action that +1 stands for
+
+    def to_env(self, actions: np.ndarray) -> np.ndarray:
+        """Actions [..., A] in [-1, 1] in the environment's units."""
+        if (self.low == -1).all() and (self.high == 1).all():
+            return actions
+        return self.low + (self.high - self.low) * (actions + 1) / 2
+
+
+def find_env(name: str) -> str:
+    """gymnasium's id for `name`, which may be "module:id": the module, which registers it, is then imported."""
+    module, colon, env_id = name.rpartition(":")
+    if colon:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise InputError(f"environment {name!r}: module {module!r} can't be imported: {error}") from error
+    return env_id
+
+
+def spaces_of(env_id: str) -> Spaces:
+    """Raises InputError unless observations are vectors and actions are vectors within finite bounds."""
+    env = make_env(env_id)
+    try:
+        check_spaces(env_id, env)
+        observation, action = env.observation_space, env.action_space
+        low, high = (np.asarray(it, np.float32) for it in (action.low, action.high))  # pyright: ignore[reportAttributeAccessIssue] (a Box)
+        return Spaces(SpaceSpec(observation.shape[0], action.shape[0]), low, high)  # pyright: ignore[reportOptionalSubscript]
+    finally:
+        env.close()
+
+
+def row_type(spec: SpaceSpec) -> np.dtype:
+    """One environment step, as rows.bin has it."""
+    observation, action = ("<f4", (spec.observation_dim,)), ("<f4", (spec.action_dim,))
+    return np.dtype(
+        [
+            ("observation", *observation),
+            ("action", *action),  # in [-1, 1]
+            ("reward", "<f4"),
+            ("terminal", "?"),
+            ("timeout", "?"),  # never together with a terminal
+            ("next_observation", *observation),  # the episode's own last one where it ended
+            ("action_log_prob", "<f4"),  # of `action`, tanh included
+        ]
+    )
+
+
+@dataclass
+class Environments:
+    """Environments stepped together in this process. One whose episode ends starts its next one at once."""
+
+    seed: int
+    spaces: Spaces
+    envs: list[gymnasium.Env]
+    episodes: np.ndarray  # [E] int32: number of the current episode
+    begun: np.ndarray  # [E] int32: the environment's own step at which it began
+    observations: np.ndarray  # [E, O] float32
+
+    def start_episode(self, index: int) -> None:
+        """Begins environment `index`'s episode number `episodes[index]`."""
+        entropy = np.random.SeedSequence([self.seed, EPISODE, index, int(self.episodes[index])])
+        self.observations[index] = self.envs[index].reset(seed=int(entropy.generate_state(1)[0]))[0]
+
+    def step(self, time_step: int, actions: np.ndarray, log_probs: np.ndarray) -> np.ndarray:
+        """Takes one step everywhere. actions [E, A] in [-1, 1] -> rows [E]."""
+        rows = np.zeros(len(self.envs), row_type(self.spaces.spec))
+        rows["observation"], rows["action"], rows["action_log_prob"] = self.observations, actions, log_probs
+        in_units = self.spaces.to_env(actions)
+        for index, env in enumerate(self.envs):
+            observation, reward, terminated, truncated, _ = env.step(in_units[index])
+            rows["next_observation"][index], rows["reward"][index] = observation, reward
+            rows["terminal"][index], rows["timeout"][index] = terminated, truncated and not terminated
+            self.observations[index] = observation
+            if terminated or truncated:
+                self.episodes[index] += 1
+                self.begun[index] = time_step + 1
+                self.start_episode(index)
+        return rows
+
+    def close(self) -> None:
+        for env in self.envs:
+            env.close()
+
+
+def open_environments(
+    env_id: str, seed: int, spaces: Spaces, episodes: np.ndarray, begun: np.ndarray, history: np.ndarray
+) -> Environments:
+    """Environments in the state that they were in after `history` [T, E], all rows made so far.
+
+    Raises StorageError if the simulator does not go through the rows of its unfinished episodes again.
+    """
+    count = len(episodes)
+    observations = np.zeros((count, spaces.spec.observation_dim), np.float32)
+    made = Environments(
+        seed, spaces, [make_env(env_id) for _ in range(count)], episodes.copy(), begun.copy(), observations
+    )
+    for index, env in enumerate(made.envs):
+        made.start_episode(index)
+        for row in history[begun[index] :, index]:
+            same = np.array_equal(made.observations[index], row["observation"])
+            made.observations[index], reward, *_ = env.step(spaces.to_env(row["action"]))
+            if not (same and np.float32(reward) == row["reward"]):
+                raise StorageError(
+                    f"{env_id} does not repeat the steps of an unfinished episode in {ROWS}: another version of the "
+                    "simulator, or an environment that is not deterministic given its seed; train anew in another --out"
+                )
+    return made
+
+
+def truncated_rows(path: Path, row: np.dtype, time_step: int, envs: int) -> np.ndarray:
+    """The rows [T, E] of rows.bin up to a checkpoint; what a killed run wrote after it is cut off."""
+    size = time_step * envs * row.itemsize
+    path.touch()
+    if path.stat().st_size < size:
+        raise StorageError(
+            f"{path} is damaged: {path.stat().st_size:,} bytes, not {size:,}; delete its folder to train anew"
+        )
+    os.truncate(path, size)
+    return np.memmap(path, row, "r", shape=(time_step, envs)) if time_step else np.zeros((0, envs), row)
+
+
+def write_replay(folder: Path, path: Path, steps: int | None = None) -> int:
+    """Writes what a run has done so far, or in its first `steps` steps, in D4RL's layout. -> number of rows.
+
+    The rows of one environment follow each other, so that episodes are whole; an environment's last row, where it ends
+    no episode, is a timeout. Actions are in the environment's units, and so are their densities. The run may be going
+    on. Raises InputError if there is no run, or one with fewer steps.
+    """
+    import h5py
+
+    if not (folder / "config.json").exists() or "sac" not in (recorded := store.read_json(folder / "config.json")):
+        raise InputError(f"{folder} holds no run of `itrpo sac`")
+    recorded = recorded["sac"]
+    env_id, envs = find_env(recorded["env_id"]), recorded["envs"]
+    spaces = spaces_of(env_id)
+    row = row_type(spaces.spec)
+    done = (folder / ROWS).stat().st_size // (row.itemsize * envs) if (folder / ROWS).exists() else 0
+    length = done if steps is None else -(-steps // envs)
+    if not 0 < length <= done:
+        raise InputError(f"{folder} has {done * envs:,} steps so far; asked for {'some' if steps is None else steps}")
+    rows = np.memmap(folder / ROWS, row, "r", shape=(done, envs))[:length]
+    by_environment = np.ascontiguousarray(rows.T)  # [E, T]
+    ends = by_environment["terminal"] | by_environment["timeout"]
+    by_environment["timeout"][:, -1] |= ~ends[:, -1]
+    flat = by_environment.reshape(-1)
+    log_unit = np.log((spaces.high - spaces.low) / 2).sum(dtype=np.float32)  # 0 for actions in [-1, 1]
+    recipe = {
+        "what": "every step of one run of SAC, uniform actions first; environments one after the other",
+        "config": recorded,
+        "steps": length * envs,
+        "rows_per_environment": length,
+        "versions": store.read_json(folder / "provenance.json")["versions"],
+    }
+    image = io.BytesIO()  # HDF5 does not survive a full disk; plain writing does
+    with h5py.File(image, "w") as file:
+        file["observations"] = flat["observation"]
+        file["actions"] = spaces.to_env(flat["action"])
+        file["rewards"] = flat["reward"]
+        file["terminals"] = flat["terminal"]
+        file["timeouts"] = flat["timeout"]
+        file["next_observations"] = flat["next_observation"]
+        file["infos/action_log_probs"] = flat["action_log_prob"] - log_unit
+        file.attrs["env_id"] = env_id
+        file.attrs["recipe"] = json.dumps(recipe)
+    store.write_atomic(path, image.getbuffer())  # pyright: ignore[reportArgumentType] (bytes-like)
+    return len(flat)

@@ -1,0 +1,390 @@
+"""Training acting policies: it learns, ends are what they are, and a killed run goes on to the same bits."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import h5py
+import numpy as np
+import pytest
+from rich.console import Console
+
+from itrpo.cli import main
+from itrpo.collection import sac, sac_rows, sac_run
+from itrpo.collection.rollout import load_acting_policy
+from itrpo.collection.sac_run import RunConfig
+from itrpo.data import d4rl
+from itrpo.errors import InputError, StorageError
+from itrpo.types import SpaceSpec
+
+QUIET = Console(quiet=True)
+TINY = sac.Config(batch_size=16, policy_hidden=(8, 8), critic_hidden=(8, 8))
+LOW, HIGH = np.float32([-3.0, -0.5]), np.float32([1.0, 0.5])
+
+
+class Steer(gymnasium.Env):
+    """Steer a point to the origin: x' = x + a / 2 + noise, reward -|x'|^2. Noise comes from the episode's own stream.
+
+    Options, for tests of the run: `end_at`, an |x| that ends the episode; `constant`, a reward in place of the others;
+    `drifts`, steps that depend on more than the seed.
+    """
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,))
+    action_space = gymnasium.spaces.Box(LOW, HIGH)
+
+    def __init__(self, end_at: float = np.inf, constant: float | None = None, drifts: bool = False) -> None:
+        self.end_at, self.constant, self.drift = end_at, constant, 0.1 * time.time() % 0.1 if drifts else 0.0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.x = self.np_random.uniform(-1, 1, 2)
+        return self.x.copy(), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        assert (action >= LOW - 1e-6).all()
+        assert (action <= HIGH + 1e-6).all()
+        self.x = self.x + action / 2 + self.np_random.normal(0, 0.02, 2) + self.drift
+        reward = -float(np.square(self.x).sum()) if self.constant is None else self.constant
+        return self.x.copy(), reward, bool(np.abs(self.x).max() > self.end_at), False, {}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environments() -> Iterator[None]:
+    for name, limit, options in (
+        ("Steer-v0", 20, {}),
+        ("SteerWithin-v0", 5, {"end_at": 1.5}),
+        ("EndsAtOnce-v0", 20, {"end_at": 0.0, "constant": 1.0}),
+        ("CutAtOnce-v0", 1, {"constant": 1.0}),
+        ("Drifts-v0", 20, {"drifts": True}),
+    ):
+        gymnasium.register(name, Steer, max_episode_steps=limit, kwargs=options)
+    yield
+    for name in ("Steer-v0", "SteerWithin-v0", "EndsAtOnce-v0", "CutAtOnce-v0", "Drifts-v0"):
+        del gymnasium.registry[name]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once() -> Iterator[None]:
+    """Most of the time of such short runs is compilation; runs of one size share their program."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sac_run, "make_block", functools.cache(sac_run.make_block))
+        patch.setattr(sac, "make", functools.cache(sac.make))
+        yield
+
+
+def config(env_id: str, **fields: Any) -> RunConfig:
+    small = RunConfig(env_id, steps=300, envs=4, uniform_steps=100, steps_per_block=5, every=100, episodes=3, sac=TINY)
+    return replace(small, **fields)
+
+
+def rows_of(folder: Path, it: RunConfig) -> np.ndarray:
+    """[T, E]"""
+    row = sac_rows.row_type(SpaceSpec(2, 2))
+    return np.fromfile(folder / "rows.bin", row).reshape(-1, it.envs)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Everything that must not depend on interruptions."""
+    files = [
+        folder / "rows.bin",
+        folder / "curve.jsonl",
+        folder / "replay.hdf5",
+        *sorted((folder / "policies").iterdir()),
+    ]
+    newest = max((folder / "checkpoints").iterdir())
+    return {str(it.relative_to(folder)): it.read_bytes() for it in [*files, newest / "arrays.safetensors"]}
+
+
+# --- learning --------------------------------------------------------------------------------------------------------
+
+
+def test_it_learns_to_steer_as_well_as_the_best_controller(tmp_path: Path) -> None:
+    """The optimum is known: a = -2x, cut to the bounds, which differ by direction and are not -1 and 1."""
+    network = replace(TINY, batch_size=64, policy_hidden=(32, 32), critic_hidden=(32, 32), gamma=0.9)
+    network = replace(network, policy_learning_rate=3e-3, critic_learning_rate=3e-3, entropy_learning_rate=3e-3)
+    it = config("Steer-v0", steps=3_000, uniform_steps=500, every=3_000, episodes=20, sac=network)
+    curve = sac_run.run(replace(it, sac=replace(network, polyak_rate=0.02)), tmp_path / "run", QUIET).curve
+    env, best = Steer(), []
+    for episode in range(200):
+        x, total = env.reset(seed=episode)[0], 0.0
+        for _ in range(20):
+            x, reward, *_ = env.step(np.clip(-2 * x, LOW, HIGH))
+            total += reward
+        best.append(total)
+    untrained, trained, optimum = curve[0]["mode_mean"], curve[-1]["mode_mean"], np.mean(best)
+    assert optimum - trained < 0.1 * (optimum - untrained)
+    assert untrained < curve[-1]["sampled_mean"] < optimum
+
+
+@pytest.mark.parametrize(("env_id", "value"), [("CutAtOnce-v0", 2.0), ("EndsAtOnce-v0", 1.0)])
+def test_an_episode_cut_by_the_clock_bootstraps_and_one_that_ended_does_not(
+    tmp_path: Path, env_id: str, value: float
+) -> None:
+    """Reward 1 per step, gamma 1/2, episodes of one step: worth 1 / (1 - gamma) = 2 if only the clock ends them."""
+    network = replace(TINY, gamma=0.5, polyak_rate=0.2, critic_learning_rate=1e-2)
+    network = replace(network, initial_entropy_weight=1e-6, entropy_learning_rate=1e-9)
+    it = config(env_id, steps=600, every=600, sac=network)
+    last = sac_run.run(it, tmp_path / "run", QUIET).curve[-1]
+    assert last["q_target"] == pytest.approx(value, abs=0.05)
+    rows = rows_of(tmp_path / "run", it)
+    assert (rows["timeout"].all(), rows["terminal"].any()) == ((True, False) if value == 2 else (False, True))
+
+
+# --- rows and files --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def within(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunConfig]:
+    """A run with episodes that end and episodes that are cut."""
+    folder, it = tmp_path_factory.mktemp("within") / "run", config("SteerWithin-v0")
+    sac_run.run(it, folder, QUIET)
+    return folder, it
+
+
+def test_every_row_is_what_the_environment_does(within: tuple[Path, RunConfig]) -> None:
+    """The rows of each environment are replayed in one of our own, from the seeds that the documentation names."""
+    folder, it = within
+    rows, ends = rows_of(folder, it), {"terminal": 0, "timeout": 0}
+    for index in range(it.envs):
+        env, episode, x = Steer(end_at=1.5), 0, None
+        elapsed = 0
+        for row in rows[:, index]:
+            if x is None:
+                entropy = np.random.SeedSequence([it.seed, 0, index, episode])
+                x, elapsed = env.reset(seed=int(entropy.generate_state(1)[0]))[0], 0
+            np.testing.assert_array_equal(row["observation"], np.float32(x))
+            x, reward, terminated, *_ = env.step(LOW + (HIGH - LOW) * (row["action"] + 1) / 2)
+            elapsed += 1
+            np.testing.assert_array_equal(row["next_observation"], np.float32(x))
+            assert row["reward"] == np.float32(reward)
+            assert row["terminal"] == terminated
+            assert row["timeout"] == (elapsed == 5 and not terminated)
+            ends["terminal"] += int(row["terminal"])
+            ends["timeout"] += int(row["timeout"])
+            if terminated or elapsed == 5:
+                x, episode = None, episode + 1
+    assert min(ends.values()) > 0
+
+
+def test_log_densities_are_those_of_the_policy_that_acted(within: tuple[Path, RunConfig]) -> None:
+    """Uniform in the first steps; then of the policy that was saved at the start of the block."""
+    folder, it = within
+    rows = rows_of(folder, it)
+    first = rows[: it.uniform_steps // it.envs]
+    np.testing.assert_allclose(first["action_log_prob"], -2 * np.log(2), rtol=1e-6)
+    assert abs(first["action"].mean()) < 0.15
+    np.testing.assert_allclose(first["action"].std(), 3**-0.5, atol=0.06)
+    for step in (100, 200):
+        policy = load_acting_policy(folder / "policies" / f"step_{step:07d}.safetensors")
+        block = rows[step // it.envs : step // it.envs + it.steps_per_block].reshape(-1)
+        hidden = np.float64(block["observation"])
+        for weight, bias in policy.hidden:
+            hidden = np.maximum(hidden @ weight + bias, 0)
+        mean, log_std = (hidden @ weight + bias for weight, bias in (policy.mean, policy.log_std))
+        action = np.float64(block["action"])
+        z = (np.arctanh(action) - mean) / np.exp(log_std)
+        log_density = -(z**2) / 2 - log_std - np.log(2 * np.pi) / 2 - np.log(1 - action**2)
+        np.testing.assert_allclose(block["action_log_prob"], log_density.sum(1), rtol=1e-3, atol=2e-3)
+
+
+def test_the_replay_file_reads_as_d4rls_with_whole_episodes(within: tuple[Path, RunConfig], tmp_path: Path) -> None:
+    folder, it = within
+    rows = rows_of(folder, it)
+    by_environment = rows.T.reshape(-1)
+    with h5py.File(folder / "replay.hdf5") as file:
+        densities = file["infos/action_log_probs"][:]  # pyright: ignore[reportIndexIssue]
+        actions = file["actions"][:]  # pyright: ignore[reportIndexIssue]
+        recipe = json.loads(str(file.attrs["recipe"]))
+    np.testing.assert_array_equal(actions, LOW + (HIGH - LOW) * (by_environment["action"] + 1) / 2)
+    # a density of actions in other units: by the width of the unit
+    np.testing.assert_allclose(densities, by_environment["action_log_prob"] - np.log(2 * 0.5), rtol=1e-6, atol=1e-6)
+    episodes = d4rl.read(folder / "replay.hdf5")
+    assert episodes.env_id == "SteerWithin-v0"
+    np.testing.assert_array_equal(episodes.observations, by_environment["observation"])
+    np.testing.assert_array_equal(episodes.terminals, by_environment["terminal"])
+    ends = episodes.terminals | episodes.timeouts
+    length = len(rows)
+    assert ends[length - 1 :: length].all()  # an environment's unfinished last episode is cut
+    assert not (episodes.terminals & episodes.timeouts).any()
+    inside = ~ends[:-1]
+    np.testing.assert_array_equal(episodes.observations[1:][inside], by_environment["next_observation"][:-1][inside])
+    assert (recipe["steps"], recipe["config"]["env_id"]) == (300, "SteerWithin-v0")
+
+    assert main(["sac", "replay", str(folder), "--steps", "100", "--out", str(tmp_path / "part.hdf5")]) == 0
+    part = d4rl.read(tmp_path / "part.hdf5")
+    np.testing.assert_array_equal(part.observations, rows[:25].T.reshape(-1)["observation"])
+
+
+def test_the_curve_and_the_ladder(within: tuple[Path, RunConfig]) -> None:
+    folder = within[0]
+    curve = [json.loads(line) for line in (folder / "curve.jsonl").read_text().splitlines()]
+    assert [(row["step"], row["updates"], row["episodes"]) for row in curve] == [
+        (0, 0, 3),
+        (100, 0, 3),
+        (200, 100, 3),
+        (300, 200, 3),
+    ]
+    assert [path.name for path in sorted((folder / "policies").iterdir())] == [
+        f"step_{row['step']:07d}.safetensors" for row in curve
+    ]
+    assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert curve[-1]["entropy_weight"] != curve[-2]["entropy_weight"]
+
+
+# --- the same bits ---------------------------------------------------------------------------------------------------
+
+
+def test_the_same_seed_gives_the_same_bits_however_the_run_is_cut(
+    within: tuple[Path, RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped by Ctrl-C in the middle of episodes, then extended. Blocks with one size of buffer are one program."""
+    folder, it = within
+    steps, step = 0, sac_rows.Environments.step
+
+    def step_and_interrupt(*given: Any) -> np.ndarray:
+        nonlocal steps
+        steps += 1
+        if steps == 33:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(*given)
+
+    monkeypatch.setattr(sac_rows.Environments, "step", step_and_interrupt)
+    with pytest.raises(KeyboardInterrupt, match="stopped at step 140; the same command continues"):
+        sac_run.run(it, tmp_path / "run", QUIET)
+    sac_run.run(replace(it, steps=200), tmp_path / "run", QUIET)
+    sac_run.run(it, tmp_path / "run", QUIET)
+    block: Any = sac_run.make_block(it.sac, SpaceSpec(2, 2))
+    assert block._cache_size() <= 2  # buffers of 200 and of 300 rows
+    again, first = contents(tmp_path / "run"), contents(folder)
+    assert [name for name in first if again[name] != first[name]] == []
+    other = replace(it, seed=1)
+    sac_run.run(other, tmp_path / "other", QUIET)
+    assert rows_of(tmp_path / "other", other)["action"].tolist() != rows_of(folder, it)["action"].tolist()
+
+
+def test_a_run_killed_in_a_real_environment_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    """HalfCheetah's episodes have 1000 steps: all are unfinished, in the middle of contacts and warm starts."""
+    flags = ["--steps", "600", "--every", "200", "--envs", "2", "--episodes", "1", "--uniform-steps", "100"]
+    flags += ["--policy-hidden", "8,8", "--critic-hidden", "8,8", "--batch-size", "8", "--steps-per-block", "10"]
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    command = ["sac", "HalfCheetah-v4", *flags, "--out"]
+    script = f"""
+import os, signal
+from itrpo.cli import main
+from itrpo.collection.sac_rows import Environments
+step = Environments.step
+def step_until_killed(self, time_step, *given):
+    if time_step == 275:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, time_step, *given)
+Environments.step = step_until_killed
+main({[*command, str(killed)]!r})
+"""
+    root = Path(__file__).parents[2]
+    died = subprocess.run([sys.executable, "-c", script], cwd=root, stdout=subprocess.PIPE)
+    assert died.returncode == -signal.SIGKILL
+    assert (killed / "rows.bin").stat().st_size > 270 * 2 * 100
+    assert max(path.name for path in (killed / "checkpoints").iterdir()) == "train_0000000400"
+    with (killed / "rows.bin").open("ab") as file:
+        file.write(b"torn")
+    assert main([*command, str(killed)]) == 0
+    assert main([*command, str(whole)]) == 0
+    again, first = contents(killed), contents(whole)
+    assert [name for name in first if again[name] != first[name]] == []
+
+
+def test_capacity_keeps_the_newest_rows(tmp_path: Path) -> None:
+    it = config("Steer-v0", capacity=200)
+    spaces = sac_rows.spaces_of("Steer-v0")
+    sac_run.run(it, tmp_path / "run", QUIET)
+    trainer = sac_run.open_trainer(it, "Steer-v0", spaces, tmp_path / "run", QUIET)
+    trainer.rows.close()
+    newest = rows_of(tmp_path / "run", it).reshape(-1)[-200:]
+    kept = np.asarray(trainer.learner.buffer)
+    assert sorted(kept[:, 0].tolist()) == sorted(newest["observation"][:, 0].tolist())
+
+
+# --- bad input -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["CartPole-v1"], "CartPole-v1: actions are Discrete(2)"),
+        (["FrozenLake-v1"], "FrozenLake-v1: observations are Discrete(16)"),
+        (["Hoper-v4"], "unknown environment 'Hoper-v4' (did you mean 'Hopper-v4'?)"),
+        (["no_such_module:Hopper-v4"], "module 'no_such_module' can't be imported"),
+        (["Steer-v0", "--gama", "0.9"], "sac has no field 'gama' (did you mean 'gamma'?)"),
+        (["Steer-v0", "--gamma", "2"], "gamma must be in [0, 1), got 2.0"),
+        (["Steer-v0", "--policy-hidden", "8"], "policy_hidden must have 2 widths"),
+        (["Steer-v0", "--steps", "0"], "steps must be at least 1, got 0"),
+        (["Steer-v0", "--updates-per-step", "0"], "updates_per_step must be positive"),
+        (["Steer-v0", "--uniform-steps", "0"], "uniform_steps must be at least 1"),
+        (["Steer-v0", "--capacity", "10"], "capacity must hold a block of envs * steps_per_block = 50 steps"),
+        (["Steer-v0", "--seed", "-1"], "seed must be in [0, 2^31)"),
+    ],
+)
+def test_bad_input_is_one_message_and_leaves_nothing(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["sac", *arguments, "--out", str(tmp_path / "run")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_of_something_else_is_refused(
+    within: tuple[Path, RunConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, it = within
+    with pytest.raises(InputError, match=r"belongs to another run \(sac.gamma: 0.99 -> 0.5; seed: 0 -> 7\)"):
+        sac_run.run(replace(it, seed=7, sac=replace(TINY, gamma=0.5)), folder, QUIET)
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(InputError, match=r"holds other files and no config.json of a run"):
+        sac_run.run(it, tmp_path, QUIET)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InputError, match="belongs to a run of another kind"):
+        sac_run.run(it, tmp_path, QUIET)
+    assert main(["sac", "replay", str(tmp_path / "nowhere")]) == 2
+    assert "holds no run of `itrpo sac`" in capsys.readouterr().err
+    assert main(["sac", "replay", str(folder), "--steps", "301"]) == 2
+    assert "has 300 steps so far; asked for 301" in capsys.readouterr().err
+
+
+def test_lost_rows_and_steps_that_do_not_repeat_are_said(tmp_path: Path) -> None:
+    it = config("Drifts-v0")
+    sac_run.run(it, tmp_path / "run", QUIET)
+    time.sleep(0.001)  # another time, another drift
+    with pytest.raises(StorageError, match="does not repeat the steps of an unfinished episode"):
+        sac_run.run(replace(it, steps=400), tmp_path / "run", QUIET)
+    os.truncate(tmp_path / "run" / "rows.bin", 1000)
+    with pytest.raises(StorageError, match=r"rows.bin is damaged: 1,000 bytes, not"):
+        sac_run.run(replace(it, steps=400), tmp_path / "run", QUIET)
+
+
+def test_until_ends_at_the_first_evaluation_that_reaches_it(tmp_path: Path) -> None:
+    done = sac_run.run(config("Steer-v0", until=-1e9), tmp_path / "run", QUIET)
+    assert [row["step"] for row in done.curve] == [0]
+    done = sac_run.run(config("Steer-v0", until=1e9), tmp_path / "run", QUIET)
+    assert [row["step"] for row in done.curve] == [0, 100, 200, 300]
+
+
+def test_an_environment_of_a_module_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_envs.py").write_text(
+        "import gymnasium\ngymnasium.register('Mine-v0', 'gymnasium.envs.classic_control.pendulum:PendulumEnv',"
+        " max_episode_steps=20)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert sac_rows.spaces_of(sac_rows.find_env("my_envs:Mine-v0")).spec == (3, 1)
