@@ -45,6 +45,15 @@ def sample_normal(key: PRNGKey, mean: Array, log_std: Array) -> Array:
     return mean + jnp.exp(log_std) * jax.random.normal(key, mean.shape, mean.dtype)
 
 
+def tanh_normal_sample(noise: Array, mean: Array, log_std: Array) -> tuple[Array, Array]:
+    """The action tanh(mean + exp(log_std) * noise) and its log density, noise [A] ~ N(0, I): reparameterised.
+
+    The density is taken at the u that was drawn, so it is exact where the tanh saturates.
+    """
+    pre_tanh = mean + jnp.exp(log_std) * noise
+    return jnp.tanh(pre_tanh), tanh_normal_log_prob(pre_tanh, mean, log_std)
+
+
 def mixture_log_prob(value: Array, logits: Array, means: Array, log_stds: Array) -> Array:
     """log sum_k softmax(logits)_k N(value; means_k, log_stds_k): one mixture over all dimensions, not one for each."""
     components = jax.vmap(normal_log_prob, in_axes=(None, 0, 0))(value, means, log_stds)
@@ -56,3 +65,15 @@ def sample_mixture(key: PRNGKey, logits: Array, means: Array, log_stds: Array) -
     choose_key, normal_key = jax.random.split(key)
     component = jax.random.categorical(choose_key, logits)
     return sample_normal(normal_key, means[component], log_stds[component])
+
+
+def factored_mixture_log_prob(value: Array, logits: Array, means: Array, log_stds: Array) -> Array:
+    """Sum over dimensions of the log densities of one mixture each. value [A]; the others [A, K]."""
+    one = jax.vmap(mixture_log_prob)(value[:, None], logits, means[..., None], log_stds[..., None])
+    return jnp.sum(one)
+
+
+def sample_factored_mixture(key: PRNGKey, logits: Array, means: Array, log_stds: Array) -> Array:
+    """One sample [A]: in each dimension a component, and a value of it. The key is consumed."""
+    keys = jax.random.split(key, logits.shape[0])
+    return jax.vmap(sample_mixture)(keys, logits, means[..., None], log_stds[..., None])[:, 0]

@@ -95,3 +95,34 @@ def test_mixture_samples_follow_the_mixture():
     np.testing.assert_allclose(samples.mean(0), mean, atol=5 * np.sqrt((second - mean**2).max() / len(keys)))
     # the components' dimensions go together: E[x y] of the joint mixture, not the product of marginals
     np.testing.assert_allclose((samples[:, 0] * samples[:, 1]).mean(), weights @ np.asarray(MEANS).prod(1), atol=0.03)
+
+
+# one mixture per dimension: [A, K] = [3, 2]
+FACTORED = (
+    jnp.array([[0.2, 1.0], [0.0, -1.0], [0.3, 0.3]]),
+    jnp.array([[0.5, -0.5], [-1.0, 1.0], [0.0, 2.0]]),
+    jnp.array([[-0.5, -1.0], [0.1, -0.3], [-0.2, 0.0]]),
+)
+
+
+def test_factored_mixture_is_a_product_over_dimensions():
+    value = np.array([0.1, 0.3, -0.4])
+    logits, means, log_stds = (np.asarray(it, np.float64) for it in FACTORED)
+    weights = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    densities = (weights * stats.norm(means, np.exp(log_stds)).pdf(value[:, None])).sum(axis=1)
+    log_prob = distributions.factored_mixture_log_prob(jnp.asarray(value), *FACTORED)
+    np.testing.assert_allclose(log_prob, np.log(densities).sum(), rtol=1e-5)
+
+
+def test_factored_mixture_samples_have_its_moments_and_independent_dimensions():
+    keys = jax.random.split(jax.random.key(2), 100_000)
+    draw = jax.vmap(distributions.sample_factored_mixture, in_axes=(0, None, None, None))
+    samples = np.asarray(draw(keys, *FACTORED), np.float64)
+    logits, means, log_stds = (np.asarray(it, np.float64) for it in FACTORED)
+    weights = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    mean = (weights * means).sum(axis=1)
+    variance = (weights * (means**2 + np.exp(2 * log_stds))).sum(axis=1) - mean**2
+    np.testing.assert_allclose(samples.mean(0), mean, atol=5 * np.sqrt(variance.max() / len(keys)))
+    np.testing.assert_allclose(samples.var(0), variance, rtol=0.03)
+    covariance = np.cov(samples.T) / np.sqrt(np.outer(variance, variance))
+    np.testing.assert_allclose(covariance - np.diag(np.diag(covariance)), 0, atol=5 / np.sqrt(len(keys)))

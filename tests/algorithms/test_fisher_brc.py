@@ -1,0 +1,158 @@
+"""Fisher-BRC: its losses against NumPy, what its gradients reach, and the limits in which its policy is known."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from itrpo.algorithms import fisher_brc
+from itrpo.algorithms.fisher_brc import Config, Networks, Optimizers, State
+from itrpo.behavior.gaussian import GAUSSIAN
+from itrpo.nn.network import Network
+from itrpo.nn.trainable import trainable
+from itrpo.training.run import make_config
+from itrpo.types import SpaceSpec, Transition
+
+SPEC, GAMMA, WEIGHT, EDGE = SpaceSpec(1, 1), 0.9, 0.6, 1e-6
+MEAN, LOG_STD, MEAN_BETA, LOG_STD_BETA = 0.3, -0.4, -0.2, -0.3
+POLICY = Network(lambda key: jnp.array([MEAN, LOG_STD]), lambda p, s: (p[:1], p[1:]))
+# two offsets, constant + slope * atanh(a): params [critics, 2]
+OFFSETS = Network(
+    lambda key: jnp.zeros((2, 2)), lambda p, s, a: p[:, 0] + p[:, 1] * jnp.arctanh(jnp.clip(a[0], -1 + EDGE, 1 - EDGE))
+)
+POLICY_PARAMS, BEHAVIOR = jnp.array([MEAN, LOG_STD]), jnp.array([MEAN_BETA, LOG_STD_BETA])
+OFFSET_PARAMS = jnp.array([[1.0, 0.5], [0.2, 2.0]])
+
+
+def networks():
+    model = GAUSSIAN.make(GAUSSIAN.config(hidden=(4,)), SPEC, 10)
+
+    def log_prob(params, observation, u):
+        return -0.5 * jnp.sum(((u - params[:1]) / jnp.exp(params[1:])) ** 2) - params[1] - 0.5 * np.log(2 * np.pi)
+
+    return Networks(POLICY, OFFSETS, model._replace(pre_tanh_log_prob=log_prob))
+
+
+def log_density(u, mean, log_std):
+    """Of a = tanh(u), in action space."""
+    normal = -0.5 * ((u - mean) / np.exp(log_std)) ** 2 - log_std - 0.5 * np.log(2 * np.pi)
+    return normal - np.log(1 - np.tanh(u) ** 2)
+
+
+def q_by_hand(u, params=OFFSET_PARAMS):
+    return np.asarray(params)[:, 0] + np.asarray(params)[:, 1] * u + log_density(u, MEAN_BETA, LOG_STD_BETA)
+
+
+def transition(action=0.35, continues=1.0):
+    one = jnp.array([0.4])
+    return Transition(one, jnp.array([action]), jnp.asarray(1.5), jnp.asarray(continues), one, one)
+
+
+def drawn(key):
+    """The pre-tanh action that `sample` draws with this key."""
+    return float(fisher_brc.sample(networks(), POLICY_PARAMS, jnp.array([0.4]), key)[0][0])
+
+
+@pytest.mark.parametrize("continues", [0.0, 1.0])
+def test_critic_target_bootstraps_from_offset_plus_log_pi_beta_without_entropy(continues):
+    key = jax.random.key(3)
+    target = fisher_brc.critic_target(
+        networks(), GAMMA, POLICY_PARAMS, BEHAVIOR, OFFSET_PARAMS, transition(continues=continues), key
+    )
+    np.testing.assert_allclose(target, 1.5 + GAMMA * continues * q_by_hand(drawn(key)).min(), rtol=1e-5)
+
+
+def test_critic_loss_is_squared_error_of_q_and_gradient_norm_of_the_offset_alone():
+    action = np.array([-0.2])
+    loss = fisher_brc.critic_loss(
+        networks(), 0.1, EDGE, OFFSET_PARAMS, BEHAVIOR, transition(), 2.0, jnp.asarray(action, jnp.float32)
+    )
+    errors = q_by_hand(np.arctanh(0.35)) - 2.0
+    slopes = np.array([0.5, 2.0]) / (1 - action[0] ** 2)  # d atanh(a) / da
+    np.testing.assert_allclose(loss, (errors**2).sum() + 0.1 * (slopes**2).sum(), rtol=1e-5)
+
+
+def test_policy_loss_and_its_gradient_through_log_pi_beta():
+    key, noise = jax.random.key(5), (drawn(jax.random.key(5)) - MEAN) / np.exp(LOG_STD)
+
+    def by_hand(mean, log_std):
+        u = mean + np.exp(log_std) * noise
+        return WEIGHT * log_density(u, mean, log_std) - q_by_hand(u).min()
+
+    def loss(params):
+        return fisher_brc.policy_loss(networks(), WEIGHT, params, BEHAVIOR, OFFSET_PARAMS, jnp.array([0.4]), key)[0]
+
+    np.testing.assert_allclose(loss(POLICY_PARAMS), by_hand(MEAN, LOG_STD), rtol=1e-5)
+    step = 1e-5
+    numeric = [
+        (by_hand(MEAN + step, LOG_STD) - by_hand(MEAN - step, LOG_STD)) / (2 * step),
+        (by_hand(MEAN, LOG_STD + step) - by_hand(MEAN, LOG_STD - step)) / (2 * step),
+    ]
+    np.testing.assert_allclose(jax.grad(loss)(POLICY_PARAMS), numeric, rtol=1e-3)
+
+
+def run(config, offsets, steps, critic_rate=0.0):
+    """(mean, std, entropy weight) after updates with these offsets, learning or not."""
+    optimizers = Optimizers(
+        optax.adam(optax.exponential_decay(0.02, steps // 3, 0.2)),
+        optax.adam(optax.exponential_decay(critic_rate, steps // 3, 0.1)),
+        optax.adam(config.entropy_learning_rate),
+    )
+    state = State(
+        trainable(optimizers.policy, POLICY_PARAMS),
+        trainable(optimizers.critic, offsets, target=True),
+        trainable(optimizers.entropy, jnp.log(jnp.float32(config.initial_entropy_weight))),
+        BEHAVIOR,
+    )
+    batch = jax.tree.map(lambda it: jnp.repeat(it[None], 256, axis=0), transition())
+    update = partial(fisher_brc.update, config, networks(), optimizers)
+
+    def body(step, state):
+        return update(state, batch, jax.random.fold_in(jax.random.key(0), step), step)[0]
+
+    state = jax.jit(lambda it: jax.lax.fori_loop(0, steps, body, it))(state)
+    mean, log_std = state.policy.params
+    return float(mean), float(jnp.exp(log_std)), float(jnp.exp(state.log_entropy_weight.params)), state
+
+
+def test_a_flat_offset_and_unit_entropy_weight_give_pi_beta_and_a_slope_tilts_it():
+    """pi ~ exp(Q) = pi_beta exp(O): a slope k in u moves the mean of a Gaussian pi_beta by k sigma_beta^2."""
+    config = Config(entropy_learning_rate=1e-12, initial_entropy_weight=1.0)
+    flat = run(config, jnp.array([[0.3, 0.0], [0.3, 0.0]]), 1_500)
+    np.testing.assert_allclose(flat[:2], (MEAN_BETA, np.exp(LOG_STD_BETA)), atol=0.02)
+    tilted = run(config, jnp.array([[0.3, 0.8], [0.3, 0.8]]), 1_500)
+    np.testing.assert_allclose(tilted[0], MEAN_BETA + 0.8 * np.exp(2 * LOG_STD_BETA), atol=0.03)
+    np.testing.assert_array_equal(tilted[3].behavior_params, BEHAVIOR)
+
+
+def test_entropy_weight_rises_below_the_target_entropy_and_falls_above_it():
+    for target, rises in ((3.0, True), (-5.0, False)):  # the policy's own entropy lies between
+        config = Config(target_entropy=target, entropy_learning_rate=1e-2)
+        assert (run(config, jnp.zeros((2, 2)), 50)[2] > 1.0) == rises
+
+
+def test_without_penalty_q_alone_is_fitted_and_the_penalty_flattens_the_offset():
+    """One dataset action: Q fits its target there with any slope; only the penalty decides the slope."""
+    slopes = {}
+    for penalty in (0.0, 5.0):
+        config = Config(gradient_penalty=penalty, gamma=0.0, entropy_learning_rate=1e-12)
+        offsets = run(config, OFFSET_PARAMS, 1_500, critic_rate=0.05)[3].critic.params
+        q = np.asarray(offsets)[:, 0] + np.asarray(offsets)[:, 1] * np.arctanh(0.35)
+        np.testing.assert_allclose(q + log_density(np.arctanh(0.35), MEAN_BETA, LOG_STD_BETA), 1.5, atol=0.02)
+        slopes[penalty] = np.abs(np.asarray(offsets)[:, 1])
+    assert (slopes[0.0] > 0.1).any()
+    assert (slopes[5.0] < 1e-3).all()
+
+
+def test_the_sources_constants():
+    config = make_config("fisher_brc", preset="source")
+    assert config.behavior == "factored_mixture"
+    assert config.behavior_config.components == 5
+    assert config.algorithm_config.gradient_penalty == 0.1
+    with pytest.raises(ValueError, match="gradient_penalty must not be negative"):
+        make_config("fisher_brc", fields={"gradient_penalty": -1.0})
