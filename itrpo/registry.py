@@ -37,6 +37,20 @@ GENERATED_DATASETS = {"hopper-demo": "itrpo.collection.recipes:make_generated"} 
     for environment in ("halfcheetah", "hopper", "walker2d")
     for kind in ("random", "medium", "medium-replay", "full-replay", "medium-expert", "expert")
 }
+GENERATED_DATASETS |= {
+    f"{name}-itrpo1": "itrpo.collection.mazes:make_generated"
+    for name in (
+        "antmaze-umaze",
+        "antmaze-umaze-diverse",
+        "antmaze-medium-play",
+        "antmaze-medium-diverse",
+        "antmaze-large-play",
+        "antmaze-large-diverse",
+        "pointmaze-umaze",
+        "pointmaze-medium",
+        "pointmaze-large",
+    )
+}
 
 
 def resolve(dotted: str) -> Any:
