@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from itrpo.plotting import BLACK, BLUE, VERMILLION, learning_curve
+from itrpo.plotting import BLACK, BLUE, VERMILLION, learning_curve, returns_curve
 from itrpo.results import store
 from tests.report.canned import make_run
 
@@ -88,3 +88,20 @@ def test_a_run_without_evaluation_has_its_probes_drawn(tmp_path):
 def test_few_evaluations_are_visible_as_points(tmp_path, evaluations):
     learning_curve(make_run(tmp_path, seeds=1, evaluations=evaluations, probes=False), tmp_path / "curve.png")
     assert pixels_of(read_png(tmp_path / "curve.png"), BLUE) > 50
+
+
+def test_returns_of_a_policy_in_training(tmp_path):
+    """A curve that rises from the lower left to the upper right corner; the mode's lies above it."""
+    rows = [
+        {"step": 1000 * i, "sampled_mean": 10.0 * i, "sampled_std": 1.0, "mode_mean": 10.0 * i + 30, "mode_std": 1.0}
+        for i in range(20)
+    ]
+    returns_curve(rows, "SAC in Hopper-v4, seed 0", "Hopper-v4", tmp_path / "curve.png")
+    picture = read_png(tmp_path / "curve.png")
+    blue = np.argwhere(np.abs(picture[..., :3] - [0, 0x72 / 255, 0xB2 / 255]).max(-1) < 0.01)
+    vermillion = np.argwhere(np.abs(picture[..., :3] - [0xD5 / 255, 0x5E / 255, 0]).max(-1) < 0.01)
+    assert len(blue) > 500
+    assert len(vermillion) > 500
+    curve = blue[blue[:, 0] < 0.8 * len(picture)]  # without the legend
+    assert np.corrcoef(curve.T)[0, 1] < -0.99  # rows count from above
+    assert vermillion[:, 0].min() < blue[:, 0].min()

@@ -349,7 +349,7 @@ def train_blocks(it: Trainer, pool: rollout.EvaluationPool, signals: list[int], 
         record(it, pool)
         save_checkpoint(it)
     saved_at = measured_at = time.monotonic()
-    measured = it.steps
+    measured, cpu_at = it.steps, time.process_time()
     with LiveLine(console, f"sac {it.env_id}", config.steps, 1, it.steps) as live:
         while it.steps < config.steps and not reached(config, it.curve):
             first = it.steps
@@ -357,17 +357,18 @@ def train_blocks(it: Trainer, pool: rollout.EvaluationPool, signals: list[int], 
             due = it.steps // config.every > first // config.every or it.steps >= config.steps
             overdue = time.monotonic() - saved_at > CHECKPOINT_SECONDS
             if due:
-                trained_at = time.monotonic()
+                trained_at, trained_cpu = time.monotonic(), time.process_time()
                 record(it, pool)
                 timing = {
                     "step": it.steps,
                     "updates": updates_after(config, it.steps),
                     "seconds": trained_at - measured_at,
+                    "cpu_seconds": trained_cpu - cpu_at,
                     "steps_per_second": (it.steps - measured) / (trained_at - measured_at),
                     "evaluation_seconds": time.monotonic() - trained_at,
                 }
                 store.append_timing(it.folder, timing)
-                measured_at, measured = time.monotonic(), it.steps
+                measured_at, measured, cpu_at = time.monotonic(), it.steps, time.process_time()
             if due or overdue or signals:
                 save_checkpoint(it)
                 saved_at = time.monotonic()

@@ -16,6 +16,8 @@ from typing import Any
 
 import gymnasium
 import h5py
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from rich.console import Console
@@ -242,6 +244,54 @@ def test_the_curve_and_the_ladder(within: tuple[Path, RunConfig]) -> None:
     ]
     assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
     assert curve[-1]["entropy_weight"] != curve[-2]["entropy_weight"]
+
+
+# --- updates ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_block_is_its_updates_one_by_one_on_the_rows_that_are_there() -> None:
+    """Updates 3 and 4, on 30 rows of which the block itself puts in the last ten; the rest of the buffer is NaN."""
+    rng, key = np.random.default_rng(0), jax.random.key(7)
+    rows = np.zeros(30, sac_rows.row_type(SpaceSpec(2, 2)))
+    for name in ("observation", "action", "reward", "next_observation"):
+        rows[name] = rng.uniform(-1, 1, rows[name].shape)
+    rows["terminal"], rows["timeout"] = rng.random(30) < 0.4, rng.random(30) < 0.4
+    algorithm = sac.make(TINY, SpaceSpec(2, 2))
+    state = jax.jit(algorithm.init)(jax.random.key(0))
+    buffer = np.full((300, 2 + 2 + 1 + 1 + 2), np.nan, np.float32)
+    buffer[:20] = sac_run.buffer_rows(rows[:20])
+    learner = sac_run.Learner(jax.tree.map(jnp.array, state), jnp.asarray(buffer), *sac_run.fresh_sums())
+    block = sac_run.make_block(TINY, SpaceSpec(2, 2))
+    after = block(learner, key, sac_run.buffer_rows(rows[20:]), np.arange(20, 30), 30, 3, 5)
+
+    update, losses = jax.jit(algorithm.update), []
+    for number in (3, 4):
+        rows_key, update_key = jax.random.split(jax.random.fold_in(key, number))
+        chosen = rows[np.asarray(jax.random.randint(rows_key, (16,), 0, 30))]
+        continues = np.where(chosen["terminal"], np.float32(0), np.float32(1))
+        columns = (chosen["observation"], chosen["action"], chosen["reward"], continues, chosen["next_observation"])
+        state, metrics = update(state, sac.Experience(*columns), update_key)
+        losses.append(metrics["critic_loss"])
+    for got, expected in zip(jax.tree.leaves(after.state), jax.tree.leaves(state), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(after.sums["critic_loss"], sum(losses), rtol=1e-4)
+    assert after.count == 2
+
+
+def test_updates_are_numbered_through_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No update happens twice, which would draw the same rows again."""
+    bounds, make_block = [], sac_run.make_block
+
+    def noting(*given: Any) -> Any:
+        block = make_block(*given)
+        return lambda *arguments: bounds.append(arguments[-2:]) or block(*arguments)
+
+    monkeypatch.setattr(sac_run, "make_block", noting)
+    sac_run.run(config("SteerWithin-v0", updates_per_step=0.13), tmp_path / "run", QUIET)
+    assert len(bounds) == 15  # blocks of 20 steps
+    assert bounds[4] == (0, 0)  # the last with uniform actions
+    assert [it[0] for it in bounds[1:]] == [it[1] for it in bounds[:-1]]
+    assert bounds[-1][1] == 26
 
 
 # --- the same bits ---------------------------------------------------------------------------------------------------
