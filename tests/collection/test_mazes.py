@@ -14,6 +14,7 @@ import pytest
 from scipy.sparse.csgraph import shortest_path
 from scipy.spatial.transform import Rotation
 
+from itrpo import registry
 from itrpo.collection import mazes
 from itrpo.collection.making import make
 from itrpo.data import d4rl
@@ -303,6 +304,7 @@ def test_neither_processes_nor_an_interruption_change_the_bytes(small: Path, tmp
     path = tmp_path / "small.hdf5"
     script = f"""
 from pathlib import Path
+from itrpo import registry
 from itrpo.collection import mazes
 from itrpo.collection.making import make
 make(mazes.plan("pointmaze-umaze", 2000, seed=0, steps_per_task=700), Path({str(path)!r}), workers=1)
@@ -365,3 +367,8 @@ def test_plans_name_seeds_policy_and_versions():
     assert len(plan.recipe["policy"]["sha256"]) == 64
     assert set(plan.recipe["versions"]) == {"itrpo", "gymnasium", "mujoco", "numpy"}
     assert len(mazes.MAZE_DATASETS) == 9
+
+
+def test_all_sets_go_by_name():
+    maze_names = {name for name, made in registry.GENERATED_DATASETS.items() if "mazes" in made}
+    assert maze_names == set(mazes.MAZE_DATASETS)
