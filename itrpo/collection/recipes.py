@@ -34,6 +34,7 @@ from itrpo.collection.ladders import Rung, expert, ladder, medium, policy_path, 
 from itrpo.collection.making import Part, Plan, make, versions
 from itrpo.collection.rollout import UNIFORM, Task, load_acting_policy
 from itrpo.data.cache import generated_path
+from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.errors import InputError
 from itrpo.registry import GENERATED_DATASETS, nearest
 
@@ -89,6 +90,10 @@ def make_dataset(
         raise InputError(f"the name {full} stands for its own number of steps and seed 0; {advice}")
     if out is not None and out.suffix not in (".hdf5", ".h5"):
         raise InputError(f"{out}: --out must end in .hdf5 or .h5")
+    if out is not None and out.stem in {*D4RL_FILES, *(Path(entry.file).stem for entry in D4RL_FILES.values())}:
+        raise InputError(
+            f"{out}: this is what D4RL's own file is called, and reports would name it; choose another --out"
+        )
     if workers < 0:
         raise InputError(f"--workers must be 0 (one per core) or more, not {workers}")
     path = generated_path(full) if out is None else out
@@ -177,10 +182,11 @@ def _tasks(env_id: str, share: Share, rows: int, seed: int) -> tuple[Task, ...]:
     """Tasks that give at least so many rows: slots of 10,000 steps, and one of what remains."""
     policy = UNIFORM if share.rung is None else policy_path(share.rung.policy)
     slots, remaining = divmod(rows, SLOT_STEPS)
-    seeds = [(seed, share.stream, slot) for slot in range(slots + 1)]
-    groups = [tuple(seeds[first : min(first + SLOTS_PER_TASK, slots)]) for first in range(0, slots, SLOTS_PER_TASK)]
-    tasks = [Task(env_id, policy, SLOT_STEPS, group) for group in groups]
-    return (*tasks, Task(env_id, policy, remaining, (seeds[-1],))) if remaining else tuple(tasks)
+    seeds = tuple((seed, share.stream, slot) for slot in range(slots + 1))
+    tasks = -(-slots // SLOTS_PER_TASK)
+    bounds = [index * slots // tasks for index in range(tasks + 1)] if tasks else []  # tasks of about the same size
+    full = [Task(env_id, policy, SLOT_STEPS, seeds[first:last]) for first, last in pairwise(bounds)]
+    return (*full, *([Task(env_id, policy, remaining, seeds[-1:])] if remaining else []))
 
 
 def _describe(share: Share) -> dict[str, Any]:

@@ -328,6 +328,8 @@ def test_the_command_says_what_the_short_name_stands_for(tmp_path: Path, capsys:
         (["hopper-medium", "--seed", "1"], "name a file with --out"),
         (["hopper-demo", "--out", "a.hdf5", "--steps", "9"], "takes no --steps"),
         (["hopper-medium", "--out", "a.npz"], "must end in .hdf5 or .h5"),
+        (["hopper-medium", "--out", "hopper-medium-v2.hdf5"], "what D4RL's own file is called"),
+        (["hopper-medium", "--out", "sets/hopper_medium-v2.hdf5"], "what D4RL's own file is called"),
         (["hopper-medium", "--out", "a.h5", "--steps", "1"], "--steps must be at least 2"),
         (["hopper-medium", "--out", "a.h5", "--workers", "-1"], "--workers must be 0"),
     ],
