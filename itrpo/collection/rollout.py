@@ -129,9 +129,10 @@ class Simulators:
             self.qpos[index], self.qvel[index] = env.data.qpos, env.data.qvel
         forward = (self.qpos[active, 0] - before) / self._dt
         cost = np.float32(self.physics.control_cost) * np.square(actions).sum(axis=1)
-        return forward + self.physics.alive_bonus - cost, self._unhealthy(active)
+        return forward + self.physics.alive_bonus - cost, self.unhealthy(active)
 
-    def _unhealthy(self, active: np.ndarray) -> np.ndarray:
+    def unhealthy(self, active: np.ndarray) -> np.ndarray:
+        """Whether the states of the environments `active` [n] end an episode. [n] bool"""
         unhealthy = np.zeros(len(active), bool)
         state = np.concatenate([self.qpos[active], self.qvel[active]], axis=1)[:, 1:]  # height, angle, ...
         bounds = (

@@ -117,7 +117,7 @@ def test_a_killed_run_goes_on_from_its_finished_tasks(tmp_path: Path) -> None:
     quick = {"collect": "tests.collection.test_making:collect_without_sleep"}
     identity = (parts / "plan.json").read_text().replace(slow.collect, quick["collect"])
     (parts / "plan.json").write_text(identity)
-    make(replace(slow, **quick), path, workers=1)
+    make(replace(slow, **quick), path, workers=2)
     assert numbers(path) == [*range(1000, 1007), *range(1100, 1105), 200, 201]
     assert not parts.exists()
 
