@@ -141,10 +141,10 @@ def _check_chunks(key: str, column: h5py.Dataset, where: str) -> None:
         return
     declared = math.prod(-(-size // chunk) for size, chunk in zip(column.shape, column.chunks, strict=True))
     written = column.id.get_num_chunks()
-    if written < declared:
+    if written != declared:
         raise InputError(
-            f"{where}: {key!r} declares {column.shape[0]:,} rows, but only {written:,} of its {declared:,} chunks were"
-            " ever written; write it anew, or cut the columns to the rows that are there"
+            f"{where}: {key!r} declares shape {list(column.shape)}, which takes {declared:,} chunks, but {written:,} were"
+            " written; write it anew, or cut the columns to the rows that are there"
         )
 
 
@@ -159,11 +159,11 @@ def _read_column(key: str, column: h5py.Dataset) -> np.ndarray:
     """All rows: flags as they are, other columns as float32. [N, 1] becomes [N] where a row is a single number."""
     if key in ("terminals", "timeouts"):
         return column[()]
-    if column.dtype.kind == "b":
-        values = to_float32(column[()])
-    else:
+    if column.dtype.kind == "f":
         values = empty_rows(*column.shape)
         column.read_direct(values)  # libhdf5 converts piece by piece: no float64 copy in memory
+    else:
+        values = to_float32(column[()])
     return values.reshape(-1) if NDIM[key] == 1 else values
 
 
