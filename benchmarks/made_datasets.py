@@ -1,0 +1,72 @@
+"""Statistics of the made MuJoCo datasets beside D4RL's published ones: the table in docs/datasets.md.
+
+    python benchmarks/made_datasets.py FOLDER [--steps 200000] [--only hopper-medium ...]
+
+Makes each set that is not in FOLDER yet (`itrpo datasets make NAME --out FOLDER/NAME.hdf5 --steps ...`; medium-replay
+has its own number of steps) and prints one line of Markdown for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from itrpo.collection.recipes import ENV_IDS, SETS, make_dataset
+from itrpo.console import make_console
+from itrpo.data.d4rl_files import D4RL_FILES
+from itrpo.data.load import load_dataset
+
+# mean, standard deviation and maximum of the returns of completed episodes, from a public loading log of the v2 files;
+# medium-expert: the two pooled
+D4RL_RETURNS = {
+    "halfcheetah-medium": (4770.3, 355.8, 5309.4),
+    "halfcheetah-medium-replay": (3093.3, 1680.7, 4985.1),
+    "halfcheetah-medium-expert": (7713.4, 2970.2, 11252.0),
+    "halfcheetah-expert": (10656.4, 441.7, 11252.0),
+    "hopper-medium": (1422.1, 379.0, 3222.4),
+    "hopper-medium-replay": (467.3, 511.0, 3192.9),
+    "hopper-medium-expert": (2089.9, 1040.0, 3759.1),
+    "hopper-expert": (3511.4, 328.6, 3759.1),
+    "walker2d-medium": (2852.1, 1095.4, 4226.9),
+    "walker2d-medium-replay": (682.7, 896.0, 4132.0),
+    "walker2d-medium-expert": (3796.6, 1312.3, 5011.7),
+    "walker2d-expert": (4920.5, 136.4, 5011.7),
+}
+D4RL_ROWS = {"medium-expert": "2M", "hopper-medium-replay": "402,000", "halfcheetah-medium-replay": "202,000"}
+D4RL_ROWS |= {"walker2d-medium-replay": "302,000"}
+
+
+@dataclass(frozen=True)
+class Arguments:
+    folder: Annotated[Path, tyro.conf.Positional]
+    steps: int | None = 200_000
+    only: tuple[str, ...] = ()
+
+
+def main(arguments: Arguments) -> None:
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    print("| set | rows | transitions | episodes | terminals | return, max | D4RL's rows | episodes | return, max |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    for name in arguments.only or [f"{environment}-{kind}" for environment in ENV_IDS for kind in SETS]:
+        kind = name.partition("-")[2]
+        path = arguments.folder / f"{name}.hdf5"
+        if not path.exists():
+            steps = None if kind == "medium-replay" else arguments.steps
+            make_dataset(name, path, steps=steps, console=make_console())
+        data = load_dataset(path)
+        returns = data.episode_returns
+        theirs = D4RL_RETURNS.get(name)
+        print(
+            f"| {name} | {data.num_rows:,} | {len(data):,} | {len(returns):,} | {data.num_terminals:,} "
+            f"| {returns.mean():,.0f} ± {returns.std():,.0f}, {returns.max():,.0f} "
+            f"| {D4RL_ROWS.get(name) or D4RL_ROWS.get(kind) or '1M'} | {D4RL_FILES[f'{name}-v2'].episodes:,} "
+            f"| {'-' if theirs is None else f'{theirs[0]:,.0f} ± {theirs[1]:,.0f}, {theirs[2]:,.0f}'} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments, description=__doc__))
