@@ -140,12 +140,57 @@ class DatasetsInfo:
 
     name: Name
     """name (`itrpo datasets list`), or path to a file"""
+    columns: tuple[str, ...] = ()
+    """which columns of a CSV, Parquet or NPZ file are what: see `itrpo datasets convert --help`"""
     env: str | None = None
     """gymnasium id that scores are normalised for [what the dataset says]"""
     action_low: tuple[float, ...] | None = None
     """raw action that becomes -1"""
     action_high: tuple[float, ...] | None = None
     """raw action that becomes +1"""
+
+
+@dataclass(frozen=True)
+class DatasetsCheck:
+    """Say what is wrong or unusual in a dataset, before training: each finding with its rows and what to do.
+
+    The exit status is 1 if there are errors, 0 if there are only warnings and notes.
+    """
+
+    name: Name
+    """name (`itrpo datasets list`), path to a file, or minari:ID"""
+    columns: tuple[str, ...] = ()
+    """which columns of a CSV, Parquet or NPZ file are what: see `itrpo datasets convert --help`"""
+    picture: Path | None = None
+    """PNG file for histograms of returns, lengths and actions"""
+    env: str | None = None
+    """gymnasium id, whose clock is known [what the dataset says]"""
+    horizon: int | None = None
+    """steps after which the clock ends an episode [the environment's]"""
+    action_low: tuple[float, ...] | None = None
+    """raw action that becomes -1 [-1]"""
+    action_high: tuple[float, ...] | None = None
+    """raw action that becomes +1 [+1]"""
+
+
+@dataclass(frozen=True)
+class DatasetsConvert:
+    """Write a dataset in another format: .hdf5, .h5, .npz, .parquet, .csv, minari:ID, or a Minari folder NAME-v0.
+
+    Columns of a CSV, Parquet or NPZ file may have any names:
+    --columns observations=temp,pressure actions=valve rewards=r terminals=tripped episode=run_id.
+    A name may be a pattern (obs_*). The words may stand in a TOML file instead: --columns map.toml.
+    """
+
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
+    """name (`itrpo datasets list`), path to a file, or minari:ID"""
+    target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
+    """file or Minari dataset to write; it must not exist"""
+    columns: tuple[str, ...] = ()
+    """FIELD=COLUMN[,COLUMN...] for observations, actions, rewards, terminals (or none), and what tells episodes apart:
+    episode, timeouts (or none) or next_observations"""
+    env: str | None = None
+    """gymnasium id to write down [what the source says]"""
 
 
 @dataclass(frozen=True)
@@ -236,6 +281,8 @@ COMMANDS = {
     "runs list": RunsList,
     "datasets list": DatasetsList,
     "datasets info": DatasetsInfo,
+    "datasets check": DatasetsCheck,
+    "datasets convert": DatasetsConvert,
     "datasets make": DatasetsMake,
     "sac": Sac,
     "sac replay": SacReplay,
@@ -250,6 +297,8 @@ USAGE = """usage: itrpo COMMAND ...
   runs list            runs and their scores
   datasets list        datasets that go by name
   datasets info NAME   what is in one, or in a file
+  datasets check NAME  what is wrong in one            itrpo datasets check log.csv --columns ...
+  datasets convert A B the same data in another format itrpo datasets convert log.csv log.hdf5 --columns ...
   datasets make NAME   make one by D4RL's protocol     itrpo datasets make hopper-medium
   sac ENV              train an acting policy          itrpo sac Hopper-v4 --out runs/hopper
   sac replay RUN       its replay buffer as a dataset
@@ -328,6 +377,10 @@ def run_command(command: object, rest: list[str]) -> int:
             print_dataset_list(console)
         case DatasetsInfo():
             datasets_info(command, console)
+        case DatasetsCheck():
+            return datasets_check(command, console)
+        case DatasetsConvert():
+            datasets_convert(command, console)
         case DatasetsMake():
             from itrpo.collection.recipes import make_dataset
 
@@ -435,12 +488,47 @@ def evaluate(command: Evaluate, console: Console) -> None:
     print_evaluation(result, console)
 
 
+def datasets_check(command: DatasetsCheck, console: Console) -> int:
+    from itrpo.data.health import check_dataset, print_health
+    from itrpo.data.tabular import parse_columns
+
+    health = check_dataset(
+        command.name,
+        columns=parse_columns(command.columns) if command.columns else None,
+        env=command.env,
+        horizon=command.horizon,
+        action_low=one_or_many(command.action_low),
+        action_high=one_or_many(command.action_high),
+        console=console,
+    )
+    print_health(health, console)
+    if command.picture is not None:
+        from itrpo.plotting import health_picture
+
+        health_picture(health, command.picture)
+        console.print(f"Picture: {command.picture}", soft_wrap=True)
+    return 1 if health.number("error") else 0
+
+
+def datasets_convert(command: DatasetsConvert, console: Console) -> None:
+    from itrpo.data.convert import convert
+    from itrpo.data.tabular import parse_columns
+
+    columns = parse_columns(command.columns) if command.columns else None
+    done = convert(command.source, command.target, columns=columns, env=command.env, console=console)
+    console.print(f"{done.path}: {done.rows:,} rows, {done.episodes:,} episodes", soft_wrap=True)
+    for note in done.notes:
+        console.print(f"note: {note}", soft_wrap=True, markup=False)
+
+
 def datasets_info(command: DatasetsInfo, console: Console) -> None:
     from itrpo.data.load import load_dataset
     from itrpo.data.tables import print_dataset_info
+    from itrpo.data.tabular import parse_columns
 
     dataset = load_dataset(
         command.name,
+        columns=parse_columns(command.columns) if command.columns else None,
         env=command.env,
         action_low=one_or_many(command.action_low),
         action_high=one_or_many(command.action_high),

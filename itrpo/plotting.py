@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import polars
     from matplotlib.axes import Axes
 
+    from itrpo.data.health import Health
+
 # Okabe and Ito's colours: told apart by colour-blind readers, and by their lightness in a grey print
 BLUE, VERMILLION, BLACK = "#0072B2", "#D55E00", "#000000"
 
@@ -121,6 +123,74 @@ def returns_curve(curve: Sequence[Mapping[str, Any]], title: str, env_id: str, p
         axes.set_xlabel("environment steps")
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png")
+    write_atomic(path, picture.getvalue())
+
+
+def health_picture(health: Health, path: Path) -> None:
+    """Draw a dataset as a PNG: returns and lengths of its completed episodes, and its actions by dimension.
+
+    Lengths are told apart by what ended the episode. Of more than 16 action dimensions, the first 16 are shown.
+    """
+    matplotlib = import_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    shown = min(health.actions.shape[1], 16)
+    across = 3 if shown in (3, 5, 6, 9) else min(shown, 4)
+    rows_of_actions = -(-shown // across)
+    with matplotlib.rc_context(STYLE | {"axes.grid.axis": "y"}):
+        figure = Figure(figsize=(8.0, 3.0 + 1.7 * rows_of_actions), layout="constrained")
+        FigureCanvasAgg(figure)
+        upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=[3.0, 1.7 * rows_of_actions])[:, 0]
+        title = f"{health.name}: {len(health.actions):,} rows, {len(health.returns):,} completed episodes"
+        upper.suptitle(title, x=0.01, ha="left", fontsize=10.0)
+        of_returns, of_lengths = upper.subplots(1, 2)
+        of_returns.set_xlabel("return (sum of rewards per episode)")
+        of_returns.set_ylabel("episodes")
+        of_lengths.set_xlabel("length (steps)")
+        if len(health.returns):
+            of_returns.hist(health.returns[np.isfinite(health.returns)], bins=40, color=BLUE)
+            of_returns.xaxis.set_major_locator(MaxNLocator(6))
+            bins = np.linspace(0, health.lengths.max() * 1.0001, 41)
+            kinds = [
+                (health.by_terminal, VERMILLION, "ended by the environment"),
+                (~health.by_terminal, BLUE, "by the clock"),
+            ]
+            of_lengths.hist(
+                [health.lengths[kind] for kind, _, _ in kinds],
+                bins=bins.tolist(),
+                stacked=True,
+                color=[color for _, color, _ in kinds],
+                label=[f"{label} ({kind.sum():,})" for kind, _, label in kinds],
+            )
+            of_lengths.legend(
+                loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0, handlelength=1, fontsize=8.0
+            )
+            of_returns.xaxis.set_major_formatter("{x:,.0f}" if np.ptp(health.returns) > 10 else "{x:,.6g}")
+            of_lengths.xaxis.set_major_formatter("{x:,.0f}")
+            for axes in (of_returns, of_lengths):
+                axes.yaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
+                axes.yaxis.set_major_formatter("{x:,.0f}")
+        else:
+            for axes in (of_returns, of_lengths):
+                axes.text(0.5, 0.5, "no completed episode", ha="center", va="center", transform=axes.transAxes)
+                axes.set(xticks=[], yticks=[])
+        grid = lower.subplots(rows_of_actions, across, sharex=True, sharey=True, squeeze=False)
+        for index, axes in enumerate(grid.flat):
+            axes.set_visible(index < shown)
+            if index < shown:
+                values = health.actions[:, index]
+                values = values[np.isfinite(values)]
+                low, high = min(-1.0, values.min(initial=0)), max(1.0, values.max(initial=0))
+                weights = np.full(len(values), 1 / max(1, len(values)))
+                axes.hist(values, bins=np.linspace(low, high, 41).tolist(), weights=weights, color=BLUE)
+                axes.set_title(health.action_names[index])
+                axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
+        more = f" (the first {shown} of {health.actions.shape[1]})" if shown < health.actions.shape[1] else ""
+        lower.supxlabel(f"actions, share of rows{more}", fontsize=9.0)
         picture = io.BytesIO()
         figure.savefig(picture, format="png")
     write_atomic(path, picture.getvalue())

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from itrpo.plotting import BLACK, BLUE, VERMILLION, learning_curve, returns_curve
+from itrpo.data.health import Health
+from itrpo.plotting import BLACK, BLUE, VERMILLION, health_picture, learning_curve, returns_curve
 from itrpo.results import store
 from tests.report.canned import make_run
 
@@ -105,3 +106,28 @@ def test_returns_of_a_policy_in_training(tmp_path):
     curve = blue[blue[:, 0] < 0.8 * len(picture)]  # without the legend
     assert np.corrcoef(curve.T)[0, 1] < -0.99  # rows count from above
     assert vermillion[:, 0].min() < blue[:, 0].min()
+
+
+@pytest.mark.parametrize(("dimensions", "height"), [(1, 940), (6, 1280), (20, 1960)])
+def test_the_picture_of_a_dataset(tmp_path, dimensions, height):
+    """Ends by the environment are orange: without them no pixel is. More than 16 dimensions make no taller picture."""
+    rng = np.random.default_rng(0)
+    actions = rng.uniform(-1, 1, (500, dimensions))
+    actions[3] = np.nan
+    orange = []
+    for by_terminal in (np.arange(50) < 20, np.zeros(50, bool)):
+        returns, lengths = np.append(rng.normal(size=49), np.nan), rng.integers(1, 100, 50)
+        names = tuple(f"action {index}" for index in range(dimensions))
+        health_picture(Health("own", {}, (), returns, lengths, by_terminal, actions, names), tmp_path / "a.png")
+        picture = read_png(tmp_path / "a.png")
+        assert picture.shape[:2] == (height, 1600)
+        assert pixels_of(picture, BLUE) > 50_000
+        orange.append(pixels_of(picture, VERMILLION))
+    assert orange[0] > 10 * orange[1]  # what remains is in the legend
+
+
+def test_the_picture_of_a_dataset_without_episodes(tmp_path):
+    nothing = np.zeros(0)
+    health = Health("own", {}, (), nothing, nothing, nothing.astype(bool), np.zeros((9, 2)), ("action 0", "action 1"))
+    health_picture(health, tmp_path / "a.png")
+    assert pixels_of(read_png(tmp_path / "a.png"), BLUE) > 1000
