@@ -13,11 +13,11 @@ from pathlib import Path
 CPU_SECONDS = 30  # a sound file takes milliseconds; time that a slow disk takes does not count
 
 
-def survives(path: Path) -> bool:
-    """Whether libhdf5 gets through the file, with or without errors of its own."""
-    if not sys.executable:  # Python inside another program: there is no interpreter to start
+def survives(path: Path, cpu_seconds: int = CPU_SECONDS) -> bool:
+    """Whether libhdf5 gets through the file in this time, with or without errors of its own."""
+    if not sys.executable or getattr(sys, "frozen", False):  # inside another program: there is no interpreter to start
         return True
-    command = [sys.executable, "-P", __file__, str(path.resolve()), str(CPU_SECONDS)]
+    command = [sys.executable, "-P", __file__, str(path.resolve()), str(cpu_seconds)]
     return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode >= 0
 
 
