@@ -83,7 +83,7 @@ def make(plan: Plan, path: Path, workers: int = 0, console: Console | None = Non
             _write(path, plan, [Path(job.path) for job in jobs], folder)
     except OSError as error:
         raise StorageError(
-            f"{path}: {error.strerror or error}; set ITRPO_CACHE to a folder with room to write"
+            f"{path}: {error.strerror or error}; set ITRPO_CACHE (or --out) to a folder with room to write"
         ) from error
 
 
@@ -104,6 +104,8 @@ def _parts_folder(folder: Path, identity: str, console: Console | None) -> Gener
     """
     plan = folder / "plan.json"
     with _locked(folder, console):
+        for path in folder.glob(".plan.json.*.tmp"):  # of a process that was killed at its very start
+            path.unlink()
         found = list(folder.iterdir())
         if found and not plan.exists():
             raise InputError(f"{folder}: the folder for unfinished work has other files in it; move it away")
@@ -159,7 +161,7 @@ def _progress(title: str, done: int, total: int, console: Console | None) -> Gen
             with lock:
                 done += steps
                 tenth = done * LINES_IN_A_LOG // total
-                line.update(done, {}, evaluated=tenth != printed)
+                line.update(min(done, total), {}, evaluated=tenth != printed)
                 printed = tenth
 
         yield advance
@@ -196,7 +198,7 @@ def _rows_kept(plan: Plan, files: list[Path]) -> list[int]:
         ends = [
             _read(file, "terminals") | _read(file, "timeouts") for _, file in zip(part.tasks, remaining, strict=False)
         ]
-        together = np.concatenate(ends)
+        together = np.concatenate([np.zeros(0, bool), *ends])
         rows = len(together) if part.end is None else min(len(together), part.end - sum(counts))
         if index < len(plan.parts) - 1:
             rows = int(np.flatnonzero(together[:rows])[-1]) + 1 if together[:rows].any() else 0

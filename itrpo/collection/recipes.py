@@ -154,16 +154,15 @@ def plan(name: str, steps: int | None = None, seed: int = 0) -> Plan:
 
 
 def _shares(env_id: str, kind: str, steps: int | None) -> list[Share]:
-    million = steps or 1_000_000
+    rows = steps or (2_000_000 if kind == "medium-expert" else 1_000_000)
     match kind:
         case "random":
-            return [Share(None, million, 0)]
+            return [Share(None, rows, 0)]
         case "medium":
-            return [Share(medium(env_id), million, 1)]
+            return [Share(medium(env_id), rows, 1)]
         case "expert":
-            return [Share(expert(env_id), million, 2)]
+            return [Share(expert(env_id), rows, 2)]
         case "medium-expert":
-            rows = steps or 2_000_000
             return [Share(medium(env_id), rows - rows // 2, 1), Share(expert(env_id), rows, 2)]
         case _:
             last = medium(env_id) if kind == "medium-replay" else ladder(env_id)[-1]

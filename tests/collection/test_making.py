@@ -92,6 +92,10 @@ def test_a_part_that_no_episode_fits_into_is_left_out(tmp_path: Path) -> None:
     assert made(tmp_path, Part(((0, (5,)),), end=4), Part(((100, (9,)),), end=6)) == [*range(100, 106)]
 
 
+def test_a_part_without_tasks_has_no_rows(tmp_path: Path) -> None:
+    assert made(tmp_path, Part((), end=0), Part(((100, (9,)),), end=3)) == [100, 101, 102]
+
+
 def test_an_episode_that_ends_at_the_row_belongs_to_the_part(tmp_path: Path) -> None:
     assert made(tmp_path, Part(((0, (5, 5)),), end=5), Part(((100, (9,)),), end=6)) == [*range(5), 100]
 
@@ -145,8 +149,17 @@ def test_parts_of_another_plan_are_thrown_away(tmp_path: Path) -> None:
     (parts / "plan.json").write_text("{}")
     (parts / "00000.npz").write_bytes(b"rows of another dataset")
     (parts / ".00001.npz.x.tmp").write_bytes(b"unfinished")
+    (parts / ".plan.json.y.tmp").write_bytes(b"")
     make(WHOLE, path, workers=1)
     assert len(numbers(path)) == 16
+    assert not parts.exists()
+
+
+def test_a_run_killed_before_it_wrote_its_plan_is_no_obstacle(tmp_path: Path) -> None:
+    parts = tmp_path / "made.h5.parts"
+    parts.mkdir()
+    (parts / ".plan.json.y.tmp").write_bytes(b"")
+    make(WHOLE, tmp_path / "made.h5", workers=1)
     assert not parts.exists()
 
 
@@ -200,7 +213,7 @@ def test_an_error_in_a_worker_comes_up_here_and_leaves_nothing(tmp_path: Path) -
 
 def test_a_folder_that_cannot_be_written_is_said_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="set ITRPO_CACHE"):
+    with pytest.raises(StorageError, match=r"set ITRPO_CACHE \(or --out\)"):
         make(WHOLE, tmp_path / "file" / "made.h5", workers=1)
 
 
