@@ -20,3 +20,21 @@ def ensemble(member: Network, size: int) -> Network:
         return jax.vmap(lambda p: member.apply(p, *inputs))(params)
 
     return Network(init, apply)
+
+
+def batched(member: Network) -> Network:
+    """The same network for inputs that all begin with a batch axis.
+
+    `ensemble(batched(member), size)` gives [size, B, ...], each member's rows in one piece, which a CPU works through a
+    tenth faster than [B, size, ...] from an ensemble inside a vmap over the batch.
+    """
+
+    def apply(params: Params, *inputs: Array) -> Any:
+        return jax.vmap(lambda *rows: member.apply(params, *rows))(*inputs)
+
+    return Network(member.init, apply)
+
+
+def first_member(params: Params) -> Params:
+    """Parameters of one network out of the stacked ones of an ensemble."""
+    return jax.tree.map(lambda it: it[0], params)

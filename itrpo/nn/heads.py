@@ -33,12 +33,16 @@ class MLP(eqx.Module):
         self.norms = [eqx.nn.LayerNorm(width) for width in sizes[1:-1]] if layer_norm else []
 
     def __call__(self, inputs: Array) -> Array:
-        hidden = inputs
-        for i, layer in enumerate(self.layers[:-1]):
-            hidden = jax.nn.relu(layer(hidden))
+        return self.after_first(self.layers[0](inputs))
+
+    def after_first(self, hidden: Array) -> Array:
+        """What follows the first layer; hidden: its output, before the ReLU."""
+        for i, layer in enumerate(self.layers[1:]):
+            hidden = jax.nn.relu(hidden)
             if self.norms:
                 hidden = self.norms[i](hidden)
-        return self.layers[-1](hidden)
+            hidden = layer(hidden)
+        return hidden
 
 
 class GaussianPolicy(eqx.Module):
@@ -84,6 +88,33 @@ class DeterministicPolicy(eqx.Module):
         return self.mlp(observation)
 
 
+class BoundedMeanPolicy(eqx.Module):
+    """observation [O] -> (mean [A] in [-1, 1], log_std [A]) of a Gaussian of the action itself, not of its atanh (IQL).
+
+    log_std is a parameter, the same at every observation; it starts at 0 and is clipped to [low, high].
+    """
+
+    mlp: MLP
+    log_std: Array  # [A]
+    low: float = eqx.field(static=True)
+    high: float = eqx.field(static=True)
+
+    def __init__(
+        self,
+        draw: Draw,
+        spec: SpaceSpec,
+        hidden: tuple[int, ...],
+        log_std_range: tuple[float, float],
+        initializer: Initializer = "fan_in",
+    ):
+        self.mlp = MLP(draw, (spec.observation_dim, *hidden, spec.action_dim), initializer, head_scale=1e-3)
+        self.log_std = jnp.zeros(spec.action_dim)
+        self.low, self.high = log_std_range
+
+    def __call__(self, observation: Array) -> tuple[Array, Array]:
+        return jnp.tanh(self.mlp(observation)), jnp.clip(self.log_std, self.low, self.high)
+
+
 class MixturePolicy(eqx.Module):
     """observation [O] -> pre-tanh mixture (logits [K], means [K, A], log_stds [K, A])."""
 
@@ -112,8 +143,33 @@ class MixturePolicy(eqx.Module):
         return logits, means, jnp.clip(raw, self.low, self.high)
 
 
+class FactoredMixturePolicy(eqx.Module):
+    """observation [O] -> a pre-tanh mixture for each action dimension (logits [A, K], means [A, K], log_stds [A, K])."""
+
+    mlp: MLP
+    action_dim: int = eqx.field(static=True)
+    low: float = eqx.field(static=True)
+    high: float = eqx.field(static=True)
+
+    def __init__(
+        self,
+        draw: Draw,
+        spec: SpaceSpec,
+        hidden: tuple[int, ...],
+        num_components: int,
+        log_std_range: tuple[float, float],
+    ):
+        self.mlp = MLP(draw, (spec.observation_dim, *hidden, 3 * spec.action_dim * num_components))
+        self.action_dim = spec.action_dim
+        self.low, self.high = log_std_range
+
+    def __call__(self, observation: Array) -> tuple[Array, Array, Array]:
+        logits, means, raw = self.mlp(observation).reshape(3, self.action_dim, -1)
+        return logits, means, jnp.clip(raw, self.low, self.high)
+
+
 class QValue(eqx.Module):
-    """(observation [O], action [A]) -> scalar."""
+    """(observation [O], action [A]) -> scalar; (observation [O], actions [n, A]) -> [n]."""
 
     mlp: MLP
 
@@ -129,7 +185,26 @@ class QValue(eqx.Module):
         self.mlp = MLP(draw, sizes, initializer, head_scale=3e-3, layer_norm=layer_norm)
 
     def __call__(self, observation: Array, action: Array) -> Array:
-        return self.mlp(jnp.concatenate([observation, action]))[0]
+        if action.ndim == 1:
+            return self.mlp(jnp.concatenate([observation, action]))[0]
+        # the observation's part of the first layer is the same for all actions, so it is computed once
+        first, size = self.mlp.layers[0], observation.shape[0]
+        shared = observation @ first.weight[:, :size].T + first.bias
+        hidden = shared[None] + action @ first.weight[:, size:].T
+        return jax.vmap(self.mlp.after_first)(hidden)[:, 0]
+
+
+class Perturbation(eqx.Module):
+    """(observation [O], action [A]) -> pre-tanh direction [A] in which the action is moved (BCQ, PLAS)."""
+
+    mlp: MLP
+
+    def __init__(self, draw: Draw, spec: SpaceSpec, hidden: tuple[int, ...], initializer: Initializer = "fan_in"):
+        sizes = (spec.observation_dim + spec.action_dim, *hidden, spec.action_dim)
+        self.mlp = MLP(draw, sizes, initializer, head_scale=1e-3)
+
+    def __call__(self, observation: Array, action: Array) -> Array:
+        return self.mlp(jnp.concatenate([observation, action]))
 
 
 class StateValue(eqx.Module):

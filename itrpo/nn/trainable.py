@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from itrpo.types import Array, Metrics, Params
+
+CACHED_ROWS = 512  # 256 wide, their float32 activations are half a megabyte: a core's second-level cache
 
 
 class Trainable(NamedTuple):
@@ -27,8 +31,51 @@ def gradient_step(
 ) -> tuple[Trainable, Metrics]:
     """One step down `loss(params) -> (scalar, metrics)`. The target is left alone."""
     gradients, metrics = jax.grad(loss, has_aux=True)(it.params)
+    return apply_gradients(it, optimizer, gradients), metrics
+
+
+def apply_gradients(it: Trainable, optimizer: optax.GradientTransformation, gradients: Params) -> Trainable:
     updates, opt_state = optimizer.update(gradients, it.opt_state, it.params)
-    return it._replace(params=optax.apply_updates(it.params, updates), opt_state=opt_state), metrics
+    return it._replace(params=optax.apply_updates(it.params, updates), opt_state=opt_state)
+
+
+def chunked_gradient_step(
+    it: Trainable,
+    optimizer: optax.GradientTransformation,
+    loss: Callable[[Params, Any], tuple[Array, Metrics]],
+    rows: Any,
+    chunk: int,
+) -> tuple[Trainable, Metrics]:
+    """`gradient_step` for `loss(params, rows)` and metrics that are means over rows, `chunk` of them at a time.
+
+    The same step to rounding. Where a step has thousands of rows (CQL: 31 actions for each state), the activations of a
+    chunk stay in a processor's cache and those of a batch do not: twice the speed. `chunk` must divide the batch.
+    """
+    count = jax.tree.leaves(rows)[0].shape[0] // chunk
+    if count == 1:
+        return gradient_step(it, optimizer, lambda params: loss(params, rows))
+    chunks = jax.tree.map(lambda leaf: leaf.reshape(count, chunk, *leaf.shape[1:]), rows)
+    gradient = partial(jax.grad(loss, has_aux=True), it.params)
+
+    def add(total: Any, part: Any) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, gradient(part)), None
+
+    shapes = jax.eval_shape(gradient, jax.tree.map(lambda leaf: leaf[0], chunks))
+    total, _ = jax.lax.scan(add, jax.tree.map(lambda it: jnp.zeros(it.shape, it.dtype), shapes), chunks)
+    gradients, metrics = jax.tree.map(lambda leaf: leaf / count, total)
+    return apply_gradients(it, optimizer, gradients), metrics
+
+
+def cached_chunk(batch_size: int, rows_each: int) -> int:
+    """How many of a batch to take at a time, if each makes `rows_each` rows: a divisor, for at most CACHED_ROWS rows.
+
+    Accelerators, which want large pieces, get the whole batch.
+    """
+    if jax.default_backend() != "cpu":
+        return batch_size
+    return max(
+        it for it in range(1, batch_size + 1) if batch_size % it == 0 and (it == 1 or it * rows_each <= CACHED_ROWS)
+    )
 
 
 def polyak(it: Trainable, rate: float) -> Trainable:

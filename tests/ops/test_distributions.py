@@ -126,3 +126,12 @@ def test_factored_mixture_samples_have_its_moments_and_independent_dimensions():
     np.testing.assert_allclose(samples.var(0), variance, rtol=0.03)
     covariance = np.cov(samples.T) / np.sqrt(np.outer(variance, variance))
     np.testing.assert_allclose(covariance - np.diag(np.diag(covariance)), 0, atol=5 / np.sqrt(len(keys)))
+
+
+def test_tanh_normal_sample_is_where_its_density_is_taken():
+    noise = jnp.array([0.3, -1.0, 2.5])
+    action, log_prob = distributions.tanh_normal_sample(noise, MEAN, LOG_STD)
+    u = np.asarray(MEAN + jnp.exp(LOG_STD) * noise, np.float64)
+    np.testing.assert_allclose(action, np.tanh(u), rtol=1e-6)
+    density = stats.norm(np.asarray(MEAN), np.exp(np.asarray(LOG_STD))).logpdf(u).sum() + 2 * np.log(np.cosh(u)).sum()
+    np.testing.assert_allclose(log_prob, density, rtol=1e-5)

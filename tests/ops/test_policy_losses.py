@@ -20,3 +20,14 @@ def test_inverse_magnitude_makes_a_loss_free_of_the_scale_of_q_and_passes_no_gra
     np.testing.assert_allclose(policy_losses.inverse_magnitude(1000 * q) * 1000 * q, q / 2, rtol=1e-6)
     gradient = jax.grad(lambda it: jnp.sum(it) * policy_losses.inverse_magnitude(it))(q)
     np.testing.assert_allclose(gradient, 0.5, rtol=1e-6)
+
+
+def test_the_entropy_weight_rises_where_the_entropy_is_below_its_target():
+    slope = jax.grad(policy_losses.entropy_weight_loss)
+    # log pi = 1.5 is an entropy of -1.5: below a target of -1, above one of -2; descent moves against the slope
+    np.testing.assert_allclose(slope(0.3, 1.5, -1.0), -0.5)
+    np.testing.assert_allclose(slope(0.3, 1.5, -2.0), 0.5)
+
+
+def test_soft_policy_loss_trades_values_for_entropy():
+    np.testing.assert_allclose(policy_losses.soft_policy_loss(0.2, 1.5, 4.0), 0.2 * 1.5 - 4.0, rtol=1e-6)
