@@ -42,7 +42,7 @@ STEPS = 1_000_000  # rows of a dataset, as of D4RL's
 STEPS_PER_TASK = 10_000
 PROGRESS_EVERY = 500  # steps
 
-ANT_POLICY = "goal_ant_sac"
+ANT_POLICY = "goal_ant_sac_200k"
 ANT_ACTION_NOISE = 0.2  # standard deviation, on top of the policy's own (D4RL)
 ANT_GOALS_PER_CELL = 3  # drawn and visited in a cell before another cell is commanded
 ANT_STEPS_ON_ITS_BACK = 50  # until the episode is cut
@@ -133,6 +133,8 @@ def plan(name: str, steps: int, seed: int, steps_per_task: int = STEPS_PER_TASK)
         raise InputError(f"unknown maze dataset {name!r}{nearest(name, MAZE_DATASETS)}; known: {known}")
     if steps < 1:
         raise InputError(f"steps must be at least 1, got {steps}")
+    if seed < 0:
+        raise InputError(f"seed must not be negative, got {seed}")
     spec = SETS[short]
     recipe: dict[str, Any] = {
         "name": short + SUFFIX,

@@ -356,6 +356,8 @@ def test_names_and_sizes_are_checked_before_the_work(tmp_path: Path):
         mazes.make_maze("antmaze-umaz-itrpo1", tmp_path / "a.hdf5")
     with pytest.raises(InputError, match="steps must be at least 1"):
         mazes.make_maze("antmaze-umaze-itrpo1", tmp_path / "a.hdf5", steps=0)
+    with pytest.raises(InputError, match="seed must not be negative"):
+        mazes.make_maze("antmaze-umaze-itrpo1", tmp_path / "a.hdf5", seed=-1)
     assert not list(tmp_path.iterdir())
 
 
