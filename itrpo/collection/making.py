@@ -76,10 +76,8 @@ def make(plan: Plan, path: Path, workers: int = 0, console: Console | None = Non
                     run_jobs(jobs, workers or min(_available_cores(), MAX_WORKERS), advance)
             except KeyboardInterrupt:
                 finished = sum(os.path.exists(job.path) for job in jobs)
-                message = (
-                    f"interrupted; {finished} of {len(jobs)} parts are in {folder}: the same command goes on from there"
-                )
-                raise KeyboardInterrupt(message) from None
+                kept = f"{finished} of {len(jobs)} parts are in {folder}: the same command goes on from there"
+                raise KeyboardInterrupt(f"interrupted; {kept if finished else 'no part was finished'}") from None
             _write(path, plan, [Path(job.path) for job in jobs], folder)
     except OSError as error:
         raise StorageError(
