@@ -1,23 +1,28 @@
-"""How well the mazes are travelled: `python benchmarks/mazes.py [EPISODES]` (100).
+"""How well the mazes are travelled: `python benchmarks/mazes.py [EPISODES [robotics]]` (100).
 
 First the ant's low-level policy alone, in the open: goals 2 to 6 m away, reached within 200 steps (20 s)? Then every
 maze dataset's controller: does an episode reach its first commanded goal before the clock, how often the task's, and
 how fast are rows made by one process?
+
+With "robotics", instead: does the same low-level policy, led by the same waypoints, get through gymnasium-robotics'
+UMaze (extra `maze`), whose ant is another one?
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from typing import Any
 
 import mujoco
 import numpy as np
 
 from itrpo.collection.goal_ant import GoalAnt
 from itrpo.collection.ladders import policy_path
-from itrpo.collection.mazes import ANT_ACTION_NOISE, ANT_POLICY, SETS, ant_action, collect
+from itrpo.collection.mazes import ANT_ACTION_NOISE, ANT_POLICY, SETS, ant_action, collect, next_cells
 from itrpo.collection.rollout import load_acting_policy
-from itrpo.evaluation.maze_maps import at_goal
+from itrpo.evaluation.environments import make_env
+from itrpo.evaluation.maze_maps import MAZES, Cell, ant_cell, ant_xy, at_goal
 from itrpo.evaluation.mazes import ANT_FRAME_SKIP
 
 
@@ -67,8 +72,47 @@ def controller(name: str, episodes: int) -> str:
     )
 
 
+def through_umaze(robotics: bool, episodes: int) -> int:
+    """Episodes that reach the goal, each from its own seed, with sampled actions and no noise on top.
+
+    Positions are gymnasium-robotics' own there, so neither the mirrored map nor its origin plays a part.
+    """
+    env, reached = make_env("AntMaze_UMaze-v4" if robotics else "itrpo/AntMaze_UMaze-v0"), 0
+    task: Any = env.unwrapped
+    policy = load_acting_policy(policy_path(ANT_POLICY))
+    for episode in range(episodes):
+        rng = np.random.default_rng((2, episode))
+        observation, _ = env.reset(seed=episode)
+        done, following = False, None
+        while not done:
+            here, goal = (cell_of(task, xy, robotics) for xy in (observation[:2], task.goal))
+            towards = next_cells(MAZES["UMaze"], goal)
+            if following is None or (here != following and towards.get(here) != following):
+                following = towards.get(here, goal)
+            if following != goal and np.linalg.norm(center_of(task, following, robotics) - observation[:2]) < 1:
+                following = towards[following]
+            waypoint = task.goal if following == goal else center_of(task, following, robotics)
+            observation, _, success, clock, _ = env.step(ant_action(policy, observation, waypoint, 0.0, rng))
+            done, reached = success or clock, reached + success
+    return reached
+
+
+def cell_of(task: Any, xy: np.ndarray, robotics: bool) -> Cell:
+    row, column = task.maze.cell_xy_to_rowcol(xy) if robotics else ant_cell(xy)
+    return int(row), int(column)
+
+
+def center_of(task: Any, cell: Cell, robotics: bool) -> np.ndarray:
+    return task.maze.cell_rowcol_to_xy(np.array(cell)) if robotics else ant_xy(cell)
+
+
 def main() -> None:
     episodes = int(sys.argv[1]) if len(sys.argv) > 1 else 100
+    if sys.argv[2:] == ["robotics"]:
+        for robotics in (True, False):
+            where = "gymnasium-robotics' AntMaze_UMaze-v4" if robotics else "itrpo/AntMaze_UMaze-v0"
+            print(f"{where}: {through_umaze(robotics, episodes)} of {episodes} goals", flush=True)
+        return
     for noise in (0.0, ANT_ACTION_NOISE):
         reached, fallen, steps = low_level(episodes, noise)
         found = f"{reached} of {episodes} goals, after {steps:.0f} steps; {fallen} ended on their backs"

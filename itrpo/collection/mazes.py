@@ -12,6 +12,7 @@ generate_maze2d_datasets.py, d4rl/pointmaze/waypoint_controller.py. Differences 
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -324,7 +325,7 @@ class AntGuide:
         here = ant_cell(xy)
         if self._next is None or (here != self._next and self._towards.get(here) != self._next):
             self._next = self._towards.get(here, self._next or self.goal_cell)  # pushed off the path: a new one
-        if self._next != self.goal_cell and np.hypot(*(ant_xy(self._next) + 0.5 - xy)) < ANT_PASS_DISTANCE:
+        if self._next != self.goal_cell and math.dist(ant_xy(self._next) + 0.5, xy) < ANT_PASS_DISTANCE:
             self._next = self._towards[self._next]
         return self.goal if self._next == self.goal_cell else ant_xy(self._next) + rng.uniform(0, 1, 2)
 
@@ -338,7 +339,8 @@ def ant_action(
     frame, quarters = to_goal_frame(observation[2:], waypoint - observation[:2])
     draws = rng.standard_normal((2, 8), dtype=np.float32)
     actions, _ = act(policy, frame[None].astype(np.float32), draws[:1])
-    return np.clip(from_goal_frame(actions[0], quarters) + noise * draws[1], -1, 1).astype(np.float32)
+    noisy = from_goal_frame(actions[0], quarters) + noise * draws[1]
+    return np.minimum(np.maximum(noisy, -1), 1).astype(np.float32)
 
 
 class PointGuide:
@@ -370,5 +372,5 @@ class PointGuide:
         return False
 
     def _stands_at(self, waypoint: np.ndarray, position: np.ndarray) -> bool:
-        moved = np.hypot(*(position - self._previous))
-        return bool(np.hypot(*(position - waypoint)) < POINT_ARRIVED and moved < POINT_ARRIVED)
+        moved = math.dist(position, self._previous)
+        return math.dist(position, waypoint) < POINT_ARRIVED and moved < POINT_ARRIVED

@@ -58,7 +58,7 @@ class AntMaze(gymnasium.Env[np.ndarray, np.ndarray]):
         return self._observe(), {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        self.data.ctrl[:] = np.clip(action, -1, 1)
+        self.data.ctrl[:] = np.minimum(np.maximum(action, -1), 1)
         mujoco.mj_step(self.model, self.data, nstep=ANT_FRAME_SKIP)
         success = at_goal(self.data.qpos, self.goal)
         return self._observe(), float(success), success, False, {"success": success}
@@ -96,7 +96,7 @@ class PointMaze(gymnasium.Env[np.ndarray, np.ndarray]):
         return self._observe(), {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        self.data.ctrl[:] = np.clip(action, -1, 1)
+        self.data.ctrl[:] = np.minimum(np.maximum(action, -1), 1)
         np.clip(self.data.qvel, -POINT_MAX_SPEED, POINT_MAX_SPEED, out=self.data.qvel)
         mujoco.mj_step(self.model, self.data)
         success = at_goal(self.data.qpos, self.goal)
