@@ -44,7 +44,7 @@ def read(path: str | os.PathLike[str], sha256: str | None = None, probe: bool = 
     """
     path = Path(path)
     where = str(path)
-    with _opened(path, probe) as file:
+    with opened(path, probe) as file:
         columns = _open_columns(file, where)
         check_layout(columns, where)
         arrays = {key: _read_column(key, columns.pop(key)) for key in list(columns)}  # each has a cache while open
@@ -71,13 +71,15 @@ def read_policy(path: str | os.PathLike[str]) -> BehaviorPolicy | None:
     Raises InputError if there is a policy, but not one that we can evaluate.
     """
     path = Path(path)
-    with _opened(path, probe=False) as file:
+    with opened(path, probe=False) as file:
         return _policy(file, str(path))
 
 
 @contextmanager
-def _opened(path: Path, probe: bool) -> Generator[h5py.File]:
-    """The opened file. Whatever h5py raises about it, and it raises almost anything, becomes an InputError."""
+def opened(path: Path, probe: bool = True) -> Generator[h5py.File]:
+    """The opened file; with `probe` it is tried in a process of its own first. Whatever h5py raises about it, and it
+    raises almost anything, becomes an InputError.
+    """
     import h5py
 
     if not path.is_file():
@@ -131,11 +133,11 @@ def _open_column(file: h5py.File, key: str, where: str) -> h5py.Dataset:
     if column.is_virtual or column.external:
         raise InputError(f"{where}: {key!r} keeps its rows in another file; copy them into this one")
     check_stored_size(key, column, column.id.get_storage_size(), where)
-    _check_chunks(key, column, where)
+    check_chunks(key, column, where)
     return column
 
 
-def _check_chunks(key: str, column: h5py.Dataset, where: str) -> None:
+def check_chunks(key: str, column: h5py.Dataset, where: str) -> None:
     """Raises InputError if some rows were never written: HDF5 would pass them off as zeros."""
     if not column.chunks or not column.size:
         return
@@ -143,8 +145,8 @@ def _check_chunks(key: str, column: h5py.Dataset, where: str) -> None:
     written = column.id.get_num_chunks()
     if written != declared:
         raise InputError(
-            f"{where}: {key!r} declares shape {list(column.shape)}, which takes {declared:,} chunks, but {written:,} were"
-            " written; write it anew, or cut the columns to the rows that are there"
+            f"{where}: {key!r} declares shape {list(column.shape)}, which takes {declared:,} chunks, but {written:,}"
+            " were written; write it anew, or cut the columns to the rows that are there"
         )
 
 
