@@ -54,7 +54,7 @@ def controller(name: str, episodes: int) -> str:
     horizon, started = SETS[name].horizon, time.process_time()
     parts, lengths, reached, terminals, fallen = 0, [], [], [], 0
     while len(lengths) < episodes:
-        part = collect((name, 1, parts, 2_000))
+        part = collect((name, 0, parts, 2_000))
         ends = np.flatnonzero(part["terminals"] | part["timeouts"])
         for start, end in zip([0, *ends[:-1] + 1], ends, strict=True):
             commands = part["infos/goal"][start : end + 1]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
+from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.evaluation.environments import check_compatible, is_antmaze, make_env, normalized_score, time_limit
 from itrpo.evaluation.maze_maps import ANT_CELL, MAZES, ant_cell, ant_xy, at_goal, point_cell, point_xy
 from itrpo.evaluation.mazes import AntMaze, PointMaze
@@ -193,3 +194,11 @@ def test_an_evaluation_is_shared_out_over_processes_with_the_same_returns():
 def test_registration_survives_a_second_import():
     make_env("itrpo/AntMaze_UMaze-v0").close()
     assert sum("itrpo/" in env_id for env_id in gymnasium.registry) == 6
+
+
+def test_d4rls_antmaze_files_are_evaluated_here():
+    ids = {name: it.env_id for name, it in D4RL_FILES.items() if name.startswith("antmaze")}
+    assert len(ids) == 6
+    for name, env_id in ids.items():
+        assert name.split("-")[1] in env_id.lower()
+        check_compatible(env_id, 29, 8)
