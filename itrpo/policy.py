@@ -71,6 +71,12 @@ def _tanh_mixture_mlp(policy: Policy, rows: np.ndarray) -> np.ndarray:
     return np.tanh(_choose(means, output[:, :components]))
 
 
+def _tanh_factored_mixture_mlp(policy: Policy, rows: np.ndarray) -> np.ndarray:
+    output = _forward(policy.networks[""], rows).reshape(len(rows), 2, len(policy.action_low), -1)
+    logits, means = output[:, 0], output[:, 1]  # [R, A, K]
+    return np.tanh(np.take_along_axis(means, logits.argmax(axis=2)[..., None], axis=2)[..., 0])
+
+
 def _latent_decoder(policy: Policy, rows: np.ndarray) -> np.ndarray:
     latent = policy.constants["max_latent"] * np.tanh(_forward(policy.networks[""], rows))
     return _perturbed(policy, rows, np.tanh(_joined(policy.networks["decoder_"], rows, latent[:, None])))[:, 0]
@@ -98,6 +104,7 @@ def _best_of_decoder(policy: Policy, rows: np.ndarray) -> np.ndarray:
 KINDS: dict[str, Callable[[Policy, np.ndarray], np.ndarray]] = {
     "tanh_mlp": _tanh_mlp,
     "tanh_mixture_mlp": _tanh_mixture_mlp,
+    "tanh_factored_mixture_mlp": _tanh_factored_mixture_mlp,
     "latent_decoder": _latent_decoder,
     "best_of_gaussian": _best_of_gaussian,
     "best_of_decoder": _best_of_decoder,
@@ -161,6 +168,7 @@ def save_policy(
     sees the observation s; the others, whose arrays' names begin with theirs, see s and something more. By kind:
     - "tanh_mlp": the network gives the mean [A] of the pre-tanh Gaussian; the action is its tanh;
     - "tanh_mixture_mlp": it gives K logits, then K means [A]; the action is the tanh of the mean of the heaviest;
+    - "tanh_factored_mixture_mlp": logits [A, K], then means [A, K]: the same in each dimension by itself;
     - "latent_decoder" (PLAS): it gives [L], z is max_latent times its tanh; the action is tanh(decoder(s, z));
     - "best_of_gaussian" (BEAR, UWAC): it gives mean and log_std, clipped to log_std_range [2]. Of the candidates
       tanh(mean + std * noise_j), noise [n, A], the action is the one with the largest critic(s, a);
@@ -285,6 +293,8 @@ def _expected_sizes(kind: str, observations: int, actions: int, found: Mapping[s
         sizes[""] = (observations, actions)
     elif kind == "tanh_mixture_mlp":
         sizes[""] = (observations, max(found[""][1] // (1 + actions), 1) * (1 + actions))
+    elif kind == "tanh_factored_mixture_mlp":
+        sizes[""] = (observations, max(found[""][1] // (2 * actions), 1) * 2 * actions)
     elif kind == "latent_decoder":
         latents = max(found[""][1], 1)
         sizes |= {"": (observations, latents), "decoder_": (observations + latents, actions), "max_latent": ()}

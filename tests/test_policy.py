@@ -90,6 +90,21 @@ def test_a_mixture_acts_with_the_mean_of_its_heaviest_component(tmp_path):
         )
 
 
+def test_a_factored_mixture_acts_with_the_heaviest_mean_of_each_dimension(tmp_path):
+    means = np.arange(ACTION * COMPONENTS, dtype=np.float32).reshape(ACTION, COMPONENTS) / 10
+    for heaviest in np.ndindex(*(COMPONENTS,) * ACTION):
+        logits = np.array([np.arange(COMPONENTS) == component for component in heaviest], np.float32)
+        export = {
+            "kind": "tanh_factored_mixture_mlp",
+            "weight_0": np.zeros((2 * COMPONENTS * ACTION, OBSERVATION)),
+            "bias_0": np.concatenate([logits.ravel(), means.ravel()]),
+        }
+        save(tmp_path / "p.npz", export, action_low=[-1, -1], action_high=[1, 1])
+        chosen = np.tanh([means[dimension, component] for dimension, component in enumerate(heaviest)])
+        act = load_policy(tmp_path / "p.npz")
+        np.testing.assert_allclose(act(np.zeros((3, OBSERVATION))), np.tile(chosen, (3, 1)), rtol=1e-6)
+
+
 LATENT, CANDIDATES = 5, 7
 ON_ACTION = OBSERVATION + ACTION
 NORMAL = {"observation_mean": np.zeros(OBSERVATION), "observation_std": np.ones(OBSERVATION)}
