@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from itrpo.data.columns import NDIM, check_layout, check_stored_size, require_keys
+from itrpo.data.d4rl import check_chunks, opened
 from itrpo.errors import InputError, StorageError
 
 if TYPE_CHECKING:
     import h5py
 
 REQUIRED = ("observations", "actions", "rewards", "terminals", "timeouts")
-LOG_PROBS = "infos/action_log_probs"
 MAX_DEPTH, MAX_ENTRIES = 8, 10_000  # of groups: a group may contain itself
 
 
@@ -51,29 +51,22 @@ def check_columns(columns: Mapping[str, np.ndarray], where: str) -> dict[str, np
 
 def read_hdf5(path: Path) -> Contents:
     """All of an HDF5 file in D4RL's layout. Raises InputError if it isn't one, or refers to other files."""
-    import h5py
-
     where = str(path)
-    if not path.is_file():
-        raise InputError(f"{where}: no such file")
-    try:
-        with h5py.File(path, "r") as file:
-            datasets = all_datasets(file, where)
-            require_keys(datasets, REQUIRED, where)
-            rows = datasets["rewards"].shape[:1]
-            columns: dict[str, np.ndarray] = {}
-            rest: list[str] = []
-            for name, dataset in datasets.items():
-                check_stored_size(name, dataset, dataset.id.get_storage_size(), where)
-                per_step = dataset.dtype.kind in "biuf" and dataset.shape[:1] == rows
-                if name in REQUIRED or (per_step and not name.startswith("metadata/")):
-                    columns[name] = dataset[()]
-                else:
-                    rest.append(name)
-            columns = check_columns(columns, where)
-            return Contents(columns, text_attribute(file, "env_id"), _copied(file, rest))
-    except (OSError, RuntimeError, MemoryError, KeyError) as error:
-        raise InputError(f"{where}: truncated or damaged HDF5 file ({error}); copy or download it again") from error
+    with opened(path) as file:
+        datasets = all_datasets(file, where)
+        require_keys(datasets, REQUIRED, where)
+        rows = datasets["rewards"].shape[:1]
+        columns: dict[str, np.ndarray] = {}
+        rest: list[str] = []
+        for name, dataset in datasets.items():
+            check_stored_size(name, dataset, dataset.id.get_storage_size(), where)
+            check_chunks(name, dataset, where)
+            per_step = dataset.dtype.kind in "biuf" and dataset.shape[:1] == rows
+            if name in REQUIRED or (per_step and not name.startswith("metadata/")):
+                columns[name] = dataset[()]
+            else:
+                rest.append(name)
+        return Contents(check_columns(columns, where), text_attribute(file, "env_id"), _copied(file, rest))
 
 
 def all_datasets(group: h5py.Group, where: str) -> dict[str, h5py.Dataset]:

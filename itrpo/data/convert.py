@@ -53,7 +53,7 @@ def convert(
     notes = [*found.notes]
     ending = path.suffix.lower()
     if ending not in ENDINGS:
-        notes += minari_files.write(found, path, _minari_id(target, path))
+        notes += minari_files.write(found, path, _minari_id(target, path), console)
     elif ending in (".hdf5", ".h5"):
         contents.write_hdf5(found, path)
         notes += _successors(found)

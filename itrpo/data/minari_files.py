@@ -29,14 +29,16 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from itrpo.console import progress_bar
 from itrpo.data.columns import check_layout, check_stored_size, empty_rows, to_flags
-from itrpo.data.contents import LOG_PROBS, Contents, check_columns
+from itrpo.data.contents import Contents, check_columns
+from itrpo.data.d4rl import LOG_PROBS, opened
 from itrpo.data.hashing import file_sha256
 from itrpo.errors import InputError, StorageError
 from itrpo.evaluation.environments import env_spec_json
@@ -44,6 +46,7 @@ from itrpo.types import DataSource, Episodes
 
 if TYPE_CHECKING:
     import h5py
+    from rich.console import Console
 
 PREFIX = "minari:"
 MAIN, METADATA, EXTRAS = "main_data.hdf5", "metadata.json", "itrpo_extras.hdf5"
@@ -51,6 +54,7 @@ VERSION = "0.5.0"  # of the layout that `write` writes; every later minari reads
 MAX_METADATA = 1 << 24  # bytes; Minari's own are kilobytes
 ID = re.compile(r"([\w-]+/)*[\w-]+-v\d+")
 NUMERIC = "biuf"
+SHOWN = 1000  # episodes from which on writing takes more than a moment
 BOUNDLESS = 1e6  # actions "within" such bounds aren't scaled by them
 
 # A maze's observation as itrpo.evaluation.environments lays it out; keys of the dict, in order.
@@ -171,7 +175,7 @@ def read_contents(path: Path) -> Contents:
     return Contents(columns, record.env_id, extras.read_bytes() if extras.is_file() else None, notes)
 
 
-def write(contents: Contents, folder: Path, dataset_id: str) -> tuple[str, ...]:
+def write(contents: Contents, folder: Path, dataset_id: str, console: Console | None = None) -> tuple[str, ...]:
     """Writes a Minari folder, which appears whole or not at all, and returns notes for a person.
 
     Episodes end at terminals and timeouts, and where `next_observations` do not lead to the next row. Raises InputError
@@ -211,7 +215,11 @@ def write(contents: Contents, folder: Path, dataset_id: str) -> tuple[str, ...]:
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     try:
         (temporary / "data").mkdir(parents=True)
-        _write_rows(temporary / "data" / MAIN, columns | flags, stops)
+        progress = contextlib.nullcontext[Callable[[int], None]](lambda steps: None)
+        if console is not None and len(stops) > SHOWN:
+            progress = progress_bar(console, f"Writing {dataset_id}", len(ends))
+        with progress as advance:
+            _write_rows(temporary / "data" / MAIN, columns | flags, stops, advance)
         if contents.extras is not None:
             (temporary / "data" / EXTRAS).write_bytes(contents.extras)
         size = sum(file.stat().st_size for file in (temporary / "data").iterdir())
@@ -298,19 +306,12 @@ def _action_bounds(space: Any) -> tuple[np.ndarray | None, np.ndarray | None]:
 
 def _read_rows(folder: Path, record: _Record, everything: bool) -> _Rows:
     """The columns of all episodes under D4RL's names; as float32 and only what training needs unless `everything`."""
-    import h5py
-
     path = folder / MAIN
     if not path.is_file():
         raise InputError(f"{path}: no such file; the dataset is not complete")
-    try:
-        with h5py.File(path, "r") as file:
-            _refuse_links(file, path)
-            episodes = _open_episodes(file, record, path)
-            with np.errstate(over="ignore"):
-                return _stack(episodes, record, path, everything)
-    except (OSError, RuntimeError, MemoryError, KeyError) as error:
-        raise InputError(f"{path}: truncated or damaged HDF5 file ({error}); copy or download it again") from error
+    with opened(path) as file, np.errstate(over="ignore"):
+        _refuse_links(file, path)
+        return _stack(_open_episodes(file, record, path), record, path, everything)
 
 
 def _refuse_links(file: h5py.File, path: Path) -> None:
@@ -528,7 +529,9 @@ def _box(values: np.ndarray, bounded: bool) -> dict[str, Any]:
     return {"type": "Box", "dtype": str(values.dtype), "shape": [size], "low": [low] * size, "high": [high] * size}
 
 
-def _write_rows(path: Path, columns: Mapping[str, np.ndarray], stops: np.ndarray) -> None:
+def _write_rows(
+    path: Path, columns: Mapping[str, np.ndarray], stops: np.ndarray, advance: Callable[[int], None]
+) -> None:
     import h5py
 
     following = columns.get("next_observations")
@@ -553,3 +556,4 @@ def _write_rows(path: Path, columns: Mapping[str, np.ndarray], stops: np.ndarray
             group.create_dataset("observations", data=observations)
             for name, values in (per_step | infos).items():
                 group.create_dataset(name, data=values[start:stop])
+            advance(int(stop - start))

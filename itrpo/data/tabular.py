@@ -37,7 +37,8 @@ import numpy as np
 
 from itrpo.data import arrays
 from itrpo.data.columns import check_layout, first_rows, to_flags
-from itrpo.data.contents import LOG_PROBS, Contents, left_out, replaced
+from itrpo.data.contents import Contents, left_out, replaced
+from itrpo.data.d4rl import LOG_PROBS
 from itrpo.data.hashing import file_sha256
 from itrpo.errors import InputError
 from itrpo.registry import nearest
