@@ -6,8 +6,8 @@
 Means, not sums, over the A action dimensions and over the 2A latents: with kl_weight = beta this is -ELBO times
 beta / (2A), up to a constant, for a decoder N(a^, beta/4). Summing one and averaging the other is another model.
 
-Actions are drawn by decoding z ~ N(0, I) clipped to +-latent_clip (BCQ). There is no density in closed form; SPOT bounds
-it by the loss above. `mode` decodes z = 0.
+Actions are drawn by decoding z ~ N(0, I) clipped to +-latent_clip (BCQ). There is no density in closed form; SPOT
+bounds it by the loss above. `mode` decodes z = 0.
 
 Sources: Fujimoto et al. 2019 (BCQ, arXiv 1812.02900) and its code, continuous_BCQ/BCQ.py; the others copied it. They
 have two linear layers for m and log d where here one gives both: the same function, drawn from the same distribution.
@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from itrpo.nn.export import layer_arrays
 from itrpo.nn.heads import MLP
 from itrpo.nn.network import Draw, network
 from itrpo.nn.trainable import Trainable, gradient_step, trainable
@@ -65,7 +66,7 @@ class FitState(NamedTuple):
 
 
 def make(config: Config, spec: SpaceSpec, fit_steps: int) -> BehaviorModel:
-    """The learning rate is constant, so `fit_steps` changes nothing. BEAR, UWAC and BCQ call `fit_step` at each step."""
+    """fit_steps changes nothing, as the learning rate is constant. BEAR, UWAC and BCQ call `fit_step` as they learn."""
     latent_dim = config.latents_per_action * spec.action_dim
     init_params = network(lambda draw: CVAE(draw, spec, config.hidden, latent_dim)).init
     optimizer = optax.adam(config.fit_learning_rate)
@@ -96,15 +97,13 @@ def make(config: Config, spec: SpaceSpec, fit_steps: int) -> BehaviorModel:
         return FitState(cvae), metrics
 
     def sample(params: CVAE, observation: Array, key: PRNGKey) -> Array:
-        return params.decode(observation, prior_latents(config, jax.random.normal(key, (latent_dim,))))
+        noise = jax.random.normal(key, (latent_dim,))
+        return params.decode(observation, prior_latents(noise, config.latent_clip))
 
     def export(params: CVAE) -> dict[str, object]:
         """The decoder at z = 0: its first layer without the columns that z would multiply."""
-        arrays: dict[str, object] = {"kind": "tanh_mlp"}
-        for i, layer in enumerate(params.decoder.layers):
-            columns = spec.observation_dim if i == 0 else layer.weight.shape[1]
-            arrays[f"weight_{i}"], arrays[f"bias_{i}"] = layer.weight[:, :columns], layer.bias
-        return arrays
+        arrays = layer_arrays(params.decoder)
+        return {"kind": "tanh_mlp", **arrays, "weight_0": arrays["weight_0"][:, : spec.observation_dim]}
 
     return BehaviorModel(
         init=init,
@@ -127,9 +126,9 @@ def latent_kl(mean: Array, log_std: Array) -> Array:
     return 0.5 * (jnp.exp(2.0 * log_std) + jnp.square(mean) - 1.0) - log_std
 
 
-def prior_latents(config: Config, noise: Array) -> Array:
-    """Standard normal noise [..., L], as the sources draw z for actions: clipped."""
-    return jnp.clip(noise, -config.latent_clip, config.latent_clip)
+def prior_latents(noise: Array, limit: Array | float) -> Array:
+    """z [..., L] out of noise ~ N(0, I), as the sources draw it for actions: clipped to +-limit."""
+    return jnp.clip(noise, -limit, limit)
 
 
 CVAE_MODEL = BehaviorEntry(Config, make)

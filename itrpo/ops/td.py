@@ -44,6 +44,11 @@ def expectile_loss(error: Array, expectile: Array | float) -> Array:
     return jnp.where(error > 0, expectile, 1.0 - expectile) * jnp.square(error)
 
 
+def perturbed_action(action: Array, direction: Array, limit: Array | float) -> Array:
+    """clip(a + limit * tanh(direction), -1, 1): an action moved by at most `limit` (BCQ's xi, arXiv 1812.02900)."""
+    return jnp.clip(action + limit * jnp.tanh(direction), -1.0, 1.0)
+
+
 def smoothed_action(action: Array, noise: Array, scale: Array | float, limit: Array | float) -> Array:
     """clip(a + clip(scale * noise, -limit, limit), -1, 1), noise ~ N(0, I): smooths TD3's target (arXiv 1802.09477)."""
     return jnp.clip(action + jnp.clip(scale * noise, -limit, limit), -1.0, 1.0)

@@ -72,3 +72,8 @@ def test_ensemble_mix_leans_towards_the_smaller():
     q = jnp.array([[1.0, 5.0], [7.0, 2.0]])
     np.testing.assert_allclose(td.ensemble_mix(q, 0.75), [0.75 * 1 + 0.25 * 5, 0.75 * 2 + 0.25 * 7])
     np.testing.assert_allclose(td.ensemble_mix(q, 1.0), td.ensemble_min(q))
+
+
+def test_perturbed_action_moves_by_at_most_the_limit_and_stays_an_action():
+    moved = td.perturbed_action(jnp.array([0.5, 0.5, -0.99]), jnp.array([0.7, 100.0, -100.0]), 0.05)
+    np.testing.assert_allclose(moved, [0.5 + 0.05 * np.tanh(0.7), 0.55, -1.0], rtol=1e-6)

@@ -1,0 +1,189 @@
+"""BEAR against its equations: values worked out in NumPy loops from the paper, not from our code."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from itrpo.algorithms import bear
+from itrpo.algorithms.bear import BEAR, Config, Networks
+from itrpo.behavior import cvae
+from itrpo.errors import InputError
+from itrpo.nn.network import Network
+from itrpo.types import SpaceSpec, Transition
+
+SPEC = SpaceSpec(2, 2)
+EPSILON, SIGMA = 0.2, 3.0
+CONFIG = Config(mmd_limit=EPSILON, bandwidth=SIGMA, kernel="laplacian", min_weight=0.6, gamma=0.9)
+
+# pi(s): mean M s, log std S s;  G(s, z) = D (s, z);  Q(s, a) = w . (s, a) + (sum of a)^2
+CRITIC = Network(
+    lambda key: None,
+    lambda params, observation, action: params @ jnp.concatenate([observation, action]) + jnp.sum(action) ** 2,
+)
+NETWORKS = Networks(
+    cvae.make(cvae.Config(hidden=(4,)), SPEC, 0)._replace(
+        decode=lambda params, observation, latent: params @ jnp.concatenate([observation, latent])
+    ),
+    Network(lambda key: None, lambda params, observation: (params[0] @ observation, params[1] @ observation)),
+    CRITIC,
+    Network(lambda key: None, jax.vmap(CRITIC.apply, in_axes=(0, None, None))),
+)
+RNG = np.random.default_rng(0)
+POLICY, D = 0.5 * RNG.normal(size=(2, 2, 2)), RNG.normal(size=(2, 6))  # M and S; D
+W = np.array([[0.2, -0.4, 2.0, -1.7], [-0.3, 0.1, -1.6, 1.9]])  # of Q_1 and Q_2
+NOISE, LATENTS = RNG.normal(size=(4, 3, 2)), RNG.normal(size=(4, 3, 4))
+
+
+def batch(rows: int = 4) -> Transition:
+    rng = np.random.default_rng(1)
+    parts = [rng.normal(size=(rows, 2)), rng.uniform(-1, 1, (rows, 2)), rng.normal(size=rows)]
+    parts += [np.arange(rows) % 3 > 0, rng.normal(size=(rows, 2)), np.zeros((rows, 2))]
+    return Transition(*(jnp.asarray(it, jnp.float32) for it in parts))
+
+
+def q_of(i, s, a):
+    return W[i] @ np.concatenate([s, a]) + a.sum() ** 2
+
+
+def samples_of(policy, s, noise):
+    """Before the tanh."""
+    return [policy[0] @ s + np.exp(policy[1] @ s) * e for e in noise]
+
+
+def mmd_of(x, y):
+    def mean_kernel(one, other):
+        return np.mean([np.exp(-np.abs(a - b).sum() / (2 * SIGMA)) for a in one for b in other])
+
+    return np.sqrt(mean_kernel(x, x) + mean_kernel(y, y) - 2 * mean_kernel(x, y) + 1e-6)
+
+
+def test_target_mixes_the_critics_first_and_takes_the_best_of_the_policys_actions_then():
+    it, noise = batch(), np.random.default_rng(3).normal(size=(4, 8, 2))
+    expected, other_order = [], []
+    for s, r, c, es in zip(*map(np.asarray, (it.next_observation, it.reward, it.continues)), noise, strict=True):
+        qs = np.array([[q_of(i, s, np.tanh(u)) for i in (0, 1)] for u in samples_of(POLICY, s, es)])
+        expected.append(r + 0.9 * c * max(0.6 * q.min() + 0.4 * q.max() for q in qs))
+        other_order.append(r + 0.9 * c * (0.6 * qs.max(axis=0).min() + 0.4 * qs.max(axis=0).max()))
+    found = jax.vmap(lambda row, e: bear.critic_target(NETWORKS, CONFIG, jnp.asarray(POLICY), jnp.asarray(W), row, e))
+    np.testing.assert_allclose(found(it, jnp.asarray(noise)), expected, rtol=1e-4)
+    assert np.abs(np.array(expected) - other_order).max() > 0.01
+
+
+def test_critic_loss_is_the_sum_of_both_mean_squares():
+    it, targets = batch(), np.array([1.0, -2.0, 0.5, 3.0])
+    rows = list(zip(np.asarray(it.observation), np.asarray(it.action), targets, strict=True))
+    expected = sum(np.mean([(q_of(i, s, a) - y) ** 2 for s, a, y in rows]) for i in (0, 1))
+    loss, _ = bear.critic_loss(NETWORKS, jnp.asarray(W), it, jnp.asarray(targets))
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+def by_hand(policy, q_weight, log_multiplier):
+    """(loss, mean MMD): the first sample alone meets the critics, all meet the model's, before the tanh."""
+    losses, mmds = [], []
+    for s, e, z in zip(np.asarray(batch().observation), NOISE, LATENTS, strict=True):
+        own = samples_of(policy, s, e)
+        mmds.append(mmd_of([D @ np.concatenate([s, it]) for it in z], own))
+        q = min(q_of(i, s, np.tanh(own[0])) for i in (0, 1))
+        losses.append(-q_weight * q + np.exp(log_multiplier) * (mmds[-1] - EPSILON))
+    return np.mean(losses), np.mean(mmds)
+
+
+@pytest.mark.parametrize("q_weight", [0.0, 1.0])
+def test_policy_loss_and_its_gradient(q_weight):
+    def loss(policy):
+        fixed = (jnp.asarray(W), jnp.asarray(D), jnp.asarray(0.4), batch().observation)
+        draws = (jnp.asarray(NOISE, jnp.float32), jnp.asarray(LATENTS, jnp.float32))
+        return bear.policy_loss(NETWORKS, CONFIG, q_weight, policy, *fixed, *draws)
+
+    (value, metrics), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(jnp.asarray(POLICY, jnp.float32))
+    expected, mmd = by_hand(POLICY, q_weight, 0.4)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    np.testing.assert_allclose(metrics["mmd"], mmd, rtol=1e-5)
+    for index in np.ndindex(2, 2, 2):
+        step = np.zeros((2, 2, 2))
+        step[index] = 1e-5
+        slope = (by_hand(POLICY + step, q_weight, 0.4)[0] - by_hand(POLICY - step, q_weight, 0.4)[0]) / 2e-5
+        np.testing.assert_allclose(gradient[index], slope, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("mmd", "sign"), [(0.3, 1), (0.1, -1)])
+def test_the_multiplier_rises_where_the_policy_is_too_far_away(mmd, sign):
+    gradient = jax.grad(lambda it: bear.multiplier_loss(CONFIG, it, jnp.asarray(mmd))[0])(jnp.asarray(0.7))
+    np.testing.assert_allclose(gradient, -np.exp(0.7) * (mmd - EPSILON), rtol=1e-5)
+    assert np.sign(-gradient) == sign
+
+
+@pytest.fixture(scope="module")
+def steps():
+    """(config, networks, [(state, metrics) after each of two real updates], the first at the end of the warm-up)."""
+    rates = dict.fromkeys(("policy_learning_rate", "critic_learning_rate", "cvae_learning_rate"), 0.03)
+    sizes = {"policy_hidden": (6,), "critic_hidden": (6,), "cvae_hidden": (6,), "batch_size": 8, "target_actions": 3}
+    config = Config(**rates, **sizes, polyak_rate=0.25, warm_up_steps=5, log_multiplier_high=0.0015)
+    algorithm = BEAR.make(config, SPEC, None)
+    update, state = jax.jit(algorithm.update), algorithm.init(jax.random.key(0), None)
+    results = [(state, None)]
+    for step in (4, 5):
+        results.append(update(results[-1][0], batch(8), jax.random.key(5 + step), jnp.asarray(step)))
+    return config, bear.make_networks(config, SPEC), results
+
+
+def test_the_model_moves_by_its_own_loss_alone_and_targets_by_polyak(steps):
+    _, networks, ((before, _), (after, _), _) = steps
+    alone, _ = jax.jit(networks.model.fit_step)(before.cvae, batch(8), jax.random.split(jax.random.key(9), 4)[0])
+    for left, right in zip(jax.tree.leaves(alone), jax.tree.leaves(after.cvae), strict=True):
+        np.testing.assert_allclose(left, right, rtol=1e-5, atol=1e-7)
+    leaves = (before.critic.target_params, after.critic.params, after.critic.target_params)
+    for x, y, z in zip(*(jax.tree.leaves(it) for it in leaves), strict=True):
+        np.testing.assert_allclose(z, 0.75 * x + 0.25 * y, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_losses_see_the_new_model_and_the_old_critics_and_the_warm_up_ends_on_time(steps, index):
+    config, networks, results = steps
+    (before, _), (after, metrics), step = results[index], results[index + 1], 4 + index
+    keys = jax.random.split(jax.random.key(5 + step), 4)
+    noise = jax.random.normal(keys[2], (8, 4, 2))
+    latents = jnp.clip(jax.random.normal(keys[3], (8, 4, 4)), -0.5, 0.5)
+    decoder, log_multiplier = networks.model.params(after.cvae), before.log_multiplier.params
+    fixed = (before.policy.params, before.critic.params, decoder, log_multiplier, batch(8).observation, noise, latents)
+    loss, parts = bear.policy_loss(networks, config, float(step >= 5), *fixed)
+    np.testing.assert_allclose(metrics["policy_loss"], loss, rtol=1e-4)
+    np.testing.assert_allclose(metrics["mmd"], parts["mmd"], rtol=1e-4)
+    other, _ = bear.policy_loss(networks, config, float(step < 5), *fixed)
+    assert abs(float(loss - other)) > 1e-4
+    # the MMD of networks at their start is far above epsilon: l climbs by Adam's 1e-3, up to its upper clip
+    np.testing.assert_allclose(after.log_multiplier.params, [0.001, 0.0015][index], rtol=1e-3)
+
+
+def test_the_greedy_action_is_the_best_of_many_under_q1(steps):
+    config, networks, results = steps
+    state, s = results[-1][0], jnp.array([0.4, -0.3])
+    mean, log_std = networks.policy.apply(state.policy.params, s)
+    noise = jax.random.normal(jax.random.key(0), (100, 2))  # the same in every state
+    actions = np.tanh(mean[None] + np.exp(log_std)[None] * noise)
+    q = jax.vmap(networks.critics.apply, (None, None, 0))(state.critic.params, s, actions)
+    found = BEAR.make(config, SPEC, None).act(state, s, jax.random.key(7), True)
+    np.testing.assert_allclose(found, actions[int(np.argmax(q[:, 0]))], rtol=1e-5)
+
+
+def test_constants_by_task_and_checks():
+    from itrpo.training.phases import scaled_config
+    from itrpo.training.run import make_config
+
+    for task, kernel in (
+        ("hopper-medium", "laplacian"),
+        ("walker2d-expert", "laplacian"),
+        ("halfcheetah-random", "gaussian"),
+    ):
+        assert make_config("bear", task=task).algorithm_config.kernel == kernel
+    source = make_config("bear", preset="source")
+    assert scaled_config(source, 1_000_000, 1_000_000).warm_up_steps == 40_000
+    assert scaled_config(source, 1_000_000, 300).warm_up_steps == 12
+    given = make_config("bear", preset="source", fields={"warm_up_steps": 7})
+    assert scaled_config(given, 1_000_000, 300).warm_up_steps == 7
+    for bad in ({"mmd_limit": -0.1}, {"bandwidth": 0.0}, {"mmd_samples": 0}, {"log_multiplier_low": 11.0}):
+        with pytest.raises(InputError, match=next(iter(bad))):
+            BEAR.validate(Config(**bad), None, None)
