@@ -12,14 +12,29 @@ from itrpo.errors import InputError
 # name -> AlgorithmEntry
 ALGORITHMS = {
     "bc": "itrpo.algorithms.bc:BC",
+    "bcq": "itrpo.algorithms.bcq:BCQ",
+    "bear": "itrpo.algorithms.bear:BEAR",
     "brac_p": "itrpo.algorithms.brac:BRAC_P",
     "brac_v": "itrpo.algorithms.brac:BRAC_V",
+    "cql": "itrpo.algorithms.cql:CQL",
+    "edac": "itrpo.algorithms.edac:EDAC",
+    "fisher_brc": "itrpo.algorithms.fisher_brc:FISHER_BRC",
+    "iql": "itrpo.algorithms.iql:IQL",
     "itrpo": "itrpo.algorithms.itrpo:ITRPO",
+    "itrpo_insample": "itrpo.algorithms.itrpo_insample:ITRPO_INSAMPLE",
+    "pbrl": "itrpo.algorithms.pbrl:PBRL",
+    "plas": "itrpo.algorithms.plas:PLAS",
+    "rebrac": "itrpo.algorithms.rebrac:REBRAC",
+    "sac_n": "itrpo.algorithms.sac_n:SAC_N",
+    "spot": "itrpo.algorithms.spot:SPOT",
+    "td3_bc": "itrpo.algorithms.td3_bc:TD3_BC",
+    "uwac": "itrpo.algorithms.uwac:UWAC",
 }
 
 # name -> BehaviorEntry
 BEHAVIOR_MODELS = {
     "cvae": "itrpo.behavior.cvae:CVAE_MODEL",
+    "factored_mixture": "itrpo.behavior.factored_mixture:FACTORED_MIXTURE",
     "gaussian": "itrpo.behavior.gaussian:GAUSSIAN",
     "mixture": "itrpo.behavior.mixture:MIXTURE",
 }
@@ -29,6 +44,8 @@ READERS = {
     ".hdf5": "itrpo.data.d4rl",
     ".h5": "itrpo.data.d4rl",
     ".npz": "itrpo.data.arrays",
+    ".parquet": "itrpo.data.tabular",
+    ".csv": "itrpo.data.tabular",
 }
 
 # datasets that are made from policies inside the package: name -> function(name, path, console) writing an HDF5 file

@@ -104,9 +104,20 @@ class Linear(eqx.Module):
 
 
 def orthogonal(uniform: Array) -> Array:
-    """Numbers from U(-1, 1) [n, m] -> a matrix drawn evenly from those with orthonormal rows (n <= m) or columns."""
+    """Numbers from U(-1, 1) [n, m] -> a matrix drawn evenly from those with orthonormal rows (n <= m) or columns.
+
+    Gram and Schmidt's way, each row twice for its rounding. Not jnp.linalg.qr: two batches of it at once leave XLA's
+    CPU waiting for ever where it has two threads (each holds one while waiting for another; jaxlib 0.10.2).
+    """
     normal = jax.scipy.special.erfinv(jnp.clip(uniform, -1.0 + 1e-6, 1.0 - 1e-6))  # its scale drops out
-    wide = uniform.shape[0] < uniform.shape[1]
-    q, r = jnp.linalg.qr(normal.T if wide else normal)
-    q *= jnp.where(jnp.diagonal(r) < 0, -1.0, 1.0)[None]  # else the law depends on LAPACK's choice of signs
-    return q.T if wide else q
+    tall = uniform.shape[0] > uniform.shape[1]
+    rows = normal.T if tall else normal
+
+    def add(i: Array, basis: Array) -> Array:
+        row = rows[i]
+        for _ in range(2):
+            row -= (basis @ row) @ basis
+        return basis.at[i].set(row / jnp.linalg.norm(row))
+
+    basis = jax.lax.fori_loop(0, rows.shape[0], add, jnp.zeros_like(rows))
+    return basis.T if tall else basis

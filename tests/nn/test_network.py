@@ -60,7 +60,7 @@ def test_orthogonal_laws(initializer, head_gain):
 
 
 def test_orthogonal_matrices_point_everywhere():
-    """Each entry of a 3 x 3 matrix has mean 0 and mean square 1/3; with the signs LAPACK chooses it would not."""
+    """Each entry of a 3 x 3 matrix has mean 0 and mean square 1/3."""
     draws = jax.vmap(orthogonal)(jax.random.uniform(jax.random.key(1), (4000, 3, 3), minval=-1.0, maxval=1.0))
     assert np.abs(np.mean(draws, axis=0)).max() < 5 * 3**-0.5 / 4000**0.5
     np.testing.assert_allclose(np.mean(np.square(draws), axis=0), 1 / 3, atol=0.03)

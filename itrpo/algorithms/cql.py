@@ -1,0 +1,295 @@
+"""CQL, conservative Q-learning (Kumar, Zhou, Tucker and Levine, NeurIPS 2020, arXiv 2006.04779), its variant CQL(H).
+
+    critics   min over Q_i   (Q_i(s,a) - y)^2 + conservative_weight * gap_i
+              gap_i = log sum_j exp(Q_i(s,a_j) - log mu_j(a_j)) - Q_i(s,a)
+              y = r + gamma (1-d) min_i Q_i'(s',a'),   a' ~ pi(.|s')                           no entropy in y
+    actor     min over pi    entropy_weight * log pi(a|s) - min_i Q_i(s,a),   a ~ pi(.|s);
+              for the first bc_steps    entropy_weight * log pi(a|s) - log pi(logged a|s)
+
+The sum runs over 30 actions, 10 each from the uniform distribution, pi(.|s) and pi(.|s'), all of them at s: importance
+sampling of the integral of exp Q over actions. Its gradient pushes Q down in proportion to exp Q, and the last term up
+where the data is: Q falls where it is large and the data is not. Two variants, each a field of the same code:
+
+    Lagrange (lagrange_threshold)   lambda * (conservative_weight * gap_i - threshold) in its place; lambda ascends it
+    max-backup (backup_actions n)   y = r + gamma (1-d) min_i max_{j <= n} Q_i'(s',a_j'),   a_j' ~ pi(.|s')
+
+`source` is the authors' code (aviralkumar2907/CQL, d4rl/) with its README's constants: conservative_weight 5 (it says
+5 or 10), actor 1e-4; for AntMaze (tasks/cql.toml) rewards 4 r - 2 and the Lagrange form with threshold 5. Its order:
+entropy weight; losses of actor and critics, both with the networks as they were (the actor's with the new weight); the
+steps of both and of the multiplier; targets.
+
+The constants of CORL (corl-team/CORL, cql.py), whose scores are often quoted, differ: weight 10, actor 3e-5, no
+bc_steps, normalised observations, orthogonal initial critics, a learned affine map of the log standard deviation
+clipped to [-20, 2]. On AntMaze weight 5, threshold 4 in these units (0.8 before the weight), lambda starting at e,
+rewards 10 r - 5, 10 backup_actions but the minimum over critics first, gaps of at least -200, critics of five and of
+three layers. The iTRPO author's (offorRL, cql.yaml) are those of `source` with 5,000 bc_steps.
+
+Departures from the source: targets start as copies of the critics (there from weights of their own); the policy is
+evaluated once per state for its 10 actions, not 10 times; the tanh's log-determinant is exact (there 1e-6 inside the
+log); bc_steps count from 0 (there from 1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from itrpo.algorithms import soft_actor_critic
+from itrpo.algorithms.kl_actor_critic import is_zero
+from itrpo.algorithms.soft_actor_critic import ACTION_EDGE, Backbone, Networks, Optimizers
+from itrpo.errors import InputError
+from itrpo.nn.trainable import Trainable, cached_chunk, chunked_gradient_step, gradient_step, polyak, trainable
+from itrpo.ops import distributions, pessimism, policy_losses, td
+from itrpo.types import (
+    Algorithm,
+    AlgorithmEntry,
+    Array,
+    Metrics,
+    Params,
+    Preset,
+    PRNGKey,
+    RewardRule,
+    SpaceSpec,
+    Transition,
+)
+
+CRITICS = 2
+CLONED_MEAN = 9.0  # the pre-tanh mean is clipped to +- this in the likelihood of logged actions (source's policies.py)
+LARGEST_MULTIPLIER = 1e6  # lambda's upper clip in the source
+
+
+@dataclass(frozen=True)
+class Config:
+    conservative_weight: float = 5.0  # the paper's alpha, weight of the conservative term (source: 5 or 10)
+    conservative_actions: int = 10  # actions per state of each of the three kinds (source: 10)
+    lagrange_threshold: float | None = None  # the paper's tau, of conservative_weight * gap; None: no multiplier
+    backup_actions: int = 1  # actions at s' that a target takes the best of; 1: plain (source's max_q_backup: 10)
+    bc_steps: int = 40_000  # first steps, in which the actor clones (source's policy_eval_start)
+    backbone: Backbone = Backbone()
+
+
+class State(NamedTuple):
+    policy: Trainable
+    critic: Trainable  # parameters of both critics, stacked [2, ...]; with a target
+    log_entropy_weight: Trainable  # scalar
+    log_multiplier: Trainable  # scalar, log lambda; without lagrange_threshold nothing moves it
+
+
+class Rows(NamedTuple):
+    """What the critics' loss reads of each transition, ready to be taken apart: n = 3 * conservative_actions or 0."""
+
+    observation: Array  # [B, O]
+    action: Array  # [B, 1 + n, A]: the logged action, then the sampled ones
+    log_density: Array  # [B, n]: of the sampled actions under what they were drawn from
+    target: Array  # [B]
+
+
+# --- targets, samples and losses, for a batch ----------------------------------------------------------------------
+
+
+def critic_targets(
+    networks: Networks,
+    gamma: Array | float,
+    policy_params: Params,
+    target_critic_params: Params,
+    batch: Transition,
+    noise: Array,
+) -> Array:
+    """y [B]; noise [B, n, A] ~ N(0, I) draws n next actions: the best for each critic, then the smaller critic."""
+    action, _ = soft_actor_critic.sample(networks, policy_params, batch.next_observation, noise)
+    q = networks.critics(target_critic_params, batch.next_observation, action)
+    best = jnp.min(jnp.max(q, axis=2), axis=0)
+    return td.bellman_target(batch.reward, batch.continues, gamma, best)
+
+
+def conservative_actions(
+    networks: Networks, count: int, policy_params: Params, batch: Transition, key: PRNGKey
+) -> tuple[Array, Array]:
+    """`count` uniform actions, of pi(.|s) and of pi(.|s') each: [B, 3 count, A], and their log densities [B, 3 count].
+
+    No gradient passes through them.
+    """
+    rows, action_dim = batch.action.shape
+    uniform_key, key, next_key = jax.random.split(key, 3)
+    shape = (rows, count, action_dim)
+    uniform = jax.random.uniform(uniform_key, shape, minval=-1.0, maxval=1.0)
+    uniform_density = jnp.full((rows, count), -action_dim * distributions.LOG_2)
+    draw = partial(soft_actor_critic.sample, networks, policy_params)
+    own, own_density = draw(batch.observation, jax.random.normal(key, shape))
+    following, following_density = draw(batch.next_observation, jax.random.normal(next_key, shape))
+    actions = jnp.concatenate([uniform, own, following], axis=1)
+    densities = jnp.concatenate([uniform_density, own_density, following_density], axis=1)
+    return jax.lax.stop_gradient((actions, densities))
+
+
+def critic_loss(
+    networks: Networks, conservative_weight: Array | float, critic_params: Params, rows: Rows
+) -> tuple[Array, Metrics]:
+    """Mean over rows of sum_i (Q_i(s,a) - y)^2 + conservative_weight * sum_i gap_i; in the Lagrange form the weight is
+    lambda * conservative_weight, and the threshold, a constant, is left out.
+    """
+    q = networks.critics(critic_params, rows.observation, rows.action)
+    q_data = q[:, :, 0]
+    loss = jnp.mean(jnp.sum(jnp.square(q_data - rows.target[None]), axis=0))
+    metrics = {"critic_loss": loss, "q_data": jnp.mean(q_data), "q_target": jnp.mean(rows.target)}
+    if rows.action.shape[1] == 1:
+        return loss, metrics | {"conservative_gap": jnp.zeros(())}
+    of_states = jax.vmap(pessimism.conservative_gap)
+    gaps = jax.vmap(of_states, in_axes=(0, None, 0))(q[:, :, 1:], rows.log_density, q_data)
+    loss += conservative_weight * jnp.mean(jnp.sum(gaps, axis=0))
+    return loss, metrics | {"conservative_gap": jnp.mean(gaps)}
+
+
+def cloning_loss(
+    networks: Networks, entropy_weight: Array, policy_params: Params, batch: Transition, noise: Array
+) -> tuple[Array, Metrics]:
+    """Mean of entropy_weight * log pi(a|s) - log pi(logged a|s): the actor's loss during `bc_steps`."""
+    _, log_prob = soft_actor_critic.sample(networks, policy_params, batch.observation, noise)
+    mean, log_std = networks.policy(policy_params, batch.observation)
+    mean = jnp.clip(mean, -CLONED_MEAN, CLONED_MEAN)
+    pre_tanh = distributions.to_pre_tanh(batch.action, ACTION_EDGE)
+    likelihood = jax.vmap(distributions.tanh_normal_log_prob)(pre_tanh, mean, log_std)
+    loss = jnp.mean(policy_losses.soft_policy_loss(entropy_weight, log_prob, likelihood))
+    return loss, {"policy_loss": loss, "entropy": -jnp.mean(log_prob)}
+
+
+def multiplier(log_multiplier: Array) -> Array:
+    """lambda = exp(log lambda), at most LARGEST_MULTIPLIER."""
+    return jnp.clip(jnp.exp(log_multiplier), 0.0, LARGEST_MULTIPLIER)
+
+
+def multiplier_loss(config: Config, log_multiplier: Array, gap: Array) -> Array:
+    """-lambda * (conservative_weight * gap - threshold): raises lambda while the gap is above the threshold.
+
+    gap: mean over batch and critics. The source halves the sum over its two critics, which is the same.
+    """
+    assert config.lagrange_threshold is not None
+    return -multiplier(log_multiplier) * (config.conservative_weight * gap - config.lagrange_threshold)
+
+
+# --- one step ------------------------------------------------------------------------------------------------------
+
+
+def update(
+    config: Config,
+    networks: Networks,
+    optimizers: Optimizers,
+    state: State,
+    batch: Transition,
+    key: PRNGKey,
+    step: Array,
+) -> tuple[State, Metrics]:
+    """Entropy weight; actor and critics, each against the other as it was; multiplier; targets. The key is consumed."""
+    backbone = config.backbone
+    policy_key, target_key, action_key = jax.random.split(key, 3)
+    noise = jax.random.normal(policy_key, batch.action.shape)
+
+    _, log_prob = soft_actor_critic.sample(networks, state.policy.params, batch.observation, noise)
+    log_entropy_weight = soft_actor_critic.entropy_step(
+        backbone, optimizers, state.log_entropy_weight, log_prob, batch.action.shape[1]
+    )
+    entropy_weight = jnp.exp(log_entropy_weight.params)
+
+    def improve(policy: Trainable) -> tuple[Trainable, Metrics]:
+        def loss(params: Params) -> tuple[Array, Metrics]:
+            return soft_actor_critic.policy_loss(
+                networks, entropy_weight, params, state.critic.params, batch.observation, noise
+            )
+
+        return gradient_step(policy, optimizers.policy, loss)
+
+    def clone(policy: Trainable) -> tuple[Trainable, Metrics]:
+        return gradient_step(
+            policy, optimizers.policy, lambda params: cloning_loss(networks, entropy_weight, params, batch, noise)
+        )
+
+    if config.bc_steps:
+        # `step` is one number for all seeds, so this computes one branch, not both
+        policy, policy_metrics = jax.lax.cond(step < config.bc_steps, clone, improve, state.policy)
+    else:
+        policy, policy_metrics = improve(state.policy)
+
+    rows = make_rows(networks, config, state, batch, target_key, action_key)
+    lagrange = config.lagrange_threshold is not None
+    scale = multiplier(state.log_multiplier.params) if lagrange else jnp.ones(())
+    critic, critic_metrics = chunked_gradient_step(
+        state.critic,
+        optimizers.critic,
+        lambda params, part: critic_loss(networks, scale * config.conservative_weight, params, part),
+        rows,
+        cached_chunk(backbone.batch_size, rows.action.shape[1]),
+    )
+    log_multiplier = state.log_multiplier
+    if lagrange:
+        gap = critic_metrics["conservative_gap"]
+        log_multiplier, _ = gradient_step(
+            log_multiplier, optimizers.critic, lambda params: (multiplier_loss(config, params, gap), {})
+        )
+
+    metrics = critic_metrics | policy_metrics | {"entropy_weight": entropy_weight, "multiplier": scale}
+    critic = polyak(critic, backbone.polyak_rate)
+    return State(policy, critic, log_entropy_weight, log_multiplier), metrics
+
+
+def make_rows(
+    networks: Networks, config: Config, state: State, batch: Transition, target_key: PRNGKey, action_key: PRNGKey
+) -> Rows:
+    """The critics' side of a batch: targets, and logged and sampled actions in one piece."""
+    noise = jax.random.normal(target_key, (batch.reward.shape[0], config.backup_actions, batch.action.shape[1]))
+    targets = critic_targets(
+        networks, config.backbone.gamma, state.policy.params, state.critic.target_params, batch, noise
+    )
+    action, log_density = batch.action[:, None], jnp.zeros((len(targets), 0))
+    if not is_zero(config.conservative_weight):
+        sampled, log_density = conservative_actions(
+            networks, config.conservative_actions, state.policy.params, batch, action_key
+        )
+        action = jnp.concatenate([action, sampled], axis=1)
+    return Rows(batch.observation, action, log_density, targets)
+
+
+def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
+    parts = soft_actor_critic.make_parts(config.backbone, spec, CRITICS)
+
+    def init(key: PRNGKey) -> State:
+        return State(*parts.init(key), trainable(parts.optimizers.critic, jnp.zeros(())))
+
+    step = partial(update, config, parts.networks, parts.optimizers)
+    return soft_actor_critic.assemble(config.backbone, spec, parts, init, step)
+
+
+def validate(config: Config, behavior: str | None, behavior_config: object) -> None:
+    """Raises InputError for values outside their range."""
+    if config.conservative_weight < 0:
+        raise InputError(f"conservative_weight must not be negative, got {config.conservative_weight}")
+    if config.lagrange_threshold is not None and not config.lagrange_threshold > 0:
+        raise InputError(
+            f"lagrange_threshold must be positive, got {config.lagrange_threshold}; none: a fixed conservative_weight"
+        )
+    for name in ("conservative_actions", "backup_actions"):
+        if getattr(config, name) < 1:
+            raise InputError(f"{name} must be at least 1, got {getattr(config, name)}")
+    if config.bc_steps < 0:
+        raise InputError(f"bc_steps must not be negative, got {config.bc_steps}")
+    soft_actor_critic.validate(config.backbone)
+
+
+SOURCE = Config(
+    backbone=Backbone(
+        policy_learning_rate=1e-4,
+        entropy_learning_rate=1e-4,
+        policy_hidden=(256, 256, 256),
+        critic_hidden=(256, 256, 256),
+        initializer="rlkit_biased",
+    ),
+)
+CENTRED = RewardRule(scale=4.0, shift=-2.0)  # 4 (r - 0.5), the source's load_hdf5 of its AntMaze script
+PRESETS = {
+    "source": Preset(SOURCE, steps=3_000_000, antmaze_rewards=CENTRED, tasks="cql", scaled_fields=("bc_steps",)),
+    "matched": Preset(Config(), antmaze_rewards=CENTRED, tasks="cql", scaled_fields=("bc_steps",)),
+}
+CQL = AlgorithmEntry(Config, PRESETS, "source", (), make, validate)

@@ -1,0 +1,100 @@
+"""A soft actor-critic small enough to write its steps out: linear mean, constant spread, critics linear in features."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from itrpo.algorithms.soft_actor_critic import Networks, Optimizers
+from itrpo.nn.trainable import trainable
+from itrpo.types import Transition
+
+ROWS, GAMMA, POLYAK = 4, 0.9, 0.25
+RATES = Optimizers(0.1, 0.2, 0.3)  # plain descent, so that a step shows its gradient
+OPTIMIZERS = Optimizers(*(optax.sgd(it) for it in RATES))
+
+
+def policy(params, observation):
+    mean = params["bias"][None] + observation @ params["slope"]
+    return mean, jnp.broadcast_to(params["log_std"][None], mean.shape)
+
+
+def critic(params, observation, action):
+    """w . (1, s, a_1, a_2, a_1 a_2, s a_1, a_2^2) for observation [B, 1] and action [B, 2] or [B, n, 2]."""
+    state = observation if action.ndim == 2 else observation[:, None]
+    state = jnp.broadcast_to(state, (*action.shape[:-1], 1))
+    first, second = action[..., :1], action[..., 1:]
+    ones = jnp.ones_like(first)
+    features = jnp.concatenate([ones, state, first, second, first * second, state * first, second**2], axis=-1)
+    return features @ params
+
+
+NETWORKS = Networks(policy, jax.vmap(critic, in_axes=(0, None, None)), critic)
+POLICY = {"bias": jnp.array([0.2, -0.4]), "slope": jnp.array([[0.7, -0.3]]), "log_std": jnp.array([-0.5, 0.1])}
+
+
+def critic_params(members: int) -> Any:
+    return jnp.asarray(np.random.default_rng(5).normal(size=(members, 7)), jnp.float32)
+
+
+def start(state: type, members: int, *more: Any) -> Any:
+    """A state whose target critics are not its critics, and whose entropy weight is not 1."""
+    critics = trainable(OPTIMIZERS.critic, critic_params(members))
+    critics = critics._replace(target_params=0.5 * critics.params + 0.3)
+    weight = trainable(OPTIMIZERS.entropy, jnp.asarray(-0.7))
+    return state(trainable(OPTIMIZERS.policy, POLICY), critics, weight, *more)
+
+
+def batch() -> Transition:
+    rng = np.random.default_rng(0)
+    parts = (
+        rng.normal(size=(ROWS, 1)),
+        rng.uniform(-0.9, 0.9, (ROWS, 2)),
+        rng.normal(size=ROWS),
+        np.array([1.0, 0.0, 1.0, 1.0]),
+        rng.normal(size=(ROWS, 1)),
+        np.zeros((ROWS, 2)),
+    )
+    return Transition(*(jnp.asarray(it, jnp.float32) for it in parts))
+
+
+# --- the pieces of every step, written out ---------------------------------------------------------------------------
+
+
+def sampled(params, observation, noise):
+    """Actions and log densities for noise [B, 2], by the change of variables as it is in books."""
+    mean, log_std = policy(params, observation)
+    action = jnp.tanh(mean + jnp.exp(log_std) * noise)
+    normal = -0.5 * noise**2 - log_std - 0.5 * np.log(2 * np.pi)
+    return action, jnp.sum(normal - jnp.log(1 - action**2), axis=1)
+
+
+def entropy_step(log_weight, log_prob):
+    """Descent on -log_weight * mean(log pi - 2): two dimensions, a target of -2 nats."""
+    return log_weight + RATES.entropy * (jnp.mean(log_prob) - 2.0)
+
+
+def policy_step(params, critics, log_weight, observation, noise):
+    def loss(params):
+        action, log_prob = sampled(params, observation, noise)
+        smallest = jnp.min(jnp.stack([critic(it, observation, action) for it in critics]), axis=0)
+        return jnp.mean(jnp.exp(log_weight) * log_prob - smallest)
+
+    return jax.tree.map(lambda it, slope: it - RATES.policy * slope, params, jax.grad(loss)(params))
+
+
+def critic_step(critics, loss):
+    """loss(critics [members, 7]) -> scalar."""
+    return critics - RATES.critic * jax.grad(loss)(critics)
+
+
+def assert_state(state, policy_params, critics, old_targets, log_weight):
+    for name, value in policy_params.items():
+        np.testing.assert_allclose(state.policy.params[name], value, rtol=2e-4, atol=1e-5)
+    np.testing.assert_allclose(state.critic.params, critics, rtol=2e-4, atol=1e-5)
+    np.testing.assert_allclose(state.critic.target_params, (1 - POLYAK) * old_targets + POLYAK * critics, rtol=2e-4)
+    np.testing.assert_allclose(state.log_entropy_weight.params, log_weight, rtol=1e-5)
