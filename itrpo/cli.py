@@ -28,7 +28,7 @@ class Train:
     """
 
     dataset: Name
-    """name (`itrpo datasets list`), or path to an .hdf5 or .npz file"""
+    """name (`itrpo datasets list`), path to a file (.hdf5, .npz, .parquet, .csv), or minari:ID"""
     algorithm: str = "itrpo"
     """`itrpo algorithms` lists them"""
     scale: Literal["smoke", "laptop", "paper"] = "paper"

@@ -308,7 +308,7 @@ def run(config: RunConfig, dataset: Dataset, out: Path | None, console: Console,
     """Trains, evaluates and saves what `config` says, or continues where its folder left off."""
     entry: AlgorithmEntry = registry.lookup(config.algorithm, registry.ALGORITHMS, "algorithm")
     run_hash = config_hash(config)
-    folder = out or Path("runs") / f"{dataset.name}-{config.algorithm}-{run_hash}"
+    folder = out or Path("runs") / f"{dataset.name.replace('/', '-')}-{config.algorithm}-{run_hash}"
     env_id = None if config.data.env in (None, "none") else config.data.env
     pool = None
     if env_id is not None:
