@@ -117,6 +117,17 @@ class Networks(NamedTuple):
 # --- critics -------------------------------------------------------------------------------------------------------
 
 
+def followed(config: Config, critic: Trainable, directions: Directions) -> Directions:
+    """The directions of both kinds of critics after a step of power iteration on their weights."""
+    if not config.spectral_norm:
+        return directions
+    iterate = jax.vmap(spectral.iterate)
+    assert critic.target_params is not None
+    return Directions(
+        iterate(critic.params.mlp, directions.critic), iterate(critic.target_params.mlp, directions.target)
+    )
+
+
 def normalised(config: Config, critic_params: Params, directions: spectral.Directions) -> MLP:
     """The MLPs of both critics [2, ...] as they are used."""
     return jax.vmap(spectral.normalised)(critic_params.mlp, directions) if config.spectral_norm else critic_params.mlp
@@ -242,20 +253,13 @@ def update(
     drop = partial(draw_masks, hidden=config.critic_hidden, rate=config.critic_dropout)
     fitted, model_metrics = networks.model.fit_step(state.cvae, batch, model_key)
     decoder = networks.model.params(fitted)
-    target_params, directions = state.critic.target_params, state.directions
-    assert target_params is not None
-    if config.spectral_norm:
-        step_directions = jax.vmap(spectral.iterate)
-        directions = Directions(
-            step_directions(state.critic.params.mlp, directions.critic),
-            step_directions(target_params.mlp, directions.target),
-        )
+    directions = followed(config, state.critic, state.directions)
 
     noise = jax.random.normal(target_key, (rows, config.target_actions, actions))
     sample = partial(policy_samples, networks, state.policy.params)
     next_action = jnp.tanh(jax.vmap(sample)(batch.next_observation, noise)).reshape(-1, actions)
     next_observation = jnp.repeat(batch.next_observation, config.target_actions, axis=0)
-    target_critics = normalised(config, target_params, directions.target)
+    target_critics = normalised(config, state.critic.target_params, directions.target)
     moments = q_moments(
         config, target_critics, next_observation, next_action, drop(mask_keys[0], shape=(config.masks, 2))
     )

@@ -1,0 +1,170 @@
+"""BCQ, PLAS, SPOT and BEAR on one decision whose best supported action is known.
+
+One state, one action a in [-1, 1], reward 1 - (a - c)^2; c lies where the data is, or beyond it. The real `update`
+runs, with a critic quadratic in a, so that Q is the reward, and a model of the data that is given, not fitted: each
+method's own notion of support has a boundary that can be worked out.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from itrpo.algorithms import bcq, bear, plas, spot
+from itrpo.behavior import cvae
+from itrpo.nn.network import Network
+from itrpo.types import SpaceSpec, Transition
+
+SPEC = SpaceSpec(1, 1)
+STATE = jnp.zeros(1)
+
+
+def quadratic(params, observation, action):
+    return params @ jnp.stack([jnp.ones(()), action[0], action[0] ** 2])
+
+
+CRITIC = Network(lambda key: jnp.zeros(3), quadratic)
+CRITICS = Network(lambda key: jnp.zeros((2, 3)), jax.vmap(quadratic, in_axes=(0, None, None)))
+
+
+def given_model(mean: float, scale: float, negative_elbo=None):
+    """Decodes z [2] to mean + scale * z_0, before the tanh; it never moves."""
+    model = cvae.make(cvae.Config(hidden=(2,)), SPEC, 0)
+    return model._replace(
+        init=lambda key: jnp.zeros(()),
+        params=lambda state: state,
+        fit_step=lambda state, batch, key: (state, {}),
+        decode=lambda params, observation, latent: mean + scale * latent[:1],
+        negative_elbo=negative_elbo,
+    )
+
+
+def reward(a, c):
+    return 1 - (a - c) ** 2
+
+
+def settle(make, steps: int, c, **swept):
+    """States after `steps` updates, one for each entry of c, on actions drawn evenly, whose reward ends the episode.
+
+    make(field=value, ...) gives the algorithm; swept: field -> one value for each entry of c. All in one program.
+    """
+
+    def one(c, numbers):
+        algorithm = make(**numbers)
+
+        def body(step, state):
+            action_key, update_key = jax.random.split(jax.random.fold_in(jax.random.key(1), step))
+            action = jax.random.uniform(action_key, (64, 1), minval=-1.0, maxval=1.0)
+            zeros = jnp.zeros((64, 1))
+            batch = Transition(zeros, action, reward(action[:, 0], c), zeros[:, 0], zeros, zeros)
+            return algorithm.update(state, batch, update_key, step)[0]
+
+        return jax.lax.fori_loop(0, steps, body, algorithm.init(jax.random.key(0), jnp.zeros(())))
+
+    c, numbers = jnp.asarray(c, jnp.float32), {name: jnp.asarray(values) for name, values in swept.items()}
+    states = jax.jit(jax.vmap(one))(c, numbers)
+    for center, params in zip(np.asarray(c), np.asarray(states.critic.params), strict=True):
+        np.testing.assert_allclose(params, np.tile([1 - center**2, 2 * center, -1.0], (2, 1)), atol=0.05)  # Q is r
+    return states
+
+
+def acts(algorithm, states):
+    """The greedy action of each state."""
+    act = jax.vmap(lambda state: algorithm.act(state, STATE, jax.random.key(0), True))
+    return np.asarray(act(states))[:, 0]
+
+
+RATES = {"critic_learning_rate": 0.02, "policy_learning_rate": 0.02, "gamma": 0.0}
+
+
+def test_bcq_takes_the_best_proposal_and_moves_it_by_phi(monkeypatch):
+    """Proposals are tanh(0.3 + 0.5 z_0) with |z_0| <= 0.5; xi is a number, so it saturates where Q has a slope."""
+    xi = Network(lambda key: jnp.zeros(1), lambda params, observation, action: params)
+    networks = bcq.Networks(given_model(0.3, 0.5), xi, CRITIC, CRITICS)
+    monkeypatch.setattr(bcq, "make_networks", lambda config, spec: networks)
+
+    def make(**numbers):
+        return bcq.BCQ.make(bcq.Config(**RATES, **numbers), SPEC, None)
+
+    found = acts(make(phi=0.05), settle(make, 1000, [1.0, -1.0], phi=[0.05, 0.05]))
+    np.testing.assert_allclose(found, [np.tanh(0.55) + 0.05, np.tanh(0.05) - 0.05], atol=0.003)
+
+
+def test_plas_takes_the_best_action_that_a_latent_within_its_bound_decodes_to(monkeypatch):
+    """max_latent = 1.2: more than twice what the model's own samples reach, and no more."""
+    latent = Network(lambda key: jnp.zeros(2), lambda params, observation: params)
+    networks = plas.Networks(given_model(0.3, 0.5), latent, None, CRITIC, CRITICS)
+    monkeypatch.setattr(plas, "make_networks", lambda config, spec, behavior: networks)
+
+    def make(**numbers):
+        return plas.PLAS.make(plas.Config(**RATES, max_latent=1.2), SPEC, networks.model)
+
+    found = acts(make(), settle(make, 1500, [0.4, 1.0, -1.0]))
+    np.testing.assert_allclose(found, [0.4, np.tanh(0.3 + 0.5 * 1.2), np.tanh(0.3 - 0.5 * 1.2)], atol=0.01)
+
+
+def test_spot_stops_where_q_over_its_size_rises_as_fast_as_the_density_falls(monkeypatch):
+    """L(a) = (a - 0.2)^2 / (2 s^2), s = 0.3, a Gaussian's: there Q'(a) / |Q(a)| = support_weight (a - 0.2) / s^2."""
+    model = given_model(0.0, 0.0, lambda params, observation, action, noise: jnp.sum((action - 0.2) ** 2) / (2 * 0.09))
+    policy = Network(lambda key: jnp.zeros(1), lambda params, observation: params)
+    networks = spot.Networks(policy, CRITIC, CRITICS, model)
+    monkeypatch.setattr(spot, "make_networks", lambda config, spec, behavior: networks)
+    weights = [0.1, 1.0]
+
+    def make(**numbers):
+        return spot.SPOT.make(spot.Config(**RATES, **numbers, policy_dropout=0.0), SPEC, model)
+
+    found = acts(make(), settle(make, 2500, [0.9, 0.9], support_weight=weights))
+    grid = np.linspace(0.2, 0.9, 70_001)
+    slope = 2 * (0.9 - grid) / np.abs(reward(grid, 0.9))
+    expected = [grid[np.argmin(np.abs(slope - weight * (grid - 0.2) / 0.09))] for weight in weights]
+    assert 0.25 < expected[1] < expected[0] < 0.85
+    np.testing.assert_allclose(found, expected, atol=0.01)
+
+
+def mean_mmd(mean, std, draws: int = 4_000, bandwidth: float = 1.0):
+    """E over 4 points each of N(mean, std^2) and of N(0.2, 0.6^2), kernel by kernel."""
+    rng = np.random.default_rng(0)
+    x, y = 0.2 + 0.6 * rng.normal(size=(draws, 4)), mean + std * rng.normal(size=(draws, 4))
+
+    def kernel(one, other):
+        return np.exp(-((one[:, :, None] - other[:, None]) ** 2) / (2 * bandwidth)).mean(axis=(1, 2))
+
+    return np.sqrt(kernel(x, x) + kernel(y, y) - 2 * kernel(x, y) + 1e-6).mean()
+
+
+def mean_reward(mean, std, c):
+    u = np.linspace(-4, 4, 401)
+    weights = np.exp(-(u**2) / 2)
+    return (weights * reward(np.tanh(mean + std * u), c)).sum() / weights.sum()
+
+
+def test_bear_reaches_the_best_policy_within_its_mmd_and_forgets_one_that_does_not_bind(monkeypatch):
+    """The best mean and standard deviation under the constraint, found on a grid; and a peak well within it."""
+    policy = Network(lambda key: jnp.array([0.2, np.log(0.6)]), lambda params, observation: (params[:1], params[1:]))
+    networks = bear.Networks(given_model(0.2, 0.6), policy, CRITIC, CRITICS)
+    monkeypatch.setattr(bear, "make_networks", lambda config, spec: networks)
+    decay = optax.exponential_decay(0.02, 1500, 0.1)  # rates that fall, so that it settles rather than circles
+    rates = RATES | {"policy_learning_rate": decay, "multiplier_learning_rate": decay}
+
+    def make(**numbers):
+        config = bear.Config(**rates, **numbers, bandwidth=1.0, warm_up_steps=0, latent_clip=1e9)
+        return bear.BEAR.make(config, SPEC, None)
+
+    states = settle(make, 3000, [1.0, 0.3], mmd_limit=[0.5, 0.8])
+    (mean, log_std), (free_mean, free_log_std) = np.asarray(states.policy.params, np.float64)
+    std, free_std = np.exp(log_std), np.exp(free_log_std)
+    binding, free = states.log_multiplier.params
+    np.testing.assert_allclose(mean_mmd(mean, std), 0.5, rtol=0.05)
+    assert -4 < binding < 4
+    grid = [(m, s) for m in np.linspace(0.2, 1.6, 29) for s in np.exp(np.linspace(-3, 0.2, 17))]
+    allowed = [mean_reward(m, s, 1.0) for m, s in grid if mean_mmd(m, s, 500) <= 0.5]
+    assert max(allowed) > mean_reward(0.2, 0.6, 1.0) + 0.2  # far better than the data
+    np.testing.assert_allclose(mean_reward(mean, std, 1.0), max(allowed), atol=0.02)
+
+    np.testing.assert_allclose(np.tanh(free_mean), 0.3, atol=0.03)
+    assert mean_mmd(free_mean, free_std) < 0.8
+    assert mean_reward(free_mean, free_std, 0.3) > 0.99
+    assert free < -4
