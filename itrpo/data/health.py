@@ -433,6 +433,7 @@ def _going_on(rows: _Rows) -> Iterator[Finding]:
     inside = ~rows.ends[:-1] & np.isfinite(moved)
     if inside.sum() < 10 or not moved[inside].any():
         return
+    # Half of the steps within episodes are below the usual one, and 90% below `most`.
     usual, most = (float(value) for value in np.quantile(moved[inside], [0.5, 0.9]))
     for key in ("terminals", "timeouts"):
         flags = getattr(episodes, key)[:-1] & np.isfinite(moved)
@@ -443,18 +444,15 @@ def _going_on(rows: _Rows) -> Iterator[Finding]:
             smooth = marked[follows(episodes.observations, episodes.next_observations)[marked]]
             if not smooth.size:
                 continue
-        else:  # of steps within episodes half are below the usual one and 90% below `most`
-            smooth = marked[moved[marked] <= most]
-            if (moved[marked] <= usual).sum() < SMOOTH * marked.size:
-                continue
-            shift = next((offset for offset in (1, -1) if _jumps_at(moved, marked + offset, usual)), None)
+        else:
+            shift = next((offset for offset in (1, -1) if _jumps_beside(moved, marked, offset, usual)), None)
             if shift is not None:
                 side = "after" if shift == 1 else "before"
-                what = (
-                    f"after {smooth.size:,} of {marked.size:,} {key} the next row goes on as within an episode; the"
-                    f" jump to another comes one row {side} the flag"
-                )
-                yield _finding("warning", "shifted-flags", what, "shift the flags by one row", smooth)
+                what = f"the jump to another episode comes one row {side} the flag at most of the {marked.size:,} {key}"
+                yield _finding("warning", "shifted-flags", what, "shift the flags by one row", marked)
+                continue
+            smooth = marked[moved[marked] <= most]
+            if (moved[marked] <= usual).sum() < SMOOTH * marked.size:
                 continue
             if marked.size >= 5 and _share_at(rows, marked + 1, inside) < 0.2:
                 continue  # the rows after them lie where few others do: true starts, however near
@@ -484,9 +482,13 @@ def _going_on(rows: _Rows) -> Iterator[Finding]:
         yield _finding("warning", "unmarked-ends", what, advice, unmarked)
 
 
-def _jumps_at(moved: np.ndarray, places: np.ndarray, usual: float) -> bool:
-    places = places[(places >= 0) & (places < len(moved))]
-    return bool(places.size) and float(np.median(moved[places])) > 3 * usual
+def _jumps_beside(moved: np.ndarray, marked: np.ndarray, offset: int, usual: float) -> bool:
+    """Whether the large steps come `offset` rows from the marked ones, and not there."""
+    inner = marked[(marked + offset >= 0) & (marked + offset < len(moved))]
+    if inner.size < 3:
+        return False
+    there, beside = np.median(moved[inner]), np.median(moved[inner + offset])
+    return bool(beside > 3 * usual and beside > 2 * there)
 
 
 def _share_at(rows: _Rows, starts: np.ndarray, among: np.ndarray) -> float:

@@ -299,8 +299,8 @@ def test_flags_that_are_shifted_by_a_row(shift: int, side: str) -> None:
     assert len(found) == 2
     for finding, key in zip(found, ("terminals", "timeouts"), strict=True):
         assert finding.severity == "warning"
-        assert set(finding.rows) <= set(np.flatnonzero(np.roll(SOUND[key], shift)))
-        assert finding.count > 0.8 * SOUND[key].sum()
+        flagged = np.flatnonzero(np.roll(SOUND[key], shift)[:-1])
+        assert (finding.rows, finding.count) == (tuple(flagged[:5]), len(flagged))
         assert f"one row {side} the flag" in finding.what
 
 
