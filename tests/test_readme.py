@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 import tyro
 
 from itrpo import cli
-from itrpo.collection import demo
+from itrpo.collection import demo, making
 from itrpo.data import cache
 
 README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
@@ -24,8 +23,8 @@ COMMANDS = [line.partition("#")[0] for line in README.splitlines() if line.start
 def small_demo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """hopper-demo with few steps, in a cache of its own."""
     monkeypatch.setenv("ITRPO_CACHE", str(tmp_path / "cache"))
-    recipe = replace(demo.HOPPER_DEMO, steps_per_slot=400, slots=(("hopper_sac_040k", 1), ("hopper_sac_100k", 2)))
-    demo.make_dataset(cache.generated_path("hopper-demo"), recipe, workers=1)
+    shares = (demo.Share("hopper_sac_040k", 1), demo.Share("hopper_sac_100k", 2))
+    making.make(demo.plan(shares, steps_per_slot=400), cache.generated_path("hopper-demo"), workers=1)
 
 
 def test_python_of_the_readme_runs(small_demo, monkeypatch, tmp_path):

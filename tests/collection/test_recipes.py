@@ -313,8 +313,10 @@ def test_the_command_says_what_the_short_name_stands_for(tmp_path: Path, capsys:
     out = tmp_path / "set.hdf5"
     assert cli.main(["datasets", "make", "hopper-random", "--out", str(out), "--steps", "200", "--workers", "1"]) == 0
     printed = capsys.readouterr().out
-    assert "hopper-random: making hopper-random-itrpo1, this project's own (hopper-random-v2 is D4RL's file)" in printed
-    assert str(out) in printed
+    assert "hopper-random: making hopper-random-itrpo1, this project's own (hopper-random-v2 is D4RL's file)" in (
+        " ".join(printed.split())
+    )
+    assert str(out) in printed.replace("\n", "")
     assert read(out).recipe["name"] == "hopper-random-itrpo1"
 
 
