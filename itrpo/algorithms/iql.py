@@ -29,7 +29,7 @@ import optax
 
 from itrpo.behavior.gaussian import tanh_mlp_export
 from itrpo.errors import InputError
-from itrpo.nn.ensemble import ensemble
+from itrpo.nn.ensemble import batched, ensemble
 from itrpo.nn.heads import BoundedMeanPolicy, QValue, StateValue
 from itrpo.nn.network import Initializer, Network, network
 from itrpo.nn.trainable import Trainable, gradient_step, polyak, trainable
@@ -77,21 +77,21 @@ class State(NamedTuple):
 
 
 class Networks(NamedTuple):
-    """All that the losses know of the networks; observation [O] and action [A] are single examples."""
+    """All that the losses know of the networks: batches in, batches out."""
 
-    policy: Network  # observation -> (mean [A], log_std [A])
-    critics: Network  # (observation, action) -> [2]
-    value: Network  # observation -> scalar
+    policy: Network  # observation [B, O] -> mean, log_std [B, A]
+    critics: Network  # (observation [B, O], action [B, A]) -> [2, B]
+    value: Network  # observation [B, O] -> [B]
 
 
-# --- losses --------------------------------------------------------------------------------------------------------
+# --- losses, for a batch -------------------------------------------------------------------------------------------
 
 
 def value_loss(
     networks: Networks, config: Config, value_params: Params, batch: Transition, q: Array
 ) -> tuple[Array, Metrics]:
     """Expectile regression of V(s) onto q = min_i Q_i'(s,a), [B]."""
-    value = jax.vmap(networks.value.apply, in_axes=(None, 0))(value_params, batch.observation)
+    value = networks.value.apply(value_params, batch.observation)
     loss = jnp.mean(td.expectile_loss(q - value, config.expectile))
     return loss, {"value_loss": loss}
 
@@ -100,7 +100,7 @@ def policy_loss(
     networks: Networks, config: Config, policy_params: Params, batch: Transition, advantages: Array
 ) -> tuple[Array, Metrics]:
     """-mean weight log pi(a|s), advantages = min_i Q_i'(s,a) - V(s), [B]."""
-    mean, log_std = jax.vmap(networks.policy.apply, in_axes=(None, 0))(policy_params, batch.observation)
+    mean, log_std = networks.policy.apply(policy_params, batch.observation)
     log_prob = jax.vmap(distributions.normal_log_prob)(batch.action, mean, log_std)
     weight = policy_losses.advantage_weight(advantages, config.inverse_temperature, config.weight_limit)
     loss = -jnp.mean(weight * log_prob)
@@ -109,8 +109,8 @@ def policy_loss(
 
 def critic_loss(networks: Networks, critic_params: Params, batch: Transition, targets: Array) -> tuple[Array, Metrics]:
     """Mean over the batch of sum_i (Q_i(s,a) - y)^2. targets: [B]."""
-    q = jax.vmap(networks.critics.apply, in_axes=(None, 0, 0))(critic_params, batch.observation, batch.action)
-    loss = jnp.mean(jnp.sum(jnp.square(q - targets[:, None]), axis=1))
+    q = networks.critics.apply(critic_params, batch.observation, batch.action)
+    loss = jnp.sum(jnp.mean(jnp.square(q - targets[None]), axis=1))
     return loss, {"critic_loss": loss, "q_target": jnp.mean(targets)}
 
 
@@ -133,18 +133,16 @@ def update(
     step: Array,
 ) -> tuple[State, Metrics]:
     """Value, actor, critics, targets. batch: [B, ...]; nothing is random."""
-    q_of = jax.vmap(networks.critics.apply, in_axes=(None, 0, 0))
-    value_of = jax.vmap(networks.value.apply, in_axes=(None, 0))
-    q = td.ensemble_min(q_of(state.critic.target_params, batch.observation, batch.action))
+    q = jnp.min(networks.critics.apply(state.critic.target_params, batch.observation, batch.action), axis=0)
 
     value, value_metrics = gradient_step(
         state.value, optimizers.value, lambda params: value_loss(networks, config, params, batch, q)
     )
-    advantages = q - value_of(value.params, batch.observation)
+    advantages = q - networks.value.apply(value.params, batch.observation)
     policy, policy_metrics = gradient_step(
         state.policy, optimizers.policy, lambda params: policy_loss(networks, config, params, batch, advantages)
     )
-    next_value = value_of(value.params, batch.next_observation)
+    next_value = networks.value.apply(value.params, batch.next_observation)
     targets = td.bellman_target(batch.reward, batch.continues, config.gamma, next_value)
     critic, critic_metrics = gradient_step(
         state.critic, optimizers.critic, lambda params: critic_loss(networks, params, batch, targets)
@@ -162,12 +160,12 @@ def make_optimizers(config: Config) -> Optimizers:
 
 def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
     log_std_range = (config.log_std_low, config.log_std_high)
-    critic = network(lambda draw: QValue(draw, spec, config.critic_hidden, config.initializer))
-    networks = Networks(
-        network(lambda draw: BoundedMeanPolicy(draw, spec, config.policy_hidden, log_std_range, config.initializer)),
-        ensemble(critic, 2),
-        network(lambda draw: StateValue(draw, spec, config.value_hidden, config.initializer)),
+    policy = network(
+        lambda draw: BoundedMeanPolicy(draw, spec, config.policy_hidden, log_std_range, config.initializer)
     )
+    critic = network(lambda draw: QValue(draw, spec, config.critic_hidden, config.initializer))
+    value = network(lambda draw: StateValue(draw, spec, config.value_hidden, config.initializer))
+    networks = Networks(batched(policy), ensemble(batched(critic), 2), batched(value))
     optimizers = make_optimizers(config)
 
     def init(key: PRNGKey, behavior_params: Params | None) -> State:
@@ -179,22 +177,22 @@ def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
         )
 
     def act(state: State, observation: Array, key: PRNGKey, greedy: bool) -> Array:
-        mean, log_std = networks.policy.apply(state.policy.params, observation)
+        mean, log_std = policy.apply(state.policy.params, observation)
         return mean if greedy else jnp.clip(distributions.sample_normal(key, mean, log_std), -1.0, 1.0)
 
     def log_prob(state: State, observation: Array, action: Array) -> Array:
         """Of the Gaussian, before samples outside [-1, 1] are clipped."""
-        return distributions.normal_log_prob(action, *networks.policy.apply(state.policy.params, observation))
+        return distributions.normal_log_prob(action, *policy.apply(state.policy.params, observation))
 
     def probes(state: State, batch: Transition, key: PRNGKey) -> Metrics:
         """Means over fixed rows. probe_q_policy is at the mean action, which no loss ever asks for."""
-        mean, log_std = jax.vmap(networks.policy.apply, in_axes=(None, 0))(state.policy.params, batch.observation)
-        q = jax.vmap(networks.critics.apply, in_axes=(None, 0, 0))
-        value = jax.vmap(networks.value.apply, in_axes=(None, 0))(state.value.params, batch.observation)
+        mean, log_std = networks.policy.apply(state.policy.params, batch.observation)
+        q_data = networks.critics.apply(state.critic.params, batch.observation, batch.action)
+        q_policy = networks.critics.apply(state.critic.params, batch.observation, mean)
         return {
-            "probe_q_data": jnp.mean(td.ensemble_min(q(state.critic.params, batch.observation, batch.action))),
-            "probe_q_policy": jnp.mean(td.ensemble_min(q(state.critic.params, batch.observation, mean))),
-            "probe_value": jnp.mean(value),
+            "probe_q_data": jnp.mean(jnp.min(q_data, axis=0)),
+            "probe_q_policy": jnp.mean(jnp.min(q_policy, axis=0)),
+            "probe_value": jnp.mean(networks.value.apply(state.value.params, batch.observation)),
             "probe_policy_std": jnp.mean(jnp.exp(log_std)),
             "probe_log_prob": jnp.mean(jax.vmap(distributions.normal_log_prob)(batch.action, mean, log_std)),
         }

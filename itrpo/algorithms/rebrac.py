@@ -29,7 +29,7 @@ import optax
 
 from itrpo.behavior.gaussian import tanh_mlp_export
 from itrpo.errors import InputError
-from itrpo.nn.ensemble import ensemble
+from itrpo.nn.ensemble import batched, ensemble
 from itrpo.nn.heads import DeterministicPolicy, QValue
 from itrpo.nn.network import Initializer, Network, network
 from itrpo.nn.trainable import Trainable, gradient_step, polyak, trainable
@@ -73,35 +73,35 @@ class State(NamedTuple):
 
 
 class Networks(NamedTuple):
-    """All that the losses know of the networks; observation [O] and action [A] are single examples."""
+    """All that the losses know of the networks: batches in, batches out."""
 
-    policy: Network  # observation -> action
-    critics: Network  # (observation, action) -> [2]
-
-
-# --- losses --------------------------------------------------------------------------------------------------------
+    policy: Network  # observation [B, O] -> action [B, A]
+    critics: Network  # (observation [B, O], action [B, A]) -> [2, B]
 
 
-def critic_target(
+# --- losses, for a batch -------------------------------------------------------------------------------------------
+
+
+def critic_targets(
     networks: Networks,
     config: Config,
     target_policy_params: Params,
     target_critic_params: Params,
-    it: Transition,
+    batch: Transition,
     noise: Array,
 ) -> Array:
-    """y for one transition; noise [A] ~ N(0, I)."""
-    action = networks.policy.apply(target_policy_params, it.next_observation)
+    """y: [B]; noise [B, A] ~ N(0, I)."""
+    action = networks.policy.apply(target_policy_params, batch.next_observation)
     action = td.smoothed_action(action, noise, config.noise_scale, config.noise_limit)
-    next_q = td.ensemble_min(networks.critics.apply(target_critic_params, it.next_observation, action))
-    penalty = config.critic_bc_weight * jnp.sum(jnp.square(action - it.next_action))
-    return td.bellman_target(it.reward, it.continues, config.gamma, next_q - penalty)
+    next_q = jnp.min(networks.critics.apply(target_critic_params, batch.next_observation, action), axis=0)
+    penalty = config.critic_bc_weight * jnp.sum(jnp.square(action - batch.next_action), axis=1)
+    return td.bellman_target(batch.reward, batch.continues, config.gamma, next_q - penalty)
 
 
 def critic_loss(networks: Networks, critic_params: Params, batch: Transition, targets: Array) -> tuple[Array, Metrics]:
     """Mean over the batch of sum_i (Q_i(s,a) - y)^2. targets: [B]."""
-    q = jax.vmap(networks.critics.apply, in_axes=(None, 0, 0))(critic_params, batch.observation, batch.action)
-    loss = jnp.mean(jnp.sum(jnp.square(q - targets[:, None]), axis=1))
+    q = networks.critics.apply(critic_params, batch.observation, batch.action)
+    loss = jnp.sum(jnp.mean(jnp.square(q - targets[None]), axis=1))
     return loss, {"critic_loss": loss, "q_target": jnp.mean(targets)}
 
 
@@ -109,10 +109,8 @@ def policy_loss(
     networks: Networks, config: Config, policy_params: Params, critic_params: Params, batch: Transition
 ) -> tuple[Array, Metrics]:
     """-lambda mean min_i Q_i(s, pi(s)) + policy_bc_weight mean ||pi(s) - a||^2."""
-    action = jax.vmap(networks.policy.apply, in_axes=(None, 0))(policy_params, batch.observation)
-    q = td.ensemble_min(
-        jax.vmap(networks.critics.apply, in_axes=(None, 0, 0))(critic_params, batch.observation, action)
-    )
+    action = networks.policy.apply(policy_params, batch.observation)
+    q = jnp.min(networks.critics.apply(critic_params, batch.observation, action), axis=0)
     q_scale = policy_losses.inverse_magnitude(q)
     cloning_error = jnp.mean(jnp.sum(jnp.square(action - batch.action), axis=1))
     loss = -q_scale * jnp.mean(q) + config.policy_bc_weight * cloning_error
@@ -139,8 +137,7 @@ def update(
     """Critics, then every `policy_delay` steps the actor and all targets. batch: [B, ...]; the key is consumed."""
     policy, critic = state.policy, state.critic
     noise = jax.random.normal(key, batch.action.shape)
-    target = partial(critic_target, networks, config, policy.target_params, critic.target_params)
-    targets = jax.vmap(target)(batch, noise)
+    targets = critic_targets(networks, config, policy.target_params, critic.target_params, batch, noise)
     critic, metrics = gradient_step(
         critic, optimizers.critic, lambda params: critic_loss(networks, params, batch, targets)
     )
@@ -166,7 +163,7 @@ def make_networks(config: Config, spec: SpaceSpec) -> Networks:
         lambda draw: QValue(draw, spec, config.critic_hidden, config.initializer, config.critic_layer_norm)
     )
     policy = Network(actor.init, lambda params, observation: jnp.tanh(actor.apply(params, observation)))
-    return Networks(policy, ensemble(critic, 2))
+    return Networks(batched(policy), ensemble(batched(critic), 2))
 
 
 def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
@@ -182,15 +179,16 @@ def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
         )
 
     def act(state: State, observation: Array, key: PRNGKey, greedy: bool) -> Array:
-        return networks.policy.apply(state.policy.params, observation)
+        return networks.policy.apply(state.policy.params, observation[None])[0]
 
     def probes(state: State, batch: Transition, key: PRNGKey) -> Metrics:
         """Means over fixed rows."""
-        action = jax.vmap(networks.policy.apply, in_axes=(None, 0))(state.policy.params, batch.observation)
-        q = jax.vmap(networks.critics.apply, in_axes=(None, 0, 0))
+        action = networks.policy.apply(state.policy.params, batch.observation)
+        q_data = networks.critics.apply(state.critic.params, batch.observation, batch.action)
+        q_policy = networks.critics.apply(state.critic.params, batch.observation, action)
         return {
-            "probe_q_data": jnp.mean(td.ensemble_min(q(state.critic.params, batch.observation, batch.action))),
-            "probe_q_policy": jnp.mean(td.ensemble_min(q(state.critic.params, batch.observation, action))),
+            "probe_q_data": jnp.mean(jnp.min(q_data, axis=0)),
+            "probe_q_policy": jnp.mean(jnp.min(q_policy, axis=0)),
             "probe_cloning_error": jnp.mean(jnp.sum(jnp.square(action - batch.action), axis=1)),
         }
 

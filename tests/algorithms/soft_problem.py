@@ -1,4 +1,7 @@
-"""A soft actor-critic small enough to write its steps out: linear mean, constant spread, critics linear in features."""
+"""A soft actor-critic small enough to write its steps out: linear mean, constant spread, critics linear in features.
+
+The algorithms' own updates run on it; what they should come to is worked out here in NumPy.
+"""
 
 from __future__ import annotations
 
@@ -62,39 +65,61 @@ def batch() -> Transition:
     return Transition(*(jnp.asarray(it, jnp.float32) for it in parts))
 
 
-# --- the pieces of every step, written out ---------------------------------------------------------------------------
+# --- the pieces of every step, written out in NumPy, gradients by differences -----------------------------------------
+
+
+def numbers(tree: Any) -> Any:
+    return jax.tree.map(lambda it: np.asarray(it, np.float64), tree)
 
 
 def sampled(params, observation, noise):
     """Actions and log densities for noise [B, 2], by the change of variables as it is in books."""
-    mean, log_std = policy(params, observation)
-    action = jnp.tanh(mean + jnp.exp(log_std) * noise)
-    normal = -0.5 * noise**2 - log_std - 0.5 * np.log(2 * np.pi)
-    return action, jnp.sum(normal - jnp.log(1 - action**2), axis=1)
+    observation, noise = numbers((observation, noise))
+    action = np.tanh(params["bias"] + observation @ params["slope"] + np.exp(params["log_std"]) * noise)
+    normal = -0.5 * noise**2 - params["log_std"] - 0.5 * np.log(2 * np.pi)
+    return action, np.sum(normal - np.log(1 - action**2), axis=1)
+
+
+def q_of(w, observation, action):
+    """[B] of `critic`'s features, for actions [B, 2]."""
+    s, (a, b) = np.asarray(observation, np.float64)[:, 0], np.asarray(action, np.float64).T
+    return np.stack([np.ones_like(s), s, a, b, a * b, s * a, b**2], axis=1) @ w
+
+
+def descended(params, rate, loss):
+    """params - rate * gradient of loss(params), by central differences. params: an array, or a dict of them."""
+    if not isinstance(params, dict):
+        return descended({"": params}, rate, lambda it: loss(it[""]))[""]
+    stepped = {name: value.copy() for name, value in params.items()}
+    for name, value in params.items():
+        for index in np.ndindex(value.shape):
+            ends = []
+            for nudge in (1e-5, -1e-5):
+                moved = {key: it.copy() for key, it in params.items()}
+                moved[name][index] += nudge
+                ends.append(loss(moved))
+            stepped[name][index] -= rate * (ends[0] - ends[1]) / 2e-5
+    return stepped
 
 
 def entropy_step(log_weight, log_prob):
     """Descent on -log_weight * mean(log pi - 2): two dimensions, a target of -2 nats."""
-    return log_weight + RATES.entropy * (jnp.mean(log_prob) - 2.0)
+    return log_weight + RATES.entropy * (np.mean(log_prob) - 2.0)
 
 
 def policy_step(params, critics, log_weight, observation, noise):
     def loss(params):
         action, log_prob = sampled(params, observation, noise)
-        smallest = jnp.min(jnp.stack([critic(it, observation, action) for it in critics]), axis=0)
-        return jnp.mean(jnp.exp(log_weight) * log_prob - smallest)
+        smallest = np.min([q_of(w, observation, action) for w in critics], axis=0)
+        return np.mean(np.exp(log_weight) * log_prob - smallest)
 
-    return jax.tree.map(lambda it, slope: it - RATES.policy * slope, params, jax.grad(loss)(params))
-
-
-def critic_step(critics, loss):
-    """loss(critics [members, 7]) -> scalar."""
-    return critics - RATES.critic * jax.grad(loss)(critics)
+    return descended(params, RATES.policy, loss)
 
 
 def assert_state(state, policy_params, critics, old_targets, log_weight):
     for name, value in policy_params.items():
         np.testing.assert_allclose(state.policy.params[name], value, rtol=2e-4, atol=1e-5)
     np.testing.assert_allclose(state.critic.params, critics, rtol=2e-4, atol=1e-5)
-    np.testing.assert_allclose(state.critic.target_params, (1 - POLYAK) * old_targets + POLYAK * critics, rtol=2e-4)
+    targets = (1 - POLYAK) * np.asarray(old_targets) + POLYAK * critics
+    np.testing.assert_allclose(state.critic.target_params, targets, rtol=2e-4, atol=1e-5)
     np.testing.assert_allclose(state.log_entropy_weight.params, log_weight, rtol=1e-5)

@@ -25,12 +25,13 @@ from tests.algorithms.soft_problem import (
     RATES,
     assert_state,
     batch,
-    critic,
     critic_params,
-    critic_step,
+    descended,
     entropy_step,
+    numbers,
     policy,
     policy_step,
+    q_of,
     sampled,
     start,
 )
@@ -44,19 +45,14 @@ CONFIG = Config(
 )
 
 
-def q_of(w, s, a):
-    return w @ np.array([1, s, a[0], a[1], a[0] * a[1], s * a[0], a[1] ** 2])
-
-
 def test_loss_of_a_batch_in_numpy():
     rng = np.random.default_rng(1)
     rows = Rows(*(rng.normal(size=shape) for shape in ((2, 1), (2, 4, 2), (2, 3), (2,))))
     expected, gaps = 0.0, []
-    for s, actions, log_density, y in zip(rows.observation[:, 0], *rows[1:], strict=True):
-        for w in np.asarray(critic_params(2), np.float64):
-            sampled_q = np.array([q_of(w, s, a) for a in actions[1:]])
-            gaps.append(np.log(np.sum(np.exp(sampled_q) / np.exp(log_density))) - q_of(w, s, actions[0]))
-            expected += 0.5 * ((q_of(w, s, actions[0]) - y) ** 2 + 0.7 * gaps[-1])  # mean over two states
+    for w in numbers(critic_params(2)):
+        q = np.stack([q_of(w, rows.observation, rows.action[:, j]) for j in range(4)], axis=1)
+        gaps.append(np.log(np.sum(np.exp(q[:, 1:]) / np.exp(rows.log_density), axis=1)) - q[:, 0])
+        expected += np.mean((q[:, 0] - rows.target) ** 2 + 0.7 * gaps[-1])
     loss, metrics = cql.critic_loss(NETWORKS, 0.7, critic_params(2), Rows(*(jnp.asarray(it, "float32") for it in rows)))
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
     np.testing.assert_allclose(metrics["conservative_gap"], np.mean(gaps), rtol=1e-4)
@@ -92,89 +88,76 @@ def begin(log_multiplier: float = 0.4):
 
 
 def step_by_hand(config, clones, before, it, key):
-    """(actor, critics, log weight, log multiplier, gap) after one step."""
+    """(actor, critics, log weight, log multiplier) after one step."""
+    actor, critics, targets = numbers((POLICY, before.critic.params, before.critic.target_params))
     policy_key, target_key, action_key = jax.random.split(key, 3)
     noise = jax.random.normal(policy_key, (4, 2))
-    _, log_prob = sampled(POLICY, it.observation, noise)
-    log_weight = entropy_step(before.log_entropy_weight.params, log_prob)
+    log_weight = entropy_step(-0.7, sampled(actor, it.observation, noise)[1])
 
     def cloning(params):
         log_prob = sampled(params, it.observation, noise)[1]
-        mean, log_std = policy(params, it.observation)
-        u = jnp.arctanh(it.action)
-        normal = -0.5 * ((u - mean) / jnp.exp(log_std)) ** 2 - log_std - 0.5 * np.log(2 * np.pi)
-        likelihood = jnp.sum(normal - jnp.log(1 - it.action**2), axis=1)
-        return jnp.mean(jnp.exp(log_weight) * log_prob - likelihood)
+        logged = np.asarray(it.action, np.float64)
+        mean = params["bias"] + np.asarray(it.observation, np.float64) @ params["slope"]
+        normal = stats.norm(mean, np.exp(params["log_std"])).logpdf(np.arctanh(logged))
+        return np.mean(np.exp(log_weight) * log_prob - np.sum(normal - np.log(1 - logged**2), axis=1))
 
-    if clones:
-        actor = jax.tree.map(lambda x, slope: x - RATES.policy * slope, POLICY, jax.grad(cloning)(POLICY))
-    else:
-        actor = policy_step(POLICY, before.critic.params, log_weight, it.observation, noise)
+    improved = policy_step(actor, critics, log_weight, it.observation, noise)
+    stepped = descended(actor, RATES.policy, cloning) if clones else improved
 
-    draws = jax.random.normal(target_key, (4, config.backup_actions, 2))
-    best = []
-    for w in before.critic.target_params:
-        tried = [critic(w, it.next_observation, sampled(POLICY, it.next_observation, draws[:, j])[0]) for j in range(2)]
-        best.append(jnp.max(jnp.stack(tried), axis=0))
-    y = it.reward + GAMMA * it.continues * jnp.min(jnp.stack(best), axis=0)
+    draws, best = jax.random.normal(target_key, (4, config.backup_actions, 2)), []
+    for w in targets:
+        tried = [sampled(actor, it.next_observation, draws[:, j])[0] for j in range(config.backup_actions)]
+        best.append(np.max([q_of(w, it.next_observation, action) for action in tried], axis=0))
+    y = np.asarray(it.reward) + GAMMA * np.asarray(it.continues) * np.min(best, axis=0)
 
-    actions, densities = cql.conservative_actions(NETWORKS, 3, POLICY, it, action_key)
+    actions, densities = numbers(cql.conservative_actions(NETWORKS, 3, POLICY, it, action_key))
 
     def gap(w):
-        q = jnp.stack([critic(w, it.observation, actions[:, j]) for j in range(actions.shape[1])], axis=1)
-        return jnp.mean(jnp.log(jnp.sum(jnp.exp(q - densities), axis=1)) - critic(w, it.observation, it.action))
+        q = np.stack([q_of(w, it.observation, actions[:, j]) for j in range(actions.shape[1])], axis=1)
+        return np.mean(np.log(np.sum(np.exp(q - densities), axis=1)) - q_of(w, it.observation, it.action))
 
-    multiplier, threshold = 1.0, config.lagrange_threshold
-    log_multiplier = before.log_multiplier.params
+    multiplier, log_multiplier, threshold = 1.0, 0.4, config.lagrange_threshold
     if threshold is not None:
-        multiplier = jnp.exp(log_multiplier)
-        gaps = [config.conservative_weight * gap(w) - threshold for w in before.critic.params]
+        multiplier = np.exp(log_multiplier)
+        gaps = [config.conservative_weight * gap(w) - threshold for w in critics]
         log_multiplier += RATES.critic * 0.5 * multiplier * sum(gaps)
 
     def loss(critics):
-        errors = sum(jnp.mean((critic(w, it.observation, it.action) - y) ** 2) for w in critics)
+        errors = sum(np.mean((q_of(w, it.observation, it.action) - y) ** 2) for w in critics)
         return errors + multiplier * config.conservative_weight * sum(gap(w) for w in critics)
 
-    return actor, critic_step(before.critic.params, loss), log_weight, log_multiplier
+    return stepped, descended(critics, RATES.critic, loss), log_weight, log_multiplier
 
 
 @pytest.mark.parametrize(
-    "config",
+    ("config", "cached_rows"),
     [
-        replace(CONFIG, conservative_weight=0.0),  # SAC without the entropy in y
-        CONFIG,
-        replace(CONFIG, lagrange_threshold=1.5, bc_steps=3),
+        (replace(CONFIG, conservative_weight=0.0), 512),  # SAC without the entropy in y
+        (CONFIG, 20),  # in two chunks of two states with ten actions each
+        (replace(CONFIG, lagrange_threshold=1.5, bc_steps=3), 512),
     ],
     ids=["sac", "plain", "lagrange"],
 )
-def test_one_step_is_the_weight_then_actor_and_critics_against_each_other_as_they_were(config):
+def test_one_step_is_the_weight_then_actor_and_critics_against_each_other_as_they_were(
+    config, cached_rows, monkeypatch
+):
+    monkeypatch.setattr("itrpo.nn.trainable.CACHED_ROWS", cached_rows)
     before, it, key = begin(), batch(), jax.random.key(6)
     after, metrics = jax.jit(partial(cql.update, config, NETWORKS, OPTIMIZERS))(before, it, key, 3)
-    by_hand = jax.jit(partial(step_by_hand, config, False))
-    actor, critics, log_weight, log_multiplier = by_hand(before, it, key)
+    actor, critics, log_weight, log_multiplier = step_by_hand(config, False, before, it, key)
     assert_state(after, actor, critics, before.critic.target_params, log_weight)
     np.testing.assert_allclose(after.log_multiplier.params, log_multiplier, rtol=1e-4)
-    assert (float(log_multiplier) != 0.4) == (config.lagrange_threshold is not None)
+    assert (log_multiplier != 0.4) == (config.lagrange_threshold is not None)
     assert (float(metrics["conservative_gap"]) != 0) == (config.conservative_weight != 0)
 
 
-def test_the_actor_clones_for_the_first_steps_alone():
-    config = replace(CONFIG, bc_steps=3)
+def test_the_actor_clones_before_step_bc_steps():
+    """And not at it: the Lagrange case above."""
+    config = replace(CONFIG, conservative_weight=0.0, bc_steps=3)
     before, it, key = begin(), batch(), jax.random.key(7)
-    update = jax.jit(partial(cql.update, config, NETWORKS, OPTIMIZERS))
-    for step, clones in ((2, True), (3, False)):
-        actor, critics, log_weight, _ = jax.jit(partial(step_by_hand, config, clones))(before, it, key)
-        after, _ = update(before, it, key, step)
-        assert_state(after, actor, critics, before.critic.target_params, log_weight)
-
-
-def test_a_step_in_chunks_is_the_step(monkeypatch):
-    before, it, key = begin(), batch(), jax.random.key(8)
-    whole, _ = jax.jit(partial(cql.update, CONFIG, NETWORKS, OPTIMIZERS))(before, it, key, 0)
-    monkeypatch.setattr("itrpo.nn.trainable.CACHED_ROWS", 20)  # two states of ten actions
-    parts, _ = jax.jit(partial(cql.update, CONFIG, NETWORKS, OPTIMIZERS))(before, it, key, 0)
-    for one, other in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    after, _ = jax.jit(partial(cql.update, config, NETWORKS, OPTIMIZERS))(before, it, key, 2)
+    actor, critics, log_weight, _ = step_by_hand(config, True, before, it, key)
+    assert_state(after, actor, critics, before.critic.target_params, log_weight)
 
 
 def test_bad_values_are_refused():

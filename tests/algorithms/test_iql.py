@@ -9,6 +9,7 @@ import pytest
 
 from itrpo.algorithms import iql
 from itrpo.algorithms.iql import IQL, Config, Networks
+from itrpo.nn.ensemble import batched, ensemble
 from itrpo.nn.network import Network
 from itrpo.types import SpaceSpec, Transition
 
@@ -27,10 +28,10 @@ CONFIG = Config(
     value_learning_rate=0.03,
     schedule_steps=10,
 )
-POLICY = Network(lambda key: None, lambda params, observation: (jnp.tanh(params[:2] @ observation), params[2]))
-CRITICS = Network(lambda key: None, lambda params, observation, action: params @ jnp.concatenate([observation, action]))
-VALUE = Network(lambda key: None, lambda params, observation: params @ observation)
-NETWORKS = Networks(POLICY, CRITICS, VALUE)
+POLICY = batched(Network(lambda key: None, lambda p, observation: (jnp.tanh(p[:2] @ observation), p[2])))
+CRITIC = Network(lambda key: None, lambda w, observation, action: w @ jnp.concatenate([observation, action]))
+VALUE = batched(Network(lambda key: None, lambda v, observation: v @ observation))
+NETWORKS = Networks(POLICY, ensemble(batched(CRITIC), 2), VALUE)
 P = np.array([[0.5, -1.0], [1.5, 0.3], [-0.2, 0.4]])  # the last row: log standard deviations
 W = np.array([[0.2, -0.4, 1.0, -0.7], [-0.3, 0.1, 0.6, 0.9]])
 V = np.array([-0.9, -0.8])
@@ -134,7 +135,7 @@ def test_no_action_outside_the_data_is_ever_valued():
 
     def guarded(params, observation, action):
         logged = jnp.any(jnp.all(jnp.abs(action[None] - known) < 1e-6, axis=1))
-        return jnp.where(logged, CRITICS.apply(params, observation, action), jnp.inf)
+        return jnp.where(logged, CRITIC.apply(params, observation, action), jnp.inf)
 
     optimizers = iql.make_optimizers(CONFIG)
     state = iql.State(
@@ -142,7 +143,7 @@ def test_no_action_outside_the_data_is_ever_valued():
         iql.trainable(optimizers.critic, jnp.asarray(W), target=True),
         iql.trainable(optimizers.value, jnp.asarray(V)),
     )
-    networks = (NETWORKS, NETWORKS._replace(critics=Network(lambda key: None, guarded)))
+    networks = (NETWORKS, NETWORKS._replace(critics=ensemble(batched(Network(CRITIC.init, guarded)), 2)))
     states = [iql.update(CONFIG, it_, optimizers, state, it, jax.random.key(0), 0)[0] for it_ in networks]
     for left, right in zip(jax.tree.leaves(states[0]), jax.tree.leaves(states[1]), strict=True):
         np.testing.assert_allclose(left, right, rtol=1e-6)

@@ -22,13 +22,15 @@ from tests.algorithms.soft_problem import (
     OPTIMIZERS,
     POLICY,
     POLYAK,
+    RATES,
     assert_state,
     batch,
-    critic,
     critic_params,
-    critic_step,
+    descended,
     entropy_step,
+    numbers,
     policy_step,
+    q_of,
     sampled,
     start,
 )
@@ -44,85 +46,60 @@ CONFIG = Config(
 )
 
 
-def q_of(w, s, a):
-    return w @ np.array([1, s, a[0], a[1], a[0] * a[1], s * a[0], a[1] ** 2])
+def lower(q, weight):
+    """[members, B]: less `weight` standard deviations over members, with members - 1 in the divisor."""
+    return q - weight * np.sqrt(np.sum((q - q.mean(axis=0)) ** 2, axis=0) / (len(q) - 1))
 
 
-def test_each_member_has_a_target_of_its_own_less_the_spread_in_numpy():
-    it, noise = batch(), np.array([[0.5, -1.0], [2.0, 0.1], [-0.3, 0.4], [1.1, -0.6]])
-    expected = []
-    for i in range(4):
-        s = float(it.next_observation[i, 0])
-        a = np.tanh(np.array([0.2 + 0.7 * s, -0.4 - 0.3 * s]) + np.exp([-0.5, 0.1]) * noise[i])
-        q = np.array([q_of(w, s, a) for w in np.asarray(critic_params(MEMBERS))])
-        spread = np.sqrt(np.sum((q - q.mean()) ** 2) / (MEMBERS - 1))
-        expected.append(float(it.reward[i]) + GAMMA * float(it.continues[i]) * (q - 0.4 * spread))
-    found = pbrl.critic_targets(NETWORKS, CONFIG, POLICY, critic_params(MEMBERS), it, jnp.asarray(noise))
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+def of_members(params, observation, action):
+    return np.stack([q_of(w, observation, action) for w in params])
 
 
 def test_loss_of_a_batch_in_numpy():
     rng = np.random.default_rng(2)
     shapes = ((2, 1), (2, 3, 2), (2, 1), (2, 2, 2), (2, MEMBERS))
     rows = Rows(*(rng.normal(size=shape) for shape in shapes))
-    params, weight, expected, floored = np.asarray(critic_params(MEMBERS), np.float64), 1.6, 0.0, 0
-    for i in range(2):
-        s, s_next = rows.observation[i, 0], rows.next_observation[i, 0]
-        q_data = np.array([q_of(w, s, rows.action[i, 0]) for w in params])
-        expected += np.sum((q_data - rows.target[i]) ** 2) / 2
-        pairs = [(s, a, weight) for a in rows.action[i, 1:]] + [(s_next, a, 0.3) for a in rows.next_action[i]]
-        for state, a, off in pairs:
-            q = np.array([q_of(w, state, a) for w in params])
-            lower = q - off * np.std(q, ddof=1)
-            floored += np.sum(lower < -0.2)
-            expected += np.sum((q - np.maximum(lower, -0.2)) ** 2) / (2 * 4)
+    params, floored = numbers(critic_params(MEMBERS)), 0
+    expected = np.sum((of_members(params, rows.observation, rows.action[:, 0]) - rows.target.T) ** 2) / 2
+    tried = [(rows.observation, rows.action[:, j], 1.6) for j in (1, 2)]
+    tried += [(rows.next_observation, rows.next_action[:, j], 0.3) for j in (0, 1)]
+    for state, action, weight in tried:
+        q = of_members(params, state, action)
+        floored += np.sum(lower(q, weight) < -0.2)
+        expected += np.sum((q - np.maximum(lower(q, weight), -0.2)) ** 2) / (2 * 4)
     assert 0 < floored < 2 * 4 * MEMBERS  # the floor holds for some and not for others
-    found, _ = pbrl.critic_loss(
-        NETWORKS,
-        CONFIG,
-        jnp.asarray(weight),
-        critic_params(MEMBERS),
-        Rows(*(jnp.asarray(it, "float32") for it in rows)),
-    )
+    given = Rows(*(jnp.asarray(it, "float32") for it in rows))
+    found, _ = pbrl.critic_loss(NETWORKS, CONFIG, jnp.asarray(1.6), critic_params(MEMBERS), given)
     np.testing.assert_allclose(found, expected, rtol=1e-4)
-
-
-def begin():
-    return start(State, MEMBERS, jnp.asarray(0.9), jnp.zeros(RECORDS))
 
 
 def step_by_hand(config, before, it, key):
     """(actor, critics, log weight) after one step; the weight of sampled actions is 0.9."""
+    actor, critics, targets = numbers((POLICY, before.critic.params, before.critic.target_params))
     policy_key, target_key, ood_key = jax.random.split(key, 3)
     noise = jax.random.normal(policy_key, (4, 2))
-    log_weight = entropy_step(before.log_entropy_weight.params, sampled(POLICY, it.observation, noise)[1])
-    action, _ = sampled(POLICY, it.next_observation, jax.random.normal(target_key, (4, 2)))
-    q = jnp.stack([critic(w, it.next_observation, action) for w in before.critic.target_params])
-    spread = jnp.sqrt(jnp.sum((q - jnp.mean(q, axis=0, keepdims=True)) ** 2, axis=0) / (MEMBERS - 1))
-    y = [it.reward + GAMMA * it.continues * (own - config.target_weight * spread) for own in q]
+    log_weight = entropy_step(-0.7, sampled(actor, it.observation, noise)[1])
+    action, _ = sampled(actor, it.next_observation, jax.random.normal(target_key, (4, 2)))
+    value = lower(of_members(targets, it.next_observation, action), config.target_weight)
+    y = np.asarray(it.reward) + GAMMA * np.asarray(it.continues) * value
 
     draws = jax.random.normal(ood_key, (2, 4, config.ood_actions, 2))
     sides = [(it.observation, draws[0], 0.9), (it.next_observation, draws[1], config.ood_weight_next)]
-    tried = [
-        (state, sampled(POLICY, state, noises[:, j])[0], weight)
-        for state, noises, weight in sides
-        for j in range(config.ood_actions)
-    ]
     held = []
-    for state, action, weight in tried:
-        q = jnp.stack([critic(w, state, action) for w in before.critic.params])
-        spread = jnp.sqrt(jnp.sum((q - jnp.mean(q, axis=0, keepdims=True)) ** 2, axis=0) / (MEMBERS - 1))
-        held.append(jnp.maximum(config.ood_floor, q - weight * spread[None]))
+    for state, noises, weight in sides:
+        for j in range(config.ood_actions):
+            action, _ = sampled(actor, state, noises[:, j])
+            z = np.maximum(config.ood_floor, lower(of_members(critics, state, action), weight))
+            held.append((state, action, z))
 
     def loss(critics):
-        errors = sum(jnp.mean((critic(w, it.observation, it.action) - y[k]) ** 2) for k, w in enumerate(critics))
-        for (state, action, _), z in zip(tried, held, strict=True):
-            each = [jnp.mean((critic(w, state, action) - z[k]) ** 2) for k, w in enumerate(critics)]
-            errors += sum(each) / len(tried)
+        errors = np.mean((of_members(critics, it.observation, it.action) - y) ** 2) * MEMBERS
+        for state, action, z in held:
+            errors += np.mean((of_members(critics, state, action) - z) ** 2) * MEMBERS / len(held)
         return errors
 
-    critics = critic_step(before.critic.params, loss)
-    return policy_step(POLICY, critics, log_weight, it.observation, noise), critics, log_weight
+    critics = descended(critics, RATES.critic, loss)
+    return policy_step(actor, critics, log_weight, it.observation, noise), critics, log_weight
 
 
 @pytest.mark.parametrize(
@@ -131,10 +108,11 @@ def step_by_hand(config, before, it, key):
     ids=["pbrl", "ensemble of SACs with targets of their own"],
 )
 def test_one_step_is_weight_then_critics_then_actor_with_the_new_critics(config):
-    before, it, key = begin(), batch(), jax.random.key(6)
+    """Each member's target is its own next value less the spread of all."""
+    before, it, key = start(State, MEMBERS, jnp.asarray(0.9), jnp.zeros(RECORDS)), batch(), jax.random.key(6)
     update = jax.jit(partial(pbrl.update, config, NETWORKS, OPTIMIZERS))
     after, metrics = update(before, it, key, config.ood_weight_steps)
-    actor, critics, log_weight = jax.jit(partial(step_by_hand, config))(before, it, key)
+    actor, critics, log_weight = step_by_hand(config, before, it, key)
     assert_state(after, actor, critics, before.critic.target_params, log_weight)
     np.testing.assert_allclose(metrics["ood_weight"], 0.9, rtol=1e-6)
     assert (float(metrics["ood_loss"]) > 0) == bool(config.ood_actions)

@@ -9,6 +9,7 @@ import pytest
 
 from itrpo.algorithms import rebrac, td3_bc
 from itrpo.algorithms.rebrac import REBRAC, Config, Networks
+from itrpo.nn.ensemble import batched, ensemble
 from itrpo.nn.network import Network
 from itrpo.types import SpaceSpec, Transition
 
@@ -25,12 +26,9 @@ CONFIG = Config(
     critic_learning_rate=0.1,
 )
 # pi(s) = tanh(P s);  Q(s,a) = w . (s, a) + (sum of a)^2
-POLICY = Network(lambda key: None, lambda params, observation: jnp.tanh(params @ observation))
-CRITIC = Network(
-    lambda key: None,
-    lambda params, observation, action: params @ jnp.concatenate([observation, action]) + jnp.sum(action) ** 2,
-)
-CRITICS = Network(lambda key: None, jax.vmap(CRITIC.apply, in_axes=(0, None, None)))
+POLICY = batched(Network(lambda key: None, lambda params, observation: jnp.tanh(params @ observation)))
+CRITIC = batched(Network(lambda key: None, lambda w, s, a: w @ jnp.concatenate([s, a]) + jnp.sum(a) ** 2))
+CRITICS = ensemble(CRITIC, 2)
 NETWORKS = Networks(POLICY, CRITICS)
 P = np.array([[0.5, -1.0], [1.5, 0.3]])
 W = np.array([[0.2, -0.4, 1.0, -0.7], [-0.3, 0.1, 0.6, 0.9]])
@@ -49,8 +47,7 @@ def q_of(i, s, a):
 
 
 def targets(config, algorithm=rebrac, networks=NETWORKS):
-    one = jax.vmap(lambda row, e: algorithm.critic_target(networks, config, jnp.asarray(P), jnp.asarray(W), row, e))
-    return one(batch(), jnp.asarray(NOISE))
+    return algorithm.critic_targets(networks, config, jnp.asarray(P), jnp.asarray(W), batch(), jnp.asarray(NOISE))
 
 
 def test_target_pays_for_the_distance_of_the_smoothed_action_to_the_logged_one():

@@ -10,7 +10,7 @@ import pytest
 from itrpo.algorithms import td3_bc
 from itrpo.algorithms.td3_bc import TD3_BC, Config, Networks
 from itrpo.errors import InputError
-from itrpo.nn.ensemble import first_member
+from itrpo.nn.ensemble import batched, ensemble, first_member
 from itrpo.nn.network import Network
 from itrpo.types import SpaceSpec, Transition
 
@@ -19,12 +19,9 @@ GAMMA, LAMBDA = 0.9, 1.7
 CONFIG = Config(q_weight=LAMBDA, gamma=GAMMA, policy_hidden=(8,), critic_hidden=(8,), batch_size=4)
 
 # pi(s) = tanh(P s);  Q(s,a) = w . (s, a) + (sum of a)^2
-POLICY = Network(lambda key: None, lambda params, observation: jnp.tanh(params @ observation))
-CRITIC = Network(
-    lambda key: None,
-    lambda params, observation, action: params @ jnp.concatenate([observation, action]) + jnp.sum(action) ** 2,
-)
-CRITICS = Network(lambda key: None, jax.vmap(CRITIC.apply, in_axes=(0, None, None)))
+POLICY = batched(Network(lambda key: None, lambda params, observation: jnp.tanh(params @ observation)))
+CRITIC = batched(Network(lambda key: None, lambda w, s, a: w @ jnp.concatenate([s, a]) + jnp.sum(a) ** 2))
+CRITICS = ensemble(CRITIC, 2)
 NETWORKS = Networks(POLICY, CRITIC, CRITICS)
 P = np.array([[0.5, -1.0], [1.5, 0.3]])
 W = np.array([[0.2, -0.4, 1.0, -0.7], [-0.3, 0.1, 0.6, 0.9]])  # of Q_1 and Q_2
@@ -47,8 +44,8 @@ def test_target_is_the_least_q_at_the_smoothed_target_action():
     for s, r, c, e in zip(*map(np.asarray, (it.next_observation, it.reward, it.continues)), noise, strict=True):
         a = np.clip(np.tanh(P @ s) + np.clip(0.2 * e, -0.5, 0.5), -1, 1)
         expected.append(r + GAMMA * c * min(q_of(0, s, a), q_of(1, s, a)))
-    found = jax.vmap(lambda row, e: td3_bc.critic_target(NETWORKS, CONFIG, jnp.asarray(P), jnp.asarray(W), row, e))
-    np.testing.assert_allclose(found(it, jnp.asarray(noise)), expected, rtol=1e-5)
+    found = td3_bc.critic_targets(NETWORKS, CONFIG, jnp.asarray(P), jnp.asarray(W), it, jnp.asarray(noise))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_critic_loss_is_the_sum_of_both_mean_squares():
@@ -86,7 +83,7 @@ def test_without_weight_on_q_the_policy_loss_is_behaviour_cloning():
     it = batch()
 
     def cloning(params):
-        return jnp.mean(jnp.square(jax.vmap(POLICY.apply, in_axes=(None, 0))(params, it.observation) - it.action))
+        return jnp.mean(jnp.square(POLICY.apply(params, it.observation) - it.action))
 
     config = Config(q_weight=0.0)
     gradient = jax.grad(lambda p: td3_bc.policy_loss(NETWORKS, config, p, jnp.asarray(W[0]), it)[0])(jnp.asarray(P))

@@ -19,6 +19,7 @@ import optax
 import pytest
 
 from itrpo.algorithms import iql, rebrac, td3_bc
+from itrpo.nn.ensemble import batched, ensemble
 from itrpo.nn.network import Network
 from itrpo.nn.trainable import trainable
 from itrpo.types import Transition
@@ -43,9 +44,9 @@ def quadratic(params, observation, action):
     return (observation @ params) @ jnp.stack([jnp.ones(()), action[0], action[0] ** 2])
 
 
-POLICY = Network(lambda key: None, lambda params, observation: jnp.tanh(params[None] @ observation))
-CRITIC = Network(lambda key: None, quadratic)
-CRITICS = Network(lambda key: None, jax.vmap(quadratic, in_axes=(0, None, None)))
+POLICY = batched(Network(lambda key: None, lambda params, observation: jnp.tanh(params[None] @ observation)))
+CRITIC = batched(Network(lambda key: None, quadratic))
+CRITICS = ensemble(CRITIC, 2)
 
 
 def settle(module, config, networks, steps=3000):
@@ -163,13 +164,21 @@ def chain_values(at):
     return v
 
 
-TABLES = iql.Networks(
-    Network(lambda key: None, lambda params, observation: (jnp.tanh(params[:3] @ observation)[None], params[3:])),
-    Network(
-        lambda key: None,
-        lambda params, observation, action: (params @ jax.nn.one_hot(jnp.round(action[0]).astype(int) + 1, 3)) @ observation,
-    ),
-    Network(lambda key: None, lambda params, observation: params @ observation),
+def table_entry(table, observation, action):
+    """table [3, 3]: state, action + 1."""
+    return observation @ table @ jax.nn.one_hot(jnp.round(action[0]).astype(int) + 1, 3)
+
+
+def iql_networks(policy, critic, value):
+    """From functions (params, one example) -> output."""
+    policy, critic, value = (batched(Network(lambda key: None, it)) for it in (policy, critic, value))
+    return iql.Networks(policy, ensemble(critic, 2), value)
+
+
+TABLES = iql_networks(
+    lambda params, observation: (jnp.tanh(params[:3] @ observation)[None], params[3:]),
+    table_entry,
+    lambda params, observation: params @ observation,
 )
 
 
@@ -233,10 +242,10 @@ def test_iql_s_actor_is_the_weighted_fit_of_logged_actions(limit):
 
     ones = jnp.ones((256, 1))
     batch = Transition(ones, jnp.asarray(actions[:, None]), jnp.asarray(rewards), 0 * ones[:, 0], ones, 0 * ones)
-    networks = iql.Networks(
-        Network(lambda key: None, lambda params, observation: (jnp.tanh(params[:1]), params[1:])),
-        Network(lambda key: None, lambda params, s, a: params @ jnp.stack([jnp.ones(()), a[0], a[0] ** 2])),
-        Network(lambda key: None, lambda params, observation: params[0]),
+    networks = iql_networks(
+        lambda params, observation: (jnp.tanh(params[:1]), params[1:]),
+        lambda params, observation, a: params @ jnp.stack([jnp.ones(()), a[0], a[0] ** 2]),
+        lambda params, observation: params[0],
     )
     config = iql.Config(polyak_rate=0.2, weight_limit=limit)
     optimizers = iql.Optimizers(*[optax.adam(optax.exponential_decay(0.03, 1000, 0.1))] * 3)
