@@ -144,7 +144,7 @@ class MixturePolicy(eqx.Module):
 
 
 class FactoredMixturePolicy(eqx.Module):
-    """observation [O] -> a pre-tanh mixture for each action dimension (logits [A, K], means [A, K], log_stds [A, K])."""
+    """observation [O] -> a pre-tanh mixture per action dimension (logits [A, K], means [A, K], log_stds [A, K])."""
 
     mlp: MLP
     action_dim: int = eqx.field(static=True)
