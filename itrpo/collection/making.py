@@ -134,7 +134,7 @@ def _locked(folder: Path, console: Console | None) -> Generator[None]:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if console is not None:
-                    console.print(f"Another process is making {folder.stem}; waiting for it.")
+                    console.print(f"Another process is making {folder.stem}; waiting for it.", soft_wrap=True)
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             if folder.exists() and os.path.samestat(os.fstat(descriptor), folder.stat()):  # not removed meanwhile
                 yield

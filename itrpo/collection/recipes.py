@@ -85,7 +85,7 @@ def make_dataset(
     full = full_name(name)
     if console is not None and full != name:
         other = f" ({name}-v2 is D4RL's file)" if f"{name}-v2" in D4RL_FILES else ""
-        console.print(f"{name}: making {full}, this project's own{other}")
+        console.print(f"{name}: making {full}, this project's own{other}", soft_wrap=True)
     if (out is None or full == DEMO) and (steps is not None or seed != 0):
         advice = "it takes no --steps or --seed" if full == DEMO else "name a file with --out"
         raise InputError(f"the name {full} stands for its own number of steps and seed 0; {advice}")
