@@ -49,12 +49,12 @@ READERS = {
 }
 
 # datasets that are made from policies inside the package: name -> function(name, path, console) writing an HDF5 file
-GENERATED_DATASETS = {"hopper-demo": "itrpo.collection.recipes:make_generated"} | {
+_RECIPES = {
     f"{environment}-{kind}-itrpo1": "itrpo.collection.recipes:make_generated"
     for environment in ("halfcheetah", "hopper", "walker2d")
     for kind in ("random", "medium", "medium-replay", "full-replay", "medium-expert", "expert")
 }
-GENERATED_DATASETS |= {
+_MAZES = {
     f"{name}-itrpo1": "itrpo.collection.mazes:make_generated"
     for name in (
         "antmaze-umaze",
@@ -68,6 +68,7 @@ GENERATED_DATASETS |= {
         "pointmaze-large",
     )
 }
+GENERATED_DATASETS = {"hopper-demo": "itrpo.collection.recipes:make_generated"} | _RECIPES | _MAZES
 
 
 def resolve(dotted: str) -> Any:
