@@ -114,7 +114,7 @@ def stepped():
     sizes = {"batch_size": 8, "target_actions": 3, "acting_actions": 5}
     config = Config(**TINY, **rates, **sizes, phi=0.3, gamma=0.9, polyak_rate=0.25)
     algorithm, networks = BCQ.make(config, SPEC, None), bcq.make_networks(config, SPEC)
-    before = algorithm.init(jax.random.key(0), None)
+    before = jax.jit(algorithm.init)(jax.random.key(0), None)
     after, metrics = jax.jit(algorithm.update)(before, batch(8), jax.random.key(5), jnp.asarray(0))
     return config, algorithm, networks, before, after, metrics
 

@@ -123,7 +123,7 @@ def steps():
     sizes = {"policy_hidden": (6,), "critic_hidden": (6,), "cvae_hidden": (6,), "batch_size": 8, "target_actions": 3}
     config = Config(**rates, **sizes, polyak_rate=0.25, warm_up_steps=5, log_multiplier_high=0.0015)
     algorithm = BEAR.make(config, SPEC, None)
-    update, state = jax.jit(algorithm.update), algorithm.init(jax.random.key(0), None)
+    update, state = jax.jit(algorithm.update), jax.jit(algorithm.init)(jax.random.key(0), None)
     results = [(state, None)]
     for step in (4, 5):
         results.append(update(results[-1][0], batch(8), jax.random.key(5 + step), jnp.asarray(step)))

@@ -99,7 +99,7 @@ def stepped():
     sizes = {"policy_hidden": (6,), "critic_hidden": (6,), "batch_size": 8}
     config = Config(max_latent=1.5, perturbation=True, phi=0.3, gamma=0.9, **rates, **sizes)
     algorithm = PLAS.make(config, SPEC, MODEL)
-    before = algorithm.init(jax.random.key(0), MODEL.params(MODEL.init(jax.random.key(1))))
+    before = jax.jit(algorithm.init)(jax.random.key(0), MODEL.params(MODEL.init(jax.random.key(1))))
     after, metrics = jax.jit(algorithm.update)(before, batch(8), jax.random.key(5), jnp.asarray(0))
     return config, plas.make_networks(config, SPEC, MODEL), before, after, metrics
 

@@ -97,7 +97,7 @@ def trained(config, steps: int, model=MODEL):
     """[(state, metrics) after each step of real updates], the start first."""
     algorithm = SPOT.make(config, SPEC, model)
     update = jax.jit(algorithm.update)
-    states = [(algorithm.init(jax.random.key(0), model.params(model.init(jax.random.key(1)))), None)]
+    states = [(jax.jit(algorithm.init)(jax.random.key(0), model.params(model.init(jax.random.key(1)))), None)]
     for step in range(steps):
         states.append(update(states[-1][0], batch(8), jax.random.key(10 + step), jnp.asarray(step)))
     return states
@@ -165,7 +165,7 @@ def test_with_weight_zero_and_no_dropout_it_is_td3():
     ours = [state for state, _ in trained(config, 2)]
     theirs_config = td3_bc.Config(**SIZES, q_weight=1e6)
     algorithm = td3_bc.TD3_BC.make(theirs_config, SPEC, None)
-    state = algorithm.init(jax.random.key(0), None)
+    state = jax.jit(algorithm.init)(jax.random.key(0), None)
     for left, right in zip(jax.tree.leaves(ours[0].policy), jax.tree.leaves(state.policy), strict=True):
         np.testing.assert_array_equal(left, right)  # both draw the same networks from one key
     networks = spot.make_networks(config, SPEC, MODEL)

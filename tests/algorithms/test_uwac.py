@@ -169,7 +169,7 @@ def test_without_dropout_and_spectral_norm_it_is_bear():
 
     config = Config(**shared, masks=3, spectral_norm=False)
     ours, theirs = UWAC.make(config, SPEC, None), bear.BEAR.make(bear.Config(**shared), SPEC, None)
-    states = [it.init(jax.random.key(0), None) for it in (ours, theirs)]
+    states = [jax.jit(it.init)(jax.random.key(0), None) for it in (ours, theirs)]
     for step in range(3):
         key = jax.random.key(20 + step)
         pairs = [update(module, it, 0.0, key, step) for module, it in zip((uwac, bear), states, strict=True)]
