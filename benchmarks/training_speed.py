@@ -1,18 +1,25 @@
-"""Updates per second of an algorithm, against what the machine's own matrix multiplication allows.
+"""Updates per second of algorithms, against what the machine's own matrix multiplication allows.
 
-    python benchmarks/training_speed.py [--algorithm itrpo] [--preset quick] [--dataset hopper-demo] [--steps 300]
+    python benchmarks/training_speed.py                                          # iTRPO, preset quick, 1 and 4 seeds
+    python benchmarks/training_speed.py --algorithm all --preset matched --seeds 2 --seconds 4
 
-For one and for four seeds: seconds to compile, updates/s (all seeds together), FLOPs of one update counted by XLA's
-cost analysis, and the fraction of the float32 matrix-multiply speed that a 2048 x 2048 product reaches in this process,
-measured before and after. Memory: the process's resident size after import, after loading, and at its peak.
+For each number of seeds: seconds to compile, updates/s, FLOPs of one update, and the fraction of the float32
+matrix-multiply speed that a 2048 x 2048 product reaches in this process, measured before and after. FLOPs are those of
+the matrix products alone, counted in the traced program (loops as often as they run), whatever XLA makes of them.
+Memory is the process's: with the dataset loaded (host and device), and the most so far. `--algorithm all` starts a
+process for each.
 """
 
 from __future__ import annotations
 
 import platform
 import resource
+import subprocess
+import sys
 import time
 from dataclasses import dataclass
+from math import prod
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,14 +30,21 @@ from itrpo.data.load import load_dataset
 from itrpo.training import loop
 from itrpo.training.phases import machine
 
+HEADER = (
+    "| algorithm | seeds | MFLOP/seed-step | steps/s | seed-steps/s | GFLOP/s | matrix GFLOP/s | fraction "
+    "| init + compile, s | MiB loaded, peak |\n" + "| --- " * 10 + "|"
+)
+
 
 @dataclass(frozen=True)
 class Arguments:
     algorithm: str = "itrpo"
     preset: str | None = None
     dataset: str = "hopper-demo"
-    steps: int = 300
+    seconds: float = 5.0
+    """how long to train for the measurement, about"""
     seeds: tuple[int, ...] = (1, 4)
+    header: bool = True
 
 
 def resident_mebibytes() -> float:
@@ -49,7 +63,26 @@ def matrix_gigaflops(size: int = 2048, repeats: int = 5) -> float:
     return 2 * size**3 * repeats / (time.perf_counter() - started) / 1e9
 
 
-def measure(arguments: Arguments, seeds: int, data, spec) -> None:
+def matrix_flops(jaxpr: Any) -> int:
+    """Multiplications and additions of the matrix products of a program, inner programs and loops included."""
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            left = equation.invars[0].aval.shape
+            total += 2 * prod(equation.outvars[0].aval.shape) * prod(left[axis] for axis in contracted)
+        repeats = equation.params["length"] if equation.primitive.name == "scan" else 1
+        inner = [it for value in equation.params.values() for it in (value if isinstance(value, tuple) else (value,))]
+        total += repeats * sum(matrix_flops(getattr(it, "jaxpr", it)) for it in inner if is_program(it))
+    return total
+
+
+def is_program(value: Any) -> bool:
+    return hasattr(value, "eqns") or hasattr(getattr(value, "jaxpr", None), "eqns")
+
+
+def measure(arguments: Arguments, seeds: int, data: Any, spec: Any) -> None:
+    loaded = resident_mebibytes()
     entry = registry.lookup(arguments.algorithm, registry.ALGORITHMS, "algorithm")
     preset = entry.presets[arguments.preset or entry.default_preset]
     model = None
@@ -68,48 +101,46 @@ def measure(arguments: Arguments, seeds: int, data, spec) -> None:
     init_seconds = time.perf_counter() - started
     names = loop.metric_names(algorithm.update, state, data, algorithm.batch_size)
     batch = jax.tree.map(lambda it: jnp.stack([it[: algorithm.batch_size]] * seeds), data)
-    one_update = jax.jit(jax.vmap(algorithm.update, in_axes=(0, 0, 0, None)))
-    flops = one_update.lower(state, batch, keys, jnp.asarray(0)).compile().cost_analysis()["flops"]
+    one_update = jax.vmap(algorithm.update, in_axes=(0, 0, 0, None))
+    flops = matrix_flops(jax.make_jaxpr(one_update)(state, batch, keys, jnp.asarray(0)).jaxpr)
     block = loop.make_block(algorithm.update, algorithm.batch_size)
     limits = dict.fromkeys(names, 1e30)
     started = time.perf_counter()
     carry = jax.block_until_ready(block(loop.start(state, names), data, keys, limits, 0, 0))
     compile_seconds = time.perf_counter() - started
-    carry = jax.block_until_ready(block(carry, data, keys, limits, 0, 20))
+
+    def seconds_of(first: int, last: int) -> float:
+        nonlocal carry
+        started = time.perf_counter()
+        carry = jax.block_until_ready(block(carry, data, keys, limits, first, last))
+        return time.perf_counter() - started
+
+    seconds_of(0, 5)
+    steps = max(5, round(arguments.seconds / (seconds_of(5, 15) / 10)))
     before = matrix_gigaflops()
-    started = time.perf_counter()
-    jax.block_until_ready(block(carry, data, keys, limits, 20, 20 + arguments.steps))
-    seconds = time.perf_counter() - started
+    rate = steps / seconds_of(15, 15 + steps)
     ceiling = (before + matrix_gigaflops()) / 2
-    rate = arguments.steps / seconds
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
-        f"| {seeds} | {rate:.1f} | {rate * seeds:.1f} | {flops / seeds / 1e6:.0f} | {rate * flops / 1e9:.0f} "
-        f"| {ceiling:.0f} | {rate * flops / 1e9 / ceiling:.0%} | {init_seconds:.1f} + {compile_seconds:.1f} |",
+        f"| {arguments.algorithm} | {seeds} | {flops / seeds / 1e6:.0f} | {rate:.1f} | {rate * seeds:.1f} "
+        f"| {rate * flops / 1e9:.0f} | {ceiling:.0f} | {rate * flops / 1e9 / ceiling:.0%} "
+        f"| {init_seconds:.1f} + {compile_seconds:.1f} | {loaded:.0f}, {peak:.0f} |",
         flush=True,
     )
 
 
 def main(arguments: Arguments) -> None:
-    print(
-        f"{arguments.algorithm}, preset {arguments.preset or 'default'}, {arguments.dataset}, {arguments.steps} steps"
-    )
-    print(f"{platform.processor() or platform.machine()}, {machine()}\n")
-    imported = resident_mebibytes()
+    if arguments.header:
+        print(f"preset {arguments.preset or 'default'}, {arguments.dataset}, {arguments.seconds:g} s each")
+        print(f"{platform.processor() or platform.machine()}, {machine()}\n\n{HEADER}", flush=True)
+    if arguments.algorithm == "all":
+        for name in registry.ALGORITHMS:
+            subprocess.run([sys.executable, *sys.argv, "--algorithm", name, "--no-header"], check=True)
+        return
     dataset = load_dataset(arguments.dataset)
     data = jax.tree.map(jnp.asarray, dataset.transitions)
-    size = sum(it.nbytes for it in dataset.transitions) / 2**20
-    loaded = resident_mebibytes()
-    print(
-        "| seeds | steps/s | seed-steps/s | MFLOP/seed-step | GFLOP/s | matrix GFLOP/s | fraction | init + compile, s |"
-    )
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for seeds in arguments.seeds:
         measure(arguments, seeds, data, dataset.spec)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(
-        f"\nmemory: transitions {size:.0f} MiB; resident {imported:.0f} MiB after import, {loaded:.0f} MiB after "
-        f"loading (host and device copy), peak {peak:.0f} MiB"
-    )
 
 
 if __name__ == "__main__":

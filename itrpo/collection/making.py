@@ -22,6 +22,7 @@ import numpy as np
 
 from itrpo.collection.workers import Job, replacing, run_jobs
 from itrpo.errors import InputError, StorageError
+from itrpo.results.store import available_cores
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -73,7 +74,7 @@ def make(plan: Plan, path: Path, workers: int = 0, console: Console | None = Non
             done = sum(len(_read(Path(job.path), "rewards")) for job in jobs if os.path.exists(job.path))
             try:
                 with _progress(f"Making {path.stem}", done, plan.steps, console) as advance:
-                    run_jobs(jobs, workers or min(_available_cores(), MAX_WORKERS), advance)
+                    run_jobs(jobs, workers or min(available_cores(), MAX_WORKERS), advance)
             except KeyboardInterrupt:
                 finished = sum(os.path.exists(job.path) for job in jobs)
                 kept = f"{finished} of {len(jobs)} parts are in {folder}: the same command goes on from there"
@@ -266,7 +267,3 @@ def _check_same(path: Path, plan: Plan) -> None:
         recipe = None
     if recipe != json.dumps(plan.recipe):
         raise InputError(f"{path}: there is another file of this name; delete it, or choose another --out")
-
-
-def _available_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

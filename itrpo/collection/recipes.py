@@ -32,7 +32,7 @@ import numpy as np
 from itrpo.collection import demo
 from itrpo.collection.ladders import Rung, expert, ladder, medium, policy_path, policy_sha256
 from itrpo.collection.making import Part, Plan, make, versions
-from itrpo.collection.rollout import UNIFORM, Task, load_acting_policy
+from itrpo.collection.rollout import LOG_STD_RANGE, UNIFORM, Task, load_acting_policy
 from itrpo.data.cache import generated_path
 from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.errors import InputError
@@ -208,6 +208,7 @@ def _metadata(kind: str, shares: list[Share]) -> dict[str, Any]:
     policy = load_acting_policy(policy_path(rung.policy))
     metadata["metadata/policy/nonlinearity"] = np.bytes_("relu")
     metadata["metadata/policy/output_distribution"] = np.bytes_("tanh_gaussian")
+    metadata["metadata/policy/log_std_low"], metadata["metadata/policy/log_std_high"] = LOG_STD_RANGE
     layers = {
         "fc0": policy.hidden[0],
         "fc1": policy.hidden[1],

@@ -123,6 +123,11 @@ def provenance() -> dict[str, Any]:
     }
 
 
+def available_cores() -> int:
+    """Cores this process may use, which is how many threads XLA starts unless PJRT_NPROC says otherwise."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)

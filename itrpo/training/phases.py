@@ -17,6 +17,7 @@ import numpy as np
 
 from itrpo.config import RunConfig, leaves, replace_leaves, to_json
 from itrpo.data.cache import cache_dir
+from itrpo.results.store import available_cores
 from itrpo.training.checkpoint import flatten, unflatten, write_synced
 from itrpo.types import Params
 
@@ -49,11 +50,6 @@ def machine() -> dict[str, Any]:
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         **versions,
     }
-
-
-def available_cores() -> int:
-    """Cores this process may use, which is how many threads XLA starts unless PJRT_NPROC says otherwise."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def fit_key(config: RunConfig, dataset_sha256: str, steps: int) -> str:

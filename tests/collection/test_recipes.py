@@ -14,9 +14,11 @@ from itrpo import cli
 from itrpo.collection import recipes
 from itrpo.collection.ladders import POLICY_FOLDER, Rung, expert, ladder, medium, policy_path, policy_sha256
 from itrpo.collection.making import make
-from itrpo.collection.rollout import load_acting_policy
+from itrpo.collection.rollout import LOG_STD_RANGE, load_acting_policy
 from itrpo.data import d4rl
+from itrpo.data.behavior_policy import agreement
 from itrpo.data.cache import generated_path
+from itrpo.data.d4rl import read_policy
 from itrpo.data.load import load_dataset
 from itrpo.errors import InputError
 from itrpo.registry import GENERATED_DATASETS
@@ -31,7 +33,8 @@ WEIGHTS = {
     for kind in ("weight", "bias")
 }
 TRAINING = {"metadata/algorithm", "metadata/iteration"}
-POLICY = WEIGHTS | TRAINING | {"metadata/policy/nonlinearity", "metadata/policy/output_distribution"}
+SHAPE = ("nonlinearity", "output_distribution", "log_std_low", "log_std_high")
+POLICY = WEIGHTS | TRAINING | {f"metadata/policy/{name}" for name in SHAPE}
 
 
 class Made(NamedTuple):
@@ -136,6 +139,15 @@ def test_log_probs_follow_from_the_weights_in_the_file(name: str, made: dict[str
     assert rows.mean() > 0.1
     expected = log_prob(weights, columns["observations"][rows], columns["actions"][rows])
     np.testing.assert_allclose(columns["infos/action_log_probs"][rows], expected, atol=0.02)
+
+
+def test_what_the_reader_takes_for_pi_beta_is_the_policy_that_acted(made: dict[str, Made]) -> None:
+    policy, columns = read_policy(made["hopper-expert"].path), made["hopper-expert"].columns
+    assert policy is not None
+    assert (policy.log_std_low, policy.log_std_high) == LOG_STD_RANGE
+    found = agreement(policy, columns["observations"], columns["actions"], columns["infos/action_log_probs"])
+    assert found is not None
+    assert found.mean < 0.01
 
 
 def test_episodes_end_once_and_after_1000_steps_at_most(made: dict[str, Made]) -> None:
