@@ -19,7 +19,7 @@ import sys
 import time
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -81,10 +81,18 @@ def is_program(value: Any) -> bool:
     return hasattr(value, "eqns") or hasattr(getattr(value, "jaxpr", None), "eqns")
 
 
-def measure(arguments: Arguments, seeds: int, data: Any, spec: Any) -> None:
-    loaded = resident_mebibytes()
-    entry = registry.lookup(arguments.algorithm, registry.ALGORITHMS, "algorithm")
-    preset = entry.presets[arguments.preset or entry.default_preset]
+class Measured(NamedTuple):
+    flops: int  # of one update of one seed
+    rate: float  # updates per second, all seeds advancing together
+    ceiling: float  # GFLOP/s of a matrix product
+    init_seconds: float
+    compile_seconds: float
+
+
+def measure(name: str, preset_name: str | None, seeds: int, data: Any, spec: Any, seconds: float) -> Measured:
+    """data: the transitions, on the device; seconds: how long to train for, about."""
+    entry = registry.lookup(name, registry.ALGORITHMS, "algorithm")
+    preset = entry.presets[preset_name or entry.default_preset]
     model = None
     if preset.behavior is not None:
         made = registry.lookup(preset.behavior, registry.BEHAVIOR_MODELS, "behaviour model")
@@ -116,17 +124,11 @@ def measure(arguments: Arguments, seeds: int, data: Any, spec: Any) -> None:
         return time.perf_counter() - started
 
     seconds_of(0, 5)
-    steps = max(5, round(arguments.seconds / (seconds_of(5, 15) / 10)))
+    steps = max(5, round(seconds / (seconds_of(5, 15) / 10)))
     before = matrix_gigaflops()
     rate = steps / seconds_of(15, 15 + steps)
     ceiling = (before + matrix_gigaflops()) / 2
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(
-        f"| {arguments.algorithm} | {seeds} | {flops / seeds / 1e6:.0f} | {rate:.1f} | {rate * seeds:.1f} "
-        f"| {rate * flops / 1e9:.0f} | {ceiling:.0f} | {rate * flops / 1e9 / ceiling:.0%} "
-        f"| {init_seconds:.1f} + {compile_seconds:.1f} | {loaded:.0f}, {peak:.0f} |",
-        flush=True,
-    )
+    return Measured(flops // seeds, rate, ceiling, init_seconds, compile_seconds)
 
 
 def main(arguments: Arguments) -> None:
@@ -139,8 +141,17 @@ def main(arguments: Arguments) -> None:
         return
     dataset = load_dataset(arguments.dataset)
     data = jax.tree.map(jnp.asarray, dataset.transitions)
+    loaded = resident_mebibytes()
     for seeds in arguments.seeds:
-        measure(arguments, seeds, data, dataset.spec)
+        it = measure(arguments.algorithm, arguments.preset, seeds, data, dataset.spec, arguments.seconds)
+        achieved = it.rate * seeds * it.flops / 1e9
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(
+            f"| {arguments.algorithm} | {seeds} | {it.flops / 1e6:.0f} | {it.rate:.1f} | {it.rate * seeds:.1f} "
+            f"| {achieved:.0f} | {it.ceiling:.0f} | {achieved / it.ceiling:.0%} "
+            f"| {it.init_seconds:.1f} + {it.compile_seconds:.1f} | {loaded:.0f}, {peak:.0f} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,123 @@
+"""The same algorithms in itrpo and in d3rlpy: scores and speed, on the same file, in the same run.
+
+    python -m venv PEER && PEER/bin/pip install d3rlpy==2.8.1 mujoco   # an environment of its own; never a dependency
+    python benchmarks/against_d3rlpy.py scores FILE.hdf5 --python PEER/bin/python --seeds 2 --steps 5000 --out runs/peer
+    python benchmarks/against_d3rlpy.py speed FILE.hdf5 --python PEER/bin/python
+
+Both have the constants of `matched` (d3rlpy_worker.py says where d3rlpy's own defaults differ), see every transition of
+the file, and are evaluated once, at the end: greedy action, the same number of episodes of the file's environment.
+Speed is that of one policy, the two measured one after the other; set PJRT_NPROC and OMP_NUM_THREADS to the same number
+of threads. itrpo's rate with four seeds counts the updates of all four.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from training_speed import measure
+
+import itrpo
+from itrpo.evaluation.environments import normalized_score
+from itrpo.report.aggregate import final_score, mean_interval
+from itrpo.results.store import read_metrics
+
+ALGORITHMS = ("td3_bc", "rebrac", "iql", "plas", "bear", "bcq", "cql")
+WORKER = Path(__file__).with_name("d3rlpy_worker.py")
+# BCQ acts with as many samples as its target has in d3rlpy: 10 in both; CQL's actor starts on Q at once in d3rlpy
+FIELDS: dict[str, dict[str, Any]] = {"bcq": {"acting_actions": 10}, "cql": {"bc_steps": 0}}
+
+
+@dataclass(frozen=True)
+class Scores:
+    dataset: tyro.conf.Positional[str]
+    python: Path
+    out: Path
+    seeds: int = 2
+    steps: int = 5_000
+    episodes: int = 10
+    algorithms: tuple[str, ...] = ALGORITHMS
+
+
+@dataclass(frozen=True)
+class Speed:
+    dataset: tyro.conf.Positional[str]
+    python: Path
+    seconds: float = 10.0
+    algorithms: tuple[str, ...] = ALGORITHMS
+
+
+def peer(python: Path, dataset: str, algorithm: str, steps: int, *more: str) -> dict[str, Any]:
+    command = [str(python), str(WORKER), dataset, "--algorithm", algorithm, "--steps", str(steps), *more]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+
+
+def reward_scale(algorithm: str, dataset: Any) -> float:
+    """IQL's 1000 / (largest - smallest return), which d3rlpy leaves to its user."""
+    returns = dataset.episode_returns
+    return 1000.0 / float(np.max(returns) - np.min(returns)) if algorithm == "iql" else 1.0
+
+
+def interval(values: list[float]) -> str:
+    it = mean_interval(np.asarray(values))
+    return f"{it.mean:.1f}" if it.half_width is None else f"{it.mean:.1f} ± {it.half_width:.1f}"
+
+
+def scores(command: Scores) -> None:
+    dataset = itrpo.load_dataset(command.dataset)
+    print(f"{dataset.name}, {command.steps:,} steps, {command.seeds} seeds, {command.episodes} episodes each\n")
+    print("| algorithm | itrpo | per seed | d3rlpy | per seed |\n| --- | --- | --- | --- | --- |")
+    for name in command.algorithms:
+        run = itrpo.train(
+            dataset,
+            name,
+            preset="matched",
+            fields=FIELDS.get(name, {}),
+            steps=command.steps,
+            seeds=command.seeds,
+            eval_every=command.steps,
+            eval_episodes=command.episodes,
+            out=command.out / name,
+        )
+        ours = final_score(read_metrics(run.folder), "score", 1).per_seed.tolist()
+        more = ["--env", dataset.env_id, "--episodes", str(command.episodes)]
+        more += ["--reward-scale", str(reward_scale(name, dataset))]
+        theirs = []
+        for seed in range(command.seeds):
+            answer = peer(command.python, command.dataset, name, command.steps, *more, "--seed", str(seed))
+            theirs.append(float(normalized_score(dataset.env_id, np.mean(answer["returns"]))))
+        columns = [f"{interval(it)} | {', '.join(f'{score:.1f}' for score in it)}" for it in (ours, theirs)]
+        print(f"| {name} | {' | '.join(columns)} |", flush=True)
+
+
+def speed(command: Speed) -> None:
+    dataset = itrpo.load_dataset(command.dataset)
+    data = jax.tree.map(jnp.asarray, dataset.transitions)
+    print("| algorithm | itrpo, steps/s | four seeds | d3rlpy, steps/s | ratio, one seed | ratio, four |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for name in command.algorithms:
+        one, four = (it * measure(name, "matched", it, data, dataset.spec, command.seconds).rate for it in (1, 4))
+        trial = peer(command.python, command.dataset, name, 40)
+        steps = max(40, round(command.seconds * trial["updates"] / trial["seconds"]))
+        answer = peer(command.python, command.dataset, name, steps)
+        theirs = answer["updates"] / answer["seconds"]
+        print(
+            f"| {name} | {one:.1f} | {four:.1f} | {theirs:.1f} | {one / theirs:.1f} | {four / theirs:.1f} |", flush=True
+        )
+    print(f"\nd3rlpy {answer['d3rlpy']}, torch {answer['torch']}, {answer['threads']} threads")
+
+
+if __name__ == "__main__":
+    command = tyro.cli(
+        tyro.extras.subcommand_type_from_defaults(
+            {"scores": Scores("", Path(), Path("runs/peer")), "speed": Speed("", Path())}
+        )
+    )
+    scores(command) if isinstance(command, Scores) else speed(command)

@@ -1,0 +1,145 @@
+"""The parts of BRAC and iTRPO that the tabular check (tests/crosscheck) does not reach, against NumPy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from itrpo.algorithms import itrpo, kl_actor_critic
+from itrpo.algorithms.itrpo import ITRPO, Config
+from itrpo.algorithms.kl_actor_critic import Backbone, Networks
+from itrpo.behavior.gaussian import GAUSSIAN
+from itrpo.nn.ensemble import ensemble
+from itrpo.nn.heads import GaussianPolicy, QValue
+from itrpo.nn.network import Network, network
+from itrpo.ops import divergences
+from itrpo.types import SpaceSpec, Transition
+
+SPEC, ROWS = SpaceSpec(3, 2), 64
+SMALL = Backbone(policy_hidden=(8,), critic_hidden=(8,), batch_size=ROWS)
+MODEL = GAUSSIAN.make(GAUSSIAN.config(hidden=(8,)), SPEC, 1)
+BEHAVIOR = MODEL.params(MODEL.init(jax.random.key(9)))
+
+
+def batch(reward: float = 0.0) -> Transition:
+    rng = np.random.default_rng(1)
+    shapes = ((ROWS, 3), (ROWS, 2), (ROWS,), (ROWS,), (ROWS, 3), (ROWS, 2))
+    columns = [rng.uniform(-0.9, 0.9, shape) for shape in shapes]
+    columns[2], columns[3] = columns[2] * 0.01 + reward, np.ones(ROWS)
+    return Transition(*(jnp.asarray(it, jnp.float32) for it in columns))
+
+
+def made(config: Config):
+    algorithm = ITRPO.make(config, SPEC, MODEL)
+    return algorithm, jax.jit(algorithm.init)(jax.random.key(0), BEHAVIOR), jax.jit(algorithm.update)
+
+
+def log_ratios(algorithm, state, rows: Transition) -> np.ndarray:
+    """log pi(a|s) - log pi_beta(a|s) [B] from densities of actions, not of u = atanh(a): the Jacobians must cancel."""
+    own = jax.vmap(algorithm.log_prob, in_axes=(None, 0, 0))(state, rows.observation, rows.action)
+    pre_tanh = np.arctanh(np.asarray(rows.action))
+    of_u = jax.vmap(MODEL.pre_tanh_log_prob, in_axes=(None, 0, 0))(BEHAVIOR, rows.observation, pre_tanh)
+    return np.asarray(own) - (np.asarray(of_u) - np.log(1 - np.asarray(rows.action) ** 2).sum(1))
+
+
+def test_the_gradient_penalty_adds_its_weight_times_the_squared_slopes_of_all_critics():
+    slopes = np.array([[1.0, 2.0], [0.5, -3.0]], np.float32)
+    networks = Networks(None, None, lambda params, observation, action: params @ action)
+    row = jax.tree.map(lambda it: it[0], batch())
+    q = slopes @ np.asarray(row.action)
+    expected = ((q - 2.0) ** 2).sum() + 0.25 * (slopes**2).sum()
+    loss = kl_actor_critic.critic_loss(networks, 0.25, jnp.asarray(slopes), row, jnp.asarray(2.0), jnp.zeros(2))
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("reward", "floor"), [(10.0, False), (0.0, True)])
+def test_a_relative_alpha_follows_the_size_of_the_targets_but_not_below_one(reward: float, floor: bool):
+    rate = 0.2
+    _, state, update = made(Config(alpha=0.05, backbone=replace(SMALL, alpha_scale="relative", polyak_rate=rate)))
+    scale = 1.0
+    for step in range(3):
+        state, metrics = update(state, batch(reward), jax.random.key(step), jnp.asarray(step))
+        np.testing.assert_allclose(metrics["alpha"], 0.05 * scale, rtol=1e-5)
+        target = float(metrics["q_target"])  # all targets are positive, or small
+        assert (abs(target) < 1) == floor
+        scale += rate * ((1.0 if floor else target) - scale)
+        np.testing.assert_allclose(state.q_scale, scale, rtol=1e-5)
+
+
+def test_for_kl_only_steps_the_actor_sees_no_q():
+    _, state, update = made(Config(alpha=0.5, backbone=replace(SMALL, kl_only_steps=2)))
+    for step, without_q in ((1, True), (2, False)):
+        _, metrics = update(state, batch(), jax.random.key(0), jnp.asarray(step))
+        alone = bool(np.isclose(metrics["policy_loss"], 0.5 * metrics["kl"], rtol=1e-5))
+        assert alone == without_q
+
+
+@pytest.mark.parametrize("alpha_scale", ["absolute", "relative"])
+def test_probes_are_means_over_the_data(alpha_scale: str):
+    config = Config(
+        alpha=0.7, tau=0.4, log_ratio_low=-0.5, log_ratio_high=0.3, backbone=replace(SMALL, alpha_scale=alpha_scale)
+    )
+    algorithm, state, _ = made(config)
+    state = state._replace(q_scale=jnp.asarray(3.0))
+    rows = batch()
+    found = jax.jit(algorithm.probes)(state, rows, jax.random.key(3))
+    ratios = log_ratios(algorithm, state, rows)
+    below, above = ratios < -0.5, ratios > 0.3
+    assert 0 < below.mean() < 1
+    assert 0 < above.mean() < 1
+    alpha = 0.7 * (3.0 if alpha_scale == "relative" else 1.0)
+    expected = {
+        "probe_log_ratio": ratios.mean(),
+        "probe_shaping_reward": 0.4 * alpha * np.clip(ratios, -0.5, 0.3).mean(),
+        "probe_clipped_fraction": (below | above).mean(),
+    }
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-4, err_msg=name)
+
+
+def test_the_probed_correlation_is_that_of_log_ratio_and_advantage():
+    algorithm, state, _ = made(Config(backbone=SMALL))
+    rows, key = batch(), jax.random.key(3)
+    found = jax.jit(algorithm.probes)(state, rows, key)
+    critic = ensemble(network(lambda draw: QValue(draw, SPEC, (8,), "fan_in", False)), 2)
+    policy = network(lambda draw: GaussianPolicy(draw, SPEC, (8,), (-5.0, 2.0), "fan_in", False))
+    least = jax.vmap(lambda s, a: jnp.min(critic.apply(state.critic.params, s, a)))
+    mean, log_std = jax.vmap(policy.apply, in_axes=(None, 0))(state.policy.params, rows.observation)
+    noise = jax.vmap(lambda it: jax.random.normal(it, (1, 2))[0])(jax.random.split(key, ROWS))
+    own = jnp.tanh(mean + jnp.exp(log_std) * noise)
+    advantage = least(rows.observation, rows.action) - least(rows.observation, own)
+    expected = np.corrcoef(log_ratios(algorithm, state, rows), advantage)[0, 1]
+    assert abs(expected) > 0.02
+    np.testing.assert_allclose(found["probe_ratio_advantage_correlation"], expected, rtol=1e-3)
+    slopes = jax.vmap(jax.jacrev(critic.apply, argnums=2), in_axes=(None, 0, 0))(
+        state.critic.params, rows.observation, own
+    )
+    steepness = np.sqrt(np.square(slopes).sum((1, 2)) / 2).mean()
+    np.testing.assert_allclose(found["probe_action_gradient_norm"], steepness, rtol=1e-4)
+
+
+def test_sampled_and_closed_form_kl_agree():
+    """With a wide policy, so that a standard deviation taken for its inverse would show."""
+    mean, log_std = jnp.asarray([0.3, -0.8]), jnp.asarray([0.5, -1.0])
+    policy = Network(lambda key: None, lambda params, observation: (mean, log_std))
+    kls = {}
+    for kl in ("sampled", "closed_form"):
+        config = Backbone(kl=kl, kl_samples=20_000, action_samples=20_000)
+        networks = kl_actor_critic.gaussian_networks(config, SPEC, policy, policy, MODEL)
+        actions = networks.policy_actions(None, BEHAVIOR, jnp.zeros(3), jax.random.key(0))
+        kls[kl] = actions.kl
+        np.testing.assert_allclose(jnp.std(jnp.arctanh(actions.action), axis=0), jnp.exp(log_std), rtol=0.03)
+    np.testing.assert_allclose(kls["sampled"], kls["closed_form"], rtol=0.05)
+    np.testing.assert_allclose(
+        kls["closed_form"], divergences.normal_kl(mean, log_std, *MODEL.moments(BEHAVIOR, jnp.zeros(3))), rtol=1e-5
+    )
+
+
+def test_the_authors_preset_clips_low_ratios_at_minus_one_and_no_others():
+    config = itrpo.PRESETS["source"].config
+    clipped = [float(jnp.clip(it, config.log_ratio_low, config.log_ratio_high)) for it in (-3.0, -0.5, 40.0)]
+    assert clipped == [-1.0, -0.5, 40.0]
