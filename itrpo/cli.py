@@ -55,7 +55,7 @@ class Train:
     """gradient steps of its fit [the source's, scaled by --steps, at least 100]"""
     task: str | None = None
     """whose constants a preset takes where they differ by task, e.g. hopper-medium [what the dataset's name says]"""
-    normalize_observations: bool | None = None
+    normalize_observations: Literal["true", "false"] | None = None
     """train on (s - mean) / (std + 1e-3); saved with the policy [the preset's]"""
     reward_scale: float | None = None
     """train on reward_scale * r + reward_shift [the preset's]"""
@@ -417,6 +417,7 @@ def train(command: Train, fields: dict[str, str], console: Console) -> None:
     from itrpo.report.tables import print_run_summary
     from itrpo.training import run
 
+    normalize = command.normalize_observations
     finished = run.train(
         command.dataset,
         command.algorithm,
@@ -433,7 +434,7 @@ def train(command: Train, fields: dict[str, str], console: Console) -> None:
         eval_episodes=command.eval_episodes,
         env=command.env,
         task=command.task,
-        normalize_observations=command.normalize_observations,
+        normalize_observations=None if normalize is None else normalize == "true",
         reward_scale=command.reward_scale,
         reward_shift=command.reward_shift,
         action_low=one_or_many(command.action_low),

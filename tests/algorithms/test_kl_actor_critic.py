@@ -132,6 +132,7 @@ def test_sampled_and_closed_form_kl_agree():
         networks = kl_actor_critic.gaussian_networks(config, SPEC, policy, policy, MODEL)
         actions = networks.policy_actions(None, BEHAVIOR, jnp.zeros(3), jax.random.key(0))
         kls[kl] = actions.kl
+        np.testing.assert_allclose(jnp.sum(actions.weight), 1.0, rtol=1e-4)
         np.testing.assert_allclose(jnp.std(jnp.arctanh(actions.action), axis=0), jnp.exp(log_std), rtol=0.03)
     np.testing.assert_allclose(kls["sampled"], kls["closed_form"], rtol=0.05)
     np.testing.assert_allclose(

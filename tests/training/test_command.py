@@ -18,7 +18,7 @@ import pytest
 
 from itrpo.cli import main
 from itrpo.policy import load_policy
-from itrpo.results.store import read_metrics, read_status
+from itrpo.results.store import read_json, read_metrics, read_status
 from itrpo.training import checkpoint
 
 SMALL = ["--policy-hidden", "16,16", "--critic-hidden", "16,16", "--behavior-hidden", "16,16", "--batch-size", "32"]
@@ -237,6 +237,13 @@ def test_without_an_environment_it_trains_all_the_same(pendulum, tmp_path):
     assert main(arguments(pendulum, out, "--env", "none", "--steps", "20")) == 0
     assert "return" not in set(read_metrics(out)["metric"])
     assert load_policy(out / "seed1" / "policy.npz")(np.zeros(3)).shape == (1,)
+
+
+@pytest.mark.parametrize(("words", "expected"), [(["true"], True), (["false"], False), ([], False)])
+def test_normalising_observations_is_said_in_the_fields_own_words(words, expected, pendulum, tmp_path):
+    out, flag = tmp_path / "run", ["--normalize-observations", *words] if words else []
+    assert main(arguments(pendulum, out, "--env", "none", "--steps", "20", *flag)) == 0
+    assert read_json(out / "config.json")["config"]["data"]["normalize_observations"] is expected
 
 
 # --- bad input: (what, change of the good command, words of the message) -------------------------------------------
