@@ -302,6 +302,31 @@ def test_probes_are_finite_and_hold_what_reports_need(name):
         assert "q_target" in metric_names(name)  # what says that a run diverges
 
 
+@pytest.mark.parametrize("name", [name for name in ALL if name != "bc"])
+def test_probed_q_values_are_those_of_the_least_critic(name):
+    """Raising the output of one critic by 1000 changes nothing; raising all of them does."""
+    algorithm, _ = build(name)
+    state = jax.tree.map(jnp.asarray, member(states(name)))
+
+    def probed(raised: jax.Array) -> np.ndarray:
+        """raised [critics]: what is added to the bias of each one's last layer."""
+        biases = [leaf.shape for leaf in jax.tree.leaves(state.critic.params) if leaf.ndim == 2 and leaf.shape[1] == 1]
+        assert len(biases) == 1
+        critics = biases[0][0]
+        params = jax.tree.map(
+            lambda leaf: leaf + 1000.0 * raised[:critics, None] if leaf.shape == biases[0] else leaf,
+            state.critic.params,
+        )
+        found = algorithm.probes(state._replace(critic=state.critic._replace(params=params)), data(), jax.random.key(0))
+        return np.asarray([found["probe_q_data"], found["probe_q_policy"]])
+
+    plain = probed(jnp.zeros(100))
+    one = [probed(jnp.zeros(100).at[index].set(1.0)) for index in range(2)]
+    assert np.abs(np.min(one, axis=0) - plain).max() < 10
+    assert np.max(one, axis=0).max() < 990  # where one critic is the least everywhere, the other is not
+    np.testing.assert_allclose(probed(jnp.ones(100)), plain + 1000.0, rtol=1e-3)
+
+
 # --- configs -------------------------------------------------------------------------------------------------------
 
 
