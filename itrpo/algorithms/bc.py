@@ -15,8 +15,8 @@ import jax.numpy as jnp
 
 from itrpo.behavior import gaussian
 from itrpo.behavior.likelihood import FitState
-from itrpo.errors import InputError
 from itrpo.ops import distributions
+from itrpo.ranges import check_ranges
 from itrpo.types import (
     Algorithm,
     AlgorithmEntry,
@@ -75,8 +75,7 @@ def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
 
 def validate(config: Config, behavior: str | None, behavior_config: object) -> None:
     """Raises InputError for values outside their range."""
-    if config.drop_after < 1:
-        raise InputError(f"drop_after must be at least 1 step, got {config.drop_after}")
+    check_ranges(config, drop_after="[1, inf)")
 
 
 PRESETS = {

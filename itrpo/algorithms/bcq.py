@@ -29,13 +29,13 @@ import jax.numpy as jnp
 import optax
 
 from itrpo.behavior import cvae
-from itrpo.errors import InputError
 from itrpo.nn.ensemble import ensemble, first_member
 from itrpo.nn.export import layer_arrays
 from itrpo.nn.heads import Perturbation, QValue
 from itrpo.nn.network import Initializer, Network, network
 from itrpo.nn.trainable import Trainable, gradient_step, polyak, trainable
 from itrpo.ops import td
+from itrpo.ranges import check_ranges
 from itrpo.types import (
     Algorithm,
     AlgorithmEntry,
@@ -272,21 +272,7 @@ def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
 
 def validate(config: Config, behavior: str | None, behavior_config: object) -> None:
     """Raises InputError for values outside their range."""
-    for name in ("phi", "kl_weight", "latent_clip"):
-        if getattr(config, name) < 0:
-            raise InputError(f"{name} must not be negative, got {getattr(config, name)}")
-    if not 0 <= config.min_weight <= 1:
-        raise InputError(f"min_weight must be in [0, 1], got {config.min_weight}")
-    for name in ("target_actions", "acting_actions", "batch_size"):
-        if getattr(config, name) < 1:
-            raise InputError(f"{name} must be at least 1, got {getattr(config, name)}")
-    for name in ("policy_learning_rate", "critic_learning_rate", "cvae_learning_rate"):
-        if not getattr(config, name) > 0:
-            raise InputError(f"{name} must be positive, got {getattr(config, name)}")
-    if not 0 <= config.gamma < 1:
-        raise InputError(f"gamma must be in [0, 1), got {config.gamma}")
-    if not 0 < config.polyak_rate <= 1:
-        raise InputError(f"polyak_rate must be in (0, 1], got {config.polyak_rate}")
+    check_ranges(config)
 
 
 MATCHED = replace(

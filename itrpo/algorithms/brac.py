@@ -7,7 +7,8 @@
 brac_v penalises the value as well, brac_p the policy alone (the original's `value_penalty`). brac_v is iTRPO at
 tau = 0, to the bit. `source` holds the constants of the original run scripts (google-research,
 behavior_regularized_offline_rl). Departures from that code: it draws 4 actions for D and one for Q, here the same draws
-serve both; its targets start from weights of their own, here from copies.
+serve both; its targets start from weights of their own, here from copies; its fit of pi_beta keeps one learning rate,
+ours ends with a hundredth of it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from itrpo.algorithms.kl_actor_critic import Backbone, CriticTarget, Networks
 from itrpo.behavior import gaussian
 from itrpo.behavior.likelihood import LikelihoodFit
 from itrpo.ops import td
+from itrpo.ranges import check_ranges
 from itrpo.types import (
     Algorithm,
     AlgorithmEntry,
@@ -96,7 +98,8 @@ def make_with_target(
 
 def validate(config: Config, behavior: str, behavior_config: object) -> None:
     """Raises InputError for values outside their range."""
-    kl_actor_critic.validate(config.backbone, config.alpha, behavior, behavior_config)
+    check_ranges(config)
+    kl_actor_critic.validate(config.backbone, behavior, behavior_config)
 
 
 SOURCE = Config(
@@ -118,13 +121,19 @@ SOURCE_BEHAVIOR = gaussian.Config(
     log_std_high=0.0,
     log_std_squash=True,
     initializer="glorot",
-    fit=LikelihoodFit(fit_learning_rate=5e-4, fit_action_edge=1e-3),
+    fit=LikelihoodFit(fit_learning_rate=5e-4, dual_learning_rate=5e-4, fit_action_edge=1e-3),
 )
 PRESETS = {
     "source": Preset(SOURCE, "gaussian", SOURCE_BEHAVIOR, steps=500_000, behavior_steps=300_000),
     "paper": Preset(Config(), "gaussian"),  # Eqs. 1-3 alone, with the constants of iTRPO's preset of that name
     "matched": Preset(Config(backbone=Backbone(warm_start=True)), "gaussian"),
-    "quick": Preset(Config(alpha=6.0, backbone=kl_actor_critic.QUICK), "gaussian", kl_actor_critic.QUICK_BEHAVIOR),
+    "quick": Preset(
+        Config(alpha=6.0, backbone=kl_actor_critic.QUICK),
+        "gaussian",
+        kl_actor_critic.QUICK_BEHAVIOR,
+        normalize_observations=True,
+        antmaze_normalize_observations=True,
+    ),
 }
 BRAC_V = AlgorithmEntry(Config, PRESETS, "quick", ("gaussian", "mixture"), make_v, validate)
 BRAC_P = AlgorithmEntry(Config, PRESETS, "quick", ("gaussian", "mixture"), make_p, validate)

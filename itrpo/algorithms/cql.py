@@ -44,6 +44,7 @@ from itrpo.algorithms.soft_actor_critic import ACTION_EDGE, Backbone, Networks, 
 from itrpo.errors import InputError
 from itrpo.nn.trainable import Trainable, cached_chunk, chunked_gradient_step, gradient_step, polyak, trainable
 from itrpo.ops import distributions, pessimism, policy_losses, td
+from itrpo.ranges import check_ranges
 from itrpo.types import (
     Algorithm,
     AlgorithmEntry,
@@ -264,18 +265,12 @@ def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
 
 def validate(config: Config, behavior: str | None, behavior_config: object) -> None:
     """Raises InputError for values outside their range."""
-    if config.conservative_weight < 0:
-        raise InputError(f"conservative_weight must not be negative, got {config.conservative_weight}")
     if config.lagrange_threshold is not None and not config.lagrange_threshold > 0:
         raise InputError(
             f"lagrange_threshold must be positive, got {config.lagrange_threshold}; none: a fixed conservative_weight"
         )
-    for name in ("conservative_actions", "backup_actions"):
-        if getattr(config, name) < 1:
-            raise InputError(f"{name} must be at least 1, got {getattr(config, name)}")
-    if config.bc_steps < 0:
-        raise InputError(f"bc_steps must not be negative, got {config.bc_steps}")
-    soft_actor_critic.validate(config.backbone)
+    counts = {"conservative_actions": "[1, inf)", "backup_actions": "[1, inf)"}
+    check_ranges(config, conservative_weight="[0, inf)", bc_steps="[0, inf)", **counts)
 
 
 SOURCE = Config(

@@ -32,6 +32,7 @@ from itrpo.algorithms.soft_actor_critic import Backbone, Networks, Optimizers, S
 from itrpo.errors import InputError
 from itrpo.nn.trainable import gradient_step, polyak
 from itrpo.ops import pessimism
+from itrpo.ranges import check_ranges
 from itrpo.types import Algorithm, AlgorithmEntry, Array, Metrics, Params, Preset, PRNGKey, SpaceSpec, Transition
 
 
@@ -115,9 +116,7 @@ def validate(config: Config, behavior: str | None, behavior_config: object) -> N
     """Raises InputError for values outside their range."""
     if config.critics < 2:
         raise InputError(f"critics must be at least 2, got {config.critics}: diversity is between critics")
-    if config.diversity_weight < 0:
-        raise InputError(f"diversity_weight must not be negative, got {config.diversity_weight}")
-    soft_actor_critic.validate(config.backbone)
+    check_ranges(config, diversity_weight="[0, inf)")
 
 
 SOURCE = Config(

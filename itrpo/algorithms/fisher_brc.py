@@ -29,12 +29,12 @@ import jax.numpy as jnp
 import optax
 
 from itrpo.behavior import factored_mixture, gaussian
-from itrpo.errors import InputError
 from itrpo.nn.ensemble import ensemble
 from itrpo.nn.heads import GaussianPolicy, QValue
 from itrpo.nn.network import Initializer, Network, network
 from itrpo.nn.trainable import Trainable, gradient_step, polyak, trainable
 from itrpo.ops import distributions, divergences, td
+from itrpo.ranges import check_ranges
 from itrpo.types import (
     Algorithm,
     AlgorithmEntry,
@@ -277,33 +277,14 @@ def make(config: Config, spec: SpaceSpec, behavior: BehaviorModel) -> Algorithm:
 
 def validate(config: Config, behavior: str, behavior_config: object) -> None:
     """Raises InputError for values outside their range."""
-    if config.gradient_penalty < 0:
-        raise InputError(f"gradient_penalty must not be negative, got {config.gradient_penalty}")
-    for name in (
-        "initial_entropy_weight",
-        "policy_learning_rate",
-        "critic_learning_rate",
-        "entropy_learning_rate",
-        "batch_size",
-        "critics",
-    ):
-        if not getattr(config, name) > 0:
-            raise InputError(f"{name} must be positive, got {getattr(config, name)}")
-    if not 0 <= config.gamma < 1:
-        raise InputError(f"gamma must be in [0, 1), got {config.gamma}")
-    if not 0 < config.polyak_rate <= 1:
-        raise InputError(f"polyak_rate must be in (0, 1], got {config.polyak_rate}")
-    if not 0 < config.action_edge < 1:
-        raise InputError(f"action_edge must be in (0, 1), got {config.action_edge}")
-    if config.log_std_low >= config.log_std_high:
-        raise InputError(f"log_std_low {config.log_std_low} must be below log_std_high {config.log_std_high}")
+    check_ranges(config)
 
 
 MATCHED = Config(policy_hidden=(256, 256), critic_hidden=(256, 256))
 # The source adds 5 to every reward, on AntMaze too, where it makes avoiding the goal optimal: not there (ours).
 BONUS = RewardRule(shift=5.0)
 PRESETS = {
-    "source": Preset(Config(), "factored_mixture", factored_mixture.Config(), rewards=BONUS),
+    "source": Preset(Config(), "factored_mixture", factored_mixture.Config(log_std_low=-20.0), rewards=BONUS),
     "matched": Preset(MATCHED, "factored_mixture", factored_mixture.Config(), rewards=BONUS),
 }
 FISHER_BRC = AlgorithmEntry(Config, PRESETS, "source", ("factored_mixture", "mixture", "gaussian"), make, validate)

@@ -28,12 +28,12 @@ import jax.numpy as jnp
 import optax
 
 from itrpo.behavior.gaussian import tanh_mlp_export
-from itrpo.errors import InputError
 from itrpo.nn.ensemble import batched, ensemble
 from itrpo.nn.heads import BoundedMeanPolicy, QValue, StateValue
 from itrpo.nn.network import Initializer, Network, network
 from itrpo.nn.trainable import Trainable, gradient_step, polyak, trainable
 from itrpo.ops import distributions, policy_losses, td
+from itrpo.ranges import check_ranges
 from itrpo.types import (
     Algorithm,
     AlgorithmEntry,
@@ -210,22 +210,7 @@ def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
 
 def validate(config: Config, behavior: str | None, behavior_config: object) -> None:
     """Raises InputError for values outside their range."""
-    if not 0 < config.expectile < 1:
-        raise InputError(f"expectile must be in (0, 1), got {config.expectile}")
-    if config.inverse_temperature < 0:
-        raise InputError(f"inverse_temperature must not be negative, got {config.inverse_temperature}")
-    for name in ("batch_size", "schedule_steps"):
-        if getattr(config, name) < 1:
-            raise InputError(f"{name} must be at least 1, got {getattr(config, name)}")
-    for name in ("weight_limit", "policy_learning_rate", "critic_learning_rate", "value_learning_rate"):
-        if not getattr(config, name) > 0:
-            raise InputError(f"{name} must be positive, got {getattr(config, name)}")
-    if not 0 <= config.gamma < 1:
-        raise InputError(f"gamma must be in [0, 1), got {config.gamma}")
-    if not 0 < config.polyak_rate <= 1:
-        raise InputError(f"polyak_rate must be in (0, 1], got {config.polyak_rate}")
-    if config.log_std_low >= config.log_std_high:
-        raise InputError(f"log_std_low {config.log_std_low} must be below log_std_high {config.log_std_high}")
+    check_ranges(config, inverse_temperature="[0, inf)", schedule_steps="[1, inf)")
 
 
 # Scaled rewards are a part of the method: what an inverse temperature means depends on them.

@@ -32,8 +32,8 @@ import jax.numpy as jnp
 from itrpo.algorithms import kl_actor_critic
 from itrpo.algorithms.kl_actor_critic import Backbone, CriticTarget, Networks
 from itrpo.behavior import gaussian
-from itrpo.errors import InputError
 from itrpo.ops import td
+from itrpo.ranges import check_ranges
 from itrpo.types import (
     Algorithm,
     AlgorithmEntry,
@@ -104,11 +104,8 @@ def make(config: Config, spec: SpaceSpec, behavior: BehaviorModel) -> Algorithm:
 
 def validate(config: Config, behavior: str, behavior_config: object) -> None:
     """Raises InputError for values outside their range."""
-    kl_actor_critic.validate(config.backbone, config.alpha, behavior, behavior_config)
-    if not 0 <= config.tau <= 1:
-        raise InputError(f"tau must be in [0, 1], got {config.tau}: Theorem 1 splits alpha into tau and 1 - tau")
-    if config.log_ratio_low > config.log_ratio_high:
-        raise InputError(f"log_ratio_low {config.log_ratio_low} is above log_ratio_high {config.log_ratio_high}")
+    check_ranges(config)
+    kl_actor_critic.validate(config.backbone, behavior, behavior_config)
 
 
 AUTHOR = Config(
@@ -130,6 +127,12 @@ PRESETS = {
     "source": Preset(AUTHOR, "gaussian", gaussian.Config(initializer="rlkit"), rewards=RewardRule(shift=5.0)),
     "paper": Preset(Config(), "gaussian"),  # Eqs. 2-5 alone; alpha, tau, widths, rates are ours: the text has none
     "matched": Preset(Config(backbone=Backbone(warm_start=True)), "gaussian"),
-    "quick": Preset(Config(alpha=6.0, backbone=kl_actor_critic.QUICK), "gaussian", kl_actor_critic.QUICK_BEHAVIOR),
+    "quick": Preset(
+        Config(alpha=6.0, backbone=kl_actor_critic.QUICK),
+        "gaussian",
+        kl_actor_critic.QUICK_BEHAVIOR,
+        normalize_observations=True,
+        antmaze_normalize_observations=True,
+    ),
 }
 ITRPO = AlgorithmEntry(Config, PRESETS, "quick", ("gaussian", "mixture"), make, validate)

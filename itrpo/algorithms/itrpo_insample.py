@@ -28,12 +28,12 @@ import jax.numpy as jnp
 import optax
 
 from itrpo.behavior import gaussian
-from itrpo.errors import InputError
 from itrpo.nn.ensemble import ensemble
 from itrpo.nn.heads import GaussianPolicy, QValue, StateValue
 from itrpo.nn.network import Initializer, Network, network
 from itrpo.nn.trainable import Trainable, gradient_step, polyak, trainable
 from itrpo.ops import distributions, divergences, td
+from itrpo.ranges import check_ranges
 from itrpo.types import (
     Algorithm,
     AlgorithmEntry,
@@ -261,34 +261,7 @@ def make(config: Config, spec: SpaceSpec, behavior: BehaviorModel) -> Algorithm:
 
 def validate(config: Config, behavior: str, behavior_config: object) -> None:
     """Raises InputError for values outside their range."""
-    if not config.alpha > 0:
-        raise InputError(f"alpha must be positive, got {config.alpha}: it weighs the KL to pi_beta")
-    if not 0 <= config.tau <= 1:
-        raise InputError(f"tau must be in [0, 1], got {config.tau}")
-    if not 0 < config.expectile < 1:
-        raise InputError(f"expectile must be in (0, 1), got {config.expectile}")
-    if config.gradient_penalty < 0:
-        raise InputError(f"gradient_penalty must not be negative, got {config.gradient_penalty}")
-    if config.log_ratio_low > config.log_ratio_high:
-        raise InputError(f"log_ratio_low {config.log_ratio_low} is above log_ratio_high {config.log_ratio_high}")
-    for name in (
-        "weight_limit",
-        "policy_learning_rate",
-        "critic_learning_rate",
-        "value_learning_rate",
-        "batch_size",
-        "critics",
-    ):
-        if not getattr(config, name) > 0:
-            raise InputError(f"{name} must be positive, got {getattr(config, name)}")
-    if not 0 <= config.gamma < 1:
-        raise InputError(f"gamma must be in [0, 1), got {config.gamma}")
-    if not 0 < config.polyak_rate <= 1:
-        raise InputError(f"polyak_rate must be in (0, 1], got {config.polyak_rate}")
-    if not 0 < config.action_edge < 1:
-        raise InputError(f"action_edge must be in (0, 1), got {config.action_edge}")
-    if config.log_std_low >= config.log_std_high:
-        raise InputError(f"log_std_low {config.log_std_low} must be below log_std_high {config.log_std_high}")
+    check_ranges(config)
 
 
 AUTHOR = Config(initializer="rlkit", action_edge=1e-6)

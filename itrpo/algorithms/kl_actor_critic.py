@@ -60,7 +60,8 @@ class Backbone:
 
 # For runs of ten thousand steps rather than a million (ours; measured in docs/experiments.md). Values travel
 # 1 / (1 - gamma) steps back through targets that lag by 1 / polyak_rate updates: at 0.005 that alone takes 20,000
-# updates, and Q is far too low until then. Networks of a quarter of the weights leave time for more updates.
+# updates, and Q is far too low until then. Networks of a quarter of the weights leave time for more updates. The
+# preset normalises observations, without which the actor ruins what cloning had on HalfCheetah.
 QUICK = Backbone(
     polyak_rate=0.03,
     critic_learning_rate=1e-3,
@@ -361,26 +362,8 @@ def make(
     )
 
 
-def validate(config: Backbone, alpha: Any, behavior: str, behavior_config: Any) -> None:
-    """Raises InputError for values outside their range, and for a warm start that can't be done."""
-    if not alpha > 0:
-        raise InputError(f"alpha must be positive, got {alpha}: it weighs the KL to pi_beta")
-    for name in ("policy_learning_rate", "critic_learning_rate"):
-        if not getattr(config, name) > 0:
-            raise InputError(f"{name} must be positive, got {getattr(config, name)}")
-    for name in ("batch_size", "critics", "kl_samples", "action_samples"):
-        if getattr(config, name) < 1:
-            raise InputError(f"{name} must be at least 1, got {getattr(config, name)}")
-    if not 0 <= config.gamma < 1:
-        raise InputError(f"gamma must be in [0, 1), got {config.gamma}")
-    if not 0 < config.polyak_rate <= 1:
-        raise InputError(f"polyak_rate must be in (0, 1], got {config.polyak_rate}")
-    if not 0 < config.action_edge < 1:
-        raise InputError(f"action_edge must be in (0, 1), got {config.action_edge}")
-    if config.gradient_penalty < 0:
-        raise InputError(f"gradient_penalty must not be negative, got {config.gradient_penalty}")
-    if config.log_std_low >= config.log_std_high:
-        raise InputError(f"log_std_low {config.log_std_low} must be below log_std_high {config.log_std_high}")
+def validate(config: Backbone, behavior: str, behavior_config: Any) -> None:
+    """Raises InputError for a KL or a warm start that the model of pi_beta does not allow."""
     if behavior != "gaussian" and config.kl == "closed_form":
         raise InputError(f"kl = closed_form needs --behavior gaussian, not {behavior!r}; use --kl sampled")
     if config.warm_start and (behavior != "gaussian" or behavior_config.hidden != config.policy_hidden):

@@ -17,8 +17,8 @@ are being driven down, so the penalty gives way. Not on medium-expert, where it 
 
 `source` is the authors' code (Baichenjia/PBRL, d4rl/, pevi.py and pevi_mujoco.py). One step: the entropy weight; the
 critics, with the actor as it was; the actor, with the new critics and the new weight; targets. Constants by task are in
-tasks/pbrl.toml. The source has none for AntMaze: there the floor of 0, above every return where rewards are r - 1, is
-off (ours). Departures: targets start as copies of the critics (there from weights of their own); the policy is
+tasks/pbrl.toml. The source has none for AntMaze: there the floor of 0, above every return if rewards are shifted to
+r - 1, is off (ours). Departures: targets start as copies of the critics (there from weights of their own); the policy is
 evaluated once per state for its 10 actions, not 10 times; the tanh's log-determinant is exact (there 1e-6 inside the
 log). Without the source's quirks of its prior variant, which is not here.
 """
@@ -37,6 +37,7 @@ from itrpo.algorithms.soft_actor_critic import Backbone, Networks, Optimizers
 from itrpo.errors import InputError
 from itrpo.nn.trainable import Trainable, cached_chunk, chunked_gradient_step, gradient_step, polyak
 from itrpo.ops import pessimism, td
+from itrpo.ranges import check_ranges
 from itrpo.types import Algorithm, AlgorithmEntry, Array, Metrics, Params, Preset, PRNGKey, SpaceSpec, Transition
 
 RECORDS, RECENT = 20, 5  # of mean Q(s,a~): kept; compared with the rest (source's two queues)
@@ -218,17 +219,10 @@ def validate(config: Config, behavior: str | None, behavior_config: object) -> N
     """Raises InputError for values outside their range."""
     if config.critics < 2:
         raise InputError(f"critics must be at least 2, got {config.critics}: the penalty is what they disagree on")
-    for name in ("target_weight", "ood_weight_start", "ood_weight_end", "ood_weight_low", "ood_weight_next"):
-        if getattr(config, name) < 0:
-            raise InputError(f"{name} must not be negative, got {getattr(config, name)}")
     if config.ood_weight_decay < 1:
         raise InputError(f"ood_weight_decay must be at least 1, got {config.ood_weight_decay}: it divides the weight")
-    for name in ("ood_weight_steps", "ood_record_every"):
-        if getattr(config, name) < 1:
-            raise InputError(f"{name} must be at least 1, got {getattr(config, name)}")
-    if config.ood_actions < 0:
-        raise InputError(f"ood_actions must not be negative, got {config.ood_actions}")
-    soft_actor_critic.validate(config.backbone)
+    names = ("target_weight", "ood_weight_start", "ood_weight_end", "ood_weight_low", "ood_weight_next", "ood_actions")
+    check_ranges(config, ood_weight_steps="[1, inf)", ood_record_every="[1, inf)", **dict.fromkeys(names, "[0, inf)"))
 
 
 SOURCE = Config(

@@ -29,13 +29,13 @@ import jax.numpy as jnp
 import optax
 
 from itrpo.behavior import cvae
-from itrpo.errors import InputError
 from itrpo.nn.ensemble import ensemble, first_member
 from itrpo.nn.export import layer_arrays
 from itrpo.nn.heads import MLP, Perturbation, QValue
 from itrpo.nn.network import Initializer, Network, network
 from itrpo.nn.trainable import Trainable, gradient_step, polyak, trainable
 from itrpo.ops import td
+from itrpo.ranges import check_ranges
 from itrpo.types import (
     Algorithm,
     AlgorithmEntry,
@@ -248,19 +248,7 @@ def make(config: Config, spec: SpaceSpec, behavior: BehaviorModel) -> Algorithm:
 
 def validate(config: Config, behavior: str | None, behavior_config: object) -> None:
     """Raises InputError for values outside their range."""
-    if config.phi < 0:
-        raise InputError(f"phi must not be negative, got {config.phi}")
-    if not 0 <= config.min_weight <= 1:
-        raise InputError(f"min_weight must be in [0, 1], got {config.min_weight}")
-    if config.batch_size < 1:
-        raise InputError(f"batch_size must be at least 1, got {config.batch_size}")
-    for name in ("max_latent", "policy_learning_rate", "critic_learning_rate"):
-        if not getattr(config, name) > 0:
-            raise InputError(f"{name} must be positive, got {getattr(config, name)}")
-    if not 0 <= config.gamma < 1:
-        raise InputError(f"gamma must be in [0, 1), got {config.gamma}")
-    if not 0 < config.polyak_rate <= 1:
-        raise InputError(f"polyak_rate must be in (0, 1], got {config.polyak_rate}")
+    check_ranges(config, max_latent="(0, inf)")
 
 
 SOURCE = Preset(

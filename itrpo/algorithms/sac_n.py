@@ -26,8 +26,8 @@ import jax.numpy as jnp
 
 from itrpo.algorithms import soft_actor_critic
 from itrpo.algorithms.soft_actor_critic import Backbone, Networks, Optimizers, State
-from itrpo.errors import InputError
 from itrpo.nn.trainable import gradient_step, polyak
+from itrpo.ranges import check_ranges
 from itrpo.types import Algorithm, AlgorithmEntry, Array, Metrics, Params, Preset, PRNGKey, SpaceSpec, Transition
 
 
@@ -89,9 +89,7 @@ def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
 
 def validate(config: Config, behavior: str | None, behavior_config: object) -> None:
     """Raises InputError for values outside their range."""
-    if config.critics < 1:
-        raise InputError(f"critics must be at least 1, got {config.critics}")
-    soft_actor_critic.validate(config.backbone)
+    check_ranges(config)
 
 
 SOURCE = Config(

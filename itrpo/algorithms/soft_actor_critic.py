@@ -20,7 +20,6 @@ import jax.numpy as jnp
 import optax
 
 from itrpo.behavior.gaussian import tanh_mlp_export
-from itrpo.errors import InputError
 from itrpo.nn.ensemble import batched, ensemble
 from itrpo.nn.heads import GaussianPolicy, QValue
 from itrpo.nn.network import Initializer, Network, network
@@ -208,18 +207,3 @@ def assemble(
         export=lambda state: tanh_mlp_export(state.policy.params, spec),
         batch_size=config.batch_size,
     )
-
-
-def validate(config: Backbone) -> None:
-    """Raises InputError for values outside their range."""
-    for name in ("policy_learning_rate", "critic_learning_rate", "entropy_learning_rate"):
-        if not getattr(config, name) > 0:
-            raise InputError(f"{name} must be positive, got {getattr(config, name)}")
-    if config.batch_size < 1:
-        raise InputError(f"batch_size must be at least 1, got {config.batch_size}")
-    if not 0 <= config.gamma < 1:
-        raise InputError(f"gamma must be in [0, 1), got {config.gamma}")
-    if not 0 < config.polyak_rate <= 1:
-        raise InputError(f"polyak_rate must be in (0, 1], got {config.polyak_rate}")
-    if config.log_std_low >= config.log_std_high:
-        raise InputError(f"log_std_low {config.log_std_low} must be below log_std_high {config.log_std_high}")

@@ -30,7 +30,6 @@ import optax
 
 from itrpo.algorithms.kl_actor_critic import is_zero
 from itrpo.behavior import cvae
-from itrpo.errors import InputError
 from itrpo.nn.dropout import Masks, draw_masks, masked
 from itrpo.nn.ensemble import ensemble, first_member
 from itrpo.nn.export import layer_arrays
@@ -38,6 +37,7 @@ from itrpo.nn.heads import DeterministicPolicy, QValue
 from itrpo.nn.network import Initializer, Network, network
 from itrpo.nn.trainable import Trainable, gradient_step, polyak, trainable
 from itrpo.ops import policy_losses, td
+from itrpo.ranges import check_ranges
 from itrpo.types import (
     Algorithm,
     AlgorithmEntry,
@@ -251,21 +251,7 @@ def make(config: Config, spec: SpaceSpec, behavior: BehaviorModel) -> Algorithm:
 
 def validate(config: Config, behavior: str | None, behavior_config: object) -> None:
     """Raises InputError for values outside their range."""
-    for name in ("support_weight", "noise_scale", "noise_limit"):
-        if getattr(config, name) < 0:
-            raise InputError(f"{name} must not be negative, got {getattr(config, name)}")
-    for name in ("policy_delay", "batch_size"):
-        if getattr(config, name) < 1:
-            raise InputError(f"{name} must be at least 1, got {getattr(config, name)}")
-    for name in ("policy_learning_rate", "critic_learning_rate"):
-        if not getattr(config, name) > 0:
-            raise InputError(f"{name} must be positive, got {getattr(config, name)}")
-    if not 0 <= config.policy_dropout < 1:
-        raise InputError(f"policy_dropout must be in [0, 1), got {config.policy_dropout}")
-    if not 0 <= config.gamma < 1:
-        raise InputError(f"gamma must be in [0, 1), got {config.gamma}")
-    if not 0 < config.polyak_rate <= 1:
-        raise InputError(f"polyak_rate must be in (0, 1], got {config.polyak_rate}")
+    check_ranges(config, support_weight="[0, inf)", policy_dropout="[0, 1)")
 
 
 # The source's agent has the shared networks, batch and rates; its model of the data is wider than that of `matched`.

@@ -26,12 +26,12 @@ import jax.numpy as jnp
 import optax
 
 from itrpo.behavior.gaussian import tanh_mlp_export
-from itrpo.errors import InputError
 from itrpo.nn.ensemble import batched, ensemble, first_member
 from itrpo.nn.heads import DeterministicPolicy, QValue
 from itrpo.nn.network import Initializer, Network, network
 from itrpo.nn.trainable import Trainable, gradient_step, polyak, trainable
 from itrpo.ops import policy_losses, td
+from itrpo.ranges import check_ranges
 from itrpo.types import (
     Algorithm,
     AlgorithmEntry,
@@ -199,19 +199,7 @@ def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
 
 def validate(config: Config, behavior: str | None, behavior_config: object) -> None:
     """Raises InputError for values outside their range."""
-    for name in ("q_weight", "noise_scale", "noise_limit"):
-        if getattr(config, name) < 0:
-            raise InputError(f"{name} must not be negative, got {getattr(config, name)}")
-    for name in ("policy_delay", "batch_size"):
-        if getattr(config, name) < 1:
-            raise InputError(f"{name} must be at least 1, got {getattr(config, name)}")
-    for name in ("policy_learning_rate", "critic_learning_rate"):
-        if not getattr(config, name) > 0:
-            raise InputError(f"{name} must be positive, got {getattr(config, name)}")
-    if not 0 <= config.gamma < 1:
-        raise InputError(f"gamma must be in [0, 1), got {config.gamma}")
-    if not 0 < config.polyak_rate <= 1:
-        raise InputError(f"polyak_rate must be in (0, 1], got {config.polyak_rate}")
+    check_ranges(config, q_weight="[0, inf)")
 
 
 # The source's networks, batch and rates are the shared ones, and normalised observations are a part of TD3+BC.

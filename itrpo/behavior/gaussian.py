@@ -8,8 +8,8 @@ Densities are those of actions, tanh included, so H0 = -A keeps about 0.09 of st
 deterministic data; where the data has more entropy than that, k falls to 0 and the fit is maximum likelihood.
 
 Source: the iTRPO author's bc_trainer.py and bc.yaml (2 x 256, batch 256, Adam 1e-3, x 0.1 after 80% and 90% of the
-steps); the same loss is in BRAC and Fisher-BRC. Departure: there k is moved by Adam; so is it here, projected on
-k >= 0.
+steps); the same loss is in BRAC and Fisher-BRC. All move k by Adam. Departure: the author and Fisher-BRC step log k,
+at a rate that falls with the model's; here, as in BRAC, k itself is stepped, at a constant rate, and kept >= 0.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ from itrpo.nn.heads import GaussianPolicy, QValue
 from itrpo.nn.network import Network, network
 from itrpo.nn.trainable import Trainable, gradient_step, polyak, trainable
 from itrpo.ops import distributions, td
+from itrpo.ranges import check_ranges
 from itrpo.types import Array, Metrics, Params, PRNGKey, SpaceSpec
 
 HIDDEN_LAYERS = 2  # of an acting policy: its file format has this many
@@ -90,29 +91,12 @@ def validate(config: Config) -> None:
         value = getattr(config, it.name)
         if isinstance(value, float) and not np.isfinite(value):
             raise InputError(f"{it.name} must be finite, got {value}")
-    if not 0 <= config.gamma < 1:
-        raise InputError(f"gamma must be in [0, 1), got {config.gamma}")
-    if not 0 < config.polyak_rate <= 1:
-        raise InputError(f"polyak_rate must be in (0, 1], got {config.polyak_rate}")
-    for name in ("batch_size", "critics"):
-        if getattr(config, name) < 1:
-            raise InputError(f"{name} must be at least 1, got {getattr(config, name)}")
-    for name in (
-        "policy_learning_rate",
-        "critic_learning_rate",
-        "entropy_learning_rate",
-        "initial_entropy_weight",
-    ):
-        if getattr(config, name) <= 0:
-            raise InputError(f"{name} must be positive, got {getattr(config, name)}")
+    check_ranges(config)
     if len(config.policy_hidden) != HIDDEN_LAYERS:
         raise InputError(
             f"policy_hidden must have {HIDDEN_LAYERS} widths, as files of acting policies do; got "
             f"{','.join(map(str, config.policy_hidden)) or 'none'}"
         )
-    for name in ("policy_hidden", "critic_hidden"):
-        if any(width < 1 for width in getattr(config, name)):
-            raise InputError(f"{name}: every width must be at least 1, got {','.join(map(str, getattr(config, name)))}")
 
 
 # --- losses, for one example ---------------------------------------------------------------------------------------

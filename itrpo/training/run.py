@@ -39,6 +39,7 @@ from itrpo.evaluation.environments import check_compatible, is_antmaze, is_maze,
 from itrpo.evaluation.rollout import EvaluationPool, make_pool
 from itrpo.plotting import learning_curve
 from itrpo.policy import Policy, load_policy, save_policy
+from itrpo.ranges import check_ranges
 from itrpo.report.aggregate import final_score
 from itrpo.results import store
 from itrpo.results.schema import Evaluation, Row, State, Status
@@ -139,6 +140,8 @@ def make_config(
         raise InputError(f"{algorithm} fits no model of pi_beta, so it has no field 'behavior_{next(iter(others))}'")
     if others:
         behavior_config = override(behavior_config, others, f"behaviour model {behavior_name}")
+    if behavior_config is not None:
+        check_ranges(behavior_config, prefix="behavior_")
     entry.validate(algorithm_config, behavior_name, behavior_config)
 
     config = RunConfig(

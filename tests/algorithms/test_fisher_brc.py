@@ -154,5 +154,5 @@ def test_the_sources_constants():
     assert config.behavior == "factored_mixture"
     assert config.behavior_config.components == 5
     assert config.algorithm_config.gradient_penalty == 0.1
-    with pytest.raises(ValueError, match="gradient_penalty must not be negative"):
+    with pytest.raises(ValueError, match="gradient_penalty must be at least 0"):
         make_config("fisher_brc", fields={"gradient_penalty": -1.0})

@@ -239,7 +239,7 @@ def test_without_an_environment_it_trains_all_the_same(pendulum, tmp_path):
     assert load_policy(out / "seed1" / "policy.npz")(np.zeros(3)).shape == (1,)
 
 
-@pytest.mark.parametrize(("words", "expected"), [(["true"], True), (["false"], False), ([], False)])
+@pytest.mark.parametrize(("words", "expected"), [(["true"], True), (["false"], False), ([], True)])
 def test_normalising_observations_is_said_in_the_fields_own_words(words, expected, pendulum, tmp_path):
     out, flag = tmp_path / "run", ["--normalize-observations", *words] if words else []
     assert main(arguments(pendulum, out, "--env", "none", "--steps", "20", *flag)) == 0
