@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ class Train:
     algorithm: str = "itrpo"
     """`itrpo algorithms` lists them"""
     scale: Literal["smoke", "laptop", "paper"] = "paper"
-    """sizes for a quick look (smoke: seconds, laptop: minutes) or the paper's; the flags below win over it"""
+    """steps, seeds: smoke 300, 2; laptop 12,000, 4; paper 1,000,000, 4. The flags below win over it"""
     steps: int | None = None
     """gradient steps [paper: 1,000,000]"""
     seeds: int | None = None
@@ -44,17 +45,19 @@ class Train:
     out: Path | None = None
     """run folder [runs/NAME-HASH]"""
     preset: str | None = None
-    """constants: source, matched; BRAC and iTRPO also have paper and quick [the algorithm's default]"""
+    """constants: source, matched, and more with some (`itrpo algorithms NAME`) [the algorithm's default]"""
     env: str | None = None
     """gymnasium id to evaluate in, or none [what the dataset says]"""
     seed: int = 0
     """everything random comes from it"""
     behavior: str | None = None
-    """model of pi_beta: gaussian or mixture [the preset's]"""
+    """model of pi_beta: gaussian, mixture, factored_mixture or cvae, where the algorithm allows it [the preset's]"""
     behavior_steps: int | None = None
     """gradient steps of its fit [the source's, scaled by --steps, at least 100]"""
     task: str | None = None
     """whose constants a preset takes where they differ by task, e.g. hopper-medium [what the dataset's name says]"""
+    columns: tuple[str, ...] = ()
+    """which columns of a CSV, Parquet or NPZ file are what: see `itrpo datasets convert --help`"""
     normalize_observations: Literal["true", "false"] | None = None
     """train on (s - mean) / (std + 1e-3); saved with the policy [the preset's]"""
     reward_scale: float | None = None
@@ -74,7 +77,7 @@ class Compare:
     """Train several algorithms on a dataset with the same seeds, steps and evaluations, and print one table.
 
     The same command on the same folder continues it. --ALGORITHM.FIELD VALUE sets a field of one algorithm
-    (--itrpo.alpha 6); `itrpo algorithms NAME` lists them.
+    (--itrpo.alpha 6), --ALGORITHM.preset NAME its preset; `itrpo algorithms NAME` lists them.
     """
 
     dataset: Name
@@ -84,7 +87,7 @@ class Compare:
     preset: str = "matched"
     """constants of every one: matched (one network, batch and length for all) or source (each one's own)"""
     scale: Literal["smoke", "laptop", "paper"] = "paper"
-    """sizes for a quick look (smoke: seconds, laptop: minutes) or the paper's; the flags below win over it"""
+    """steps, seeds: smoke 300, 2; laptop 12,000, 4; paper 1,000,000, 4. The flags below win over it"""
     steps: int | None = None
     """gradient steps [paper: 1,000,000]"""
     seeds: int | None = None
@@ -359,7 +362,7 @@ def run_command(command: object, rest: list[str]) -> int:
 
     console = make_console()
     if rest and not isinstance(command, Compare | Train | Sac):
-        raise InputError(f"unknown argument {rest[0]!r}")
+        raise InputError(f"unknown argument {rest[0]!r}{registry.nearest(rest[0], flags_of(command))}")
     match command:
         case Train():
             train(command, fields_from(rest), console)
@@ -414,9 +417,18 @@ def run_command(command: object, rest: list[str]) -> int:
 def train(command: Train, fields: dict[str, str], console: Console) -> None:
     if command.algorithm not in registry.ALGORITHMS:  # before any data is read
         registry.lookup(command.algorithm, registry.ALGORITHMS, "algorithm")
+    from itrpo.config import leaves
+    from itrpo.data.tabular import parse_columns
     from itrpo.report.tables import print_run_summary
     from itrpo.training import run
 
+    entry = registry.lookup(command.algorithm, registry.ALGORITHMS, "algorithm")
+    own = [f"--{name.replace('_', '-')}" for name, _, _ in leaves(entry.config())]
+    for flag in (f"--{name.replace('_', '-')}" for name in fields):
+        likely = registry.nearest(flag, [*flags_of(command), *own])
+        is_field = flag in own or flag.startswith("--behavior-")
+        if not is_field and any(repr(it) in likely for it in flags_of(command)):
+            raise InputError(f"unknown flag {flag}{likely}")
     normalize = command.normalize_observations
     finished = run.train(
         command.dataset,
@@ -434,6 +446,7 @@ def train(command: Train, fields: dict[str, str], console: Console) -> None:
         eval_episodes=command.eval_episodes,
         env=command.env,
         task=command.task,
+        columns=parse_columns(command.columns) if command.columns else None,
         normalize_observations=None if normalize is None else normalize == "true",
         reward_scale=command.reward_scale,
         reward_shift=command.reward_shift,
@@ -448,11 +461,15 @@ def train(command: Train, fields: dict[str, str], console: Console) -> None:
 def compare(command: Compare, fields: dict[str, str], console: Console) -> None:
     names = list(registry.ALGORITHMS) if command.algorithms == "all" else command.algorithms.split(",")
     of_algorithm: dict[str, dict[str, str]] = {}
+    presets = {}
     for flag, value in fields.items():
         name, dot, field = flag.partition(".")
         if not dot:
             raise InputError(f"unknown flag --{flag}; a field of one algorithm is given as --ALGORITHM.FIELD VALUE")
-        of_algorithm.setdefault(name, {})[field] = value
+        if field == "preset":
+            presets[name] = value
+        else:
+            of_algorithm.setdefault(name, {})[field] = value
     for name in names:  # before any data is read
         if name not in registry.ALGORITHMS:
             registry.lookup(name, registry.ALGORITHMS, "algorithm")
@@ -464,6 +481,7 @@ def compare(command: Compare, fields: dict[str, str], console: Console) -> None:
         command.dataset,
         names,
         preset=command.preset,
+        presets=presets,
         fields=of_algorithm,
         out=out,
         steps=command.steps,
@@ -578,6 +596,12 @@ def fields_from(rest: list[str]) -> dict[str, str]:
                 raise InputError(f"{flag} needs a value: fields of the algorithm are given as --FIELD VALUE")
         fields[flag[2:].replace("-", "_")] = value
     return fields
+
+
+def flags_of(command: object) -> list[str]:
+    """['--steps', '--eval-every', ...]: the flags that a command has itself."""
+    assert dataclasses.is_dataclass(command)
+    return [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(command)]
 
 
 def one_or_many(values: tuple[float, ...] | None) -> float | tuple[float, ...] | None:

@@ -79,7 +79,7 @@ def validate(config: Config, behavior: str | None, behavior_config: object) -> N
 
 
 PRESETS = {
-    "source": Preset(Config(policy=gaussian.Config(initializer="rlkit"))),
-    "matched": Preset(Config()),
+    "source": Preset(Config(policy=gaussian.Config(initializer="rlkit")), scaled_fields=("drop_after",)),
+    "matched": Preset(Config(), scaled_fields=("drop_after",)),
 }
 BC = AlgorithmEntry(Config, PRESETS, "matched", (), make, validate)

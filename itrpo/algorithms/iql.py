@@ -12,9 +12,9 @@ a tanh of a network, its standard deviation a parameter that no state enters. Th
 beta `inverse_temperature`. Towards expectile 1, V becomes the largest Q in the data; at 0.5 it is the value of pi_beta.
 
 `source` is the authors' code (ikostrikov/implicit_q_learning): orthogonal weights, the actor's learning rate along a
-cosine, rewards times 1000 / (largest - smallest return of a trajectory), on AntMaze r - 1. Departures: that cosine ends
-after `schedule_steps`, in the source with the run, so a run of another length sets the field; dataset actions are as
-logged, there clipped to +-(1 - 1e-5). Not here: the dropout of their Adroit and Kitchen configurations.
+cosine that ends with the run (`schedule_steps`, scaled with the length of a run), rewards times 1000 / (largest -
+smallest return of a trajectory), on AntMaze r - 1. Departure: dataset actions are as logged, there clipped to +-(1 -
+1e-5). Not here: the dropout of their Adroit and Kitchen configurations.
 """
 
 from __future__ import annotations
@@ -57,9 +57,7 @@ class Config:
     polyak_rate: float = 0.005  # target averaging per step
     batch_size: int = 256  # transitions per step
     policy_learning_rate: float = 3e-4  # Adam, at the start
-    schedule_steps: int = (
-        1_000_000  # the actor's rate falls to 0 along a cosine in so many steps; set it to your --steps
-    )
+    schedule_steps: int = 1_000_000  # the actor's rate falls to 0 along a cosine in so many steps: the whole run
     critic_learning_rate: float = 3e-4  # Adam
     value_learning_rate: float = 3e-4  # Adam
     policy_hidden: tuple[int, ...] = (256, 256)  # widths of the hidden layers
@@ -215,7 +213,11 @@ def validate(config: Config, behavior: str | None, behavior_config: object) -> N
 
 # Scaled rewards are a part of the method: what an inverse temperature means depends on them.
 MATCHED = Preset(
-    Config(), rewards=RewardRule(by_return_range=True), antmaze_rewards=RewardRule(shift=-1.0), tasks="iql"
+    Config(),
+    rewards=RewardRule(by_return_range=True),
+    antmaze_rewards=RewardRule(shift=-1.0),
+    tasks="iql",
+    scaled_fields=("schedule_steps",),
 )
 PRESETS = {
     "source": MATCHED._replace(config=replace(MATCHED.config, initializer="orthogonal")),

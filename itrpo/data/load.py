@@ -119,9 +119,15 @@ def dataset_file(source: str | os.PathLike[str], console: Console | None = None)
         kind = "no such file" if not path.exists() else "a folder" if path.is_dir() else "unknown file ending"
         raise InputError(f"{path}: {kind}; a dataset is a file ending in {', '.join(READERS)}, or a Minari folder")
     raise InputError(
-        f"unknown dataset {name!r}{nearest(name, dataset_names())}; `itrpo datasets list` shows all names,"
+        f"unknown dataset {name!r}{_likely(name)}; `itrpo datasets list` shows all names,"
         f" and a path to a file ({', '.join(READERS)}) or minari:ID works too"
     )
+
+
+def _likely(name: str) -> str:
+    """What `name` may mean: both sets, D4RL's and ours, where only the ending is missing."""
+    whole = [it for it in dataset_names() if it.rpartition("-")[0] == name]
+    return f" (did you mean {' or '.join(map(repr, whole))}?)" if whole else nearest(name, dataset_names())
 
 
 def dataset_names() -> list[str]:

@@ -99,7 +99,7 @@ def make_env(env_id: str) -> gymnasium.Env:
     if env_id not in gymnasium.registry:
         raise InputError(
             f"unknown environment {env_id!r}{nearest(env_id, gymnasium.registry)}; "
-            "give the full id of a gymnasium environment with its version, or --env none"
+            "give the full id of a gymnasium environment with its version"
         )
     _quiet_mujoco()
     # In D4RL an AntMaze episode ends at the goal; gymnasium-robotics goes on by default.

@@ -25,6 +25,7 @@ def compare(
     algorithms: Sequence[str] | None = None,
     *,
     preset: str = "matched",
+    presets: Mapping[str, str] | None = None,
     fields: Mapping[str, Mapping[str, Any]] | None = None,
     out: str | os.PathLike[str],
     steps: int | None = None,
@@ -41,20 +42,20 @@ def compare(
 ) -> Path:
     """Trains each algorithm into OUT/NAME and writes OUT/comparison.md; returns its path. The same call continues it.
 
-    `algorithms` defaults to every registered one; `fields` sets fields of single ones, {"itrpo": {"alpha": 6.0}}. The
-    other arguments are those of `itrpo.train`. Models of pi_beta with the same constants are fitted once and shared. A
-    run that diverges is reported as such, and the others go on.
+    `algorithms` defaults to every registered one; `fields` sets fields of single ones, {"itrpo": {"alpha": 6.0}}, and
+    `presets` presets, {"itrpo": "quick"}. The other arguments are those of `itrpo.train`. Models of pi_beta with the
+    same constants are fitted once and shared. A run that diverges is reported as such, and the others go on.
     Raises InputError before any long work, StorageError if the disk refuses.
     """
     names = list(registry.ALGORITHMS) if algorithms is None else list(dict.fromkeys(algorithms))
-    fields = fields or {}
-    for name in fields:
+    fields, presets = fields or {}, dict.fromkeys(names, preset) | dict(presets or {})
+    for name in {**fields, **presets}:
         if name not in names:
             raise InputError(f"fields were given for {name!r}{registry.nearest(name, names)}, which is not compared")
     if task is None:
         task = task_of(dataset.name if isinstance(dataset, Dataset) else dataset)
     for name in names:  # before any data is read: every mistake in names and values
-        make_config(name, preset=preset, fields=fields.get(name), task=task)
+        make_config(name, preset=presets[name], fields=fields.get(name), task=task)
     console = console or make_console()
     if not isinstance(dataset, Dataset):
         dataset = load_dataset(dataset, env=env, action_low=action_low, action_high=action_high, console=console)
@@ -69,7 +70,7 @@ def compare(
                 seeds=seeds,
                 scale=scale,
                 out=folder / name,
-                preset=preset,
+                preset=presets[name],
                 fields=fields.get(name),
                 seed=seed,
                 eval_every=eval_every,

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -33,6 +33,7 @@ from itrpo.console import LiveLine, make_console
 from itrpo.data.behavior_policy import saturated
 from itrpo.data.load import load_dataset
 from itrpo.data.preprocess import Preprocess, apply, fit_preprocess, reward_transform
+from itrpo.data.tabular import ColumnMap
 from itrpo.errors import DivergenceError, InputError, StorageError
 from itrpo.evaluation import rollout
 from itrpo.evaluation.environments import check_compatible, is_antmaze, is_maze, normalized_score
@@ -86,13 +87,16 @@ class Run:
     folder: Path
     config: RunConfig
     returns: np.ndarray | None  # [S]: mean of the last evaluations of each seed; None without an environment
+    policies: dict[int, Policy] = field(default_factory=dict, repr=False, compare=False)  # by seed, as they are read
 
     def policy(self, observation: Any) -> np.ndarray:
         """The first seed's action [..., A] for observations [..., O], in the dataset's units."""
         return self.policy_of_seed(0)(observation)
 
     def policy_of_seed(self, index: int) -> Policy:
-        return load_policy(self.folder / f"seed{index}" / "policy.npz")
+        if index not in self.policies:
+            self.policies[index] = load_policy(self.folder / f"seed{index}" / "policy.npz")
+        return self.policies[index]
 
 
 # --- configuration -------------------------------------------------------------------------------------------------
@@ -186,6 +190,7 @@ def train(
     eval_episodes: int | None = None,
     env: str | None = None,
     task: str | None = None,
+    columns: ColumnMap | None = None,
     normalize_observations: bool | None = None,
     reward_scale: float | None = None,
     reward_shift: float | None = None,
@@ -201,6 +206,10 @@ def train(
     `normalize_observations`, `reward_scale` and `reward_shift` default to what the preset does for this dataset.
     Raises InputError before any long work, DivergenceError if a run blows up, StorageError if the disk refuses.
     """
+    if scale not in SCALES:
+        raise InputError(f"unknown scale {scale!r}{registry.nearest(scale, SCALES)}; known: {', '.join(SCALES)}")
+    if isinstance(dataset, Dataset) and not (action_low is None and action_high is None and columns is None):
+        raise InputError("columns, action_low and action_high are for load_dataset where the dataset is read already")
     train_config, evaluation = SCALES[scale]
     for name, value in (
         ("steps", steps),
@@ -230,7 +239,9 @@ def train(
     if isinstance(dataset, Dataset):
         loaded = dataset
     else:
-        loaded = load_dataset(dataset, env=env, action_low=action_low, action_high=action_high, console=console)
+        loaded = load_dataset(
+            dataset, columns=columns, env=env, action_low=action_low, action_high=action_high, console=console
+        )
     env_id = env or loaded.env_id or "none"
     chosen = registry.lookup(algorithm, registry.ALGORITHMS, "algorithm").presets[config.preset]
     rule, normalize = chosen.rewards, chosen.normalize_observations
@@ -337,7 +348,7 @@ def run(config: RunConfig, dataset: Dataset, out: Path | None, console: Console,
             tracker.close()
         learning_curve(folder, folder / "learning_curve.png")
     final = final_score(store.read_metrics(folder), last=config.evaluation.last)
-    return Run(folder, config, final.per_seed if final else None)
+    return Run(folder.resolve(), config, final.per_seed if final else None)
 
 
 def train_phases(session: Session, behavior: BehaviorModel | None, algorithm: Algorithm, fit_steps: int) -> None:

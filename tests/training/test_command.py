@@ -16,7 +16,9 @@ import h5py
 import numpy as np
 import pytest
 
+import itrpo
 from itrpo.cli import main
+from itrpo.errors import InputError
 from itrpo.policy import load_policy
 from itrpo.results.store import read_json, read_metrics, read_status
 from itrpo.training import checkpoint
@@ -246,6 +248,27 @@ def test_normalising_observations_is_said_in_the_fields_own_words(words, expecte
     assert read_json(out / "config.json")["config"]["data"]["normalize_observations"] is expected
 
 
+def test_policies_of_a_run_act_from_anywhere_and_are_read_once(pendulum, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sizes = {"steps": 5, "seeds": 1, "env": "none", "action_low": -2.0, "action_high": 2.0, "behavior_steps": 5}
+    run = itrpo.train(pendulum, out="relative", **sizes)
+    monkeypatch.chdir(tmp_path.parent)
+    action = run.policy(np.zeros(3))
+    (run.folder / "seed0" / "policy.npz").unlink()
+    np.testing.assert_array_equal(run.policy(np.zeros(3)), action)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [({"scale": "big"}, "did you mean|known: smoke"), ({"action_low": -2.0}, "load_dataset")],
+)
+def test_arguments_of_train_that_make_no_sense(arguments, words, pendulum, tmp_path):
+    dataset = itrpo.load_dataset(pendulum, action_low=-2.0, action_high=2.0)
+    with pytest.raises(InputError, match=words):
+        itrpo.train(dataset, out=tmp_path / "run", steps=5, **arguments)
+    assert not (tmp_path / "run").exists()
+
+
 # --- bad input: (what, change of the good command, words of the message) -------------------------------------------
 
 
@@ -276,6 +299,9 @@ FIELDS = [
     (["--env", "CartPole-v1"], "CartPole-v1"),
     (["--env", "MountainCarContinuous-v0"], "observation"),
     (["--alpa", "1"], "did you mean 'alpha'"),
+    (["--eval-evry", "1"], "unknown flag --eval-evry (did you mean '--eval-every'?)"),
+    (["--behaviour-steps", "1"], "did you mean '--behavior-steps'?"),
+    (["--columns", "actions=valve"], "columns"),
     (["--alpha", "0"], "alpha must be positive"),
     (["--tau", "1.5"], "tau must be in [0, 1]"),
     (["--tau", "big"], "takes float"),

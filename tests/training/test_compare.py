@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from itrpo.cli import main
-from itrpo.results.store import read_status
+from itrpo.results.store import read_json, read_status
 
 SIZES = ["--seeds", "2", "--steps", "20", "--eval-every", "20", "--eval-episodes", "1"]
 BOUNDS = ["--action-low", "-2", "--action-high", "2"]
@@ -47,9 +47,17 @@ def test_the_same_command_again_trains_nothing(compared, capsys):
     assert {path: path.read_bytes() for path in before} == before
 
 
+def test_one_algorithm_can_have_a_preset_of_its_own(pendulum, tmp_path):
+    words = ["compare", str(pendulum), "--algorithms", "brac_v,itrpo", *BOUNDS, *SIZES, *TINY, "--env", "none"]
+    assert main([*words, "--itrpo.preset", "quick", "--itrpo.behavior-hidden", "8,8", "--out", str(tmp_path)]) == 0
+    presets = [read_json(tmp_path / name / "config.json")["config"]["preset"] for name in ("brac_v", "itrpo")]
+    assert presets == ["matched", "quick"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["--itrpo.preset", "quik"], "did you mean 'quick'?"),
         (["--algorithms", "itrpo,brac_w"], "did you mean 'brac_v'?"),
         (["--preset", "mached"], "did you mean 'matched'?"),
         (["--itrpo.alhpa", "3"], "did you mean 'alpha'?"),
