@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from itrpo.report.aggregate import Interval, final_score, mean_interval
 from itrpo.report.published import TABLES
-from itrpo.report.tables import algorithm_name, format_interval
+from itrpo.report.tables import algorithm_name, format_interval, format_returns
 from itrpo.results.schema import Status
 from itrpo.results.store import read_json, read_metrics, read_status, read_timing, write_atomic
 
@@ -93,9 +93,10 @@ def table_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """(column names, rows), best first, then runs without a score, then the dataset; columns nobody fills left out."""
     rows = comparison.rows
     by_score = sorted(rows, key=lambda it: -(it.score or it.returns or Interval(float("-inf"), None)).mean)
+    of_dataset = None if comparison.dataset_return is None else Interval(comparison.dataset_return, None)
     columns = {
         "algorithm": [algorithm_name(it.algorithm) for it in by_score] + ["dataset"],
-        "return": [format_interval(it.returns, 0) for it in by_score] + [_number(comparison.dataset_return, 0)],
+        "return": [format_returns(it.returns) for it in by_score] + [format_returns(of_dataset)],
         "D4RL score": [format_interval(it.score, 1) for it in by_score] + [_number(comparison.dataset_score, 1)],
         "paper": [_paper(it.paper) for it in by_score] + [""],
         "train time": [_duration(it.train_seconds) for it in by_score] + [""],

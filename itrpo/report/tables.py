@@ -92,7 +92,7 @@ def print_run_summary(run_dir: Path, console: Console) -> None:
     table.add_column("mean of")
     for row in rows:
         score = [format_interval(row.score, 1)] if with_score else []
-        table.add_row(row.policy, format_interval(row.returns, 0), *score, str(row.seeds or ""), row.mean_of)
+        table.add_row(row.policy, format_returns(row.returns), *score, str(row.seeds or ""), row.mean_of)
     console.print(table)
     if status.seeds > 1:
         console.print(f"± is the half-width of the 95% interval (Student-t) over the {status.seeds} seeds.")
@@ -113,11 +113,13 @@ def print_evaluation(result: Evaluation, console: Console) -> None:
         column.justify = "right"
     for seed, (returns, lengths) in enumerate(zip(result.returns, result.lengths, strict=True)):
         score = [] if result.scores is None else [f"{result.scores[seed].mean():.1f}"]
-        table.add_row(str(seed), f"{returns.mean():,.0f}", f"{returns.std():,.0f}", f"{lengths.mean():,.0f}", *score)
+        digits = return_digits(returns.mean())
+        spread = f"{returns.std():,.{digits}f}"
+        table.add_row(str(seed), f"{returns.mean():,.{digits}f}", spread, f"{lengths.mean():,.0f}", *score)
     means = [mean_interval(result.returns.mean(axis=1))]
     scores = [] if result.scores is None else [format_interval(mean_interval(result.scores.mean(axis=1)), 1)]
     table.add_section()
-    table.add_row("all", format_interval(means[0], 0), "", f"{result.lengths.mean():,.0f}", *scores)
+    table.add_row("all", format_returns(means[0]), "", f"{result.lengths.mean():,.0f}", *scores)
     console.print(table)
     if len(result.returns) > 1:
         console.print("± is the half-width of the 95% interval (Student-t) over seeds.")
@@ -147,7 +149,7 @@ def print_runs(root: Path, console: Console) -> None:
             continue
         steps = f"{status.step:,}/{status.steps:,}"
         state = f"{status.state}: {status.message}" if status.message else status.state
-        numbers = (str(status.seeds), steps, format_interval(entry.returns, 0), format_interval(entry.score, 1))
+        numbers = (str(status.seeds), steps, format_returns(entry.returns), format_interval(entry.score, 1))
         table.add_row(entry.name, status.algorithm, status.dataset, *numbers, Text(state))
     console.print(table)
     console.print("return and score: mean of each run's last evaluations ± 95% interval over seeds")
@@ -175,6 +177,16 @@ def format_interval(interval: Interval | None, digits: int) -> str:
         return "-"
     spread = "" if interval.half_width is None else f" ± {interval.half_width:,.{digits}f}"
     return f"{interval.mean:,.{digits}f}{spread}"
+
+
+def format_returns(interval: Interval | None) -> str:
+    """'2,743 ± 368', or '0.78 ± 0.08' where rewards are sparse."""
+    return format_interval(interval, 0 if interval is None else return_digits(interval.mean))
+
+
+def return_digits(value: float) -> int:
+    """Decimals with which a return is printed."""
+    return 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
 
 
 def _count(number: int, noun: str) -> str:

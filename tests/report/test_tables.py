@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from itrpo.report.tables import list_runs, print_run_summary, print_runs, summarize_run
+from itrpo.report.aggregate import Interval
+from itrpo.report.tables import format_returns, list_runs, print_run_summary, print_runs, summarize_run
 from itrpo.results import store
 from tests.report.canned import make_run
 
@@ -36,6 +37,20 @@ def test_printed_summary(tmp_path):
     for part in ("hopper-demo, Hopper-v4, after 60,000 gradient steps", "1,150 ± 205", "35.4 ± 6.3", "515 ± 21", "800"):
         assert part in text
     assert "95% interval (Student-t) over the 4 seeds" in text
+
+
+@pytest.mark.parametrize(
+    ("interval", "text"),
+    [
+        (Interval(2743.2, 368.4), "2,743 ± 368"),
+        (Interval(-27.34, 1.26), "-27.3 ± 1.3"),
+        (Interval(0.776, 0.081), "0.78 ± 0.08"),
+        (Interval(100.0, None), "100"),
+        (None, "-"),
+    ],
+)
+def test_returns_of_sparse_rewards_keep_their_decimals(interval, text):
+    assert format_returns(interval) == text
 
 
 def test_one_seed_prints_no_interval_and_says_so(tmp_path):
