@@ -47,7 +47,7 @@ def test_python_of_the_readme_runs(small_demo, monkeypatch, tmp_path):
 def test_commands_of_the_readme_parse(line):
     name, words = cli.find_command(shlex.split(line, comments=True)[1:])
     _, rest = tyro.cli(cli.COMMANDS[name], args=words, return_unknown_args=True)
-    assert set(cli.fields_from(rest)) <= {"alpha", "tau"}
+    assert set(cli.fields_from(rest)) <= {"alpha", "tau", "itrpo.preset"}
 
 
 def test_the_readme_names_every_algorithm():

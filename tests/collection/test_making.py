@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -250,7 +249,3 @@ def test_a_log_file_gets_ten_lines_with_speed_and_time_left(tmp_path: Path, caps
     assert lines[4].startswith("Making known 500/1,000  ")
     assert "steps/s" in lines[4]
     assert "left" in lines[4]
-
-
-def test_cores_are_those_that_this_process_may_use() -> None:
-    assert 1 <= making._available_cores() <= (os.cpu_count() or 1)

@@ -104,3 +104,14 @@ def test_provenance_is_json_and_names_what_ran():
     assert found["versions"]["numpy"] == numpy.__version__
     assert len(found["devices"]) == jax.device_count()
     assert found["git"] is None or len(found["git"]["commit"]) == 40
+
+
+def test_cores_are_those_that_this_process_may_use():
+    if hasattr(os, "sched_setaffinity"):
+        allowed = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {min(allowed)})
+        try:
+            assert store.available_cores() == 1
+        finally:
+            os.sched_setaffinity(0, allowed)
+    assert 1 <= store.available_cores() <= (os.cpu_count() or 1)
