@@ -16,6 +16,37 @@ from itrpo.errors import InputError, ItrpoError
 if TYPE_CHECKING:
     from rich.console import Console
 
+
+def whole(words: list[str]) -> int:
+    """["1e6"], ["1_000_000"] -> 1000000."""
+    try:
+        return int(words[0])
+    except ValueError:
+        pass
+    try:
+        if float(words[0]).is_integer():
+            return int(float(words[0]))
+    except ValueError:
+        pass
+    raise ValueError(f"{words[0]!r} is not a whole number")
+
+
+def absent(hint: str, metavar: str = "INT") -> object:
+    """For a flag that is None unless given: its help says what happens then."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=f"[{hint}]")
+
+
+def shown(default: int | None) -> list[str]:
+    return ["none" if default is None else f"{default:,}"]
+
+
+WHOLE = tyro.constructors.PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="INT",
+    instance_from_str=whole,
+    is_instance=lambda value: isinstance(value, int),
+    str_from_instance=shown,
+)
 Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATASET")]
 
 
@@ -34,41 +65,43 @@ class Train:
     """`itrpo algorithms` lists them"""
     scale: Literal["smoke", "laptop", "paper"] = "paper"
     """steps, seeds: smoke 300, 2; laptop 12,000, 4; paper 1,000,000, 4. The flags below win over it"""
-    steps: int | None = None
-    """gradient steps [paper: 1,000,000]"""
-    seeds: int | None = None
-    """policies trained together as one program [paper: 4]"""
-    eval_every: int | None = None
-    """gradient steps between evaluations [5,000; in mazes 50,000]"""
-    eval_episodes: int | None = None
-    """episodes per seed and evaluation [10; in mazes 100]"""
-    out: Path | None = None
-    """run folder [runs/NAME-HASH]"""
-    preset: str | None = None
-    """constants: source, matched, and more with some (`itrpo algorithms NAME`) [the algorithm's default]"""
-    env: str | None = None
-    """gymnasium id to evaluate in, or none [what the dataset says]"""
-    seed: int = 0
+    steps: Annotated[int | None, WHOLE, absent("paper: 1,000,000")] = None
+    """gradient steps"""
+    seeds: Annotated[int | None, WHOLE, absent("paper: 4")] = None
+    """policies trained together as one program"""
+    eval_every: Annotated[int | None, WHOLE, absent("5,000; in mazes 50,000")] = None
+    """gradient steps between evaluations"""
+    eval_episodes: Annotated[int | None, WHOLE, absent("10; in mazes 100")] = None
+    """episodes per seed and evaluation"""
+    out: Annotated[Path | None, absent("runs/NAME-HASH", "PATH")] = None
+    """run folder"""
+    preset: Annotated[str | None, absent("the algorithm's default", "STR")] = None
+    """constants: source, matched, and more with some (`itrpo algorithms NAME`)"""
+    env: Annotated[str | None, absent("what the dataset says", "STR")] = None
+    """gymnasium id to evaluate in, or none"""
+    seed: Annotated[int, WHOLE] = 0
     """everything random comes from it"""
-    behavior: str | None = None
-    """model of pi_beta: gaussian, mixture, factored_mixture or cvae, where the algorithm allows it [the preset's]"""
-    behavior_steps: int | None = None
-    """gradient steps of its fit [the source's, scaled by --steps, at least 100]"""
-    task: str | None = None
-    """whose constants a preset takes where they differ by task, e.g. hopper-medium [what the dataset's name says]"""
-    columns: tuple[str, ...] = ()
+    behavior: Annotated[str | None, absent("the preset's", "STR")] = None
+    """model of pi_beta: gaussian, mixture, factored_mixture or cvae, where the algorithm allows it"""
+    behavior_steps: Annotated[int | None, WHOLE, absent("the source's, scaled by --steps, at least 100")] = None
+    """gradient steps of its fit"""
+    task: Annotated[str | None, absent("what the dataset's name says", "STR")] = None
+    """whose constants a preset takes where they differ by task, e.g. hopper-medium"""
+    columns: Annotated[tuple[str, ...], absent("their usual names", "FIELD=COLUMN ...")] = ()
     """which columns of a CSV, Parquet or NPZ file are what: see `itrpo datasets convert --help`"""
-    normalize_observations: Literal["true", "false"] | None = None
-    """train on (s - mean) / (std + 1e-3); saved with the policy [the preset's]"""
-    reward_scale: float | None = None
-    """train on reward_scale * r + reward_shift [the preset's]"""
-    reward_shift: float | None = None
-    """see --reward-scale [the preset's]"""
-    action_low: tuple[float, ...] | None = None
-    """raw action that becomes -1: one number, or one per dimension [-1]"""
-    action_high: tuple[float, ...] | None = None
-    """raw action that becomes +1 [+1]"""
-    track: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    normalize_observations: Annotated[Literal["true", "false"] | None, absent("the preset's", "{true,false}")] = None
+    """train on (s - mean) / (std + 1e-3); saved with the policy"""
+    reward_scale: Annotated[float | None, absent("the preset's", "FLOAT")] = None
+    """train on reward_scale * r + reward_shift"""
+    reward_shift: Annotated[float | None, absent("the preset's", "FLOAT")] = None
+    """see --reward-scale"""
+    action_low: Annotated[tuple[float, ...] | None, absent("-1", "FLOAT [FLOAT ...]")] = None
+    """raw action that becomes -1: one number, or one per dimension"""
+    action_high: Annotated[tuple[float, ...] | None, absent("+1", "FLOAT [FLOAT ...]")] = None
+    """raw action that becomes +1"""
+    track: Annotated[
+        tuple[Literal["tensorboard", "wandb"], ...], absent("nowhere else", "{tensorboard,wandb} ...")
+    ] = ()
     """send metrics there as well (extras itrpo[tensorboard], itrpo[wandb])"""
 
 
@@ -88,26 +121,26 @@ class Compare:
     """constants of every one: matched (one network, batch and length for all) or source (each one's own)"""
     scale: Literal["smoke", "laptop", "paper"] = "paper"
     """steps, seeds: smoke 300, 2; laptop 12,000, 4; paper 1,000,000, 4. The flags below win over it"""
-    steps: int | None = None
-    """gradient steps [paper: 1,000,000]"""
-    seeds: int | None = None
-    """policies of an algorithm, trained together as one program [paper: 4]"""
-    eval_every: int | None = None
-    """gradient steps between evaluations [5,000; in mazes 50,000]"""
-    eval_episodes: int | None = None
-    """episodes per seed and evaluation [10; in mazes 100]"""
-    out: Path | None = None
-    """folder of run folders [runs/compare-NAME]"""
-    env: str | None = None
-    """gymnasium id to evaluate in, or none [what the dataset says]"""
-    seed: int = 0
+    steps: Annotated[int | None, WHOLE, absent("paper: 1,000,000")] = None
+    """gradient steps"""
+    seeds: Annotated[int | None, WHOLE, absent("paper: 4")] = None
+    """policies of an algorithm, trained together as one program"""
+    eval_every: Annotated[int | None, WHOLE, absent("5,000; in mazes 50,000")] = None
+    """gradient steps between evaluations"""
+    eval_episodes: Annotated[int | None, WHOLE, absent("10; in mazes 100")] = None
+    """episodes per seed and evaluation"""
+    out: Annotated[Path | None, absent("runs/compare-NAME", "PATH")] = None
+    """folder of run folders"""
+    env: Annotated[str | None, absent("what the dataset says", "STR")] = None
+    """gymnasium id to evaluate in, or none"""
+    seed: Annotated[int, WHOLE] = 0
     """everything random comes from it"""
-    task: str | None = None
-    """whose constants presets take where they differ by task, e.g. hopper-medium [what the dataset's name says]"""
-    action_low: tuple[float, ...] | None = None
-    """raw action that becomes -1: one number, or one per dimension [-1]"""
-    action_high: tuple[float, ...] | None = None
-    """raw action that becomes +1 [+1]"""
+    task: Annotated[str | None, absent("what the dataset's name says", "STR")] = None
+    """whose constants presets take where they differ by task, e.g. hopper-medium"""
+    action_low: Annotated[tuple[float, ...] | None, absent("-1", "FLOAT [FLOAT ...]")] = None
+    """raw action that becomes -1: one number, or one per dimension"""
+    action_high: Annotated[tuple[float, ...] | None, absent("+1", "FLOAT [FLOAT ...]")] = None
+    """raw action that becomes +1"""
 
 
 @dataclass(frozen=True)
@@ -116,12 +149,12 @@ class Evaluate:
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """run folder"""
-    episodes: int = 100
+    episodes: Annotated[int, WHOLE] = 100
     """per seed"""
-    seed: int = 0
+    seed: Annotated[int, WHOLE] = 0
     """of the start states"""
-    env: str | None = None
-    """gymnasium id [the run's own]"""
+    env: Annotated[str | None, absent("the run's own", "STR")] = None
+    """gymnasium id"""
 
 
 @dataclass(frozen=True)
@@ -143,13 +176,13 @@ class DatasetsInfo:
 
     name: Name
     """name (`itrpo datasets list`), or path to a file"""
-    columns: tuple[str, ...] = ()
+    columns: Annotated[tuple[str, ...], absent("their usual names", "FIELD=COLUMN ...")] = ()
     """which columns of a CSV, Parquet or NPZ file are what: see `itrpo datasets convert --help`"""
-    env: str | None = None
-    """gymnasium id that scores are normalised for [what the dataset says]"""
-    action_low: tuple[float, ...] | None = None
+    env: Annotated[str | None, absent("what the dataset says", "STR")] = None
+    """gymnasium id that scores are normalised for"""
+    action_low: Annotated[tuple[float, ...] | None, absent("-1", "FLOAT [FLOAT ...]")] = None
     """raw action that becomes -1"""
-    action_high: tuple[float, ...] | None = None
+    action_high: Annotated[tuple[float, ...] | None, absent("+1", "FLOAT [FLOAT ...]")] = None
     """raw action that becomes +1"""
 
 
@@ -162,18 +195,18 @@ class DatasetsCheck:
 
     name: Name
     """name (`itrpo datasets list`), path to a file, or minari:ID"""
-    columns: tuple[str, ...] = ()
+    columns: Annotated[tuple[str, ...], absent("their usual names", "FIELD=COLUMN ...")] = ()
     """which columns of a CSV, Parquet or NPZ file are what: see `itrpo datasets convert --help`"""
-    picture: Path | None = None
+    picture: Annotated[Path | None, absent("none", "PATH")] = None
     """PNG file for histograms of returns, lengths and actions"""
-    env: str | None = None
-    """gymnasium id, whose clock is known [what the dataset says]"""
-    horizon: int | None = None
-    """steps after which the clock ends an episode [the environment's]"""
-    action_low: tuple[float, ...] | None = None
-    """raw action that becomes -1 [-1]"""
-    action_high: tuple[float, ...] | None = None
-    """raw action that becomes +1 [+1]"""
+    env: Annotated[str | None, absent("what the dataset says", "STR")] = None
+    """gymnasium id, whose clock is known"""
+    horizon: Annotated[int | None, WHOLE, absent("the environment's")] = None
+    """steps after which the clock ends an episode"""
+    action_low: Annotated[tuple[float, ...] | None, absent("-1", "FLOAT [FLOAT ...]")] = None
+    """raw action that becomes -1"""
+    action_high: Annotated[tuple[float, ...] | None, absent("+1", "FLOAT [FLOAT ...]")] = None
+    """raw action that becomes +1"""
 
 
 @dataclass(frozen=True)
@@ -189,11 +222,11 @@ class DatasetsConvert:
     """name (`itrpo datasets list`), path to a file, or minari:ID"""
     target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
     """file or Minari dataset to write; it must not exist"""
-    columns: tuple[str, ...] = ()
+    columns: Annotated[tuple[str, ...], absent("their usual names", "FIELD=COLUMN ...")] = ()
     """FIELD=COLUMN[,COLUMN...] for observations, actions, rewards, terminals (or none), and what tells episodes apart:
     episode, timeouts (or none) or next_observations"""
-    env: str | None = None
-    """gymnasium id to write down [what the source says]"""
+    env: Annotated[str | None, absent("what the source says", "STR")] = None
+    """gymnasium id to write down"""
 
 
 @dataclass(frozen=True)
@@ -206,13 +239,13 @@ class DatasetsMake:
 
     name: Name
     """ENV-SET-itrpo1: `itrpo datasets list`"""
-    out: Path | None = None
-    """HDF5 file [the cache, where its name finds it]"""
-    steps: int | None = None
-    """rows [the set's own number]; needs --out"""
-    seed: int = 0
+    out: Annotated[Path | None, absent("the cache, where its name finds it", "PATH")] = None
+    """HDF5 file"""
+    steps: Annotated[int | None, WHOLE, absent("the set's own number")] = None
+    """rows; needs --out"""
+    seed: Annotated[int, WHOLE] = 0
     """of everything random; another than 0 needs --out"""
-    workers: int = 0
+    workers: Annotated[int, WHOLE] = 0
     """processes [one per core]"""
 
 
@@ -228,20 +261,20 @@ class Sac:
     """gymnasium id, MODULE:ID whose module registers it, or goal-ant"""
     out: Path
     """folder of the run"""
-    steps: int = 1_000_000
+    steps: Annotated[int, WHOLE] = 1_000_000
     """environment steps, over all environments"""
-    until: float | None = None
+    until: Annotated[float | None, absent("none", "FLOAT")] = None
     """stop at the first evaluation whose mean return of sampled actions is this much"""
-    seed: int = 0
+    seed: Annotated[int, WHOLE] = 0
     """everything random comes from it"""
-    envs: int | None = None
-    """environments stepped together [10]"""
-    updates_per_step: float | None = None
-    """gradient steps per environment step [1]"""
-    every: int | None = None
-    """environment steps between evaluations, each with a policy and a checkpoint [20,000]"""
-    episodes: int | None = None
-    """per evaluation: this many with sampled actions, and as many with the policy's mode [20]"""
+    envs: Annotated[int | None, WHOLE, absent("10")] = None
+    """environments stepped together"""
+    updates_per_step: Annotated[float | None, absent("1", "FLOAT")] = None
+    """gradient steps per environment step"""
+    every: Annotated[int | None, WHOLE, absent("20,000")] = None
+    """environment steps between evaluations, each with a policy and a checkpoint"""
+    episodes: Annotated[int | None, WHOLE, absent("20")] = None
+    """per evaluation: this many with sampled actions, and as many with the policy's mode"""
 
 
 @dataclass(frozen=True)
@@ -250,10 +283,10 @@ class SacReplay:
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """folder of the run"""
-    steps: int | None = None
-    """environment steps from the first on, over all environments [all so far]"""
-    out: Path | None = None
-    """HDF5 file [RUN/replay.hdf5]"""
+    steps: Annotated[int | None, WHOLE, absent("all so far")] = None
+    """environment steps from the first on, over all environments"""
+    out: Annotated[Path | None, absent("RUN/replay.hdf5", "PATH")] = None
+    """HDF5 file"""
 
 
 @dataclass(frozen=True)
@@ -269,11 +302,11 @@ class Theory:
 
     statement: Annotated[str, tyro.conf.Positional] = "all"
     """all, or one statement by name"""
-    instances: int = 1000
+    instances: Annotated[int, WHOLE] = 1000
     """random MDPs per statement"""
-    seed: int = 0
+    seed: Annotated[int, WHOLE] = 0
     """of the instances"""
-    out: Path | None = None
+    out: Annotated[Path | None, absent("none", "PATH")] = None
     """folder for figures"""
 
 
@@ -415,14 +448,12 @@ def run_command(command: object, rest: list[str]) -> int:
 
 
 def train(command: Train, fields: dict[str, str], console: Console) -> None:
-    if command.algorithm not in registry.ALGORITHMS:  # before any data is read
-        registry.lookup(command.algorithm, registry.ALGORITHMS, "algorithm")
+    entry = registry.lookup(command.algorithm, registry.ALGORITHMS, "algorithm")
     from itrpo.config import leaves
     from itrpo.data.tabular import parse_columns
     from itrpo.report.tables import print_run_summary
     from itrpo.training import run
 
-    entry = registry.lookup(command.algorithm, registry.ALGORITHMS, "algorithm")
     own = [f"--{name.replace('_', '-')}" for name, _, _ in leaves(entry.config())]
     for flag in (f"--{name.replace('_', '-')}" for name in fields):
         likely = registry.nearest(flag, [*flags_of(command), *own])

@@ -63,7 +63,7 @@ class Config:
     critic_learning_rate: float = 1e-3  # Adam
     cvae_learning_rate: float = 1e-3  # Adam
     policy_hidden: tuple[int, ...] = (400, 300)  # widths of the hidden layers of xi
-    critic_hidden: tuple[int, ...] = (400, 300)
+    critic_hidden: tuple[int, ...] = (400, 300)  # of the critics
     cvae_hidden: tuple[int, ...] = (750, 750)  # of encoder and decoder
     kl_weight: float = 0.5  # of the model's mean KL against its mean squared error
     latent_clip: float = 0.5  # z of proposals is clipped to +- this

@@ -62,11 +62,11 @@ class Config:
     critic_learning_rate: float = 3e-4  # Adam
     entropy_learning_rate: float = 3e-4  # Adam, of log w
     policy_hidden: tuple[int, ...] = (256, 256, 256)  # widths of the hidden layers
-    critic_hidden: tuple[int, ...] = (256, 256, 256)
+    critic_hidden: tuple[int, ...] = (256, 256, 256)  # of the critics
     critics: int = 2  # ensemble size; the minimum counts
     initializer: Initializer = "fan_in"  # fan_in (PyTorch's default), rlkit, glorot
     log_std_low: float = -20.0  # clip of the actor's pre-tanh log standard deviation
-    log_std_high: float = 2.0
+    log_std_high: float = 2.0  # its upper end
     action_edge: float = 1e-6  # dataset actions are clipped to +-(1 - edge) in log pi_beta
 
 

@@ -61,11 +61,11 @@ class Config:
     critic_learning_rate: float = 3e-4  # Adam
     value_learning_rate: float = 3e-4  # Adam
     policy_hidden: tuple[int, ...] = (256, 256)  # widths of the hidden layers
-    critic_hidden: tuple[int, ...] = (256, 256)
-    value_hidden: tuple[int, ...] = (256, 256)
+    critic_hidden: tuple[int, ...] = (256, 256)  # of the critics
+    value_hidden: tuple[int, ...] = (256, 256)  # of V
     initializer: Initializer = "fan_in"  # see itrpo.nn.network.Linear; orthogonal in the authors' code
     log_std_low: float = -5.0  # clip of the actor's log standard deviation (authors' code)
-    log_std_high: float = 2.0
+    log_std_high: float = 2.0  # its upper end
 
 
 class State(NamedTuple):

@@ -56,7 +56,7 @@ class Config:
     expectile: float = 0.7  # of the value's regression (author's code)
     weight_limit: float = 100.0  # largest weight of a sample in the actor's regression (author's code)
     log_ratio_low: float = -math.inf  # clip of l, and of -l, before tau * alpha (author's code: none)
-    log_ratio_high: float = math.inf
+    log_ratio_high: float = math.inf  # its upper end
     gradient_penalty: float = 0.1  # weight of ||grad_a Q||^2 (author's code, from Fisher-BRC)
     gamma: float = 0.99  # discount per step
     polyak_rate: float = 0.005  # target averaging per step
@@ -65,12 +65,12 @@ class Config:
     critic_learning_rate: float = 3e-4  # Adam
     value_learning_rate: float = 3e-4  # Adam
     policy_hidden: tuple[int, ...] = (256, 256, 256)  # widths of the hidden layers
-    critic_hidden: tuple[int, ...] = (256, 256, 256)
-    value_hidden: tuple[int, ...] = (256, 256, 256)
+    critic_hidden: tuple[int, ...] = (256, 256, 256)  # of the critics
+    value_hidden: tuple[int, ...] = (256, 256, 256)  # of V
     critics: int = 2  # ensemble size; the minimum counts
     initializer: Initializer = "fan_in"  # fan_in (PyTorch's default), rlkit (author's code), glorot
     log_std_low: float = -5.0  # clip of the actor's pre-tanh log standard deviation (author's code)
-    log_std_high: float = 2.0
+    log_std_high: float = 2.0  # its upper end
     action_edge: float = 1e-3  # dataset actions are clipped to +-(1 - edge) in ratios (ours; author's code 1e-6)
 
 

@@ -41,12 +41,12 @@ class Backbone:
     policy_learning_rate: float = 3e-4  # Adam (author's code)
     critic_learning_rate: float = 3e-4  # Adam (author's code)
     policy_hidden: tuple[int, ...] = (256, 256)  # widths of the hidden layers
-    critic_hidden: tuple[int, ...] = (256, 256)
+    critic_hidden: tuple[int, ...] = (256, 256)  # of the critics
     critics: int = 2  # ensemble size; targets and actor take the minimum (clipped double Q)
     critic_layer_norm: bool = False  # LayerNorm after each ReLU of the critics (ReBRAC; not in the paper)
     initializer: Initializer = "fan_in"  # fan_in (PyTorch's default), rlkit (author's code), glorot (BRAC)
     log_std_low: float = -5.0  # clip of the actor's pre-tanh log standard deviation (author's code)
-    log_std_high: float = 2.0
+    log_std_high: float = 2.0  # its upper end
     log_std_squash: bool = False  # map onto the range by a tanh instead of clipping (BRAC)
     kl: Literal["auto", "closed_form", "sampled"] = "auto"  # auto: closed form where pi_beta is one Gaussian
     kl_samples: int = 10  # actions per state where the KL is sampled (author's code 10, BRAC 4)

@@ -48,7 +48,7 @@ class Config:
     target_weight: float = 0.01  # the paper's beta_in: standard deviations off the targets of logged actions
     ood_weight_start: float = 5.0  # the paper's beta_ood, off the targets of actions of pi(.|s), at the first step
     ood_weight_end: float = 1.0  # and from ood_weight_steps on
-    ood_weight_steps: int = 50_000
+    ood_weight_steps: int = 50_000  # it falls along a line in so many steps
     ood_weight_decay: float = 1.01  # divides it when sampled actions' values fall; 1: never (medium-expert, expert)
     ood_weight_low: float = 0.2  # not below this
     ood_record_every: int = 1_000  # steps between records of those values

@@ -62,7 +62,7 @@ class Config:
     policy_learning_rate: float = 1e-4  # Adam, of f and xi
     critic_learning_rate: float = 1e-3  # Adam
     policy_hidden: tuple[int, ...] = (400, 300)  # widths of the hidden layers of f, and of xi
-    critic_hidden: tuple[int, ...] = (400, 300)
+    critic_hidden: tuple[int, ...] = (400, 300)  # of the critics
     initializer: Initializer = "fan_in"  # PyTorch's default, as in the authors' code; see itrpo.nn.network.Linear
 
 

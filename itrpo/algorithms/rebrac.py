@@ -61,7 +61,7 @@ class Config:
     policy_learning_rate: float = 1e-3  # Adam
     critic_learning_rate: float = 1e-3  # Adam
     policy_hidden: tuple[int, ...] = (256, 256, 256)  # widths of the hidden layers
-    critic_hidden: tuple[int, ...] = (256, 256, 256)
+    critic_hidden: tuple[int, ...] = (256, 256, 256)  # of the critics
     critic_layer_norm: bool = True  # LayerNorm after each ReLU of the critics
     initializer: Initializer = "edac"  # as EDAC's; see itrpo.nn.network.Linear
 
@@ -112,9 +112,9 @@ def policy_loss(
     action = networks.policy.apply(policy_params, batch.observation)
     q = jnp.min(networks.critics.apply(critic_params, batch.observation, action), axis=0)
     q_scale = policy_losses.inverse_magnitude(q)
-    cloning_error = jnp.mean(jnp.sum(jnp.square(action - batch.action), axis=1))
-    loss = -q_scale * jnp.mean(q) + config.policy_bc_weight * cloning_error
-    return loss, {"policy_loss": loss, "cloning_error": cloning_error, "q_scale": q_scale}
+    squared_errors = jnp.square(action - batch.action)
+    loss = -q_scale * jnp.mean(q) + config.policy_bc_weight * jnp.mean(jnp.sum(squared_errors, axis=1))
+    return loss, {"policy_loss": loss, "cloning_error": jnp.mean(squared_errors), "q_scale": q_scale}
 
 
 # --- one step ------------------------------------------------------------------------------------------------------
@@ -189,7 +189,7 @@ def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
         return {
             "probe_q_data": jnp.mean(jnp.min(q_data, axis=0)),
             "probe_q_policy": jnp.mean(jnp.min(q_policy, axis=0)),
-            "probe_cloning_error": jnp.mean(jnp.sum(jnp.square(action - batch.action), axis=1)),
+            "probe_cloning_error": jnp.mean(jnp.square(action - batch.action)),
         }
 
     return Algorithm(

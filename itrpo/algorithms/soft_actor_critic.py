@@ -42,11 +42,11 @@ class Backbone:
     entropy_learning_rate: float = 3e-4  # Adam, of the log of the entropy weight, which starts at 0
     target_entropy: float = -1.0  # nats per action dimension (all four sources)
     policy_hidden: tuple[int, ...] = (256, 256)  # widths of the hidden layers
-    critic_hidden: tuple[int, ...] = (256, 256)
+    critic_hidden: tuple[int, ...] = (256, 256)  # of the critics
     critic_layer_norm: bool = False  # LayerNorm after each ReLU of the critics (ours)
     initializer: Initializer = "fan_in"  # fan_in (PyTorch's default); rlkit_biased, edac: see itrpo.nn.network.Linear
     log_std_low: float = -5.0  # clip of the actor's pre-tanh log standard deviation (rlkit)
-    log_std_high: float = 2.0
+    log_std_high: float = 2.0  # its upper end
 
 
 class State(NamedTuple):

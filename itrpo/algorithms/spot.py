@@ -66,7 +66,7 @@ class Config:
     critic_learning_rate: float = 3e-4  # Adam
     policy_dropout: float = 0.1  # share of the actor's hidden units that are silent (MuJoCo; AntMaze 0)
     policy_hidden: tuple[int, ...] = (256, 256)  # widths of the hidden layers
-    critic_hidden: tuple[int, ...] = (256, 256)
+    critic_hidden: tuple[int, ...] = (256, 256)  # of the critics
     initializer: Initializer = "fan_in"  # PyTorch's default; AntMaze has small heads; see itrpo.nn.network.Linear
 
 
@@ -224,7 +224,7 @@ def make(config: Config, spec: SpaceSpec, behavior: BehaviorModel) -> Algorithm:
         return policy_action(networks, state.policy.params, observation, None)
 
     def probes(state: State, batch: Transition, key: PRNGKey) -> Metrics:
-        """Means over fixed rows. probe_elbo_data is L at the data's actions, probe_elbo_policy at the policy's."""
+        """Means over fixed rows, L among them: at the data's actions and at the policy's."""
         assert networks.model.negative_elbo is not None
         action = jax.vmap(lambda it: policy_action(networks, state.policy.params, it, None))(batch.observation)
         noise = jax.random.normal(key, (len(batch.reward), networks.model.latent_dim))
@@ -233,8 +233,8 @@ def make(config: Config, spec: SpaceSpec, behavior: BehaviorModel) -> Algorithm:
         return {
             "probe_q_data": jnp.mean(td.ensemble_min(q(state.critic.params, batch.observation, batch.action))),
             "probe_q_policy": jnp.mean(td.ensemble_min(q(state.critic.params, batch.observation, action))),
-            "probe_elbo_data": jnp.mean(bound(state.behavior_params, batch.observation, batch.action, noise)),
-            "probe_elbo_policy": jnp.mean(bound(state.behavior_params, batch.observation, action, noise)),
+            "probe_negative_elbo_data": jnp.mean(bound(state.behavior_params, batch.observation, batch.action, noise)),
+            "probe_negative_elbo_policy": jnp.mean(bound(state.behavior_params, batch.observation, action, noise)),
             "probe_cloning_error": jnp.mean(jnp.square(action - batch.action)),
         }
 

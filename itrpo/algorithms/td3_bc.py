@@ -57,7 +57,7 @@ class Config:
     policy_learning_rate: float = 3e-4  # Adam
     critic_learning_rate: float = 3e-4  # Adam
     policy_hidden: tuple[int, ...] = (256, 256)  # widths of the hidden layers
-    critic_hidden: tuple[int, ...] = (256, 256)
+    critic_hidden: tuple[int, ...] = (256, 256)  # of the critics
     initializer: Initializer = "fan_in"  # PyTorch's default, as in the author's code; see itrpo.nn.network.Linear
 
 

@@ -75,7 +75,7 @@ class Config:
     warm_up_steps: int = 40_000  # of 1M: first steps in which the actor obeys the constraint and ignores Q
     multiplier_learning_rate: float = 1e-3  # Adam, of l
     log_multiplier_low: float = -5.0  # clip of l
-    log_multiplier_high: float = 10.0
+    log_multiplier_high: float = 10.0  # its upper end
     gamma: float = 0.99  # discount per step
     polyak_rate: float = 0.005  # target averaging per step
     batch_size: int = 256  # transitions per step
@@ -83,12 +83,12 @@ class Config:
     critic_learning_rate: float = 3e-4  # Adam
     cvae_learning_rate: float = 3e-4  # Adam
     policy_hidden: tuple[int, ...] = (256, 256)  # widths of the hidden layers
-    critic_hidden: tuple[int, ...] = (256, 256)
+    critic_hidden: tuple[int, ...] = (256, 256)  # of the critics
     cvae_hidden: tuple[int, ...] = (750, 750)  # of encoder and decoder
     kl_weight: float = 0.5  # of the model's mean KL against its mean squared error
     latent_clip: float = 0.5  # z of the model's samples is clipped to +- this
     log_std_low: float = -5.0  # clip of the actor's pre-tanh log standard deviation
-    log_std_high: float = 2.0
+    log_std_high: float = 2.0  # its upper end
     initializer: Initializer = "rlkit_biased"  # see itrpo.nn.network.Linear
 
 

@@ -25,7 +25,7 @@ class Config:
     components: int = 5  # Gaussians per dimension (Fisher-BRC)
     hidden: tuple[int, ...] = (256, 256)  # widths of the hidden layers (Fisher-BRC)
     log_std_low: float = -5.0  # clip of the pre-tanh log standard deviations
-    log_std_high: float = 2.0
+    log_std_high: float = 2.0  # its upper end
     fit: LikelihoodFit = LikelihoodFit()
 
 

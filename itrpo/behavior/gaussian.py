@@ -27,7 +27,7 @@ from itrpo.types import Array, BehaviorEntry, BehaviorModel, Params, PRNGKey, Sp
 class Config:
     hidden: tuple[int, ...] = (256, 256)  # widths of the hidden layers
     log_std_low: float = -5.0  # clip of the pre-tanh log standard deviation (author's code)
-    log_std_high: float = 2.0
+    log_std_high: float = 2.0  # its upper end
     log_std_squash: bool = False  # map onto the range by a tanh instead of clipping (BRAC's policies)
     initializer: Initializer = "fan_in"  # fan_in (PyTorch's default), rlkit, glorot
     fit: LikelihoodFit = LikelihoodFit()

@@ -21,7 +21,7 @@ DROPS = (0.8, 0.9)  # fractions of the fit after which the learning rate falls t
 class LikelihoodFit:
     fit_learning_rate: float = 1e-3  # Adam
     dual_learning_rate: float = 1e-3  # Adam, of the entropy floor's multiplier k
-    fit_batch_size: int = 256
+    fit_batch_size: int = 256  # transitions per step of the fit
     entropy_floor: float = -1.0  # H0 per action dimension, in nats
     fit_action_edge: float = 1e-6  # dataset actions are clipped to +-(1 - edge) before the atanh (author's code)
 

@@ -49,7 +49,7 @@ class Config:
     target_entropy: float | None = None  # nats per action; None: -A (the paper's)
     initial_entropy_weight: float = 1.0
     policy_hidden: tuple[int, ...] = (256, 256)  # widths of the hidden ReLU layers (the paper's)
-    critic_hidden: tuple[int, ...] = (256, 256)
+    critic_hidden: tuple[int, ...] = (256, 256)  # of the critics
     critics: int = 2  # targets and actor take the minimum
 
 

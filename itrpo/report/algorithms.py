@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from itrpo import registry
 from itrpo.config import leaves, to_json
+from itrpo.training.tasks import read_blocks
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from itrpo.types import Preset, RewardRule
 
 
 def print_algorithms(console: Console) -> None:
@@ -28,7 +32,8 @@ def print_algorithms(console: Console) -> None:
 
 
 def print_algorithm(name: str, console: Console) -> None:
-    """The fields of one algorithm and of the model of pi_beta that it fits: value per preset, and meaning."""
+    """The fields of one algorithm and of the model of pi_beta that it fits: value per preset, and meaning; then what
+    the presets do to the data, and the constants that differ by task."""
     entry = registry.lookup(name, registry.ALGORITHMS, "algorithm")
     console.print((inspect.getdoc(inspect.getmodule(entry.config)) or "").split("\n")[0], markup=False)
     presets = {it: entry.presets[it].config for it in entry.presets}
@@ -39,6 +44,53 @@ def print_algorithm(name: str, console: Console) -> None:
             model = registry.lookup(values.behavior, registry.BEHAVIOR_MODELS, "behaviour model")
             behaviors[preset] = values.behavior_config or model.config()
         print_fields("its model of pi_beta", behaviors, "behavior-", console)
+    print_data_rules(entry.presets, console)
+    print_task_constants(entry.presets, console)
+
+
+def print_data_rules(presets: Mapping[str, Preset], console: Console) -> None:
+    """What each preset does to observations and rewards, and over how many steps its source trains and fits."""
+    from rich.table import Table
+
+    table = Table("the data, by preset", *presets)
+    rows = {
+        "observations": [normalized(it.normalize_observations) for it in presets.values()],
+        "observations, AntMaze": [normalized(it.antmaze_normalize_observations) for it in presets.values()],
+        "rewards": [reward_formula(it.rewards) for it in presets.values()],
+        "rewards, AntMaze": [reward_formula(it.antmaze_rewards) for it in presets.values()],
+        "steps in the source": [f"{it.steps:,}" for it in presets.values()],
+    }
+    if any(it.behavior for it in presets.values()):
+        rows["and of the fit of pi_beta"] = [f"{it.behavior_steps:,}" if it.behavior else "" for it in presets.values()]
+    for what, values in rows.items():
+        table.add_row(what, *values)
+    console.print(table)
+
+
+def print_task_constants(presets: Mapping[str, Preset], console: Console) -> None:
+    """Constants that differ by task, with their sources; nothing where there are none."""
+    from rich.table import Table
+
+    for file in dict.fromkeys(it.tasks for it in presets.values() if it.tasks):
+        used = ", ".join(name for name, it in presets.items() if it.tasks == file)
+        table = Table("tasks", "constants", title=f"by task (preset {used})", title_justify="left")
+        table.add_column("source", overflow="fold")
+        for block in read_blocks(file):
+            values = "\n".join(f"--{name.replace('_', '-')} {shown(it)}" for name, it in block["fields"].items())
+            table.add_row(", ".join(block["tasks"]), values, block["source"])
+        console.print(table)
+
+
+def normalized(it: bool) -> str:
+    return "normalised" if it else "as they are"
+
+
+def reward_formula(rule: RewardRule) -> str:
+    """'1000 / (largest - smallest return) * r - 1', or 'as they are'."""
+    factors = ["1000 / (largest - smallest return)"] if rule.by_return_range else []
+    factors += [f"{rule.scale:g}"] if rule.scale != 1.0 else []
+    shift = f" {'-' if rule.shift < 0 else '+'} {abs(rule.shift):g}" if rule.shift else ""
+    return " * ".join([*factors, "r"]) + shift if factors or shift else "as they are"
 
 
 def print_fields(title: str, configs: dict[str, Any], prefix: str, console: Console) -> None:
@@ -56,7 +108,7 @@ def print_fields(title: str, configs: dict[str, Any], prefix: str, console: Cons
 
 def shown(value: Any) -> str:
     """A field's value as one would type it."""
-    if isinstance(value, tuple):
+    if isinstance(value, tuple | list):
         return ",".join(str(it) for it in value)
     return str(to_json(value)).lower() if isinstance(value, bool) else str(to_json(value))
 

@@ -10,6 +10,7 @@ import dataclasses
 import inspect
 import re
 from functools import cache, partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -325,6 +326,26 @@ def test_probed_q_values_are_those_of_the_least_critic(name):
     assert np.abs(np.min(one, axis=0) - plain).max() < 10
     assert np.max(one, axis=0).max() < 990  # where one critic is the least everywhere, the other is not
     np.testing.assert_allclose(probed(jnp.ones(100)), plain + 1000.0, rtol=1e-3)
+
+
+def documented_metrics() -> set[str]:
+    """The names in the first columns of docs/metrics.md."""
+    text = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    columns = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    return {name for column in columns for name in re.findall(r"`(\w+)`", column)}
+
+
+def test_every_metric_is_documented_and_every_documented_metric_exists():
+    measured = {"return", "return_std", "score", "episode_length"}  # of evaluations
+    measured |= {f"behavior_{it}" for it in measured}
+    measured |= {"behavior_true_log_prob", "behavior_log_prob_gap", "behavior_rows_left_out"}
+    for name, entry in ENTRIES.items():
+        for preset in entry.presets:
+            algorithm, model = build(name, preset)
+            state, _, metrics = traced_update(algorithm, model)
+            probes = jax.eval_shape(algorithm.probes, state, data(), jax.random.key(0))
+            measured |= set(metrics) | set(probes)
+    assert measured == documented_metrics()
 
 
 # --- configs -------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import itrpo
-from itrpo.cli import main
+from itrpo.cli import main, whole
 from itrpo.errors import InputError
 from itrpo.policy import load_policy
 from itrpo.results.store import read_json, read_metrics, read_status
@@ -389,6 +389,25 @@ def test_a_wrong_command_line_is_status_2(words, capsys):
         status = stop.code
     assert status == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_numbers_of_steps_are_read_as_people_write_them(capsys):
+    assert [whole([it]) for it in ("1e6", "1_000_000", "1000000", "2.5e3", "-1")] == [10**6] * 3 + [2500, -1]
+    for wrong in ("1.5", "1e-3", "inf", "nan", "many"):
+        with pytest.raises(SystemExit) as stop:
+            main(["train", "nothing.hdf5", "--steps", wrong])
+        assert stop.value.code == 2
+        printed = capsys.readouterr().err
+        assert f"'{wrong}' is not a whole number" in printed
+        assert "--steps" in printed
+
+
+def test_help_says_what_happens_without_a_flag(capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    printed = capsys.readouterr().out
+    assert "[paper: 1,000,000]" in printed
+    assert "None" not in printed
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(finished, pendulum, tmp_path):
