@@ -70,10 +70,8 @@ class State(NamedTuple):
 class Rows(NamedTuple):
     """What the critics' loss reads of each transition, ready to be taken apart: n = ood_actions."""
 
-    observation: Array  # [B, O]
-    action: Array  # [B, 1 + n, A]: the logged action, then those of pi(.|s)
-    next_observation: Array  # [B, O]
-    next_action: Array  # [B, n, A]: those of pi(.|s')
+    observation: Array  # [B, 1 + 2n, O]: s, 1 + n times, then s'
+    action: Array  # [B, 1 + 2n, A]: the logged action, those of pi(.|s), those of pi(.|s')
     target: Array  # [B, critics]
 
 
@@ -106,18 +104,17 @@ def critic_loss(
     networks: Networks, config: Config, ood_weight: Array, critic_params: Params, rows: Rows
 ) -> tuple[Array, Metrics]:
     """Sum over members of the two mean squared errors."""
-    q = networks.critics(critic_params, rows.observation, rows.action)
-    q_data = q[:, :, 0]
+    flat = (it.reshape(-1, it.shape[-1]) for it in (rows.observation, rows.action))  # every action in one product
+    q = networks.critics(critic_params, *flat).reshape(-1, *rows.action.shape[:2])
+    q_data, q_ood = q[:, :, 0], q[:, :, 1:]
     loss = jnp.sum(jnp.mean(jnp.square(q_data - rows.target.T), axis=1))
     metrics = {"critic_loss": loss, "q_std": jnp.mean(jnp.std(q_data, axis=0)), "q_target": jnp.mean(rows.target)}
     if not config.ood_actions:
         return loss, metrics | {"ood_loss": jnp.zeros(()), "q_ood": jnp.zeros(())}
-    q_own = q[:, :, 1:]
-    q_next = networks.critics(critic_params, rows.next_observation, rows.next_action)
-    q_ood = jnp.concatenate([q_own, q_next], axis=2)
     weight = jnp.repeat(jnp.stack([ood_weight, jnp.asarray(config.ood_weight_next)]), config.ood_actions)
     error = q_ood - ood_targets(q_ood, weight, config.ood_floor)
     ood_loss = jnp.sum(jnp.mean(jnp.square(error), axis=(1, 2)))
+    q_own = q_ood[:, :, : config.ood_actions]
     return loss + ood_loss, metrics | {"ood_loss": ood_loss, "q_ood": jnp.mean(q_own)}
 
 
@@ -200,8 +197,9 @@ def make_rows(
     noises = jax.random.normal(ood_key, (2, rows, config.ood_actions, action_dim))
     own, _ = soft_actor_critic.sample(networks, policy, batch.observation, noises[0])
     following, _ = soft_actor_critic.sample(networks, policy, batch.next_observation, noises[1])
-    action = jnp.concatenate([batch.action[:, None], own], axis=1)
-    return Rows(batch.observation, action, batch.next_observation, following, targets)
+    action = jnp.concatenate([batch.action[:, None], own, following], axis=1)
+    observation = [batch.observation] * (1 + config.ood_actions) + [batch.next_observation] * config.ood_actions
+    return Rows(jnp.stack(observation, axis=1), action, targets)
 
 
 def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:

@@ -57,14 +57,11 @@ def of_members(params, observation, action):
 
 def test_loss_of_a_batch_in_numpy():
     rng = np.random.default_rng(2)
-    shapes = ((2, 1), (2, 3, 2), (2, 1), (2, 2, 2), (2, MEMBERS))
-    rows = Rows(*(rng.normal(size=shape) for shape in shapes))
+    rows = Rows(*(rng.normal(size=shape) for shape in ((2, 5, 1), (2, 5, 2), (2, MEMBERS))))
     params, floored = numbers(critic_params(MEMBERS)), 0
-    expected = np.sum((of_members(params, rows.observation, rows.action[:, 0]) - rows.target.T) ** 2) / 2
-    tried = [(rows.observation, rows.action[:, j], 1.6) for j in (1, 2)]
-    tried += [(rows.next_observation, rows.next_action[:, j], 0.3) for j in (0, 1)]
-    for state, action, weight in tried:
-        q = of_members(params, state, action)
+    expected = np.sum((of_members(params, rows.observation[:, 0], rows.action[:, 0]) - rows.target.T) ** 2) / 2
+    for j, weight in ((1, 1.6), (2, 1.6), (3, 0.3), (4, 0.3)):  # two actions at s, then two at s'
+        q = of_members(params, rows.observation[:, j], rows.action[:, j])
         floored += np.sum(lower(q, weight) < -0.2)
         expected += np.sum((q - np.maximum(lower(q, weight), -0.2)) ** 2) / (2 * 4)
     assert 0 < floored < 2 * 4 * MEMBERS  # the floor holds for some and not for others
