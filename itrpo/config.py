@@ -44,7 +44,6 @@ class TrainConfig:
 class EvalConfig:
     eval_every: int = 5_000  # gradient steps
     eval_episodes: int = 10  # per seed and evaluation
-    last: int = 10  # evaluations at the end that the final score is the mean of (the paper's)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ class FinalScore(NamedTuple):
 
     per_seed: np.ndarray  # [S] float64, in the order of `seeds`
     seeds: tuple[int, ...]
-    evaluations: int  # how many evaluations it is the mean of: fewer than asked for if the run has fewer
+    evaluations: int  # how many evaluations it is the mean of
 
 
 def mean_interval(values: Any) -> Interval:
@@ -47,10 +47,15 @@ def over_seeds(metrics: polars.DataFrame, metric: str) -> tuple[np.ndarray, np.n
     return table["step"].to_numpy(), values, seeds
 
 
-def final_score(metrics: polars.DataFrame, metric: str = "return", last: int = FINAL_EVALUATIONS) -> FinalScore | None:
-    """Mean of each seed's `last` evaluations after step 0, or None if there was none."""
+def final_score(metrics: polars.DataFrame, metric: str = "return", last: int | None = None) -> FinalScore | None:
+    """Mean of each seed's `last` evaluations after step 0, or None if there was none.
+
+    `last` defaults to ten, the paper's, but in a short run not more than the later half: what a policy scored on its
+    way is not what it scores.
+    """
     steps, values, seeds = over_seeds(metrics, metric)
-    trained = values[:, steps > 0][:, -last:]
+    trained = values[:, steps > 0]
     if trained.size == 0:
         return None
-    return FinalScore(trained.mean(axis=1), seeds, trained.shape[1])
+    final = trained[:, -(last or min(FINAL_EVALUATIONS, max(1, trained.shape[1] // 2))) :]
+    return FinalScore(final.mean(axis=1), seeds, final.shape[1])

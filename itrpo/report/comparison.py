@@ -22,6 +22,8 @@ class ComparisonRow(NamedTuple):
     algorithm: str
     returns: Interval | None
     score: Interval | None
+    per_seed: list[float]  # scores, or returns where there is no score
+    evaluations: int  # that these are means of
     train_seconds: float  # of training alone: without the fit of pi_beta, compilation and evaluations
     steps_per_second: float | None  # of all seeds together: one step updates each of them
     paper: tuple[float, float | None] | None  # mean and std of the paper's Table 2 or 3, where the dataset is its own
@@ -82,7 +84,8 @@ def title(comparison: Comparison) -> str:
 
 def footnote(comparison: Comparison) -> str:
     status = comparison.status
-    text = f"Means of the last {status.last} evaluations x {status.episodes} episodes"
+    evaluations = max(it.evaluations for it in comparison.rows)
+    text = f"Means of the last {evaluations} evaluations x {status.episodes} episodes"
     text += f" ± 95% interval (Student-t) over {status.seeds} seeds." if status.seeds > 1 else " of one seed."
     if any(row.paper for row in comparison.rows):
         text += " paper: mean ± std of its Table 2 or 3, after 1M steps."
@@ -98,6 +101,7 @@ def table_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
         "algorithm": [algorithm_name(it.algorithm) for it in by_score] + ["dataset"],
         "return": [format_returns(it.returns) for it in by_score] + [format_returns(of_dataset)],
         "D4RL score": [format_interval(it.score, 1) for it in by_score] + [_number(comparison.dataset_score, 1)],
+        "each seed": [_seeds(it) for it in by_score] + [""],
         "paper": [_paper(it.paper) for it in by_score] + [""],
         "train time": [_duration(it.train_seconds) for it in by_score] + [""],
         "steps/s": [_number(it.steps_per_second, 1) for it in by_score] + [""],
@@ -109,13 +113,23 @@ def table_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
 
 def _row(run: Path, name: str, paper: tuple[float, float | None] | None) -> ComparisonRow:
     metrics, status = read_metrics(run), read_status(run)
-    finals = [final_score(metrics, metric, status.last) for metric in ("return", "score")]
+    finals = [final_score(metrics, metric) for metric in ("return", "score")]
     returns, score = (None if it is None else mean_interval(it.per_seed) for it in finals)
+    final = finals[1] or finals[0]
+    per_seed, evaluations = ([], 0) if final is None else (final.per_seed.tolist(), final.evaluations)
     last_of_step = {it["step"]: it for it in read_timing(run)}  # a resumed run times a stretch again
     seconds = sum(it["train_seconds"] for it in last_of_step.values())
     steps = sum(it["train_seconds"] * it["steps_per_second"] for it in last_of_step.values())
     state = f"{status.state}: {status.message}" if status.state == "diverged" else status.state
-    return ComparisonRow(name, returns, score, seconds, steps / seconds if seconds else None, paper, state)
+    rate = steps / seconds if seconds else None
+    return ComparisonRow(name, returns, score, per_seed, evaluations, seconds, rate, paper, state)
+
+
+def _seeds(row: ComparisonRow) -> str:
+    """A few seeds say more than their interval; many do not."""
+    if not 2 <= len(row.per_seed) <= 4:
+        return ""
+    return ", ".join(f"{it:,.1f}" if row.score else format_returns(Interval(it, None)) for it in row.per_seed)
 
 
 def _paper(cell: tuple[float, float | None] | None) -> str:

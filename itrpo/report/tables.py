@@ -55,10 +55,10 @@ def summarize_run(run_dir: Path) -> list[SummaryRow]:
     """The trained policy, BC (the mode of the fitted pi_beta) and the dataset; a line without numbers is left out."""
     metrics, status = read_metrics(run_dir), read_status(run_dir)
     rows = []
-    final = final_score(metrics, "return", status.last)
+    final = final_score(metrics)
     if final is not None:
         mean_of = f"last {_count(final.evaluations, 'evaluation')} x {_count(status.episodes, 'episode')}"
-        score = final_score(metrics, "score", status.last)
+        score = final_score(metrics, "score")
         score_interval = None if score is None else mean_interval(score.per_seed)
         returns = mean_interval(final.per_seed)
         rows.append(SummaryRow(algorithm_name(status.algorithm), returns, score_interval, len(final.seeds), mean_of))
@@ -160,7 +160,7 @@ def _entry(run_dir: Path) -> RunEntry:
         metrics, status = read_metrics(run_dir), read_status(run_dir)
     except StorageError as error:
         return RunEntry(run_dir.name, None, None, None, f"damaged: {error}")
-    finals = [final_score(metrics, metric, status.last) for metric in ("return", "score")]
+    finals = [final_score(metrics, metric) for metric in ("return", "score")]
     returns, score = (None if final is None else mean_interval(final.per_seed) for final in finals)
     return RunEntry(run_dir.name, status, returns, score)
 

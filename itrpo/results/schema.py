@@ -40,7 +40,6 @@ class Status(NamedTuple):
     env_id: str | None
     seeds: int
     episodes: int  # per seed and evaluation
-    last: int  # evaluations at the end that the final score is the mean of
     step: int
     steps: int
     state: State

@@ -73,8 +73,8 @@ EVALUATE_STEP = 2**31  # the "step" of `evaluate`'s start states: no run gets th
 LOCK = ".lock"
 
 SCALES = {
-    "smoke": (TrainConfig(steps=300, seeds=2), EvalConfig(eval_every=100, eval_episodes=2, last=1)),
-    "laptop": (TrainConfig(steps=12_000, seeds=4), EvalConfig(eval_every=2_000, eval_episodes=10, last=3)),
+    "smoke": (TrainConfig(steps=300, seeds=2), EvalConfig(eval_every=100, eval_episodes=2)),
+    "laptop": (TrainConfig(steps=12_000, seeds=4), EvalConfig(eval_every=2_000, eval_episodes=10)),
     "paper": (TrainConfig(), EvalConfig()),
 }
 Scale = Literal["smoke", "laptop", "paper"]
@@ -161,7 +161,7 @@ def make_config(
     )
     for group, names in (
         (config.train, ("steps", "seeds")),
-        (config.evaluation, ("eval_every", "eval_episodes", "last")),
+        (config.evaluation, ("eval_every", "eval_episodes")),
     ):
         for name in names:
             if getattr(group, name) < 1:
@@ -309,7 +309,6 @@ class Session:
             env_id=self.pool.env_id if self.pool else None,
             seeds=train.seeds,
             episodes=self.config.evaluation.eval_episodes,
-            last=self.config.evaluation.last,
             step=step,
             steps=train.steps,
             state=state,
@@ -347,7 +346,7 @@ def run(config: RunConfig, dataset: Dataset, out: Path | None, console: Console,
         for tracker in trackers:
             tracker.close()
         learning_curve(folder, folder / "learning_curve.png")
-    final = final_score(store.read_metrics(folder), last=config.evaluation.last)
+    final = final_score(store.read_metrics(folder))
     return Run(folder.resolve(), config, final.per_seed if final else None)
 
 
@@ -652,7 +651,7 @@ def begin_or_continue(
         return fit_steps, config.train.steps
     recorded, about = store.read_json(path), store.read_json(folder / "provenance.json")
     changed = differences(recorded["config"], to_json(config))
-    changed = [it for it in changed if not it.startswith(("train.steps:", "evaluation.last:", "data.dataset:"))]
+    changed = [it for it in changed if not it.startswith(("train.steps:", "data.dataset:"))]
     if changed:
         listed = "; ".join(changed)
         raise InputError(f"{folder} belongs to another run ({listed}); choose another --out, or the flags of that run")

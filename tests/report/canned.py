@@ -8,7 +8,7 @@ from itrpo.results import store
 from itrpo.results.schema import Row, Status
 
 
-def make_run(run_dir: Path, seeds: int = 4, evaluations: int = 12, scores: bool = True, probes: bool = True) -> Path:
+def make_run(run_dir: Path, seeds: int = 4, evaluations: int = 22, scores: bool = True, probes: bool = True) -> Path:
     """Seed k returns 1000 + 100 k in every evaluation but the first two, where it returns 0."""
     rows = []
     for seed in range(seeds):
@@ -23,7 +23,7 @@ def make_run(run_dir: Path, seeds: int = 4, evaluations: int = 12, scores: bool 
     store.append_metrics(run_dir, rows)
     steps = 5000 * evaluations
     store.write_status(
-        run_dir, Status("canned", "itrpo", "hopper-demo", "Hopper-v4", seeds, 10, 10, steps, steps, "finished")
+        run_dir, Status("canned", "itrpo", "hopper-demo", "Hopper-v4", seeds, 10, steps, steps, "finished")
     )
     dataset = {"return_mean": 800.0, "return_std": 300.0, "return_max": 2000.0, "score_mean": 25.0 if scores else None}
     store.write_json_atomic(run_dir / "provenance.json", {"dataset": dataset})

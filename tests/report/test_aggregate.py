@@ -38,20 +38,29 @@ def metrics_of(tmp_path, rows):
 
 
 def test_final_score_is_each_seeds_mean_of_the_last_evaluations(tmp_path):
-    rows = [(seed, step, "return", 1000.0 * seed + step) for step in range(13) for seed in (7, 3)]
-    final = final_score(metrics_of(tmp_path, [*rows, (3, 12, "loss", 1e9)]))
+    rows = [(seed, step, "return", 1000.0 * seed + step) for step in range(23) for seed in (7, 3)]
+    final = final_score(metrics_of(tmp_path, [*rows, (3, 22, "loss", 1e9)]))
     assert final is not None
     assert final.seeds == (3, 7)
     assert final.evaluations == 10
-    np.testing.assert_allclose(final.per_seed, [3000 + 7.5, 7000 + 7.5])  # steps 3 to 12
+    np.testing.assert_allclose(final.per_seed, [3000 + 17.5, 7000 + 17.5])  # steps 13 to 22
 
 
-def test_a_short_run_says_how_many_evaluations_it_has_and_leaves_step_0_out(tmp_path):
-    metrics = metrics_of(tmp_path, [(0, step, "return", float(value)) for step, value in ((0, 100), (5, 1), (10, 3))])
+@pytest.mark.parametrize(("evaluations", "last"), [(1, 1), (2, 1), (3, 1), (4, 2), (6, 3), (10, 5), (19, 9), (200, 10)])
+def test_of_a_short_run_the_later_half_counts_and_never_step_0(evaluations, last, tmp_path):
+    metrics = metrics_of(tmp_path, [(0, step, "return", float(step)) for step in range(evaluations + 1)])
     final = final_score(metrics)
     assert final is not None
-    assert (final.per_seed.tolist(), final.evaluations) == ([2.0], 2)
+    assert final.evaluations == last
+    assert final.per_seed.tolist() == [evaluations - (last - 1) / 2]
     assert final_score(metrics, "score") is None
+
+
+def test_a_number_of_evaluations_may_be_given(tmp_path):
+    metrics = metrics_of(tmp_path, [(0, step, "return", float(value)) for step, value in ((0, 100), (5, 1), (10, 3))])
+    final = final_score(metrics, last=7)
+    assert final is not None
+    assert (final.per_seed.tolist(), final.evaluations) == ([2.0], 2)
 
 
 def test_an_evaluation_that_a_seed_lacks_is_no_evaluation(tmp_path):

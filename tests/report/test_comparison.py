@@ -16,7 +16,7 @@ from tests.report.canned import make_run
 def comparison_folder(folder, kind="d4rl", task="hopper-medium"):
     """Runs of iql (seeds return 1000 ... 1300), of bc (diverged, nothing evaluated), and nothing yet of cql."""
     for name in ("iql", "bc"):
-        make_run(folder / name, evaluations=12 if name == "iql" else 0)
+        make_run(folder / name, evaluations=22 if name == "iql" else 0)
         about = store.read_json(folder / name / "provenance.json")["dataset"]
         about |= {"name": "hopper-medium-v2", "source": {"kind": kind}}
         store.write_json_atomic(folder / name / "provenance.json", {"dataset": about})
@@ -36,6 +36,7 @@ def test_numbers_of_the_runs_stand_beside_the_papers(tmp_path):
     assert rows["iql"].paper == (63.6, 2.9)  # Table 2, hopper-m
     assert rows["iql"].train_seconds == 160.0
     assert rows["iql"].steps_per_second == pytest.approx(10_000 / 160)
+    assert rows["iql"].per_seed == pytest.approx([1000 / 32.5, 1100 / 32.5, 1200 / 32.5, 1300 / 32.5])
     assert rows["bc"].returns is None
     assert rows["bc"].state == "diverged: q_target at step 7"
 
@@ -53,7 +54,16 @@ def test_printed_and_written_tables_are_the_same_and_best_comes_first(tmp_path):
     write_comparison(tmp_path, names)
     printed, written = console.file.getvalue(), (tmp_path / "comparison.md").read_text()
     for text in (printed, written):
-        for part in ("IQL", "1,150 ± 205", "63.6 ± 2.9", "2:40", "62.5", "diverged: q_target at step 7", "800"):
+        for part in (
+            "IQL",
+            "1,150 ± 205",
+            "last 10 evaluations x 10 episodes",
+            "63.6 ± 2.9",
+            "2:40",
+            "62.5",
+            "diverged: q_target at step 7",
+            "800",
+        ):
             assert part in text
         assert text.index("IQL") < text.index("BC") < text.index("dataset", text.index("BC"))
         assert "CQL" not in text
