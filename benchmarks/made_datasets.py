@@ -1,9 +1,9 @@
-"""Statistics of the made MuJoCo datasets beside D4RL's published ones: the table in docs/datasets.md.
+"""Statistics of the made datasets beside D4RL's published ones: the table in docs/datasets.md.
 
     python benchmarks/made_datasets.py FOLDER [--steps 200000] [--only hopper-medium ...]
 
-Makes each set that is not in FOLDER yet (`itrpo datasets make NAME --out FOLDER/NAME.hdf5 --steps ...`; medium-replay
-has its own number of steps) and prints one line of Markdown for it.
+Makes each set that is not in FOLDER yet (`itrpo datasets make NAME --out FOLDER/NAME-itrpo1.hdf5 --steps ...`;
+medium-replay has its own number of steps) and prints one line of Markdown for it. Without --only: all of MuJoCo.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from itrpo.collection.recipes import ENV_IDS, SETS, make_dataset
 from itrpo.console import make_console
 from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.data.load import load_dataset
+from itrpo.report.tables import return_digits
 
 # mean, standard deviation and maximum of the returns of completed episodes, from a public loading log of the v2 files;
 # medium-expert: the two pooled
@@ -52,18 +53,18 @@ def main(arguments: Arguments) -> None:
     print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for name in arguments.only or [f"{environment}-{kind}" for environment in ENV_IDS for kind in SETS]:
         kind = name.partition("-")[2]
-        path = arguments.folder / f"{name}.hdf5"
+        path = arguments.folder / f"{name}-itrpo1.hdf5"
         if not path.exists():
             steps = None if kind == "medium-replay" else arguments.steps
             make_dataset(name, path, steps=steps, console=make_console())
         data = load_dataset(path)
-        returns = data.episode_returns
-        theirs = D4RL_RETURNS.get(name)
+        returns, digits = data.episode_returns, return_digits(data.episode_returns.mean())
+        theirs, file = D4RL_RETURNS.get(name), D4RL_FILES.get(f"{name}-v2")
+        published = f"{D4RL_ROWS.get(name) or D4RL_ROWS.get(kind) or '1M'} | {file.episodes:,}" if file else "- | -"
         print(
             f"| {name} | {data.num_rows:,} | {len(data):,} | {len(returns):,} | {data.num_terminals:,} "
-            f"| {returns.mean():,.0f} ± {returns.std():,.0f}, {returns.max():,.0f} "
-            f"| {D4RL_ROWS.get(name) or D4RL_ROWS.get(kind) or '1M'} | {D4RL_FILES[f'{name}-v2'].episodes:,} "
-            f"| {'-' if theirs is None else f'{theirs[0]:,.0f} ± {theirs[1]:,.0f}, {theirs[2]:,.0f}'} |",
+            f"| {returns.mean():,.{digits}f} ± {returns.std():,.{digits}f}, {returns.max():,.0f} "
+            f"| {published} | {'-' if theirs is None else f'{theirs[0]:,.0f} ± {theirs[1]:,.0f}, {theirs[2]:,.0f}'} |",
             flush=True,
         )
 
