@@ -96,18 +96,19 @@ def main() -> None:
     algorithm = config(arguments.algorithm, arguments.steps).create(device=False)
     algorithm.build_with_dataset(dataset)
     fitting = arguments.steps // 2 if arguments.algorithm == "plas" else 0
-    started = time.perf_counter()
-    algorithm.fit(
+    half = max(1, (fitting + arguments.steps) // 2)
+    epochs = algorithm.fitter(
         dataset,
-        n_steps=fitting + arguments.steps,
-        n_steps_per_epoch=fitting + arguments.steps,
+        n_steps=2 * half,
+        n_steps_per_epoch=half,
         logger_adapter=d3rlpy.logging.NoopAdapterFactory(),
         show_progress=False,
     )
-    seconds = time.perf_counter() - started
+    ends = [time.perf_counter() for _ in epochs]
+    seconds = ends[1] - ends[0]  # of the second half: the first one begins with statistics of the whole dataset
     scores = [] if arguments.env == "none" else returns(algorithm, arguments.env, arguments.episodes, arguments.seed)
     about = {"d3rlpy": d3rlpy.__version__, "torch": torch.__version__, "threads": torch.get_num_threads()}
-    print(json.dumps({"seconds": seconds, "returns": scores, "updates": fitting + arguments.steps, **about}))
+    print(json.dumps({"seconds": seconds, "returns": scores, "updates": half, **about}))
 
 
 if __name__ == "__main__":

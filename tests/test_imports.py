@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "types": set(),
     "ranges": {"errors"},
     "registry": {"errors"},
+    "tasks": set(),
     "ops": CONTRACTS,
     "nn": CONTRACTS | {"ops"},
     "behavior": CONTRACTS | {"ops", "nn"},
@@ -31,12 +32,12 @@ MAY_IMPORT = {
     | {"ops", "nn", "config", "console", "data", "evaluation", "policy", "plotting", "results", "training"},
     "results": CONTRACTS,
     "policy": CONTRACTS,
-    "report": CONTRACTS | {"config", "results"},
+    "report": CONTRACTS | {"config", "results", "tasks"},
     "plotting": CONTRACTS | {"data", "evaluation", "report", "results"},
     "theory": CONTRACTS | {"plotting"},
     "training": CONTRACTS
     | LAYERS
-    | {"config", "console", "data", "evaluation", "policy", "plotting", "report", "results"},
+    | {"config", "console", "data", "evaluation", "policy", "plotting", "report", "results", "tasks"},
 }
 
 # package outside itrpo -> the only modules that may import it, and only inside a function

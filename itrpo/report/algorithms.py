@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from itrpo import registry
 from itrpo.config import leaves, to_json
-from itrpo.training.tasks import read_blocks
+from itrpo.tasks import read_blocks
 
 if TYPE_CHECKING:
     from rich.console import Console

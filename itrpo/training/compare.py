@@ -12,8 +12,8 @@ from itrpo.console import make_console
 from itrpo.data.load import load_dataset
 from itrpo.errors import DivergenceError, InputError
 from itrpo.report.comparison import write_comparison
+from itrpo.tasks import task_of
 from itrpo.training.run import Scale, make_config, train
-from itrpo.training.tasks import task_of
 from itrpo.types import Dataset
 
 if TYPE_CHECKING:

@@ -45,8 +45,8 @@ from itrpo.report.aggregate import final_score
 from itrpo.results import store
 from itrpo.results.schema import Evaluation, Row, State, Status
 from itrpo.results.trackers import Tracker, open_tracker
+from itrpo.tasks import task_constants, task_of
 from itrpo.training import checkpoint, loop, phases
-from itrpo.training.tasks import task_constants, task_of
 from itrpo.types import (
     Algorithm,
     AlgorithmEntry,

@@ -34,7 +34,13 @@ def test_summary_of_a_run(tmp_path):
 
 def test_printed_summary(tmp_path):
     text = printed(print_run_summary, make_run(tmp_path))
-    for part in ("hopper-demo, Hopper-v4, after 110,000 gradient steps", "1,150 ± 205", "35.4 ± 6.3", "515 ± 21", "800"):
+    for part in (
+        "hopper-demo, Hopper-v4, after 110,000 gradient steps",
+        "1,150 ± 205",
+        "35.4 ± 6.3",
+        "515 ± 21",
+        "800",
+    ):
         assert part in text
     assert "95% interval (Student-t) over the 4 seeds" in text
 
