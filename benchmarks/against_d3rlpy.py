@@ -31,8 +31,13 @@ from itrpo.results.store import read_metrics
 
 ALGORITHMS = ("td3_bc", "rebrac", "iql", "plas", "bear", "bcq", "cql")
 WORKER = Path(__file__).with_name("d3rlpy_worker.py")
-# BCQ acts with as many samples as its target has in d3rlpy: 10 in both; CQL's actor starts on Q at once in d3rlpy
-FIELDS: dict[str, dict[str, Any]] = {"bcq": {"acting_actions": 10}, "cql": {"bc_steps": 0}}
+# What d3rlpy cannot do otherwise: BCQ acts with as many samples as its target has; CQL's actor starts on Q at once.
+# BEAR's kernel is that of Hopper on any file.
+FIELDS: dict[str, dict[str, Any]] = {
+    "bcq": {"acting_actions": 10},
+    "cql": {"bc_steps": 0},
+    "bear": {"kernel": "laplacian"},
+}
 
 
 @dataclass(frozen=True)

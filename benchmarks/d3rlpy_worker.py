@@ -37,12 +37,12 @@ def config(algorithm: str, steps: int):
     if algorithm == "bear":  # no entropy term, as in the source; d3rlpy's default adds SAC's
         plain = {"temp_learning_rate": 0.0, "initial_temperature": 1e-9, "alpha_threshold": 0.05, "mmd_sigma": 20.0}
         warm_up = max(1, round(0.04 * steps))  # 40,000 of 1M
-        return d3rlpy.algos.BEARConfig(**CVAE, **plain, mmd_kernel="gaussian", warmup_steps=warm_up)
+        return d3rlpy.algos.BEARConfig(**CVAE, **plain, mmd_kernel="laplacian", warmup_steps=warm_up)
     if algorithm == "plas":  # the model is fitted for `steps // 2` first, as `matched` does
         rates = RATES | {"imitator_learning_rate": 1e-3}
         return d3rlpy.algos.PLASConfig(**rates, lam=0.75, warmup_steps=steps // 2)
-    if algorithm == "bcq":
-        return d3rlpy.algos.BCQConfig(**CVAE, lam=0.75, n_action_samples=100, action_flexibility=0.05)
+    if algorithm == "bcq":  # 10 proposals at s', as in the source; d3rlpy's default is 100, there and in acting
+        return d3rlpy.algos.BCQConfig(**CVAE, lam=0.75, n_action_samples=10, action_flexibility=0.05)
     if algorithm == "rebrac":
         critic = VectorEncoderFactory([256, 256], use_layer_norm=True)
         return d3rlpy.algos.ReBRACConfig(**RATES, actor_beta=0.01, critic_beta=0.01, critic_encoder_factory=critic)

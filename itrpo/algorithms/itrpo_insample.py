@@ -32,7 +32,7 @@ from itrpo.nn.ensemble import ensemble
 from itrpo.nn.heads import GaussianPolicy, QValue, StateValue
 from itrpo.nn.network import Initializer, Network, network
 from itrpo.nn.trainable import Trainable, gradient_step, polyak, trainable
-from itrpo.ops import distributions, divergences, td
+from itrpo.ops import distributions, divergences, policy_losses, td
 from itrpo.ranges import check_ranges
 from itrpo.types import (
     Algorithm,
@@ -139,7 +139,7 @@ def policy_loss(
     """-min(exp(advantage / alpha), weight_limit) * log pi(a|s), and the weight alone. advantage = min_i Q_i' - V."""
     pre_tanh = distributions.to_pre_tanh(it.action, config.action_edge)
     log_prob = distributions.tanh_normal_log_prob(pre_tanh, *networks.policy.apply(policy_params, it.observation))
-    weight = jnp.minimum(jnp.exp(advantage / config.alpha), config.weight_limit)
+    weight = policy_losses.advantage_weight(advantage, 1.0 / config.alpha, config.weight_limit)
     return -weight * log_prob, weight
 
 

@@ -14,7 +14,7 @@ all targets every `policy_delay` steps, first at the first step. The paper's bet
 and `critic_bc_weight`.
 
 `source` is the authors' code as it stands in CORL (tinkoff-ai/CORL, rebrac.py), with its constants by task. As there,
-the actor's target averages the actor from before its step. Departure: the layer norm's epsilon is 1e-5, there 1e-6.
+the actor's target averages the actor from before its step. No departures.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from itrpo.nn.layer_norm import LayerNorm
 from itrpo.nn.network import Draw, Initializer, Linear
 from itrpo.types import Array, SpaceSpec
 
@@ -14,7 +15,7 @@ class MLP(eqx.Module):
     """ReLU layers and a linear output. With `layer_norm`, a LayerNorm follows each ReLU (ReBRAC's order)."""
 
     layers: list[Linear]
-    norms: list[eqx.nn.LayerNorm]
+    norms: list[LayerNorm]
 
     def __init__(
         self,
@@ -30,7 +31,7 @@ class MLP(eqx.Module):
             Linear(draw, sizes[i], sizes[i + 1], initializer, head_scale if i == last else None)
             for i in range(last + 1)
         ]
-        self.norms = [eqx.nn.LayerNorm(width) for width in sizes[1:-1]] if layer_norm else []
+        self.norms = [LayerNorm(width) for width in sizes[1:-1]] if layer_norm else []
 
     def __call__(self, inputs: Array) -> Array:
         return self.after_first(self.layers[0](inputs))
@@ -39,9 +40,7 @@ class MLP(eqx.Module):
         """What follows the first layer; hidden: its output, before the ReLU."""
         for i, layer in enumerate(self.layers[1:]):
             hidden = jax.nn.relu(hidden)
-            if self.norms:
-                hidden = self.norms[i](hidden)
-            hidden = layer(hidden)
+            hidden = self.norms[i].before(layer, hidden) if self.norms else layer(hidden)
         return hidden
 
 
