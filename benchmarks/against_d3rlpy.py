@@ -6,8 +6,9 @@
 
 Both have the constants of `matched` (d3rlpy_worker.py says where d3rlpy's own defaults differ), see every transition of
 the file, and are evaluated once, at the end: greedy action, the same number of episodes of the file's environment.
-Speed is that of one policy, the two measured one after the other; set PJRT_NPROC and OMP_NUM_THREADS to the same number
-of threads. itrpo's rate with four seeds counts the updates of all four.
+Speed is that of one policy, the two measured in turn for several rounds, of which the table has the median (and the
+least and the largest ratio); set PJRT_NPROC and OMP_NUM_THREADS to the same number of threads. itrpo's rate with four
+seeds counts the updates of all four.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from training_speed import measure
+from training_speed import prepare
 
 import itrpo
 from itrpo.evaluation.environments import normalized_score
@@ -55,7 +56,8 @@ class Scores:
 class Speed:
     dataset: tyro.conf.Positional[str]
     python: Path
-    seconds: float = 10.0
+    seconds: float = 6.0
+    rounds: int = 3
     algorithms: tuple[str, ...] = ALGORITHMS
 
 
@@ -73,6 +75,11 @@ def reward_scale(algorithm: str, dataset: Any) -> float:
 def interval(values: list[float]) -> str:
     it = mean_interval(np.asarray(values))
     return f"{it.mean:.1f}" if it.half_width is None else f"{it.mean:.1f} ± {it.half_width:.1f}"
+
+
+def ratios(of_rounds: np.ndarray) -> str:
+    """Median, and the smallest and largest of the rounds."""
+    return f"{np.median(of_rounds):.1f} ({of_rounds.min():.1f}-{of_rounds.max():.1f})"
 
 
 def scores(command: Scores) -> None:
@@ -108,14 +115,17 @@ def speed(command: Speed) -> None:
     print("| algorithm | itrpo, steps/s | four seeds | d3rlpy, steps/s | ratio, one seed | ratio, four |")
     print("| --- | --- | --- | --- | --- | --- |")
     for name in command.algorithms:
-        one, four = (it * measure(name, "matched", it, data, dataset.spec, command.seconds).rate for it in (1, 4))
+        ours = {seeds: prepare(name, "matched", seeds, data, dataset.spec) for seeds in (1, 4)}
         trial = peer(command.python, command.dataset, name, 40)
         steps = max(40, round(command.seconds * trial["updates"] / trial["seconds"]))
-        answer = peer(command.python, command.dataset, name, steps)
-        theirs = answer["updates"] / answer["seconds"]
-        print(
-            f"| {name} | {one:.1f} | {four:.1f} | {theirs:.1f} | {one / theirs:.1f} | {four / theirs:.1f} |", flush=True
-        )
+        rates = []
+        for _ in range(command.rounds):
+            one, four = (seeds * it.rate(command.seconds) for seeds, it in ours.items())
+            answer = peer(command.python, command.dataset, name, steps)
+            rates.append((one, four, answer["updates"] / answer["seconds"]))
+        one, four, theirs = np.transpose(rates)
+        medians = " | ".join(f"{np.median(it):.1f}" for it in (one, four, theirs))
+        print(f"| {name} | {medians} | {ratios(one / theirs)} | {ratios(four / theirs)} |", flush=True)
     print(f"\nd3rlpy {answer['d3rlpy']}, torch {answer['torch']}, {answer['threads']} threads")
 
 

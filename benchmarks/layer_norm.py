@@ -2,8 +2,9 @@
 
     PJRT_NPROC=1 python benchmarks/layer_norm.py --seeds 1
 
-As in training, all of it under a vmap over seeds. Two critics of two hidden layers, batches of 256: the gradient of a squared error and one step down it. Milliseconds are
-the least of several rounds; ratios are to the same step without layer norm.
+As in training, all of it under a vmap over seeds. Two critics of two hidden layers, batches of 256: the gradient of a
+squared error and one step down it. Milliseconds are the least of several rounds; ratios are to the same step without
+layer norm.
 """
 
 from __future__ import annotations

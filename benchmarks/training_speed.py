@@ -17,6 +17,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
@@ -81,16 +82,17 @@ def is_program(value: Any) -> bool:
     return hasattr(value, "eqns") or hasattr(getattr(value, "jaxpr", None), "eqns")
 
 
-class Measured(NamedTuple):
+class Prepared(NamedTuple):
+    """An algorithm's updates, compiled."""
+
     flops: int  # of one update of one seed
-    rate: float  # updates per second, all seeds advancing together
-    ceiling: float  # GFLOP/s of a matrix product
     init_seconds: float
     compile_seconds: float
+    rate: Callable[[float], float]  # seconds to train for, about -> updates per second, all seeds advancing together
 
 
-def measure(name: str, preset_name: str | None, seeds: int, data: Any, spec: Any, seconds: float) -> Measured:
-    """data: the transitions, on the device; seconds: how long to train for, about."""
+def prepare(name: str, preset_name: str | None, seeds: int, data: Any, spec: Any) -> Prepared:
+    """data: the transitions, on the device."""
     entry = registry.lookup(name, registry.ALGORITHMS, "algorithm")
     preset = entry.presets[preset_name or entry.default_preset]
     model = None
@@ -123,12 +125,12 @@ def measure(name: str, preset_name: str | None, seeds: int, data: Any, spec: Any
         carry = jax.block_until_ready(block(carry, data, keys, limits, first, last))
         return time.perf_counter() - started
 
-    seconds_of(0, 5)
-    steps = max(5, round(seconds / (seconds_of(5, 15) / 10)))
-    before = matrix_gigaflops()
-    rate = steps / seconds_of(15, 15 + steps)
-    ceiling = (before + matrix_gigaflops()) / 2
-    return Measured(flops // seeds, rate, ceiling, init_seconds, compile_seconds)
+    def rate(seconds: float) -> float:
+        seconds_of(0, 5)
+        steps = max(5, round(seconds / (seconds_of(5, 15) / 10)))
+        return steps / seconds_of(15, 15 + steps)
+
+    return Prepared(flops // seeds, init_seconds, compile_seconds, rate)
 
 
 def main(arguments: Arguments) -> None:
@@ -143,12 +145,15 @@ def main(arguments: Arguments) -> None:
     data = jax.tree.map(jnp.asarray, dataset.transitions)
     loaded = resident_mebibytes()
     for seeds in arguments.seeds:
-        it = measure(arguments.algorithm, arguments.preset, seeds, data, dataset.spec, arguments.seconds)
-        achieved = it.rate * seeds * it.flops / 1e9
+        it = prepare(arguments.algorithm, arguments.preset, seeds, data, dataset.spec)
+        before = matrix_gigaflops()
+        rate = it.rate(arguments.seconds)
+        ceiling = (before + matrix_gigaflops()) / 2
+        achieved = rate * seeds * it.flops / 1e9
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(
-            f"| {arguments.algorithm} | {seeds} | {it.flops / 1e6:.0f} | {it.rate:.1f} | {it.rate * seeds:.1f} "
-            f"| {achieved:.0f} | {it.ceiling:.0f} | {achieved / it.ceiling:.0%} "
+            f"| {arguments.algorithm} | {seeds} | {it.flops / 1e6:.0f} | {rate:.1f} | {rate * seeds:.1f} "
+            f"| {achieved:.0f} | {ceiling:.0f} | {achieved / ceiling:.0%} "
             f"| {it.init_seconds:.1f} + {it.compile_seconds:.1f} | {loaded:.0f}, {peak:.0f} |",
             flush=True,
         )

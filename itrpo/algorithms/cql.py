@@ -43,7 +43,7 @@ from itrpo.algorithms.kl_actor_critic import is_zero
 from itrpo.algorithms.soft_actor_critic import ACTION_EDGE, Backbone, Networks, Optimizers
 from itrpo.errors import InputError
 from itrpo.nn.trainable import Trainable, cached_chunk, chunked_gradient_step, gradient_step, polyak, trainable
-from itrpo.ops import distributions, pessimism, policy_losses, td
+from itrpo.ops import distributions, lagrange, pessimism, policy_losses, td
 from itrpo.ranges import check_ranges
 from itrpo.types import (
     Algorithm,
@@ -60,7 +60,6 @@ from itrpo.types import (
 
 CRITICS = 2
 CLONED_MEAN = 9.0  # the pre-tanh mean is clipped to +- this in the likelihood of logged actions (source's policies.py)
-LARGEST_MULTIPLIER = 1e6  # lambda's upper clip in the source
 
 
 @dataclass(frozen=True)
@@ -158,20 +157,6 @@ def cloning_loss(
     return loss, {"policy_loss": loss, "entropy": -jnp.mean(log_prob)}
 
 
-def multiplier(log_multiplier: Array) -> Array:
-    """lambda = exp(log lambda), at most LARGEST_MULTIPLIER."""
-    return jnp.clip(jnp.exp(log_multiplier), 0.0, LARGEST_MULTIPLIER)
-
-
-def multiplier_loss(config: Config, log_multiplier: Array, gap: Array) -> Array:
-    """-lambda * (conservative_weight * gap - threshold): raises lambda while the gap is above the threshold.
-
-    gap: mean over batch and critics. The source halves the sum over its two critics, which is the same.
-    """
-    assert config.lagrange_threshold is not None
-    return -multiplier(log_multiplier) * (config.conservative_weight * gap - config.lagrange_threshold)
-
-
 # --- one step ------------------------------------------------------------------------------------------------------
 
 
@@ -215,8 +200,8 @@ def update(
         policy, policy_metrics = improve(state.policy)
 
     rows = make_rows(networks, config, state, batch, target_key, action_key)
-    lagrange = config.lagrange_threshold is not None
-    scale = multiplier(state.log_multiplier.params) if lagrange else jnp.ones(())
+    constrained = config.lagrange_threshold is not None
+    scale = lagrange.multiplier(state.log_multiplier.params) if constrained else jnp.ones(())
     critic, critic_metrics = chunked_gradient_step(
         state.critic,
         optimizers.critic,
@@ -225,10 +210,11 @@ def update(
         cached_chunk(backbone.batch_size, rows.action.shape[1]),
     )
     log_multiplier = state.log_multiplier
-    if lagrange:
-        gap = critic_metrics["conservative_gap"]
+    if config.lagrange_threshold is not None:
+        # the gap is a mean over critics; the source halves a sum over its two
+        excess = config.conservative_weight * critic_metrics["conservative_gap"] - config.lagrange_threshold
         log_multiplier, _ = gradient_step(
-            log_multiplier, optimizers.critic, lambda params: (multiplier_loss(config, params, gap), {})
+            log_multiplier, optimizers.critic, lambda params: (lagrange.multiplier_loss(params, excess), {})
         )
 
     metrics = critic_metrics | policy_metrics | {"entropy_weight": entropy_weight, "multiplier": scale}

@@ -40,7 +40,7 @@ from itrpo.nn.export import layer_arrays
 from itrpo.nn.heads import MLP, GaussianPolicy, QValue
 from itrpo.nn.network import Initializer, Network, network
 from itrpo.nn.trainable import Trainable, gradient_step, polyak, trainable
-from itrpo.ops import distributions, divergences, td
+from itrpo.ops import distributions, divergences, lagrange, td
 from itrpo.ranges import check_ranges
 from itrpo.types import (
     Algorithm,
@@ -223,11 +223,6 @@ def policy_loss(
     return loss, {"policy_loss": loss, "mmd": jnp.mean(mmd), "policy_weight": jnp.mean(weights)}
 
 
-def multiplier_loss(config: Config, log_multiplier: Array, mmd: Array) -> tuple[Array, Metrics]:
-    """-exp(l) (MMD - epsilon), mmd a mean over states: l grows where the policy is too far from the model."""
-    return -jnp.exp(log_multiplier) * (mmd - config.mmd_limit), {"multiplier": jnp.exp(log_multiplier)}
-
-
 # --- one step ------------------------------------------------------------------------------------------------------
 
 
@@ -286,13 +281,14 @@ def update(
         return policy_loss(networks, config, q_weight, params, *fixed)
 
     policy, policy_metrics = gradient_step(state.policy, optimizers.policy, mean_policy_loss)
-    multiplier, multiplier_metrics = gradient_step(
-        multiplier, optimizers.log_multiplier, lambda it: multiplier_loss(config, it, policy_metrics["mmd"])
+    excess, used = policy_metrics["mmd"] - config.mmd_limit, jnp.exp(multiplier.params)
+    multiplier, _ = gradient_step(
+        multiplier, optimizers.log_multiplier, lambda it: (lagrange.multiplier_loss(it, excess), {})
     )
     low, high = config.log_multiplier_low, config.log_multiplier_high
     multiplier = multiplier._replace(params=jnp.clip(multiplier.params, low, high))
     state = State(fitted, policy, polyak(critic, config.polyak_rate), directions, multiplier)
-    return state, metrics | policy_metrics | multiplier_metrics | model_metrics
+    return state, metrics | policy_metrics | model_metrics | {"multiplier": used}
 
 
 def make_networks(config: Config, spec: SpaceSpec) -> Networks:

@@ -6,6 +6,11 @@
 Means, not sums, over the A action dimensions and over the 2A latents: with kl_weight = beta this is -ELBO times
 beta / (2A), up to a constant, for a decoder N(a^, beta/4). Summing one and averaging the other is another model.
 
+So z pays only along directions in which actions vary, given the state, by more than beta/4: a variance of 0.125 with
+the sources' beta. On data of one narrow policy the optimum ignores z (`behavior_latent_kl` goes to 0) and decodes the
+mean action, whatever z is: then BCQ proposes one action and its perturbations, PLAS can do little but clone, and BEAR's
+samples of the model lie on a point.
+
 Actions are drawn by decoding z ~ N(0, I) clipped to +-latent_clip (BCQ). There is no density in closed form; SPOT
 bounds it by the loss above. `mode` decodes z = 0.
 

@@ -109,13 +109,6 @@ def test_policy_loss_and_its_gradient(q_weight):
         np.testing.assert_allclose(gradient[index], slope, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize(("mmd", "sign"), [(0.3, 1), (0.1, -1)])
-def test_the_multiplier_rises_where_the_policy_is_too_far_away(mmd, sign):
-    gradient = jax.grad(lambda it: bear.multiplier_loss(CONFIG, it, jnp.asarray(mmd))[0])(jnp.asarray(0.7))
-    np.testing.assert_allclose(gradient, -np.exp(0.7) * (mmd - EPSILON), rtol=1e-5)
-    assert np.sign(-gradient) == sign
-
-
 @pytest.fixture(scope="module")
 def steps():
     """(config, networks, [(state, metrics) after each of two real updates], the first at the end of the warm-up)."""

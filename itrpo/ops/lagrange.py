@@ -1,0 +1,19 @@
+"""Lagrange multipliers of constraints `excess <= 0`, learned as their logarithms (BEAR, UWAC, CQL)."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from itrpo.types import Array
+
+LARGEST = 1e6  # upper clip of a multiplier (CQL's code; BEAR and UWAC clip the logarithm far below it)
+
+
+def multiplier(log_multiplier: Array) -> Array:
+    """exp(log_multiplier), at most LARGEST."""
+    return jnp.clip(jnp.exp(log_multiplier), 0.0, LARGEST)
+
+
+def multiplier_loss(log_multiplier: Array, excess: Array) -> Array:
+    """-multiplier * excess: descending it raises the multiplier while the constraint is violated, else lowers it."""
+    return -multiplier(log_multiplier) * excess
