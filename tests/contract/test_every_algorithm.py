@@ -328,6 +328,26 @@ def test_probed_q_values_are_those_of_the_least_critic(name):
     np.testing.assert_allclose(probed(jnp.ones(100)), plain + 1000.0, rtol=1e-3)
 
 
+@pytest.mark.parametrize("name", ["plas", "rebrac", "spot", "td3_bc"])
+def test_probed_cloning_error_is_that_of_the_acting_policy(name):
+    """Mean over rows and components of (pi(s) - a)^2."""
+    algorithm, _ = build(name)
+    state = jax.tree.map(jnp.asarray, member(states(name)))
+    found = algorithm.probes(state, data(), jax.random.key(0))["probe_cloning_error"]
+    act = jax.vmap(partial(algorithm.act, state), in_axes=(0, None, None))
+    actions = act(data().observation, jax.random.key(0), True)
+    np.testing.assert_allclose(found, np.mean(np.square(actions - data().action)), rtol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "preset"), [("bcq", "source"), ("plas", "perturbed")])
+def test_probed_perturbation_is_no_larger_than_phi(name, preset):
+    algorithm, model = build(name, preset)
+    params = model.params(model.init(jax.random.key(0))) if model else None
+    state = jax.tree.map(lambda it: 3.0 * it, algorithm.init(jax.random.key(1), params))
+    found = algorithm.probes(state, data(), jax.random.key(2))["probe_perturbation"]
+    assert 0.0 < found <= ENTRIES[name].presets[preset].config.phi
+
+
 def documented_metrics() -> set[str]:
     """The names in the first columns of docs/metrics.md."""
     text = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
