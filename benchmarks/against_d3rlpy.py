@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
+from rich.console import Console
 from training_speed import prepare
 
 import itrpo
@@ -97,6 +98,7 @@ def scores(command: Scores) -> None:
             eval_every=command.steps,
             eval_episodes=command.episodes,
             out=command.out / name,
+            console=Console(stderr=True),
         )
         ours = final_score(read_metrics(run.folder), "score", 1).per_seed.tolist()
         more = ["--env", dataset.env_id, "--episodes", str(command.episodes)]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -114,22 +112,6 @@ def test_actor_and_targets_wait_for_every_second_step(step):
         moved.append([differs(old, new) for old, new in zip(*parts, strict=True)])
         state = after
     assert moved == [[index % 2 == 1] * 3 for index in range(5)]
-
-
-def test_with_a_delay_of_three_it_is_every_third_step():
-    algorithm = TD3_BC.make(replace(CONFIG, policy_delay=3), SPEC, None)
-    state = algorithm.init(jax.random.key(0), None)
-    update = jax.jit(lambda step: algorithm.update(state, batch(), jax.random.key(0), step)[0])
-    moved = [differs(state.policy.params, update(index).policy.params) for index in range(6)]
-    assert moved == [False, False, True, False, False, True]
-
-
-def test_the_probed_cloning_error_is_the_mean_squared_distance(step):
-    state, _ = step
-    algorithm = TD3_BC.make(CONFIG, SPEC, None)
-    own = jax.vmap(lambda s: algorithm.act(state, s, jax.random.key(0), True))(batch().observation)
-    found = algorithm.probes(state, batch(), jax.random.key(0))["probe_cloning_error"]
-    np.testing.assert_allclose(found, np.mean((np.asarray(own) - np.asarray(batch().action)) ** 2), rtol=1e-5)
 
 
 def test_each_loss_moves_its_own_parameters(step):
