@@ -1,6 +1,6 @@
 """The same algorithms in itrpo and in d3rlpy: scores and speed, on the same file, in the same run.
 
-    python -m venv PEER && PEER/bin/pip install d3rlpy==2.8.1 mujoco   # an environment of its own; never a dependency
+    python -m venv PEER && PEER/bin/pip install d3rlpy==2.8.1 'gymnasium[mujoco]'   # never a dependency
     python benchmarks/against_d3rlpy.py scores FILE.hdf5 --python PEER/bin/python --seeds 2 --steps 5000 --out runs/peer
     python benchmarks/against_d3rlpy.py speed FILE.hdf5 --python PEER/bin/python
 
@@ -64,7 +64,7 @@ class Speed:
 
 def peer(python: Path, dataset: str, algorithm: str, steps: int, *more: str) -> dict[str, Any]:
     command = [str(python), str(WORKER), dataset, "--algorithm", algorithm, "--steps", str(steps), *more]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
 
 
 def reward_scale(algorithm: str, dataset: Any) -> float:

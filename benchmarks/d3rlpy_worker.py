@@ -91,6 +91,8 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=10)
     parser.add_argument("--reward-scale", type=float, default=1.0)
     arguments = parser.parse_args()
+    if arguments.env != "none":
+        gymnasium.make(arguments.env).close()  # what is missing here shows before the training
     d3rlpy.seed(arguments.seed)
     dataset = read(arguments.dataset, arguments.reward_scale)
     algorithm = config(arguments.algorithm, arguments.steps).create(device=False)
