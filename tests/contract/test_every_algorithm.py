@@ -353,6 +353,15 @@ def test_probed_cloning_error_is_that_of_the_acting_policy(name):
     np.testing.assert_allclose(found, np.mean(np.square(actions - data().action)), rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["itrpo", "brac_v", "itrpo_insample"])
+def test_probed_divergence_and_ratio_are_zero_where_pi_is_pi_beta(name):
+    algorithm, _ = build(name)
+    state = jax.tree.map(jnp.asarray, member(states(name)))
+    policy = jax.tree.unflatten(jax.tree.structure(state.policy.params), jax.tree.leaves(state.behavior_params))
+    found = algorithm.probes(state._replace(policy=state.policy._replace(params=policy)), data(), jax.random.key(0))
+    np.testing.assert_allclose([found["probe_kl"], found["probe_log_ratio"]], 0.0, atol=1e-5)
+
+
 @pytest.mark.parametrize(("name", "preset"), [("bcq", "source"), ("plas", "perturbed")])
 def test_probed_perturbation_is_no_larger_than_phi(name, preset):
     algorithm, model = build(name, preset)
