@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from itrpo.data.load import load_dataset
     from itrpo.errors import DivergenceError, InputError, ItrpoError
     from itrpo.policy import load_policy
-    from itrpo.training.run import evaluate, train
+    from itrpo.training.configure import train
+    from itrpo.training.run import evaluate
 
 __version__ = "0.1.0"
 
@@ -33,7 +34,7 @@ _HOMES = {
     "evaluate": "itrpo.training.run",
     "load_dataset": "itrpo.data.load",
     "load_policy": "itrpo.policy",
-    "train": "itrpo.training.run",
+    "train": "itrpo.training.configure",
 }
 
 

@@ -452,7 +452,7 @@ def train(command: Train, fields: dict[str, str], console: Console) -> None:
     from itrpo.config import leaves
     from itrpo.data.tabular import parse_columns
     from itrpo.report.tables import print_run_summary
-    from itrpo.training import run
+    from itrpo.training import configure
 
     own = [f"--{name.replace('_', '-')}" for name, _, _ in leaves(entry.config())]
     for flag in (f"--{name.replace('_', '-')}" for name in fields):
@@ -461,7 +461,7 @@ def train(command: Train, fields: dict[str, str], console: Console) -> None:
         if not is_field and any(repr(it) in likely for it in flags_of(command)):
             raise InputError(f"unknown flag {flag}{likely}")
     normalize = command.normalize_observations
-    finished = run.train(
+    finished = configure.train(
         command.dataset,
         command.algorithm,
         steps=command.steps,

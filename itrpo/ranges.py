@@ -1,12 +1,34 @@
-"""Ranges of configuration fields. A name has one range wherever it stands."""
+"""Ranges of configuration fields, as types that stand beside their fields:
+
+alpha: Positive = 0.9  # weight of the KL
+tau: Annotated[float, Interval("[0, 1)")] = 0.5  # a range that no other field has
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import fields, is_dataclass
-from typing import Any
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Annotated, Any, get_type_hints
 
 from itrpo.errors import InputError
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Where a number, or each number of a tuple, must lie: "[0, 1)"."""
+
+    text: str
+
+
+Positive = Annotated[float, Interval("(0, inf)")]
+NonNegative = Annotated[float, Interval("[0, inf)")]
+Share = Annotated[float, Interval("[0, 1]")]
+InnerShare = Annotated[float, Interval("(0, 1)")]
+Discount = Annotated[float, Interval("[0, 1)")]
+Rate = Annotated[float, Interval("(0, 1]")]
+Count = Annotated[int, Interval("[1, inf)")]
+CountOrZero = Annotated[int, Interval("[0, inf)")]
+Widths = Annotated[tuple[int, ...], Interval("[1, inf)")]
 
 COMMON = {
     "acting_actions": "[1, inf)",
@@ -44,27 +66,33 @@ WORDS = {"(0, inf": "positive", "[0, inf": "at least 0", "[1, inf": "at least 1"
 
 
 def check_ranges(config: Any, prefix: str = "", **ranges: str) -> None:
-    """Raises InputError unless each field of a dataclass lies in its interval: `COMMON` by name, and `ranges` on top.
+    """Raises InputError unless each field of a dataclass lies in its interval: the one of its type, or one of `ranges`,
+    or of `COMMON` by name.
 
-    An interval is "[0, 1)" and the like. Learning rates are positive, widths of hidden layers at least 1, and NAME_low
-    is at most NAME_high. Fields that are dataclasses are checked in the same way. `prefix` stands before names in the
-    message.
+    NAME_low must be at most NAME_high. Fields that are dataclasses are checked in the same way. `prefix` stands before
+    names in the message.
     """
+    hints = get_type_hints(type(config), include_extras=True)
     for field in fields(config):
         name, value = field.name, getattr(config, field.name)
-        interval = ranges.get(name) or COMMON.get(name) or ("(0, inf)" if name.endswith("learning_rate") else None)
+        declared = [it.text for it in getattr(hints[name], "__metadata__", ()) if isinstance(it, Interval)]
+        interval = next(iter(declared), None) or ranges.get(name) or COMMON.get(name)
+        interval = interval or ("(0, inf)" if name.endswith("learning_rate") else None)
         if is_dataclass(value):
             check_ranges(value, prefix, **ranges)
-        elif interval and not is_inside(value, interval):
+        elif isinstance(value, tuple):
+            interval = interval or ("[1, inf)" if name.endswith("hidden") else "[-inf, inf]")
+            if not all(is_inside(number, interval) for number in value):
+                words = WORDS.get(interval[:-1], f"in {interval}")
+                raise InputError(f"{prefix}{name}: every number must be {words}, got {','.join(map(str, value))}")
+        elif interval and value is not None and not is_inside(value, interval):
             raise InputError(f"{prefix}{name} must be {WORDS.get(interval[:-1], f'in {interval}')}, got {value}")
-        elif name.endswith("hidden") and any(width < 1 for width in value):
-            raise InputError(f"{prefix}{name}: every width must be at least 1, got {','.join(map(str, value))}")
         elif name.endswith("_low") and value > getattr(config, f"{name.removesuffix('_low')}_high", math.inf):
             high = f"{name.removesuffix('_low')}_high"
             raise InputError(f"{prefix}{name} {value} is above {prefix}{high} {getattr(config, high)}")
 
 
-def is_inside(value: float, interval: str) -> bool:
+def is_inside(value: Any, interval: str) -> bool:
     low, high = (float(it) for it in interval[1:-1].split(","))
     above = low <= value if interval[0] == "[" else low < value
     return above and (value <= high if interval[-1] == "]" else value < high)

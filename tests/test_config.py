@@ -11,7 +11,7 @@ import pytest
 from itrpo import config, registry
 from itrpo.algorithms.itrpo import Config
 from itrpo.errors import InputError
-from itrpo.training.run import make_config
+from itrpo.training.configure import make_config
 
 
 def test_override_reaches_nested_fields_by_their_own_name():

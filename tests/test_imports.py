@@ -12,11 +12,12 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "itrpo"
 
 # part of the package -> other parts it may import; errors, types and registry are open to all that come after them
-CONTRACTS = {"errors", "types", "registry", "ranges"}
+CONTRACTS = {"errors", "types", "registry", "ranges", "files"}
 LAYERS = {"ops", "nn", "behavior", "algorithms"}
 MAY_IMPORT = {
     "errors": set(),
     "types": set(),
+    "files": {"errors"},
     "ranges": {"errors"},
     "registry": {"errors"},
     "tasks": set(),
@@ -55,7 +56,7 @@ LAZY = {
 ENVIRONMENTS = ("evaluation.mazes", "collection.goal_ant")
 ONLY_IN = {"tyro": ("cli",)}
 SHARED_BY_ALGORITHMS = ("algorithms.kl_actor_critic", "algorithms.soft_actor_critic")
-WITHOUT_JAX = ("errors", "types", "registry", "ranges", "policy", "data", "report", "theory")
+WITHOUT_JAX = ("errors", "files", "types", "registry", "ranges", "policy", "data", "report", "theory")
 
 
 def imports(node: ast.AST, eager: bool = True) -> Iterator[tuple[str, bool]]:

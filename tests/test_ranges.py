@@ -49,7 +49,7 @@ def test_intervals(interval, inside, outside):
         (Config(clip_low=2.0), "clip_low 2.0 is above clip_high 1.0"),
         (Config(inner=Inner(gamma=1.0)), "gamma must be in [0, 1), got 1.0"),
         (Config(inner=Inner(critic_learning_rate=0.0)), "critic_learning_rate must be positive, got 0.0"),
-        (Config(inner=Inner(critic_hidden=(8, 0))), "critic_hidden: every width must be at least 1, got 8,0"),
+        (Config(inner=Inner(critic_hidden=(8, 0))), "critic_hidden: every number must be at least 1, got 8,0"),
     ],
 )
 def test_what_is_out_of_range_is_named(config, words):

@@ -28,10 +28,10 @@ def small_demo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_python_of_the_readme_runs(small_demo, monkeypatch, tmp_path):
-    from itrpo.training import run
+    from itrpo.training import configure
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(run.SCALES, "laptop", run.SCALES["smoke"])
+    monkeypatch.setitem(configure.SCALES, "laptop", configure.SCALES["smoke"])
     names: dict = {}
     first, second = PYTHON
     exec(first, names)  # our own README

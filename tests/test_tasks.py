@@ -7,7 +7,7 @@ import pytest
 from itrpo import registry
 from itrpo.config import leaves
 from itrpo.tasks import read_blocks, task_constants, task_of
-from itrpo.training.run import make_config
+from itrpo.training.configure import make_config
 
 ENTRIES = {name: registry.lookup(name, registry.ALGORITHMS, "algorithm") for name in registry.ALGORITHMS}
 WITH_TASKS = [

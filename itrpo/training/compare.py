@@ -13,7 +13,7 @@ from itrpo.data.load import load_dataset
 from itrpo.errors import DivergenceError, InputError
 from itrpo.report.comparison import write_comparison
 from itrpo.tasks import task_of
-from itrpo.training.run import Scale, make_config, train
+from itrpo.training.configure import Scale, make_config, train
 from itrpo.types import Dataset
 
 if TYPE_CHECKING:

@@ -163,8 +163,8 @@ def test_the_greedy_action_is_the_best_of_many_under_q1(steps):
 
 
 def test_constants_by_task_and_checks():
+    from itrpo.training.configure import make_config
     from itrpo.training.phases import scaled_config
-    from itrpo.training.run import make_config
 
     for task, kernel in (
         ("hopper-medium", "laplacian"),

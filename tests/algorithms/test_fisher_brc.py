@@ -15,7 +15,7 @@ from itrpo.algorithms.fisher_brc import Config, Networks, Optimizers, State
 from itrpo.behavior.gaussian import GAUSSIAN
 from itrpo.nn.network import Network
 from itrpo.nn.trainable import trainable
-from itrpo.training.run import make_config
+from itrpo.training.configure import make_config
 from itrpo.types import SpaceSpec, Transition
 
 SPEC, GAMMA, WEIGHT, EDGE = SpaceSpec(1, 1), 0.9, 0.6, 1e-6

@@ -13,7 +13,7 @@ from itrpo.algorithms.itrpo_insample import Config, Networks, Optimizers, State
 from itrpo.behavior.gaussian import GAUSSIAN
 from itrpo.nn.network import Network
 from itrpo.nn.trainable import trainable
-from itrpo.training.run import make_config
+from itrpo.training.configure import make_config
 from itrpo.types import SpaceSpec, Transition
 
 SPEC = SpaceSpec(1, 1)

@@ -145,7 +145,7 @@ def test_latents_reach_beyond_the_models_clip_up_to_max_latent():
 
 
 def test_presets_and_checks():
-    from itrpo.training.run import make_config
+    from itrpo.training.configure import make_config
 
     source = make_config("plas", preset="source", task="hopper-random")
     assert source.algorithm_config == Config()

@@ -206,7 +206,7 @@ def test_with_weight_zero_and_no_dropout_it_is_td3():
     ],
 )
 def test_constants_by_task(task, weight, dropout):
-    from itrpo.training.run import make_config
+    from itrpo.training.configure import make_config
 
     found = make_config("spot", task=task).algorithm_config
     assert (found.support_weight, found.policy_dropout) == (weight, dropout)

@@ -6,7 +6,7 @@ from pathlib import Path
 from itrpo.collection import mazes
 from itrpo.collection.making import make
 from itrpo.results import store
-from itrpo.training.run import train
+from itrpo.training.configure import train
 
 
 def test_a_maze_is_evaluated_on_ten_times_the_episodes_a_tenth_as_often(tmp_path: Path):

@@ -1,0 +1,226 @@
+"""Files: where they are kept, how they are written, locked and hashed; and how many cores there are.
+
+A file or folder is written under a temporary name beside its place, flushed to the disk, and renamed: a reader sees the
+old content or the whole new one, after a power cut too. Every part of itrpo writes through here, except `policy.py`,
+which stands alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from itrpo.errors import InputError, StorageError
+
+_NUMBERS = itertools.count()
+
+
+# --- places --------------------------------------------------------------------------------------------------------
+
+
+def cache_dir() -> Path:
+    """`$ITRPO_CACHE`, else `$XDG_CACHE_HOME/itrpo`, else `~/.cache/itrpo`. Not created here."""
+    if chosen := os.environ.get("ITRPO_CACHE"):
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "itrpo"
+
+
+def d4rl_path(file: str) -> Path:
+    """Where a D4RL file of this name is kept, whether or not it is there yet."""
+    return cache_dir() / "d4rl" / file
+
+
+def generated_path(name: str) -> Path:
+    """Where the generated dataset `name` is kept, whether or not it is there yet."""
+    return cache_dir() / "generated" / f"{name}.hdf5"
+
+
+def available_cores() -> int:
+    """Cores this process may use, which is how many threads XLA starts unless PJRT_NPROC says otherwise."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# --- writing -------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def replacing(path: Path, folder: Path | None = None) -> Generator[IO[bytes]]:
+    """A new binary file, open for reading and writing, that becomes `path` once the block ends without an error.
+
+    It grows in `folder`, which must be on the same disk; beside `path` by default. Raises StorageError if the disk
+    refuses; then, as after any error in the block, `path` is as it was.
+    """
+    temporary = temporary_name(path, folder)
+    try:
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "x+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        if isinstance(error, StorageError):
+            raise
+        raise cannot_write(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Generator[Path]:
+    """A new folder to fill, which becomes `path`, in place of what is there, once the block ends without an error.
+
+    Raises StorageError if the disk refuses; then, as after any error in the block, `path` is as it was.
+    """
+    temporary = temporary_name(path)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        for it in sorted(temporary.rglob("*"), reverse=True):
+            sync_folder(it)  # a file is synced as a folder is
+        sync_folder(temporary)
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        if isinstance(error, StorageError):
+            raise
+        raise cannot_write(path, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all. Raises StorageError."""
+    with replacing(path) as file:
+        file.write(content)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes strict, indented JSON (see `strict`) whole or not at all. Raises StorageError."""
+    write(path, (json.dumps(strict(value), indent=2, allow_nan=False) + "\n").encode())
+
+
+def append(path: Path, content: bytes) -> None:
+    """Adds whole lines to a file, cutting off first what a kill left of a last line, and waits until they are on the
+    disk. Raises StorageError.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a+b") as file:
+            file.seek(0)
+            present = file.read()
+            if not present.endswith(b"\n"):
+                file.truncate(present.rfind(b"\n") + 1)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder and those above it. Raises StorageError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"can't make the folder {path}: {error.strerror or error}") from error
+
+
+def temporary_name(path: Path, folder: Path | None = None) -> Path:
+    """A name that no other writer of `path` uses, in any process: .NAME.PROCESS.NUMBER.tmp."""
+    return (folder or path.parent) / f".{path.name}.{os.getpid()}.{next(_NUMBERS)}.tmp"
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Removes what writers that were killed left in `folder`. Only for who holds its lock."""
+    for it in folder.glob(".*.tmp"):
+        shutil.rmtree(it, ignore_errors=True) if it.is_dir() else it.unlink(missing_ok=True)
+
+
+def sync_folder(path: Path) -> None:
+    """Makes renames inside a folder, or what was written to a file, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def cannot_write(path: Path, error: OSError) -> StorageError:
+    return StorageError(f"can't write {path}: {error.strerror or error}")
+
+
+# --- reading -------------------------------------------------------------------------------------------------------
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file. Raises StorageError naming the file."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise StorageError(f"can't read {path}: {error}") from error
+
+
+def file_sha256(path: Path) -> str:
+    """Hexadecimal digest of the file's bytes; about a second per gigabyte on a recent processor."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# --- JSON ----------------------------------------------------------------------------------------------------------
+
+
+def strict(value: Any) -> Any:
+    """`value` (nested dicts, lists, tuples, scalars) with the numbers that JSON lacks as their names."""
+    if isinstance(value, dict):
+        return {str(key): strict(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return number_name(value)
+    return value
+
+
+def number_name(value: float) -> str:
+    """ "NaN", "Infinity" or "-Infinity"."""
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+# --- locking -------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def lock(path: Path, refusal: str, wait: Callable[[], None] | None = None) -> Generator[None]:
+    """Holds the lock file `path` for this process; the system frees it when the process ends, however it ends.
+
+    If another holds it: with `wait`, calls it once and waits; else raises InputError(refusal).
+    Raises StorageError if the file can't be made.
+    """
+    from filelock import FileLock, Timeout
+
+    make_folder(path.parent)
+    held = FileLock(path)
+    try:
+        held.acquire(blocking=False)
+    except Timeout:
+        if wait is None:
+            raise InputError(refusal) from None
+        wait()
+        held.acquire()
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    try:
+        yield
+    finally:
+        held.release()
