@@ -1,4 +1,4 @@
-"""What a run is made of, as frozen dataclasses; reading them from text, writing them as JSON, hashing them.
+"""What a run is made of, as frozen dataclasses; setting and describing their fields, writing them as JSON, hashing.
 
 Algorithm configs nest groups of fields that several algorithms share. A field is set by its own name wherever it sits
 (`--polyak-rate`), so the names within one config are unique.
@@ -6,13 +6,20 @@ Algorithm configs nest groups of fields that several algorithms share. A field i
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import hashlib
+import inspect
+import io
 import json
 import math
+import os
+import textwrap
+import tokenize
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from itrpo.errors import InputError
@@ -22,34 +29,34 @@ from itrpo.registry import nearest
 @dataclass(frozen=True)
 class DataConfig:
     dataset: str  # name, path, or "arrays"
-    env: str | None = None  # gymnasium id; None: what the dataset says; "none": no evaluation
-    task: str | None = None  # "hopper-medium": whose constants a preset takes where they differ by task
-    normalize_observations: bool = False  # (s - mean) / (std + 1e-3), fitted on the data and saved with the policy
-    reward_scale: float = 1.0  # training sees reward_scale * r + reward_shift; reports never do
-    reward_shift: float = 0.0
-    action_low: tuple[float, ...] | None = None  # raw actions in [low, high] are rescaled to [-1, 1]
-    action_high: tuple[float, ...] | None = None
+    env: str  # gymnasium id; "none": no evaluation
+    task: str | None  # "hopper-medium": whose constants a preset takes where they differ by task
+    normalize_observations: bool  # (s - mean) / (std + 1e-3), fitted on the data and saved with the policy
+    reward_scale: float  # training sees reward_scale * r + reward_shift; reports never do
+    reward_shift: float
+    action_low: tuple[float, ...]  # raw actions in [low, high] are rescaled to [-1, 1]
+    action_high: tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    steps: int = 1_000_000  # gradient steps (the paper's)
-    seeds: int = 4  # trained together, as one compiled program (the paper's)
-    seed: int = 0  # everything random is derived from it
-    behavior_steps: int | None = None  # of the fit of pi_beta; None: the source's length scaled by steps, at least 100
+    steps: int  # gradient steps
+    seeds: int  # trained together, as one compiled program
+    seed: int  # everything random is derived from it
+    behavior_steps: int | None  # of the fit of pi_beta; None: the source's length scaled by steps, at least 100
     divergence_limit: float | None = None  # of |Q|; None: 1e5 times the largest |reward|, at least 1e5
 
 
 @dataclass(frozen=True)
 class EvalConfig:
-    eval_every: int = 5_000  # gradient steps
-    eval_episodes: int = 10  # per seed and evaluation
+    eval_every: int  # gradient steps
+    eval_episodes: int  # per seed and evaluation
 
 
 @dataclass(frozen=True)
 class RunConfig:
     data: DataConfig
-    algorithm: str  # name in the registry
+    algorithm: str  # name in the registry, or MODULE:ENTRY
     preset: str
     algorithm_config: Any
     behavior: str | None  # name in the registry of the model of pi_beta; None: the algorithm needs none
@@ -65,65 +72,126 @@ class RunConfig:
 def leaves(config: Any) -> Iterator[tuple[str, Any, Any]]:
     """(name, type, value) of every field that is not itself a dataclass, groups opened, in their order."""
     hints = get_type_hints(type(config))
-    for it in dataclasses.fields(config):
-        value = getattr(config, it.name)
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
             yield from leaves(value)
         else:
-            yield it.name, hints[it.name], value
+            yield field.name, hints[field.name], value
+
+
+def descriptions(kind: type) -> dict[str, str]:
+    """Field -> the comment at the end of its line in the source, groups opened, in their order."""
+    source = textwrap.dedent(inspect.getsource(kind))
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    comments = {it.start[0]: it.string.lstrip("# ") for it in tokens if it.type == tokenize.COMMENT}
+    hints, found = get_type_hints(kind), dict[str, str]()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            name = node.target.id
+            group = dataclasses.is_dataclass(hints[name])
+            found |= descriptions(hints[name]) if group else {name: comments.get(node.end_lineno or 0, "")}
+    return found
 
 
 def override(config: Any, values: Mapping[str, Any], what: str) -> Any:
-    """`config` with fields replaced, wherever they sit. Text is parsed by the field's type.
+    """`config` with fields replaced, wherever they sit.
 
-    Raises InputError for an unknown field, naming the nearest, and for text that is not of the field's type.
+    Raises InputError for an unknown field, naming the nearest, and for a value that is not of the field's type.
     """
     known = {name: kind for name, kind, _ in leaves(config)}
-    parsed = {}
-    for name, value in values.items():
+    for name in values:
         if name not in known:
             raise InputError(f"{what} has no field {name!r}{nearest(name, known)}; its fields: {', '.join(known)}")
-        parsed[name] = parse(value, known[name], f"{what} field {name!r}") if isinstance(value, str) else value
-    return replace_leaves(config, parsed)
+    return replace_leaves(
+        config, {name: checked(value, known[name], f"{what}: {name}") for name, value in values.items()}
+    )
 
 
 def replace_leaves(config: Any, values: Mapping[str, Any]) -> Any:
     """As `override`, for names and values known to fit."""
     changes: dict[str, Any] = {}
-    for it in dataclasses.fields(config):
-        value = getattr(config, it.name)
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
             inner = replace_leaves(value, values)
             if inner is not value:
-                changes[it.name] = inner
-        elif it.name in values:
-            changes[it.name] = values[it.name]
+                changes[field.name] = inner
+        elif field.name in values:
+            changes[field.name] = values[field.name]
     return dataclasses.replace(config, **changes) if changes else config
 
 
-def parse(text: str, kind: Any, what: str) -> Any:
-    """Text -> a value of type `kind`: int, float, bool, str, Literal, tuple[X, ...] ("256,256"), or those | None."""
-    origin = get_origin(kind)
-    if origin in (Union, types.UnionType):
-        options = [it for it in get_args(kind) if it is not type(None)]
-        return None if text.lower() == "none" else parse(text, options[0], what)
-    if origin is Literal:
-        if text not in get_args(kind):
-            raise InputError(f"{what} must be one of {', '.join(get_args(kind))}, got {text!r}")
-        return text
+# --- values of a type ----------------------------------------------------------------------------------------------
+
+WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    Path: "a path",
+    Mapping: "a mapping",
+    type(None): "none",
+}
+UNFIT = object()
+
+
+def alternatives(kind: Any) -> tuple[Any, ...]:
+    """The types that a value may have: those of a union, or the one."""
+    return get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+
+
+def checked(value: Any, kind: Any, what: str) -> Any:
+    """`value` as a field of type `kind` holds it: NumPy's scalars as Python's, whole floats as ints, lists as tuples.
+
+    Types are int, float (never NaN), bool, str, Path, Mapping, Literal, tuple[X, ...], and unions of those and None.
+    Raises InputError for a value that is none of these.
+    """
+    for alternative in alternatives(kind):
+        fitted = fit(value, alternative)
+        if fitted is not UNFIT:
+            return fitted
+    wanted = " or ".join(in_words(it) for it in alternatives(kind) if it is not type(None))
+    plain = isinstance(value, str | int | float | tuple | list | None)
+    got = repr(value) if plain else f"an object of type {type(value).__name__}"
+    close = nearest(value, get_args(kind)) if isinstance(value, str) and get_origin(kind) is Literal else ""
+    raise InputError(f"{what} must be {wanted}, got {got}{close}")
+
+
+def fit(value: Any, kind: Any) -> Any:
+    """`value` as `kind`, which is no union, or UNFIT."""
+    origin = get_origin(kind) or kind
+    if getattr(value, "shape", None) == ():
+        value = value.item()
     if origin is tuple:
-        return tuple(parse(it.strip(), get_args(kind)[0], what) for it in text.strip("()[] ").split(",") if it.strip())
-    try:
-        if kind is bool:
-            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text.lower()]
-        if kind is int:
-            return int(text.replace("_", ""))
-        number = kind(text)
-    except (ValueError, KeyError):
-        raise InputError(f"{what} takes {kind.__name__}, got {text!r}") from None
-    if kind is float and math.isnan(number):
-        raise InputError(f"{what} must be a number, got {text!r}")
-    return number
+        values = value.tolist() if hasattr(value, "tolist") else value
+        fitted = tuple(fit(it, get_args(kind)[0]) for it in values) if isinstance(values, list | tuple) else (UNFIT,)
+        return UNFIT if UNFIT in fitted else fitted
+    if origin is Literal:
+        return value if isinstance(value, str) and value in get_args(kind) else UNFIT
+    if origin is Path:
+        return Path(value) if isinstance(value, str | os.PathLike) else UNFIT
+    if origin in (int, float):
+        if not isinstance(value, int | float) or isinstance(value, bool) or math.isnan(value):
+            return UNFIT
+        return float(value) if origin is float else int(value) if value == value // 1 else UNFIT
+    return value if isinstance(value, origin) else UNFIT
+
+
+def in_words(kind: Any) -> str:
+    """int -> 'a whole number'."""
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(get_args(kind))}"
+    if get_origin(kind) is tuple:
+        return f"a list, each {in_words(get_args(kind)[0])}"
+    return WORDS[get_origin(kind) or kind]
+
+
+def shown(value: Any) -> str:
+    """A field's value as one types it on the command line."""
+    if isinstance(value, tuple | list):
+        return ",".join(map(shown, value))
+    return str(to_json(value)).lower() if isinstance(value, bool | None) else str(to_json(value))
 
 
 # --- JSON and identity ---------------------------------------------------------------------------------------------
@@ -132,9 +200,9 @@ def parse(text: str, kind: Any, what: str) -> Any:
 def to_json(config: Any) -> Any:
     """Nested dicts and lists of JSON's own types; infinities become the strings "inf" and "-inf"."""
     if dataclasses.is_dataclass(config):
-        return {it.name: to_json(getattr(config, it.name)) for it in dataclasses.fields(config)}
+        return {field.name: to_json(getattr(config, field.name)) for field in dataclasses.fields(config)}
     if isinstance(config, tuple):
-        return [to_json(it) for it in config]
+        return [to_json(value) for value in config]
     if isinstance(config, float) and math.isinf(config):
         return "inf" if config > 0 else "-inf"
     return config
@@ -151,5 +219,5 @@ def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
     """'field: old -> new' for each leaf in which two results of `to_json` differ."""
     if isinstance(old, dict) and isinstance(new, dict):
         names = sorted(set(old) | set(new))
-        return [line for it in names for line in differences(old.get(it), new.get(it), f"{prefix}{it}.")]
+        return [line for name in names for line in differences(old.get(name), new.get(name), f"{prefix}{name}.")]
     return [] if old == new else [f"{prefix[:-1]}: {old!r} -> {new!r}"]

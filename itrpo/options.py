@@ -1,0 +1,72 @@
+"""What a user may say of a run besides its dataset, its algorithm and that algorithm's own fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from itrpo.ranges import Count, Interval
+
+
+class Scale(NamedTuple):
+    steps: int
+    seeds: int
+    eval_every: int
+    eval_episodes: int
+
+
+SCALES = {
+    "smoke": Scale(300, 2, eval_every=100, eval_episodes=2),
+    "laptop": Scale(12_000, 4, eval_every=2_000, eval_episodes=10),
+    "paper": Scale(1_000_000, 4, eval_every=5_000, eval_episodes=10),
+}
+MAZE_FACTOR = 10  # where a return says little by itself: ten times the episodes, a tenth as often
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Options of `itrpo train` and `itrpo compare`, and of `itrpo.train` and `itrpo.compare`.
+
+    The comments are the text of `--help`; in brackets stands what happens where an option is not given.
+    """
+
+    scale: Literal["smoke", "laptop", "paper"] = "paper"  # sets the next four, where they are not given
+    steps: Count | None = None  # gradient steps [the scale's]
+    seeds: Count | None = None  # policies trained together as one program [the scale's]
+    eval_every: Count | None = None  # gradient steps between evaluations [the scale's; in mazes 10 times as many]
+    eval_episodes: Count | None = None  # episodes per seed and evaluation [the scale's; in mazes 10 times as many]
+    seed: Annotated[int, Interval("[0, 2147483647]")] = 0  # everything random comes from it
+    out: Path | str | None = None  # folder to write into [runs/DATASET-ALGORITHM-HASH, or runs/compare-DATASET]
+    preset: str | None = None  # set of constants: `itrpo algorithms NAME` [the algorithm's default; compare: matched]
+    env: str | None = None  # gymnasium id of the dataset's environment, or none [what the dataset says]
+    task: str | None = None  # whose constants a preset takes, e.g. hopper-medium [what the dataset's name says]
+    behavior: str | None = None  # model of pi_beta, of those that the algorithm can use [the preset's]
+    behavior_steps: Count | None = None  # gradient steps of its fit [the source's, scaled by steps, at least 100]
+    columns: Mapping[str, Any] | None = None  # of a CSV, Parquet or NPZ file: FIELD=COLUMN ... [their usual names]
+    normalize_observations: bool | None = None  # train on (s - mean) / (std + 1e-3); saved with it [the preset's]
+    reward_scale: float | None = None  # train on reward_scale * r + reward_shift [the preset's]
+    reward_shift: float | None = None  # see reward_scale [the preset's]
+    action_low: tuple[float, ...] | float | None = None  # raw action that becomes -1: one number, or one each [-1]
+    action_high: tuple[float, ...] | float | None = None  # raw action that becomes +1 [+1]
+    track: tuple[Literal["tensorboard", "wandb"], ...] = ()  # where else metrics go: extras of itrpo [nowhere]
+
+
+def lengths(options: RunOptions, in_maze: bool) -> Scale:
+    """How long a run is and how it is evaluated: as given, or as its scale says."""
+    scale = SCALES[options.scale]
+    if in_maze:
+        scale = scale._replace(
+            eval_every=MAZE_FACTOR * scale.eval_every, eval_episodes=MAZE_FACTOR * scale.eval_episodes
+        )
+    given = {name: getattr(options, name) for name in Scale._fields}
+    return scale._replace(**{name: value for name, value in given.items() if value is not None})
+
+
+def scales_in_words() -> str:
+    """One line per scale, for help texts."""
+    return "\n".join(
+        f"--scale {name}: {it.steps:,} steps, {it.seeds} seeds, {it.eval_episodes} episodes every {it.eval_every:,} steps"
+        for name, it in SCALES.items()
+    )
