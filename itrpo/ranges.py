@@ -87,7 +87,11 @@ def check_ranges(config: Any, prefix: str = "", **ranges: str) -> None:
                 raise InputError(f"{prefix}{name}: every number must be {words}, got {','.join(map(str, value))}")
         elif interval and value is not None and not is_inside(value, interval):
             raise InputError(f"{prefix}{name} must be {WORDS.get(interval[:-1], f'in {interval}')}, got {value}")
-        elif name.endswith("_low") and value > getattr(config, f"{name.removesuffix('_low')}_high", math.inf):
+        elif (
+            name.endswith("_low")
+            and value is not None
+            and value > getattr(config, f"{name.removesuffix('_low')}_high", math.inf)
+        ):
             high = f"{name.removesuffix('_low')}_high"
             raise InputError(f"{prefix}{name} {value} is above {prefix}{high} {getattr(config, high)}")
 
