@@ -21,7 +21,9 @@ class Interval:
 
 
 Positive = Annotated[float, Interval("(0, inf)")]
+PositiveOrInf = Annotated[float, Interval("(0, inf]")]
 NonNegative = Annotated[float, Interval("[0, inf)")]
+NonNegativeOrInf = Annotated[float, Interval("[0, inf]")]
 Share = Annotated[float, Interval("[0, 1]")]
 InnerShare = Annotated[float, Interval("(0, 1)")]
 Discount = Annotated[float, Interval("[0, 1)")]
