@@ -13,18 +13,27 @@ import pytest
 from itrpo.algorithms import fisher_brc
 from itrpo.algorithms.fisher_brc import Config, Networks, Optimizers, State
 from itrpo.behavior.gaussian import GAUSSIAN
-from itrpo.nn.network import Network
+from itrpo.nn.actors import GaussianActor
+from itrpo.nn.ensemble import Ensemble
 from itrpo.nn.trainable import trainable
 from itrpo.training.configure import make_config
 from itrpo.types import SpaceSpec, Transition
 
 SPEC, GAMMA, WEIGHT, EDGE = SpaceSpec(1, 1), 0.9, 0.6, 1e-6
 MEAN, LOG_STD, MEAN_BETA, LOG_STD_BETA = 0.3, -0.4, -0.2, -0.3
-POLICY = Network(lambda key: jnp.array([MEAN, LOG_STD]), lambda p, s: (p[:1], p[1:]))
-# two offsets, constant + slope * atanh(a): params [critics, 2]
-OFFSETS = Network(
-    lambda key: jnp.zeros((2, 2)), lambda p, s, a: p[:, 0] + p[:, 1] * jnp.arctanh(jnp.clip(a[0], -1 + EDGE, 1 - EDGE))
-)
+
+
+def moments(params, observation):
+    return tuple(jnp.broadcast_to(each, (len(observation), 1)) for each in params)
+
+
+def offsets(params, observation, action):
+    """Two of them, constant + slope * atanh(a): params [N, 2]."""
+    return params[:, :1] + params[:, 1:] * jnp.arctanh(jnp.clip(action[:, 0], -1 + EDGE, 1 - EDGE))[None]
+
+
+ACTOR = GaussianActor(None, moments, SPEC)
+OFFSETS = Ensemble(None, offsets, None)
 POLICY_PARAMS, BEHAVIOR = jnp.array([MEAN, LOG_STD]), jnp.array([MEAN_BETA, LOG_STD_BETA])
 OFFSET_PARAMS = jnp.array([[1.0, 0.5], [0.2, 2.0]])
 
@@ -33,9 +42,9 @@ def networks():
     model = GAUSSIAN.make(GAUSSIAN.config(hidden=(4,)), SPEC, 10)
 
     def log_prob(params, observation, u):
-        return -0.5 * jnp.sum(((u - params[:1]) / jnp.exp(params[1:])) ** 2) - params[1] - 0.5 * np.log(2 * np.pi)
+        return -0.5 * ((u[:, 0] - params[0]) / jnp.exp(params[1])) ** 2 - params[1] - 0.5 * np.log(2 * np.pi)
 
-    return Networks(POLICY, OFFSETS, model._replace(pre_tanh_log_prob=log_prob))
+    return Networks(ACTOR, OFFSETS, model._replace(pre_tanh_log_prob=log_prob))
 
 
 def log_density(u, mean, log_std):
@@ -48,29 +57,35 @@ def q_by_hand(u, params=OFFSET_PARAMS):
     return np.asarray(params)[:, 0] + np.asarray(params)[:, 1] * u + log_density(u, MEAN_BETA, LOG_STD_BETA)
 
 
-def transition(action=0.35, continues=1.0):
-    one = jnp.array([0.4])
-    return Transition(one, jnp.array([action]), jnp.asarray(1.5), jnp.asarray(continues), one, one)
+def batch(action=0.35, continues=1.0):
+    """One row."""
+    one = jnp.array([[0.4]])
+    return Transition(one, jnp.array([[action]]), jnp.array([1.5]), jnp.array([continues]), one, one)
 
 
-def drawn(key):
-    """The pre-tanh action that `sample` draws with this key."""
-    return float(fisher_brc.sample(networks(), POLICY_PARAMS, jnp.array([0.4]), key)[0][0])
+NOISE = 0.7
+DRAWN = MEAN + np.exp(LOG_STD) * NOISE  # the pre-tanh action of that noise
 
 
 @pytest.mark.parametrize("continues", [0.0, 1.0])
 def test_critic_target_bootstraps_from_offset_plus_log_pi_beta_without_entropy(continues):
-    key = jax.random.key(3)
-    target = fisher_brc.critic_target(
-        networks(), GAMMA, POLICY_PARAMS, BEHAVIOR, OFFSET_PARAMS, transition(continues=continues), key
+    target = fisher_brc.critic_targets(
+        networks(), GAMMA, POLICY_PARAMS, BEHAVIOR, OFFSET_PARAMS, batch(continues=continues), jnp.array([[NOISE]])
     )
-    np.testing.assert_allclose(target, 1.5 + GAMMA * continues * q_by_hand(drawn(key)).min(), rtol=1e-5)
+    np.testing.assert_allclose(target, [1.5 + GAMMA * continues * q_by_hand(DRAWN).min()], rtol=1e-5)
 
 
 def test_critic_loss_is_squared_error_of_q_and_gradient_norm_of_the_offset_alone():
     action = np.array([-0.2])
-    loss = fisher_brc.critic_loss(
-        networks(), 0.1, EDGE, OFFSET_PARAMS, BEHAVIOR, transition(), 2.0, jnp.asarray(action, jnp.float32)
+    loss, _ = fisher_brc.critic_loss(
+        networks(),
+        0.1,
+        EDGE,
+        OFFSET_PARAMS,
+        BEHAVIOR,
+        batch(),
+        jnp.array([2.0]),
+        jnp.asarray(action, jnp.float32)[None],
     )
     errors = q_by_hand(np.arctanh(0.35)) - 2.0
     slopes = np.array([0.5, 2.0]) / (1 - action[0] ** 2)  # d atanh(a) / da
@@ -78,14 +93,14 @@ def test_critic_loss_is_squared_error_of_q_and_gradient_norm_of_the_offset_alone
 
 
 def test_policy_loss_and_its_gradient_through_log_pi_beta():
-    key, noise = jax.random.key(5), (drawn(jax.random.key(5)) - MEAN) / np.exp(LOG_STD)
-
     def by_hand(mean, log_std):
-        u = mean + np.exp(log_std) * noise
+        u = mean + np.exp(log_std) * NOISE
         return WEIGHT * log_density(u, mean, log_std) - q_by_hand(u).min()
 
     def loss(params):
-        return fisher_brc.policy_loss(networks(), WEIGHT, params, BEHAVIOR, OFFSET_PARAMS, jnp.array([0.4]), key)[0]
+        noise, observation = jnp.array([[NOISE]]), jnp.array([[0.4]])
+        weight = jnp.asarray(WEIGHT)
+        return fisher_brc.policy_loss(networks(), weight, params, BEHAVIOR, OFFSET_PARAMS, observation, noise)[0]
 
     np.testing.assert_allclose(loss(POLICY_PARAMS), by_hand(MEAN, LOG_STD), rtol=1e-5)
     step = 1e-5
@@ -109,13 +124,13 @@ def run(config, offsets, steps, critic_rate=0.0):
         trainable(optimizers.entropy, jnp.log(jnp.float32(config.initial_entropy_weight))),
         BEHAVIOR,
     )
-    batch = jax.tree.map(lambda it: jnp.repeat(it[None], 256, axis=0), transition())
+    rows = jax.tree.map(lambda column: jnp.repeat(column, 256, axis=0), batch())
     update = partial(fisher_brc.update, config, networks(), optimizers)
 
     def body(step, state):
-        return update(state, batch, jax.random.fold_in(jax.random.key(0), step), step)[0]
+        return update(state, rows, jax.random.fold_in(jax.random.key(0), step), step)[0]
 
-    state = jax.jit(lambda it: jax.lax.fori_loop(0, steps, body, it))(state)
+    state = jax.jit(lambda state: jax.lax.fori_loop(0, steps, body, state))(state)
     mean, log_std = state.policy.params
     return float(mean), float(jnp.exp(log_std)), float(jnp.exp(state.log_entropy_weight.params)), state
 
