@@ -16,7 +16,6 @@ from itrpo.behavior.gaussian import GAUSSIAN
 from itrpo.nn.actors import GaussianActor
 from itrpo.nn.ensemble import Ensemble
 from itrpo.nn.trainable import trainable
-from itrpo.training.configure import make_config
 from itrpo.types import SpaceSpec, Transition
 
 SPEC, GAMMA, WEIGHT, EDGE = SpaceSpec(1, 1), 0.9, 0.6, 1e-6
@@ -162,12 +161,3 @@ def test_without_penalty_q_alone_is_fitted_and_the_penalty_flattens_the_offset()
         slopes[penalty] = np.abs(np.asarray(offsets)[:, 1])
     assert (slopes[0.0] > 0.1).any()
     assert (slopes[5.0] < 1e-3).all()
-
-
-def test_the_sources_constants():
-    config = make_config("fisher_brc", preset="source")
-    assert config.behavior == "factored_mixture"
-    assert config.behavior_config.components == 5
-    assert config.algorithm_config.gradient_penalty == 0.1
-    with pytest.raises(ValueError, match="gradient_penalty must be at least 0"):
-        make_config("fisher_brc", fields={"gradient_penalty": -1.0})

@@ -15,7 +15,6 @@ from itrpo.nn.actors import GaussianActor
 from itrpo.nn.ensemble import Ensemble
 from itrpo.nn.network import Network
 from itrpo.nn.trainable import trainable
-from itrpo.training.configure import make_config
 from itrpo.types import SpaceSpec, Transition
 
 SPEC = SpaceSpec(1, 1)
@@ -144,11 +143,3 @@ def test_at_pi_beta_and_expectile_a_half_it_is_the_value_of_pi_beta():
         return itrpo_insample.value_loss(networks(), config, jnp.array([v, 0.0]), rows, q, jnp.zeros(3))[0]
 
     np.testing.assert_allclose(jax.grad(loss)(2.0), 0.0, atol=1e-5)  # at the mean
-
-
-def test_the_authors_constants():
-    config = make_config("itrpo_insample", preset="source").algorithm_config
-    assert (config.alpha, config.tau, config.expectile, config.weight_limit) == (0.9, 0.03, 0.7, 100.0)
-    assert config.policy_hidden == config.critic_hidden == config.value_hidden == (256, 256, 256)
-    with pytest.raises(ValueError, match="expectile must be in"):
-        make_config("itrpo_insample", fields={"expectile": 1.0})

@@ -21,6 +21,7 @@ from itrpo import registry
 from itrpo.config import leaves, replace_leaves
 from itrpo.errors import InputError
 from itrpo.policy import load_policy, save_policy
+from itrpo.ranges import check_ranges, intervals
 from itrpo.training import checkpoint, loop
 from itrpo.types import SpaceSpec, Transition
 
@@ -414,6 +415,25 @@ def test_every_number_of_a_config_can_be_swept_in_one_program(name):
 
     _, metrics = jax.eval_shape(updated, jnp.array([value for _, value in floats]), jax.random.key(0))
     assert sorted(metrics) == metric_names(name)
+
+
+# numbers of any size: entropies in nats, ends of clips, targets in reward units
+UNBOUNDED = {"target_entropy", "entropy_floor", "ood_floor"}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_numbers_have_ranges_which_presets_keep_and_nothing_leaves(name):
+    for preset in ENTRIES[name].presets.values():
+        check_ranges(preset.config)
+        ranges = {field: (value, interval) for field, value, interval in intervals(preset.config)}
+        for field, _, value in leaves(preset.config):
+            if isinstance(value, int | float | tuple) and not isinstance(value, bool):
+                assert field in ranges or field in UNBOUNDED or field.endswith(("_low", "_high")), field
+        for field, (value, interval) in ranges.items():
+            below = float(interval.text[1:].split(",")[0]) - 1
+            wrong = replace_leaves(preset.config, {field: (below,) if isinstance(value, tuple) else below})
+            with pytest.raises(InputError, match=field):
+                check_ranges(wrong)
 
 
 def test_a_swept_number_counts():
