@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -13,8 +14,8 @@ import pytest
 from itrpo.algorithms import fisher_brc
 from itrpo.algorithms.fisher_brc import Config, Networks, Optimizers, State
 from itrpo.behavior.gaussian import GAUSSIAN
-from itrpo.nn.actors import GaussianActor
-from itrpo.nn.ensemble import Ensemble
+from itrpo.nn.actors import GaussianActor, gaussian_actor
+from itrpo.nn.ensemble import Ensemble, critic_ensemble
 from itrpo.nn.trainable import trainable
 from itrpo.types import SpaceSpec, Transition
 
@@ -161,3 +162,47 @@ def test_without_penalty_q_alone_is_fitted_and_the_penalty_flattens_the_offset()
         slopes[penalty] = np.abs(np.asarray(offsets)[:, 1])
     assert (slopes[0.0] > 0.1).any()
     assert (slopes[5.0] < 1e-3).all()
+
+
+WIDE = SpaceSpec(3, 2)  # networks of real layers, two action dimensions
+SMALL = Config(policy_hidden=(8,), critic_hidden=(8,), log_std_low=-5.0)
+
+
+def made(config: Config):
+    """(algorithm with a Gaussian pi_beta, its state with pi = pi_beta, 16 rows)."""
+    model = GAUSSIAN.make(GAUSSIAN.config(hidden=(8,)), WIDE, 10)
+    algorithm = fisher_brc.FISHER_BRC.make(config, WIDE, model)
+    params = model.params(model.init(jax.random.key(1)))
+    state = algorithm.init(jax.random.key(0), params)
+    rng = np.random.default_rng(0)
+    shapes = ((16, 3), (16, 2), (16,), (16,), (16, 3), (16, 2))
+    rows = Transition(*(jnp.asarray(rng.uniform(-0.9, 0.9, shape), jnp.float32) for shape in shapes))
+    return algorithm, state._replace(policy=state.policy._replace(params=params)), rows
+
+
+@pytest.mark.parametrize("share", [0.8, 1.2])
+def test_the_entropy_target_is_per_action_dimension_and_the_step_of_its_weight_has_the_size_of_the_shortfall(share):
+    """The policy's entropy H is measured first; then a target of share * H in all. Adam's first step is the sign."""
+    algorithm, state, rows = made(SMALL)
+    entropy = float(algorithm.update(state, rows, jax.random.key(2), jnp.asarray(0))[1]["entropy"])
+    _, log_prob = gaussian_actor(WIDE, (8,), (-5.0, 2.0)).sample(
+        state.policy.params, rows.observation, jax.random.normal(jax.random.key(2), (3, 16, 2))[1]
+    )
+    np.testing.assert_allclose(entropy, -log_prob.mean(), rtol=1e-5)
+    algorithm, state, rows = made(replace(SMALL, target_entropy=share * entropy / 2))
+    after, _ = algorithm.update(state, rows, jax.random.key(2), jnp.asarray(0))
+    shortfall = share * entropy - entropy
+    assert np.sign(after.log_entropy_weight.params) == np.sign(shortfall)
+    np.testing.assert_allclose(after.log_entropy_weight.opt_state[0].mu, -0.1 * shortfall, rtol=1e-4)  # of w = 1
+
+
+def test_probes_where_pi_is_pi_beta():
+    algorithm, state, rows = made(SMALL)
+    found = algorithm.probes(state, rows, jax.random.key(3))
+    np.testing.assert_allclose(found["probe_kl"], 0.0, atol=1e-5)
+    mean, log_std = gaussian_actor(WIDE, (8,), (-5.0, 2.0)).moments(state.policy.params, rows.observation)
+    action = jnp.tanh(mean + jnp.exp(log_std) * jax.random.normal(jax.random.key(3), (16, 2)))
+    critics = critic_ensemble(WIDE, (8,), 2, "fan_in")
+    jacobian = jax.jacrev(critics.apply, argnums=2)(state.critic.params, rows.observation, action)  # [N, B, B, A]
+    expected = np.sqrt(np.square(jacobian).sum((0, 2, 3)) / 2).mean()
+    np.testing.assert_allclose(found["probe_action_gradient_norm"], expected, rtol=1e-4)
