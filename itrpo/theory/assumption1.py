@@ -9,7 +9,7 @@ import numpy as np
 
 from itrpo.theory.checks import RATIO_LIMIT, ROUNDING, Row, Tally
 from itrpo.theory.instances import Instance
-from itrpo.theory.mdp import Array, FiniteMDP, inner, occupancy, soft_optimum, state_values
+from itrpo.theory.mdp import Array, FiniteMDP, inner, occupancy, optimal_values, soft_optimum
 
 
 def data_distribution(mdp: FiniteMDP, behavior: Array) -> Array:
@@ -127,16 +127,5 @@ def _expected_next(mdp: FiniteMDP, values: Array) -> Array:
 
 
 def _largest_occupancy(mdp: FiniteMDP, reward: Array) -> Array:
-    """max_pi E_{d^pi}[reward], by policy iteration. reward [..., S, A] -> [...]"""
-    problem = mdp._replace(reward=reward)
-    choice = reward.argmax(-1)
-    values = state_values(problem, np.eye(mdp.actions)[choice])
-    for _ in range(mdp.states * mdp.actions + 10):
-        table = reward + mdp.discount[..., None, None] * _expected_next(mdp, values)
-        current = np.take_along_axis(table, choice[..., None], -1)[..., 0]
-        better = table.max(-1) > current * (1 + 1e-12)
-        if not better.any():
-            break
-        choice = np.where(better, table.argmax(-1), choice)
-        values = state_values(problem, np.eye(mdp.actions)[choice])
-    return (1 - mdp.discount) * (mdp.start * values).sum(-1)
+    """max_pi E_{d^pi}[reward]: (1 - gamma) times an optimal return. reward [..., S, A] >= 0 -> [...]"""
+    return (1 - mdp.discount) * (mdp.start * optimal_values(mdp._replace(reward=reward))).sum(-1)
