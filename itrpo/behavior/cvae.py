@@ -78,7 +78,7 @@ class FitState(NamedTuple):
 
 
 def make(config: Config, spec: SpaceSpec, fit_steps: int) -> LatentModel:
-    """fit_steps changes nothing, as the learning rate is constant. BEAR, UWAC and BCQ call `fit_step` as they learn."""
+    """fit_steps changes nothing, as the learning rate is constant."""
     latent_dim = config.latents_per_action * spec.action_dim
     init_params = network(lambda draw: CVAE(draw, spec, config.hidden, latent_dim)).init
     optimizer = optax.adam(config.fit_learning_rate)
@@ -129,6 +129,14 @@ def make(config: Config, spec: SpaceSpec, fit_steps: int) -> LatentModel:
         decode=lambda params, observation, latent: params.decode(observation, latent),
         negative_elbo=negative_elbo,
     )
+
+
+def stepped(
+    spec: SpaceSpec, hidden: tuple[int, ...], learning_rate: float, kl_weight: float, latent_clip: float
+) -> LatentModel:
+    """The model of those that call `fit_step` once in each step of their own, on its batch (BCQ, BEAR, UWAC)."""
+    config = Config(kl_weight, latent_clip=latent_clip, fit_learning_rate=learning_rate, hidden=hidden)
+    return make(config, spec, fit_steps=0)
 
 
 def latent_kl(mean: Float[Array, "*rows L"], log_std: Float[Array, "*rows L"]) -> Float[Array, "*rows L"]:
