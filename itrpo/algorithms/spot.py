@@ -51,7 +51,6 @@ from itrpo.types import (
     Transition,
 )
 
-
 SilentShare = Annotated[float, Interval("[0, 1)")]
 
 

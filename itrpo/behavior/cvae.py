@@ -31,7 +31,7 @@ from jax import Array
 from jaxtyping import Float, Key
 
 from itrpo.nn.export import layer_arrays
-from itrpo.nn.heads import MLP
+from itrpo.nn.heads import MLP, with_observation
 from itrpo.nn.network import Draw, network
 from itrpo.nn.trainable import Trainable, gradient_step, trainable
 from itrpo.ranges import Count, NonNegative, NonNegativeOrInf, Positive, Widths
@@ -63,14 +63,12 @@ class CVAE(eqx.Module):
         self, observation: Float[Array, "B O"], action: Float[Array, "B A"]
     ) -> tuple[Float[Array, "B L"], Float[Array, "B L"]]:
         """-> posterior mean, log standard deviation."""
-        mean, log_std = jnp.split(self.encoder(jnp.concatenate([observation, action], axis=-1)), 2, axis=-1)
+        mean, log_std = jnp.split(self.encoder(with_observation(observation, action)), 2, axis=-1)
         return mean, jnp.clip(log_std, *LOG_STD_RANGE)
 
     def decode(self, observation: Float[Array, "B O"], latent: Float[Array, "B *n L"]) -> Float[Array, "B *n A"]:
         """-> pre-tanh action, for one latent at each state, or for n."""
-        if latent.ndim > observation.ndim:
-            observation = jnp.broadcast_to(observation[:, None], (*latent.shape[:-1], observation.shape[-1]))
-        return self.decoder(jnp.concatenate([observation, latent], axis=-1))
+        return self.decoder(with_observation(observation, latent))
 
 
 class FitState(NamedTuple):
