@@ -31,7 +31,7 @@ from jax import Array
 from jaxtyping import Float, Key
 
 from itrpo.nn.export import layer_arrays
-from itrpo.nn.heads import MLP
+from itrpo.nn.heads import MLP, with_observation
 from itrpo.nn.network import Draw, network
 from itrpo.nn.trainable import Trainable, gradient_step, trainable
 from itrpo.ranges import Count, NonNegative, NonNegativeOrInf, Positive, Widths
@@ -63,14 +63,12 @@ class CVAE(eqx.Module):
         self, observation: Float[Array, "B O"], action: Float[Array, "B A"]
     ) -> tuple[Float[Array, "B L"], Float[Array, "B L"]]:
         """-> posterior mean, log standard deviation."""
-        mean, log_std = jnp.split(self.encoder(jnp.concatenate([observation, action], axis=-1)), 2, axis=-1)
+        mean, log_std = jnp.split(self.encoder(with_observation(observation, action)), 2, axis=-1)
         return mean, jnp.clip(log_std, *LOG_STD_RANGE)
 
     def decode(self, observation: Float[Array, "B O"], latent: Float[Array, "B *n L"]) -> Float[Array, "B *n A"]:
         """-> pre-tanh action, for one latent at each state, or for n."""
-        if latent.ndim > observation.ndim:
-            observation = jnp.broadcast_to(observation[:, None], (*latent.shape[:-1], observation.shape[-1]))
-        return self.decoder(jnp.concatenate([observation, latent], axis=-1))
+        return self.decoder(with_observation(observation, latent))
 
 
 class FitState(NamedTuple):
@@ -78,7 +76,7 @@ class FitState(NamedTuple):
 
 
 def make(config: Config, spec: SpaceSpec, fit_steps: int) -> LatentModel:
-    """fit_steps changes nothing, as the learning rate is constant. BEAR, UWAC and BCQ call `fit_step` as they learn."""
+    """fit_steps changes nothing, as the learning rate is constant."""
     latent_dim = config.latents_per_action * spec.action_dim
     init_params = network(lambda draw: CVAE(draw, spec, config.hidden, latent_dim)).init
     optimizer = optax.adam(config.fit_learning_rate)
@@ -129,6 +127,14 @@ def make(config: Config, spec: SpaceSpec, fit_steps: int) -> LatentModel:
         decode=lambda params, observation, latent: params.decode(observation, latent),
         negative_elbo=negative_elbo,
     )
+
+
+def stepped(
+    spec: SpaceSpec, hidden: tuple[int, ...], learning_rate: float, kl_weight: float, latent_clip: float
+) -> LatentModel:
+    """The model of those that call `fit_step` once in each step of their own, on its batch (BCQ, BEAR, UWAC)."""
+    config = Config(kl_weight, latent_clip=latent_clip, fit_learning_rate=learning_rate, hidden=hidden)
+    return make(config, spec, fit_steps=0)
 
 
 def latent_kl(mean: Float[Array, "*rows L"], log_std: Float[Array, "*rows L"]) -> Float[Array, "*rows L"]:

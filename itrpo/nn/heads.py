@@ -203,8 +203,15 @@ class QValue(eqx.Module):
         return self.mlp.after_first(shared[..., None, :] + action @ first.weight[:, size:].T)[..., 0]
 
 
+def with_observation(observation: Float[Array, "B O"], value: Float[Array, "B *n X"]) -> Float[Array, "B *n O+X"]:
+    """Inputs of a network that takes both, for one value at each state or for n."""
+    if value.ndim > observation.ndim:
+        observation = jnp.broadcast_to(observation[:, None], (*value.shape[:-1], observation.shape[-1]))
+    return jnp.concatenate([observation, value], axis=-1)
+
+
 class Perturbation(eqx.Module):
-    """(observation, action) -> pre-tanh direction in which the action is moved (BCQ, PLAS)."""
+    """(observation, action) -> pre-tanh direction in which the action is moved (BCQ, PLAS): one at a state, or n."""
 
     mlp: MLP
 
@@ -212,10 +219,8 @@ class Perturbation(eqx.Module):
         sizes = (spec.observation_dim + spec.action_dim, *hidden, spec.action_dim)
         self.mlp = MLP(draw, sizes, initializer, head_scale=1e-3)
 
-    def __call__(
-        self, observation: Float[Array, "*rows O"], action: Float[Array, "*rows A"]
-    ) -> Float[Array, "*rows A"]:
-        return self.mlp(jnp.concatenate([observation, action], axis=-1))
+    def __call__(self, observation: Float[Array, "B O"], action: Float[Array, "B *n A"]) -> Float[Array, "B *n A"]:
+        return self.mlp(with_observation(observation, action))
 
 
 class StateValue(eqx.Module):

@@ -47,6 +47,12 @@ def ensemble_mix(q_values: Float[Array, "N *rows"], min_weight: Scalar) -> Float
     return min_weight * jnp.min(q_values, axis=0) + (1.0 - min_weight) * jnp.max(q_values, axis=0)
 
 
+def best_action(actions: Float[Array, "B n A"], q_values: Float[Array, "B n"]) -> Float[Array, "B A"]:
+    """Of n actions at each state, the one with the largest Q."""
+    best = jnp.argmax(q_values, axis=1)
+    return jnp.take_along_axis(actions, best[:, None, None], axis=1)[:, 0]
+
+
 def squared_error(q_values: Float[Array, "N B"], targets: Float[Array, "#N B"]) -> Float[Array, ""]:
     """Mean over the batch of sum_i (Q_i(s,a) - y_i)^2; targets [1, B] are shared by the critics."""
     return jnp.sum(jnp.mean(jnp.square(q_values - targets), axis=1))

@@ -84,3 +84,9 @@ def test_ensemble_mix_leans_towards_the_smaller():
 def test_perturbed_action_moves_by_at_most_the_limit_and_stays_an_action():
     moved = td.perturbed_action(jnp.array([0.5, 0.5, -0.99]), jnp.array([0.7, 100.0, -100.0]), 0.05)
     np.testing.assert_allclose(moved, [0.5 + 0.05 * np.tanh(0.7), 0.55, -1.0], rtol=1e-6)
+
+
+def test_best_action_is_the_one_of_the_largest_q_at_its_own_state():
+    actions = np.arange(12.0).reshape(2, 3, 2)
+    found = td.best_action(jnp.asarray(actions), jnp.array([[0.0, 2.0, 1.0], [3.0, -1.0, 0.0]]))
+    np.testing.assert_array_equal(found, [actions[0, 1], actions[1, 0]])
