@@ -64,7 +64,7 @@ COMMON = {
     "warm_up_steps": "[0, inf)",
     "weight_limit": "(0, inf]",
 }
-WORDS = {"(0, inf": "positive", "[0, inf": "at least 0", "[1, inf": "at least 1"}
+WORDS = {"(-inf, inf": "finite", "(0, inf": "positive", "[0, inf": "at least 0", "[1, inf": "at least 1"}
 
 
 def check_ranges(config: Any, prefix: str = "", **ranges: str) -> None:

@@ -55,7 +55,7 @@ LAZY = {
 # and every other module imports these inside a function
 ENVIRONMENTS = ("evaluation.mazes", "collection.goal_ant")
 ONLY_IN = {"tyro": ("cli",)}
-SHARED_BY_ALGORITHMS = ("algorithms.kl_actor_critic", "algorithms.soft_actor_critic")
+SHARED_BY_ALGORITHMS = ("algorithms.kl_actor_critic", "algorithms.mmd_actor_critic", "algorithms.soft_actor_critic")
 WITHOUT_JAX = ("errors", "files", "types", "registry", "ranges", "policy", "data", "report", "theory")
 
 
