@@ -1,7 +1,7 @@
 """Ranges of configuration fields, as types that stand beside their fields:
 
-    alpha: Positive = 0.9  # weight of the KL
-    tau: Annotated[float, Interval("[0, 1)")] = 0.5  # a range that no other field has
+alpha: Positive = 0.9  # weight of the KL
+tau: Annotated[float, Interval("[0, 1)")] = 0.5  # a range that no other field has
 """
 
 from __future__ import annotations
@@ -28,7 +28,13 @@ class Interval:
         return WORDS.get(self.text[:-1], f"in {self.text}")
 
 
-WORDS = {"(0, inf": "positive", "[0, inf": "at least 0", "[1, inf": "at least 1", "[2, inf": "at least 2"}
+WORDS = {
+    "(-inf, inf": "finite",
+    "(0, inf": "positive",
+    "[0, inf": "at least 0",
+    "[1, inf": "at least 1",
+    "[2, inf": "at least 2",
+}
 
 Positive = Annotated[float, Interval("(0, inf)")]
 PositiveOrInf = Annotated[float, Interval("(0, inf]")]

@@ -55,7 +55,12 @@ LAZY = {
 # and every other module imports these inside a function
 ENVIRONMENTS = ("evaluation.mazes", "collection.goal_ant")
 ONLY_IN = {"tyro": ("cli",)}
-SHARED_BY_ALGORITHMS = ("algorithms.kl_actor_critic", "algorithms.soft_actor_critic", "algorithms.td3")
+SHARED_BY_ALGORITHMS = (
+    "algorithms.kl_actor_critic",
+    "algorithms.mmd_actor_critic",
+    "algorithms.soft_actor_critic",
+    "algorithms.td3",
+)
 WITHOUT_JAX = ("errors", "files", "types", "registry", "ranges", "policy", "data", "report", "theory")
 
 

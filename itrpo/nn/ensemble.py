@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Key
+from jaxtyping import Float, Key
 
 from itrpo.nn.heads import QValue
 from itrpo.nn.network import Initializer, Network, network
@@ -37,6 +38,17 @@ def critic_ensemble(
 ) -> Ensemble:
     """(observation [B, O], action [B, A] or [B, n, A]) -> Q [N, B] or [N, B, n]."""
     return ensemble(network(lambda draw: QValue(draw, spec, hidden, initializer, layer_norm)), size)
+
+
+def action_gradients(
+    critics: Ensemble, params: Params, observation: Float[Array, "B O"], action: Float[Array, "B A"]
+) -> Float[Array, "N B A"]:
+    """grad_a Q_i(s,a), each member pulled back once: `divergences.action_gradients` pulls all of them back N times."""
+
+    def of_member(one: Params) -> Float[Array, "B A"]:  # a row of the sum depends on its own action alone
+        return jax.grad(lambda action: jnp.sum(critics.apply_one(one, observation, action)))(action)
+
+    return jax.vmap(of_member)(params)
 
 
 def first_member(params: Params) -> Params:

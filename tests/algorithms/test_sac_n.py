@@ -6,12 +6,11 @@ from functools import partial
 
 import jax
 import numpy as np
-import pytest
 
 from itrpo.algorithms import sac_n
 from itrpo.algorithms.sac_n import Config
-from itrpo.algorithms.soft_actor_critic import Backbone, State
-from itrpo.errors import InputError
+from itrpo.algorithms.soft_actor_critic import Backbone
+from itrpo.nn.soft import State
 from tests.algorithms.soft_problem import (
     GAMMA,
     NETWORKS,
@@ -58,10 +57,3 @@ def test_one_step_is_weight_then_actor_then_critics_then_targets():
     assert_state(after, policy, critics, before.critic.target_params, log_weight)
     np.testing.assert_allclose(metrics["q_target"], np.mean(y), rtol=1e-4)
     np.testing.assert_allclose(metrics["entropy_weight"], np.exp(log_weight), rtol=1e-5)
-
-
-def test_bad_values_are_refused():
-    with pytest.raises(InputError, match="critics"):
-        sac_n.validate(Config(critics=0), None, None)
-    with pytest.raises(InputError, match="gamma"):
-        sac_n.validate(Config(backbone=Backbone(gamma=1.0)), None, None)
