@@ -23,12 +23,12 @@ Metrics = dict[str, Any]  # name -> scalar; the same names at every step of one 
 class Transition(NamedTuple):
     """Rows (s, a, r, s') of a dataset; float32, on the host (NumPy) or on the device."""
 
-    observation: Float[Array, "B O"]
-    action: Float[Array, "B A"]  # in [-1, 1]
-    reward: Float[Array, "B"]
-    continues: Float[Array, "B"]  # 1 - terminal. A timeout does not stop bootstrapping.
-    next_observation: Float[Array, "B O"]
-    next_action: Float[Array, "B A"]  # the logged a' of the same episode; zeros where continues is 0
+    observation: Float[Any, "B O"]
+    action: Float[Any, "B A"]  # in [-1, 1]
+    reward: Float[Any, "B"]
+    continues: Float[Any, "B"]  # 1 - terminal. A timeout does not stop bootstrapping.
+    next_observation: Float[Any, "B O"]
+    next_action: Float[Any, "B A"]  # the logged a' of the same episode; zeros where continues is 0
 
 
 class SpaceSpec(NamedTuple):

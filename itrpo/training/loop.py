@@ -28,7 +28,7 @@ class Carry(NamedTuple):
 
     state: Any  # pytree of [S, ...]
     sums: Metrics  # name -> [S]: metrics added up since the last `fresh_sums`
-    count: Array  # scalar: steps added up
+    count: Any  # scalar: steps added up
     first_bad: Metrics  # name -> [S]: first step whose metric was not finite or beyond the limit; NEVER if none
 
 
