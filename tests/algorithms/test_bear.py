@@ -165,10 +165,10 @@ def test_the_greedy_action_is_the_best_of_many_under_q1(steps):
     config, networks, results = steps
     state, observation = results[-1][0], jnp.array([[0.4, -0.3], [-1.2, 0.7], [2.0, 1.0]])
     found = BEAR.make(config, SPEC, None).acting.act(state, observation, jax.random.key(7), True)
-    noise = jax.random.normal(jax.random.key(0), (100, 2))  # the same in every state
-    mean, log_std = networks.actor.moments(state.policy.params, observation)
+    noise = np.asarray(jax.random.normal(jax.random.key(0), (100, 2)))  # the same in every state
+    mean, log_std = map(np.asarray, networks.actor.moments(state.policy.params, observation))
     for row in range(3):
-        actions = np.tanh(mean[row] + np.exp(log_std[row]) * np.asarray(noise))
+        actions = np.tanh(mean[row] + np.exp(log_std[row]) * noise)
         q = networks.critics.apply(state.critic.params, jnp.tile(observation[row], (100, 1)), jnp.asarray(actions))
         np.testing.assert_allclose(found[row], actions[int(np.argmax(q[0]))], rtol=1e-5)
 
