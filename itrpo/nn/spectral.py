@@ -16,7 +16,7 @@ from jaxtyping import Float, Key
 
 from itrpo.nn.heads import MLP
 
-Directions = tuple[Float[Array, "out"], ...]  # u of each layer, of length 1
+Directions = tuple[Float[Array, "*members _"], ...]  # u of each layer, of length 1
 
 
 def init_directions(key: Key[Array, ""], mlp: MLP, steps: int = 15) -> Directions:

@@ -123,7 +123,8 @@ def steps():
     """(config, networks, [(state, metrics) after each of two real updates], the first at the end of the warm-up)."""
     rates = dict.fromkeys(("policy_learning_rate", "critic_learning_rate", "cvae_learning_rate"), 0.03)
     sizes = {"policy_hidden": (6,), "critic_hidden": (6,), "cvae_hidden": (6,), "batch_size": 8, "target_actions": 3}
-    config = Config(backbone=Backbone(**rates, **sizes, polyak_rate=0.25, warm_up_steps=5, log_multiplier_high=0.0015))
+    backbone = Backbone(**rates, **sizes, polyak_rate=0.25, warm_up_steps=5, log_multiplier_low=-0.0015)
+    config = Config(mmd_limit=5.0, backbone=backbone)
     algorithm = BEAR.make(config, SPEC, None)
     update, state = jax.jit(algorithm.update), jax.jit(algorithm.init)(jax.random.key(0), None)
     results = [(state, None)]
@@ -157,8 +158,9 @@ def test_losses_see_the_new_model_and_the_old_critics_and_the_warm_up_ends_on_ti
     np.testing.assert_allclose(metrics["mmd"], parts["mmd"], rtol=1e-4)
     other, _ = bear.policy_loss(networks, config, float(step < 5), *fixed)
     assert abs(float(loss - other)) > 1e-4
-    # the MMD of networks at their start is far above epsilon: l climbs by Adam's 1e-3, up to its upper clip
-    np.testing.assert_allclose(after.log_multiplier.params, [0.001, 0.0015][index], rtol=1e-3)
+    # no MMD is above the square root of 2, so l falls by Adam's 1e-3, down to its lower clip; it climbs where the
+    # constraint is violated in tests/learning/test_supports.py
+    np.testing.assert_allclose(after.log_multiplier.params, [-0.001, -0.0015][index], rtol=1e-3)
 
 
 def test_the_greedy_action_is_the_best_of_many_under_q1(steps):
