@@ -40,7 +40,7 @@ def critic(params, observation, action):
 
 
 def networks(policy: Any, critic: Any, spec: SpaceSpec, members: int) -> Networks:
-    """policy(params, observation) -> mean, log_std; critic(params of one, observation, action) -> Q."""
+    """policy(params, observation) -> mean, log_std; critic(params of one, observation, action) -> Q. No `init`."""
     return Networks(GaussianActor(lambda key: None, policy, spec), ensemble(Network(lambda key: None, critic), members))
 
 

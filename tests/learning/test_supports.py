@@ -12,8 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from itrpo.algorithms import bcq, bear, plas, spot
+from itrpo.algorithms import bcq, bear, mmd_actor_critic, plas, spot
 from itrpo.behavior import cvae
+from itrpo.nn.actors import GaussianActor
+from itrpo.nn.ensemble import ensemble
 from itrpo.nn.network import Network
 from itrpo.types import SpaceSpec, Transition
 
@@ -23,6 +25,11 @@ STATE = jnp.zeros(1)
 
 def quadratic(params, observation, action):
     return params @ jnp.stack([jnp.ones(()), action[0], action[0] ** 2])
+
+
+def quadratic_of_rows(params, observation, action):
+    """For actions [B, 1] or [B, n, 1]."""
+    return jnp.concatenate([jnp.ones_like(action), action, action**2], axis=-1) @ params
 
 
 CRITIC = Network(lambda key: jnp.zeros(3), quadratic)
@@ -143,15 +150,21 @@ def mean_reward(mean, std, c):
 
 def test_bear_reaches_the_best_policy_within_its_mmd_and_forgets_one_that_does_not_bind(monkeypatch):
     """The best mean and standard deviation under the constraint, found on a grid; and a peak well within it."""
-    policy = Network(lambda key: jnp.array([0.2, np.log(0.6)]), lambda params, observation: (params[:1], params[1:]))
-    networks = bear.Networks(given_model(0.2, 0.6), policy, CRITIC, CRITICS)
-    monkeypatch.setattr(bear, "make_networks", lambda config, spec: networks)
+
+    def moments(params, observation):
+        return tuple(jnp.broadcast_to(each, (len(observation), 1)) for each in params[:, None, None])
+
+    model = given_model(0.2, 0.6)._replace(decode=lambda params, observation, latent: 0.2 + 0.6 * latent[..., :1])
+    critics = ensemble(Network(CRITIC.init, quadratic_of_rows), 2)
+    actor = GaussianActor(lambda key: jnp.array([0.2, np.log(0.6)]), moments, SPEC)
+    networks = mmd_actor_critic.Networks(model, actor, critics)
+    monkeypatch.setattr(mmd_actor_critic, "make_networks", lambda config, spec: networks)
     decay = optax.exponential_decay(0.02, 1500, 0.1)  # rates that fall, so that it settles rather than circles
     rates = RATES | {"policy_learning_rate": decay, "multiplier_learning_rate": decay}
 
     def make(**numbers):
-        config = bear.Config(**rates, **numbers, bandwidth=1.0, warm_up_steps=0, latent_clip=1e9)
-        return bear.BEAR.make(config, SPEC, None)
+        backbone = mmd_actor_critic.Backbone(**rates, bandwidth=1.0, warm_up_steps=0, latent_clip=1e9)
+        return bear.BEAR.make(bear.Config(**numbers, backbone=backbone), SPEC, None)
 
     states = settle(make, 3000, [1.0, 0.3], mmd_limit=[0.5, 0.8])
     (mean, log_std), (free_mean, free_log_std) = np.asarray(states.policy.params, np.float64)
