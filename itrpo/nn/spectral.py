@@ -16,11 +16,7 @@ from jaxtyping import Float, Key
 
 from itrpo.nn.heads import MLP
 
-<<<<<<< HEAD
-Directions = tuple[Float[Array, "_"], ...]  # u of each layer [out], of length 1
-=======
 Directions = tuple[Float[Array, "*members _"], ...]  # u of each layer, of length 1
->>>>>>> algo2
 
 
 def init_directions(key: Key[Array, ""], mlp: MLP, steps: int = 15) -> Directions:

@@ -149,10 +149,9 @@ def test_bear_reaches_the_best_policy_within_its_mmd_and_forgets_one_that_does_n
     def moments(params, observation):
         return tuple(jnp.broadcast_to(each, (len(observation), 1)) for each in params[:, None, None])
 
-    model = given_model(0.2, 0.6)._replace(decode=lambda params, observation, latent: 0.2 + 0.6 * latent[..., :1])
-    critics = ensemble(Network(CRITIC.init, quadratic), 2)
+    model = given_model(0.2, 0.6)
     actor = GaussianActor(lambda key: jnp.array([0.2, np.log(0.6)]), moments, SPEC)
-    networks = mmd_actor_critic.Networks(model, actor, critics)
+    networks = mmd_actor_critic.Networks(model, actor, CRITICS)
     monkeypatch.setattr(mmd_actor_critic, "make_networks", lambda config, spec: networks)
     decay = optax.exponential_decay(0.02, 1500, 0.1)  # rates that fall, so that it settles rather than circles
     rates = RATES | {"policy_learning_rate": decay, "multiplier_learning_rate": decay}
