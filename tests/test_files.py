@@ -1,22 +1,18 @@
-"""What the ground floor promises: old content or new, never half; one holder of a lock; nobody writes another way."""
+"""What the ground floor promises: old content or new, never half; one holder of a lock."""
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 
 from itrpo import files
 from itrpo.errors import InputError, StorageError
-
-PACKAGE = Path(files.__file__).parent
 
 
 def test_an_error_while_writing_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -121,66 +117,3 @@ def test_two_writers_of_one_file_do_not_meet(tmp_path):
     names = {files.temporary_name(tmp_path / "a") for _ in range(10)}
     assert len(names) == 10
     assert all(str(os.getpid()) in name.name for name in names)
-
-
-# --- nobody writes another way -------------------------------------------------------------------------------------
-
-ALONE = {"files.py", "policy.py"}  # the latter stands alone, to be copied
-CALLS = {"replace", "rename", "fsync", "flock", "mkstemp", "write_text", "write_bytes", "NamedTemporaryFile"}
-
-
-def other_ways(source: str) -> list[str]:
-    """Calls and imports that write, move or lock files by hand."""
-    found = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
-            found += [
-                f"line {node.lineno}: imports {name}" for name in names if name in ("fcntl", "tempfile", "filelock")
-            ]
-        if not isinstance(node, ast.Call):
-            continue
-        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-        texts = [each.value for each in node.args if isinstance(each, ast.Constant) and isinstance(each.value, str)]
-        is_text = (
-            name == "replace" and len(node.args) != 1
-        )  # of str and datetime; Path.replace and os.replace take paths
-        on_os = isinstance(node.func, ast.Attribute) and ast.unparse(node.func.value) == "os"
-        if name in CALLS and (on_os or not is_text) and not (name == "replace" and node.keywords):
-            found.append(f"line {node.lineno}: {ast.unparse(node.func)}")
-        if name == "open" and any(text[:1] in "wx" and set(text) <= set("wxrabt+") for text in texts if text):
-            found.append(f"line {node.lineno}: {ast.unparse(node)}")
-    return found
-
-
-def test_files_are_written_through_here_alone():
-    found = {
-        str(path.relative_to(PACKAGE)): other_ways(path.read_text())
-        for path in PACKAGE.rglob("*.py")
-        if path.name not in ALONE
-    }
-    assert {name: lines for name, lines in found.items() if lines} == {}
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        "import fcntl",
-        "from tempfile import mkstemp",
-        "os.replace(a, b)",
-        "path.replace(target)",
-        "path.write_text('x')",
-        "open(path, 'w')",
-        "path.open('wb')",
-        "os.fsync(3)",
-    ],
-)
-def test_each_other_way_is_noticed(source):
-    assert other_ways(source)
-
-
-@pytest.mark.parametrize(
-    "source", ["name.replace('a', 'b')", "open(path)", "path.open('rb')", "replace(config, steps=3)"]
-)
-def test_what_is_no_writing_is_not(source):
-    assert other_ways(source) == []

@@ -120,7 +120,7 @@ def critic_targets(
 def critic_loss(
     networks: Networks,
     gradient_penalty: Scalar,
-    edge: float,
+    edge: Scalar,
     offset_params: Params,
     behavior_params: Params,
     batch: Transition,

@@ -96,7 +96,7 @@ class Networks(NamedTuple):
 
 
 def log_ratio(
-    networks: Networks, edge: float, policy_params: Params, behavior_params: Params, batch: Transition
+    networks: Networks, edge: Scalar, policy_params: Params, behavior_params: Params, batch: Transition
 ) -> Float[Array, "B"]:
     """l = log pi(a|s) - log pi_beta(a|s) at the dataset action; the tanh Jacobian cancels."""
     pre_tanh = distributions.to_pre_tanh(batch.action, edge)

@@ -34,6 +34,7 @@ from itrpo.nn.export import layer_arrays
 from itrpo.nn.heads import MLP, with_observation
 from itrpo.nn.network import Draw, network
 from itrpo.nn.trainable import Trainable, gradient_step, trainable
+from itrpo.ops.td import Scalar
 from itrpo.ranges import Count, NonNegative, NonNegativeOrInf, Positive, Widths
 from itrpo.types import BehaviorEntry, LatentModel, Metrics, Params, SpaceSpec, Transition
 
@@ -130,7 +131,7 @@ def make(config: Config, spec: SpaceSpec, fit_steps: int) -> LatentModel:
 
 
 def stepped(
-    spec: SpaceSpec, hidden: tuple[int, ...], learning_rate: float, kl_weight: float, latent_clip: float
+    spec: SpaceSpec, hidden: tuple[int, ...], learning_rate: Scalar, kl_weight: Scalar, latent_clip: Scalar
 ) -> LatentModel:
     """The model of those that call `fit_step` once in each step of their own, on its batch (BCQ, BEAR, UWAC)."""
     config = Config(kl_weight, latent_clip=latent_clip, fit_learning_rate=learning_rate, hidden=hidden)
@@ -142,7 +143,7 @@ def latent_kl(mean: Float[Array, "*rows L"], log_std: Float[Array, "*rows L"]) -
     return 0.5 * (jnp.exp(2.0 * log_std) + jnp.square(mean) - 1.0) - log_std
 
 
-def prior_latents(noise: Float[Array, "*rows L"], limit: Float[Array, ""] | float) -> Float[Array, "*rows L"]:
+def prior_latents(noise: Float[Array, "*rows L"], limit: Scalar) -> Float[Array, "*rows L"]:
     """z out of noise ~ N(0, I), as the sources draw it for actions: clipped to +-limit."""
     return jnp.clip(noise, -limit, limit)
 

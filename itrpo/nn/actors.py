@@ -17,6 +17,7 @@ from itrpo.nn.export import layer_arrays
 from itrpo.nn.heads import DeterministicPolicy, GaussianPolicy
 from itrpo.nn.network import Initializer, network
 from itrpo.ops import distributions
+from itrpo.ops.td import Scalar
 from itrpo.types import Acting, Params, SpaceSpec
 
 Moments = tuple[Float[Array, "*rows A"], Float[Array, "*rows A"]]
@@ -44,7 +45,7 @@ class GaussianActor(NamedTuple):
         )
 
     def log_prob(
-        self, params: Params, observation: Float[Array, "B O"], action: Float[Array, "B A"], edge: float
+        self, params: Params, observation: Float[Array, "B O"], action: Float[Array, "B A"], edge: Scalar
     ) -> Float[Array, "B"]:
         """Log density of actions, clipped to +-(1 - edge)."""
         pre_tanh = distributions.to_pre_tanh(action, edge)
@@ -54,7 +55,7 @@ class GaussianActor(NamedTuple):
         """The mode: those outputs of the network that are means."""
         return {"kind": "tanh_mlp", **layer_arrays(params.mlp, outputs=self.spec.action_dim)}
 
-    def acting(self, edge: float) -> Acting:
+    def acting(self, edge: Scalar) -> Acting:
         """For states with a `policy`. `edge`: actions are clipped to +-(1 - edge) where their density is asked."""
 
         def act(state: Any, observation: Float[Array, "B O"], key: Key[Array, ""], greedy: bool) -> Float[Array, "B A"]:

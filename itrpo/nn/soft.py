@@ -43,15 +43,13 @@ class State(NamedTuple):
     log_entropy_weight: Trainable  # scalar
 
 
-def adam(policy_learning_rate: float, critic_learning_rate: float, entropy_learning_rate: float) -> Optimizers:
+def adam(policy_learning_rate: Scalar, critic_learning_rate: Scalar, entropy_learning_rate: Scalar) -> Optimizers:
     return Optimizers(
         optax.adam(policy_learning_rate), optax.adam(critic_learning_rate), optax.adam(entropy_learning_rate)
     )
 
 
-def start(
-    networks: Networks, optimizers: Optimizers, key: Key[Array, ""], entropy_weight: Float[Array, ""] | float = 1.0
-) -> State:
+def start(networks: Networks, optimizers: Optimizers, key: Key[Array, ""], entropy_weight: Scalar = 1.0) -> State:
     """The state before the first step."""
     policy_key, critic_key = jax.random.split(key)
     return State(

@@ -12,6 +12,7 @@ import optax
 from jax import Array
 from jaxtyping import Float
 
+from itrpo.ops.td import Scalar
 from itrpo.types import Metrics, Params
 
 CACHED_ROWS = 512  # 256 wide, their float32 activations are half a megabyte: a core's second-level cache
@@ -80,6 +81,6 @@ def cached_chunk(batch_size: int, rows_each: int) -> int:
     )
 
 
-def polyak(it: Trainable, rate: float) -> Trainable:
+def polyak(it: Trainable, rate: Scalar) -> Trainable:
     """target <- (1 - rate) * target + rate * params."""
     return it._replace(target_params=optax.incremental_update(it.params, it.target_params, rate))

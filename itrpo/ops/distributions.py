@@ -12,11 +12,13 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Key
 
+from itrpo.ops.td import Scalar
+
 LOG_2 = 0.6931471805599453
 LOG_SQRT_2PI = 0.9189385332046727
 
 
-def to_pre_tanh(action: Float[Array, "*rows A"], edge: float | Float[Array, ""]) -> Float[Array, "*rows A"]:
+def to_pre_tanh(action: Float[Array, "*rows A"], edge: Scalar) -> Float[Array, "*rows A"]:
     """u = atanh(a), with |a| clipped to 1 - edge: the only place where a dataset action is clipped.
 
     atanh(+-1) is infinite, and one such action would poison a run. `edge` trades bias at the boundary against ratios

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
+from itrpo.ops.td import Scalar
+
 
 def normal_kl(
     mean_p: Float[Array, "*rows A"],
@@ -48,7 +50,7 @@ def action_gradient_penalty(
 def mmd(
     samples_p: Float[Array, "*rows n A"],
     samples_q: Float[Array, "*rows m A"],
-    bandwidth: Float[Array, ""] | float,
+    bandwidth: Scalar,
     kernel: Literal["gaussian", "laplacian"],
 ) -> Float[Array, "*rows"]:
     """Maximum mean discrepancy of two sets of points, n and m of them: BEAR's distance.

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
 
-Scalar = Float[Array, ""] | float
+from itrpo.ops.td import Scalar
 
 
 def advantage_weight(

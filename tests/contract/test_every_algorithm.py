@@ -418,7 +418,7 @@ def test_every_number_of_a_config_can_be_swept_in_one_program(name):
 
 
 # numbers of any size: entropies in nats, ends of clips, targets in reward units
-UNBOUNDED = {"target_entropy", "entropy_floor", "ood_floor"}
+UNBOUNDED = {"target_entropy", "entropy_floor", "ood_floor", "ood_weight_decay"}  # the last has its own sentence
 
 
 @pytest.mark.parametrize("name", ALL)
