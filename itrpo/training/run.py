@@ -368,8 +368,8 @@ def check_diverged(session: Session, carry: loop.Carry, step: int) -> None:
 
 
 def member(tree: Any, index: int) -> Any:
-    """One seed's part of a pytree of [S, ...], on the host."""
-    return jax.tree.map(lambda it: np.asarray(it[index]), tree)
+    """One seed's part of a pytree of [S, ...]."""
+    return jax.tree.map(lambda leaf: leaf[index], tree)
 
 
 def save_policies(session: Session, exports: list[dict[str, Any]], step: int) -> list[Policy]:
