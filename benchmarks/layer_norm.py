@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import tyro
 
-from itrpo.nn.ensemble import batched, ensemble
+from itrpo.nn.ensemble import ensemble
 from itrpo.nn.heads import QValue
 from itrpo.nn.network import network
 from itrpo.types import SpaceSpec
@@ -39,7 +39,7 @@ class Textbook(eqx.Module):
     norm: eqx.nn.LayerNorm
 
     def before(self, layer, hidden):
-        return layer(self.norm(hidden))
+        return layer(jax.vmap(self.norm)(hidden))
 
 
 def critic(width: int, kind: str):
@@ -50,7 +50,7 @@ def critic(width: int, kind: str):
             made = eqx.tree_at(lambda it: it.mlp.norms, made, norms)
         return made
 
-    return ensemble(batched(network(build)), 2)
+    return ensemble(network(build), 2)
 
 
 def stepper(width: int, kind: str, seeds: int, steps: int):

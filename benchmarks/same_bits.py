@@ -58,13 +58,13 @@ def record(
     """Train, and keep the metrics in FILE."""
     found = json.loads(file.read_text()) if file.exists() else {}
     code = (
-        "from itrpo import registry\n"
-        "for name in sorted(registry.ALGORITHMS):\n"
+        "import sys; from itrpo import registry\n"
+        "for name in sys.argv[1:] or sorted(registry.ALGORITHMS):\n"
         "    for preset in registry.lookup(name, registry.ALGORITHMS, 'algorithm').presets: print(name, preset)"
     )
-    for line in run(package, "-c", code).splitlines():
+    for line in run(package, "-c", code, *filter(None, only.split(","))).splitlines():
         name, preset = line.split()
-        if line in found or (only and name not in only.split(",")):
+        if line in found:
             continue
         with tempfile.TemporaryDirectory() as folder:
             words = ["--algorithm", name, "--preset", preset, *SIZES, *flags(name, preset, package)]

@@ -7,7 +7,6 @@ change.
 from __future__ import annotations
 
 import importlib
-import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,15 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from itrpo.data.cache import cache_dir
+from itrpo import files
 from itrpo.evaluation.environments import reference_score
 from itrpo.report.aggregate import mean_interval, over_seeds
 from itrpo.report.tables import algorithm_name
-from itrpo.results.store import read_json, read_metrics, read_status, write_atomic
+from itrpo.results.store import read_metrics, read_status
 
 if TYPE_CHECKING:
     import polars
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from itrpo.data.health import Health
 
@@ -61,8 +61,6 @@ def learning_curve(run_dir: Path, path: Path) -> bool:
     Returns False, and writes nothing, if the run has recorded none of these yet.
     """
     matplotlib = import_matplotlib()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter
 
     metrics, status = read_metrics(run_dir), read_status(run_dir)
@@ -72,8 +70,7 @@ def learning_curve(run_dir: Path, path: Path) -> bool:
         return False
     heights = [3.4 if metric == "return" else 1.5 for metric in panels]
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6.4, sum(heights) + 0.9), layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = new_figure(6.4, sum(heights) + 0.9)
         all_axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
         seeds = f"{status.seeds} seed" if status.seeds == 1 else f"{status.seeds} seeds"
         where = f" ({status.env_id})" if status.env_id else ""
@@ -82,16 +79,14 @@ def learning_curve(run_dir: Path, path: Path) -> bool:
             _draw_seeds(axes, metrics, metric, algorithm_name(status.algorithm))
             axes.set_ylabel(PANELS.get(metric, "return (sum of rewards per episode)"))
         if panels[0] == "return":
-            _draw_references(all_axes[0], metrics, read_json(run_dir / "provenance.json")["dataset"])
+            _draw_references(all_axes[0], metrics, files.read_json(run_dir / "provenance.json")["dataset"])
             _draw_score_axis(all_axes[0], status.env_id)
             all_axes[0].yaxis.set_major_formatter("{x:,.0f}")
         all_axes[-1].set_xlabel("gradient steps")
         all_axes[-1].xaxis.set_major_formatter(EngFormatter(sep=""))
         figure.align_ylabels(all_axes)
         figure.legend(*all_axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-        picture = io.BytesIO()
-        figure.savefig(picture, format="png")
-    write_atomic(path, picture.getvalue())
+        save(figure, path)
     return True
 
 
@@ -103,14 +98,11 @@ def returns_curve(curve: Sequence[Mapping[str, Any]], title: str, env_id: str, p
     either side.
     """
     matplotlib = import_matplotlib()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.ticker import EngFormatter
 
     steps = np.array([row["step"] for row in curve])
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 3.9), layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = new_figure(6.4, 3.9)
         axes = figure.subplots()
         axes.set_title(title)
         for kind, color, label in (("mode", VERMILLION, "mode"), ("sampled", BLUE, "sampled actions")):
@@ -123,9 +115,7 @@ def returns_curve(curve: Sequence[Mapping[str, Any]], title: str, env_id: str, p
         axes.set_xlabel("environment steps")
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
-        picture = io.BytesIO()
-        figure.savefig(picture, format="png")
-    write_atomic(path, picture.getvalue())
+        save(figure, path)
 
 
 def health_picture(health: Health, path: Path) -> None:
@@ -134,48 +124,43 @@ def health_picture(health: Health, path: Path) -> None:
     Lengths are told apart by what ended the episode. Of more than 16 action dimensions, the first 16 are shown.
     """
     matplotlib = import_matplotlib()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     shown = min(health.actions.shape[1], 16)
     across = 3 if shown in (3, 5, 6, 9) else min(shown, 4)
     rows_of_actions = -(-shown // across)
     with matplotlib.rc_context(STYLE | {"axes.grid.axis": "y"}):
-        figure = Figure(figsize=(8.0, 3.0 + 1.7 * rows_of_actions), layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = new_figure(8.0, 3.0 + 1.7 * rows_of_actions)
         upper, lower = figure.subfigures(2, 1, squeeze=False, height_ratios=[3.0, 1.7 * rows_of_actions])[:, 0]
         title = f"{health.name}: {len(health.actions):,} rows, {len(health.returns):,} completed episodes"
         upper.suptitle(title, x=0.01, ha="left", fontsize=10.0)
-        of_returns, of_lengths = upper.subplots(1, 2)
-        of_returns.set_xlabel("return (sum of rewards per episode)")
-        of_returns.set_ylabel("episodes")
-        of_lengths.set_xlabel("length (steps)")
+        left, right = upper.subplots(1, 2)
+        left.set_xlabel("return (sum of rewards per episode)")
+        left.set_ylabel("episodes")
+        right.set_xlabel("length (steps)")
         if len(health.returns):
-            of_returns.hist(health.returns[np.isfinite(health.returns)], bins=40, color=BLUE)
-            of_returns.xaxis.set_major_locator(MaxNLocator(6))
+            left.hist(health.returns[np.isfinite(health.returns)], bins=40, color=BLUE)
+            left.xaxis.set_major_locator(MaxNLocator(6))
             bins = np.linspace(0, health.lengths.max() * 1.0001, 41)
             kinds = [
                 (health.by_terminal, VERMILLION, "ended by the environment"),
                 (~health.by_terminal, BLUE, "by the clock"),
             ]
-            of_lengths.hist(
+            right.hist(
                 [health.lengths[kind] for kind, _, _ in kinds],
                 bins=bins.tolist(),
                 stacked=True,
                 color=[color for _, color, _ in kinds],
                 label=[f"{label} ({kind.sum():,})" for kind, _, label in kinds],
             )
-            of_lengths.legend(
-                loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0, handlelength=1, fontsize=8.0
-            )
-            of_returns.xaxis.set_major_formatter("{x:,.0f}" if np.ptp(health.returns) > 10 else "{x:,.6g}")
-            of_lengths.xaxis.set_major_formatter("{x:,.0f}")
-            for axes in (of_returns, of_lengths):
+            right.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0, handlelength=1, fontsize=8.0)
+            left.xaxis.set_major_formatter("{x:,.0f}" if np.ptp(health.returns) > 10 else "{x:,.6g}")
+            right.xaxis.set_major_formatter("{x:,.0f}")
+            for axes in (left, right):
                 axes.yaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
                 axes.yaxis.set_major_formatter("{x:,.0f}")
         else:
-            for axes in (of_returns, of_lengths):
+            for axes in (left, right):
                 axes.text(0.5, 0.5, "no completed episode", ha="center", va="center", transform=axes.transAxes)
                 axes.set(xticks=[], yticks=[])
         grid = lower.subplots(rows_of_actions, across, sharex=True, sharey=True, squeeze=False)
@@ -191,9 +176,23 @@ def health_picture(health: Health, path: Path) -> None:
                 axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
         more = f" (the first {shown} of {health.actions.shape[1]})" if shown < health.actions.shape[1] else ""
         lower.supxlabel(f"actions, share of rows{more}", fontsize=9.0)
-        picture = io.BytesIO()
-        figure.savefig(picture, format="png")
-    write_atomic(path, picture.getvalue())
+        save(figure, path)
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure on a canvas of its own; sizes in inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a PNG whole or not at all. Raises StorageError."""
+    with files.replacing(path) as file:
+        figure.savefig(file, format="png")
 
 
 def import_matplotlib() -> ModuleType:
@@ -202,7 +201,7 @@ def import_matplotlib() -> ModuleType:
     Matplotlib reads the variable once. One that is set, or a matplotlib that was imported before, is left alone.
     """
     if "matplotlib" not in sys.modules and "MPLCONFIGDIR" not in os.environ:
-        os.environ["MPLCONFIGDIR"] = str(cache_dir() / "matplotlib")
+        os.environ["MPLCONFIGDIR"] = str(files.cache_dir() / "matplotlib")
         try:
             importlib.import_module("matplotlib.font_manager")
         finally:
@@ -221,8 +220,8 @@ def _draw_seeds(axes: Axes, metrics: polars.DataFrame, metric: str, label: str) 
         intervals = [mean_interval(column) for column in values.T]
         center = np.array([interval.mean for interval in intervals])
         half_width = np.array([interval.half_width for interval in intervals], np.float64)
-        low, high, label_of_band = center - half_width, center + half_width, "95% interval of the mean"
-        axes.fill_between(steps, low, high, color=BLUE, alpha=0.15, linewidth=0.0, label=label_of_band)
+        low, high, band = center - half_width, center + half_width, "95% interval of the mean"
+        axes.fill_between(steps, low, high, color=BLUE, alpha=0.15, linewidth=0.0, label=band)
         axes.plot(steps, center, color=BLUE, linewidth=1.6, marker=marker, markersize=3.5, label=f"{label}, mean")
     else:
         axes.plot(steps, values[0], color=BLUE, linewidth=1.6, marker=marker, markersize=3.5, label=label)

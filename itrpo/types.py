@@ -1,7 +1,7 @@
-"""The few types that the parts of itrpo hand to each other. Shapes are in brackets: B rows, O and A the sizes of an
-observation and an action, N the rows of a file.
+"""The few types that the parts of itrpo hand to each other. Axes: B rows, O and A the sizes of an observation and an
+action, n actions at one state, S seeds, N the rows of a file or the members of an ensemble.
 
-`Transition`, `SpaceSpec`, `BehaviorModel` and `Algorithm` are for computation; `Episodes`, `Dataset` and `DataSource`
+`Transition`, `SpaceSpec`, behaviour models and `Algorithm` are for computation; `Episodes`, `Dataset` and `DataSource`
 hold NumPy arrays on the host.
 """
 
@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
+    from jax import Array
+    from jaxtyping import Float, Int, Key
 
-Array = Any
-PRNGKey = Any
-Params = Any  # a pytree of arrays
-Metrics = dict[str, Array]  # name -> scalar; the same names at every step of one algorithm
+Params = Any  # a pytree of arrays; its network knows its structure
+Metrics = dict[str, Any]  # name -> scalar; the same names at every step of one algorithm
 
 
 class Transition(NamedTuple):
-    """Rows (s, a, r, s') of a dataset, or one row (then without the leading B)."""
+    """Rows (s, a, r, s') of a dataset; float32, on the host (NumPy) or on the device."""
 
-    observation: Array  # [B, O] float32
-    action: Array  # [B, A] float32, in [-1, 1]
-    reward: Array  # [B] float32
-    continues: Array  # [B] float32: 1 - terminal. A timeout does not stop bootstrapping.
-    next_observation: Array  # [B, O] float32
-    next_action: Array  # [B, A] float32: the logged a' of the same episode; zeros where continues is 0
+    observation: Float[Any, "B O"]
+    action: Float[Any, "B A"]  # in [-1, 1]
+    reward: Float[Any, "B"]
+    continues: Float[Any, "B"]  # 1 - terminal. A timeout does not stop bootstrapping.
+    next_observation: Float[Any, "B O"]
+    next_action: Float[Any, "B A"]  # the logged a' of the same episode; zeros where continues is 0
 
 
 class SpaceSpec(NamedTuple):
@@ -132,49 +132,77 @@ class AlgorithmEntry(NamedTuple):
     default_preset: str
     behaviors: tuple[str, ...]  # behaviour models it can use; empty: it fits none
     make: Callable[..., Algorithm]  # (config, spec, behavior: BehaviorModel | None) -> Algorithm
-    validate: Callable[..., None]  # (config, behaviour model's name, its config) -> None, or InputError
+    # (config, behaviour model's name, its config): raises InputError for values that do not go together
+    validate: Callable[..., None] | None = None
 
 
 class BehaviorEntry(NamedTuple):
     """What the registry knows a behaviour model by."""
 
     config: type
-    make: Callable[..., BehaviorModel]  # (config, spec, fit_steps) -> BehaviorModel
+    make: Callable[..., BehaviorModel]  # (config, spec, fit_steps) -> model
 
 
-class BehaviorModel(NamedTuple):
-    """A model of pi_beta: pure functions over `params`; observation [O], pre_tanh [A] are single examples.
+class DensityModel(NamedTuple):
+    """A model of pi_beta whose density is known, as pure functions over `params`.
 
-    Densities are of u = atanh(a): in a ratio of two policies the tanh Jacobian cancels, so it never appears. A model
-    with a latent variable z [L] has no density in closed form; it has the last three members instead.
+    Densities are of u = atanh(a): in a ratio of two policies the tanh Jacobian cancels, so it never appears.
     """
 
-    init: Callable[[PRNGKey], Any]  # -> state of the fit (params, optimiser, dual); arrays only
-    fit_step: Callable[[Any, Transition, PRNGKey], tuple[Any, Metrics]]  # one minibatch of maximum likelihood
+    init: Callable[[Key[Array, ""]], Any]  # -> state of the fit (params, optimiser, dual); arrays only
+    fit_step: Callable[[Any, Transition, Key[Array, ""]], tuple[Any, Metrics]]  # one minibatch of maximum likelihood
     params: Callable[[Any], Params]  # state of the fit -> the params that the functions below take
-    pre_tanh_log_prob: Callable[[Params, Array, Array], Array] | None  # (params, observation, pre_tanh) -> scalar
-    sample: Callable[[Params, Array, PRNGKey], Array]  # (params, observation, key) -> pre_tanh [A]
-    mode: Callable[[Params, Array], Array]  # (params, observation) -> pre_tanh [A]
-    moments: Callable[[Params, Array], tuple[Array, Array]] | None  # -> mean [A], log_std [A]; None: not a Gaussian
-    export: Callable[[Params], dict[str, Any]]  # as `Algorithm.export`, for acting with the model's mode
+    sample: Callable[[Params, Float[Array, "B O"], Key[Array, ""]], Float[Array, "B A"]]  # -> u
+    mode: Callable[[Params, Float[Array, "B O"]], Float[Array, "B A"]]  # -> u
+    export: Callable[[Params], dict[str, Any]]  # as `Acting.export`, for acting with the model's mode
     batch_size: int  # rows per `fit_step`
-    latent_dim: int = 0  # L
-    decode: Callable[[Params, Array, Array], Array] | None = None  # (params, observation, z) -> pre_tanh [A]
-    negative_elbo: Callable[[Params, Array, Array, Array], Array] | None = None  # (.., action, noise [L]) -> scalar
+    pre_tanh_log_prob: Callable[[Params, Float[Array, "B O"], Float[Array, "B *n A"]], Float[Array, "B *n"]]  # of u
+    moments: Callable[[Params, Float[Array, "B O"]], tuple[Array, Array]] | None  # mean, log_std; None: not a Gaussian
+
+
+class LatentModel(NamedTuple):
+    """A model of pi_beta with a latent variable z [L], whose density has no closed form. The first seven members are
+    those of `DensityModel`."""
+
+    init: Callable[[Key[Array, ""]], Any]
+    fit_step: Callable[[Any, Transition, Key[Array, ""]], tuple[Any, Metrics]]
+    params: Callable[[Any], Params]
+    sample: Callable[[Params, Float[Array, "B O"], Key[Array, ""]], Float[Array, "B A"]]
+    mode: Callable[[Params, Float[Array, "B O"]], Float[Array, "B A"]]
+    export: Callable[[Params], dict[str, Any]]
+    batch_size: int
+    latent_dim: int  # L
+    decode: Callable[[Params, Float[Array, "B O"], Float[Array, "B *n L"]], Float[Array, "B *n A"]]  # z -> u
+    # (params, observation, action, noise) -> bound on -log pi_beta(a|s), up to scale
+    negative_elbo: Callable[[Params, Float[Array, "B O"], Float[Array, "B A"], Float[Array, "B L"]], Float[Array, "B"]]
+
+
+BehaviorModel = DensityModel | LatentModel
+
+
+class Acting(NamedTuple):
+    """How the policy in a trained state acts."""
+
+    act: Callable[[Any, Float[Array, "B O"], Key[Array, ""], bool], Float[Array, "B A"]]  # (.., key, greedy) -> action
+    # log density of actions as they are sampled; None: the policy is deterministic
+    log_prob: Callable[[Any, Float[Array, "B O"], Float[Array, "B A"]], Float[Array, "B"]] | None
+    export: Callable[[Any], dict[str, Any]]  # what `itrpo.policy` needs to act: {"kind": str, name: array}
 
 
 class Algorithm(NamedTuple):
-    """One algorithm for one seed, built by its module's `make(config, spec, behavior)`. States hold arrays only.
+    """One algorithm for one seed, built by its module's `make(config, spec, behavior)`.
 
-    Config and spec are bound, so the functions take arrays alone and can be vmapped, scanned and donated.
+    Config and spec are bound, so the functions take arrays alone and can be vmapped, scanned and donated. A state is a
+    NamedTuple of arrays. What others look for in it: `critic`, a `Trainable` with parameters [N, ...], if
+    `value_metric` is named; `behavior_params`, of pi_beta, if a model of it was fitted first; these never change.
     """
 
-    init: Callable[[PRNGKey, Params | None], Any]  # (key, fitted behaviour params or None) -> state
-    update: Callable[[Any, Transition, PRNGKey, Array], tuple[Any, Metrics]]  # (state, batch, key, step)
-    act: Callable[[Any, Array, PRNGKey, bool], Array]  # (state, observation [O], key, greedy) -> action [A]
-    log_prob: Callable[[Any, Array, Array], Array] | None  # (state, observation, action) -> scalar; None: deterministic
-    probes: Callable[
-        [Any, Transition, PRNGKey], Metrics
-    ]  # on fixed data: KL to pi_beta, shaping reward, ... (Figure 2)
-    export: Callable[[Any], dict[str, Any]]  # state -> what `itrpo.policy` needs to act: {"kind": str, name: array}
+    init: Callable[[Key[Array, ""], Params], Any]  # (key, fitted behaviour params or None) -> state
+    update: Callable[
+        [Any, Transition, Key[Array, ""], Int[Array, ""]], tuple[Any, Metrics]
+    ]  # (state, batch, key, step)
+    acting: Acting
+    probes: Callable[[Any, Transition, Key[Array, ""]], Metrics]  # on fixed data; names begin with probe_ (Figure 2)
     batch_size: int  # rows per `update`
+    # the metric of `update` that is a mean of Q: a run has diverged where it leaves what rewards allow. None: no critic
+    value_metric: str | None = "q_target"

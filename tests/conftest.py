@@ -7,6 +7,7 @@ Set here, before anything imports JAX:
   mean(min_i(p_i + q_i atanh(tanh(b x)))) with respect to b, where levels 1 to 3 agree with the closed form);
 - XLA uses two threads and BLAS one, on every machine: the last bits of a result depend on their number;
 - the home folder and the caches are temporary ones, and Hypothesis draws the same examples each time.
+- shapes and types that functions on arrays declare (jaxtyping) are checked at every call (tests/shapes.py).
 A test runs in an empty folder. If it leaves a file there or in the home folder, it fails: itrpo writes where it is told
 to, and into its cache.
 """
@@ -20,7 +21,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
+import jaxtyping
 import pytest
+
+import tests.shapes  # noqa: F401 (named below)
 
 SESSION = Path(tempfile.mkdtemp(prefix="itrpo-tests-"))
 HOME = SESSION / "home"
@@ -42,6 +46,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR"):
     os.environ.pop(name, None)
 
+jaxtyping.install_import_hook(["itrpo.ops", "itrpo.nn", "itrpo.behavior", "itrpo.algorithms"], "tests.shapes.checked")
 hypothesis.settings.register_profile("itrpo", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("itrpo")
 

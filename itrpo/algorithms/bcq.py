@@ -22,51 +22,44 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax import Array
+from jaxtyping import Float, Int, Key
 
 from itrpo.behavior import cvae
-from itrpo.nn.ensemble import ensemble, first_member
+from itrpo.nn import critics
+from itrpo.nn.critics import critic_loss
+from itrpo.nn.ensemble import Ensemble, critic_ensemble, first_member
 from itrpo.nn.export import layer_arrays
-from itrpo.nn.heads import Perturbation, QValue
+from itrpo.nn.heads import Perturbation
 from itrpo.nn.network import Initializer, Network, network
 from itrpo.nn.trainable import Trainable, gradient_step, polyak, trainable
 from itrpo.ops import td
-from itrpo.ranges import check_ranges
-from itrpo.types import (
-    Algorithm,
-    AlgorithmEntry,
-    Array,
-    BehaviorModel,
-    Metrics,
-    Params,
-    Preset,
-    PRNGKey,
-    SpaceSpec,
-    Transition,
-)
+from itrpo.ranges import Count, Discount, NonNegative, NonNegativeOrInf, Positive, Rate, Share, Widths
+from itrpo.types import Acting, Algorithm, AlgorithmEntry, LatentModel, Metrics, Params, Preset, SpaceSpec, Transition
 
 
 @dataclass(frozen=True)
 class Config:
-    phi: float = 0.05  # largest change of a proposed action, per dimension (the paper's Phi)
-    min_weight: float = 0.75  # the paper's lambda: weight of the smaller critic against the larger in targets
-    target_actions: int = 10  # n: proposals at s' that the target's maximum runs over
-    acting_actions: int = 100  # proposals that the greedy policy chooses from (author's code; the paper 10)
-    gamma: float = 0.99  # discount per step
-    polyak_rate: float = 0.005  # target averaging per step
-    batch_size: int = 100  # transitions per step
-    policy_learning_rate: float = 1e-3  # Adam, of xi
-    critic_learning_rate: float = 1e-3  # Adam
-    cvae_learning_rate: float = 1e-3  # Adam
-    policy_hidden: tuple[int, ...] = (400, 300)  # widths of the hidden layers of xi
-    critic_hidden: tuple[int, ...] = (400, 300)  # of the critics
-    cvae_hidden: tuple[int, ...] = (750, 750)  # of encoder and decoder
-    kl_weight: float = 0.5  # of the model's mean KL against its mean squared error
-    latent_clip: float = 0.5  # z of proposals is clipped to +- this
+    phi: NonNegative = 0.05  # largest change of a proposed action, per dimension (the paper's Phi)
+    min_weight: Share = 0.75  # the paper's lambda: weight of the smaller critic against the larger in targets
+    target_actions: Count = 10  # n: proposals at s' that the target's maximum runs over
+    acting_actions: Count = 100  # proposals that the greedy policy chooses from (author's code; the paper 10)
+    gamma: Discount = 0.99  # discount per step
+    polyak_rate: Rate = 0.005  # target averaging per step
+    batch_size: Count = 100  # transitions per step
+    policy_learning_rate: Positive = 1e-3  # Adam, of xi
+    critic_learning_rate: Positive = 1e-3  # Adam
+    cvae_learning_rate: Positive = 1e-3  # Adam
+    policy_hidden: Widths = (400, 300)  # widths of the hidden layers of xi
+    critic_hidden: Widths = (400, 300)  # of the critics
+    cvae_hidden: Widths = (750, 750)  # of encoder and decoder
+    kl_weight: NonNegative = 0.5  # of the model's mean KL against its mean squared error
+    latent_clip: NonNegativeOrInf = 0.5  # z of proposals is clipped to +- this
     initializer: Initializer = "fan_in"  # PyTorch's default, as in the author's code; see itrpo.nn.network.Linear
 
 
@@ -77,80 +70,70 @@ class State(NamedTuple):
 
 
 class Networks(NamedTuple):
-    """All that the losses know of the networks; observation [O] and action [A] are single examples."""
+    model: LatentModel  # the CVAE
+    perturbation: Network  # xi: (observation, action) -> pre-tanh direction, of one action at a state or of n
+    critics: Ensemble
 
-    model: BehaviorModel  # the CVAE
-    perturbation: Network  # xi: (observation, action) -> pre-tanh direction [A]
-    critic: Network  # of one: (observation, action) -> scalar
-    critics: Network  # of both: (observation, action) -> [2]
+
+class Optimizers(NamedTuple):
+    perturbation: optax.GradientTransformation
+    critic: optax.GradientTransformation
 
 
 # --- losses --------------------------------------------------------------------------------------------------------
 
 
 def proposed_action(
-    networks: Networks,
     config: Config,
+    networks: Networks,
     cvae_params: Params,
     perturbation_params: Params,
-    observation: Array,
-    latent: Array,
-) -> Array:
-    """a(s, z, xi): [A]."""
-    assert networks.model.decode is not None
+    observation: Float[Array, "B O"],
+    latent: Float[Array, "B *n L"],
+) -> Float[Array, "B *n A"]:
+    """a(s, z, xi)."""
     decoded = jnp.tanh(networks.model.decode(cvae_params, observation, latent))
     direction = networks.perturbation.apply(perturbation_params, observation, decoded)
     return td.perturbed_action(decoded, direction, config.phi)
 
 
-def critic_target(
-    networks: Networks,
+def critic_targets(
     config: Config,
+    networks: Networks,
     cvae_params: Params,
     target_perturbation_params: Params,
     target_critic_params: Params,
-    it: Transition,
-    latents: Array,
-) -> Array:
-    """y for one transition; latents [n, L]. The two critics are mixed first, then the best action is taken."""
-
-    def value(latent: Array) -> Array:
-        action = proposed_action(networks, config, cvae_params, target_perturbation_params, it.next_observation, latent)
-        q = networks.critics.apply(target_critic_params, it.next_observation, action)
-        return td.ensemble_mix(q, config.min_weight)
-
-    return td.bellman_target(it.reward, it.continues, config.gamma, jnp.max(jax.vmap(value)(latents)))
-
-
-def critic_loss(networks: Networks, critic_params: Params, batch: Transition, targets: Array) -> tuple[Array, Metrics]:
-    """Mean over the batch of sum_i (Q_i(s,a) - y)^2. targets: [B]."""
-    q = jax.vmap(networks.critics.apply, in_axes=(None, 0, 0))(critic_params, batch.observation, batch.action)
-    loss = jnp.mean(jnp.sum(jnp.square(q - targets[:, None]), axis=1))
-    return loss, {"critic_loss": loss, "q_target": jnp.mean(targets)}
+    batch: Transition,
+    latents: Float[Array, "B n L"],
+) -> Float[Array, "B"]:
+    """y. The two critics are mixed first, then the best action is taken."""
+    observation = batch.next_observation
+    actions = proposed_action(config, networks, cvae_params, target_perturbation_params, observation, latents)
+    q = td.ensemble_mix(networks.critics.apply(target_critic_params, observation, actions), config.min_weight)
+    return td.bellman_target(batch.reward, batch.continues, config.gamma, jnp.max(q, axis=1))
 
 
 def policy_loss(
-    networks: Networks,
     config: Config,
+    networks: Networks,
     perturbation_params: Params,
     cvae_params: Params,
     critic_params: Params,
-    observation: Array,
-    latent: Array,
-) -> tuple[Array, Metrics]:
-    """-mean Q_1(s, a(s, z, xi)) over observation [B, O], latent [B, L]. critic_params are those of one critic, Q_1."""
-    propose = partial(proposed_action, networks, config, cvae_params, perturbation_params)
-    action = jax.vmap(propose)(observation, latent)
-    loss = -jnp.mean(jax.vmap(networks.critic.apply, in_axes=(None, 0, 0))(critic_params, observation, action))
+    observation: Float[Array, "B O"],
+    latent: Float[Array, "B L"],
+) -> tuple[Float[Array, ""], Metrics]:
+    """-mean Q_1(s, a(s, z, xi)). critic_params are those of one critic, Q_1."""
+    action = proposed_action(config, networks, cvae_params, perturbation_params, observation, latent)
+    loss = -jnp.mean(networks.critics.apply_one(critic_params, observation, action))
     return loss, {"policy_loss": loss}
 
 
 # --- one step ------------------------------------------------------------------------------------------------------
 
 
-class Optimizers(NamedTuple):
-    perturbation: optax.GradientTransformation
-    critic: optax.GradientTransformation
+def draw_latents(config: Config, networks: Networks, key: Key[Array, ""], *shape: int) -> Float[Array, "*shape L"]:
+    """z of proposals. The key is consumed."""
+    return cvae.prior_latents(jax.random.normal(key, (*shape, networks.model.latent_dim)), config.latent_clip)
 
 
 def update(
@@ -159,120 +142,104 @@ def update(
     optimizers: Optimizers,
     state: State,
     batch: Transition,
-    key: PRNGKey,
-    step: Array,
+    key: Key[Array, ""],
+    step: Int[Array, ""],
 ) -> tuple[State, Metrics]:
-    """Model, critics, xi, targets. batch: [B, ...]; the key is consumed."""
+    """Model, critics, xi, targets. The key is consumed."""
     model_key, target_key, policy_key = jax.random.split(key, 3)
-    rows, latent_dim = len(batch.reward), networks.model.latent_dim
+    rows, rate = len(batch.reward), config.polyak_rate
     fitted, model_metrics = networks.model.fit_step(state.cvae, batch, model_key)
-    decoder = networks.model.params(fitted)
+    model_params = networks.model.params(fitted)
 
-    noise = jax.random.normal(target_key, (rows, config.target_actions, latent_dim))
-    latents = cvae.prior_latents(noise, config.latent_clip)
-    target = partial(
-        critic_target, networks, config, decoder, state.perturbation.target_params, state.critic.target_params
-    )
-    targets = jax.vmap(target)(batch, latents)
+    latents = draw_latents(config, networks, target_key, rows, config.target_actions)
+    target_params = (state.perturbation.target_params, state.critic.target_params)
+    targets = critic_targets(config, networks, model_params, *target_params, batch, latents)
     critic, metrics = gradient_step(
-        state.critic, optimizers.critic, lambda params: critic_loss(networks, params, batch, targets)
+        state.critic, optimizers.critic, lambda params: critic_loss(networks.critics, params, batch, targets)
     )
 
-    latent = cvae.prior_latents(jax.random.normal(policy_key, (rows, latent_dim)), config.latent_clip)
-    first = first_member(critic.params)
+    latent, first = draw_latents(config, networks, policy_key, rows), first_member(critic.params)
     perturbation, policy_metrics = gradient_step(
         state.perturbation,
         optimizers.perturbation,
-        lambda params: policy_loss(networks, config, params, decoder, first, batch.observation, latent),
+        lambda params: policy_loss(config, networks, params, model_params, first, batch.observation, latent),
     )
-    rate = config.polyak_rate
     state = State(fitted, polyak(perturbation, rate), polyak(critic, rate))
     return state, metrics | policy_metrics | model_metrics
 
 
+# --- networks, acting, and what is measured ------------------------------------------------------------------------
+
+
 def make_networks(config: Config, spec: SpaceSpec) -> Networks:
-    model = cvae.make(
-        cvae.Config(
-            kl_weight=config.kl_weight,
-            latent_clip=config.latent_clip,
-            fit_learning_rate=config.cvae_learning_rate,
-            hidden=config.cvae_hidden,
-        ),
-        spec,
-        fit_steps=0,
+    return Networks(
+        cvae.stepped(spec, config.cvae_hidden, config.cvae_learning_rate, config.kl_weight, config.latent_clip),
+        network(lambda draw: Perturbation(draw, spec, config.policy_hidden, config.initializer)),
+        critic_ensemble(spec, config.critic_hidden, 2, config.initializer),
     )
-    perturbation = network(lambda draw: Perturbation(draw, spec, config.policy_hidden, config.initializer))
-    critic = network(lambda draw: QValue(draw, spec, config.critic_hidden, config.initializer))
-    return Networks(model, perturbation, critic, ensemble(critic, 2))
 
 
-def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
-    networks = make_networks(config, spec)
-    optimizers = Optimizers(optax.adam(config.policy_learning_rate), optax.adam(config.critic_learning_rate))
+def start(networks: Networks, optimizers: Optimizers, key: Key[Array, ""], behavior_params: Params) -> State:
+    """The state before the first step."""
+    model_key, perturbation_key, critic_key = jax.random.split(key, 3)
+    return State(
+        networks.model.init(model_key),
+        trainable(optimizers.perturbation, networks.perturbation.init(perturbation_key), target=True),
+        trainable(optimizers.critic, networks.critics.init(critic_key), target=True),
+    )
 
-    def init(key: PRNGKey, behavior_params: Params | None) -> State:
-        model_key, perturbation_key, critic_key = jax.random.split(key, 3)
-        return State(
-            networks.model.init(model_key),
-            trainable(optimizers.perturbation, networks.perturbation.init(perturbation_key), target=True),
-            trainable(optimizers.critic, networks.critics.init(critic_key), target=True),
-        )
 
-    def draw_latents(key: PRNGKey) -> Array:
-        noise = jax.random.normal(key, (config.acting_actions, networks.model.latent_dim))
-        return cvae.prior_latents(noise, config.latent_clip)
+def acting(config: Config, networks: Networks) -> Acting:
+    """The best of `acting_actions` proposals; greedy, from the same z in every state."""
+    count = config.acting_actions
 
-    def act(state: State, observation: Array, key: PRNGKey, greedy: bool) -> Array:
-        latents = draw_latents(jax.random.key(0) if greedy else key)
-        propose = partial(
-            proposed_action, networks, config, networks.model.params(state.cvae), state.perturbation.params
-        )
-        actions = jax.vmap(propose, in_axes=(None, 0))(observation, latents)
-        q = jax.vmap(networks.critic.apply, in_axes=(None, None, 0))(
-            first_member(state.critic.params), observation, actions
-        )
-        return actions[jnp.argmax(q)]
+    def greedy_latents() -> Float[Array, "n L"]:
+        return draw_latents(config, networks, jax.random.key(0), count)
 
-    def probes(state: State, batch: Transition, key: PRNGKey) -> Metrics:
-        """Means over fixed rows; probe_q_policy is at one proposal per state, not at the best of many."""
-        noise = jax.random.normal(key, (len(batch.reward), networks.model.latent_dim))
-        latent = cvae.prior_latents(noise, config.latent_clip)
-        params = networks.model.params(state.cvae)
-        propose = partial(proposed_action, networks, config, params, state.perturbation.params)
-        action = jax.vmap(propose)(batch.observation, latent)
-        assert networks.model.decode is not None
-        decoded = jnp.tanh(jax.vmap(networks.model.decode, in_axes=(None, 0, 0))(params, batch.observation, latent))
-        q = jax.vmap(networks.critics.apply, in_axes=(None, 0, 0))
-        return {
-            "probe_q_data": jnp.mean(td.ensemble_min(q(state.critic.params, batch.observation, batch.action))),
-            "probe_q_policy": jnp.mean(td.ensemble_min(q(state.critic.params, batch.observation, action))),
-            "probe_perturbation": jnp.mean(jnp.abs(action - decoded)),
-        }
+    def act(state: State, observation: Float[Array, "B O"], key: Key[Array, ""], greedy: bool) -> Float[Array, "B A"]:
+        rows = len(observation)
+        if greedy:
+            latents = jnp.broadcast_to(greedy_latents(), (rows, count, networks.model.latent_dim))
+        else:
+            latents = draw_latents(config, networks, key, rows, count)
+        model_params, perturbation_params = networks.model.params(state.cvae), state.perturbation.params
+        actions = proposed_action(config, networks, model_params, perturbation_params, observation, latents)
+        q = networks.critics.apply_one(first_member(state.critic.params), observation, actions)
+        return td.best_action(actions, q)
 
-    def export(state: State) -> dict[str, object]:
+    def export(state: State) -> dict[str, Any]:
         return {
             "kind": "best_of_decoder",
             **layer_arrays(networks.model.params(state.cvae).decoder),
             **layer_arrays(state.perturbation.params.mlp, "perturbation_"),
             **layer_arrays(first_member(state.critic.params).mlp, "critic_"),
             "phi": config.phi,
-            "latents": draw_latents(jax.random.key(0)),
+            "latents": greedy_latents(),
         }
 
+    return Acting(act, None, export)
+
+
+def probes(config: Config, networks: Networks, state: State, batch: Transition, key: Key[Array, ""]) -> Metrics:
+    """Means over fixed rows; probe_q_policy is at one proposal per state, not at the best of many."""
+    latent, params = draw_latents(config, networks, key, len(batch.reward)), networks.model.params(state.cvae)
+    action = proposed_action(config, networks, params, state.perturbation.params, batch.observation, latent)
+    decoded = jnp.tanh(networks.model.decode(params, batch.observation, latent))
+    return critics.probes(networks.critics, state.critic.params, batch, action) | {
+        "probe_perturbation": jnp.mean(jnp.abs(action - decoded))
+    }
+
+
+def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
+    networks = make_networks(config, spec)
+    optimizers = Optimizers(optax.adam(config.policy_learning_rate), optax.adam(config.critic_learning_rate))
     return Algorithm(
-        init=init,
+        init=partial(start, networks, optimizers),
         update=partial(update, config, networks, optimizers),
-        act=act,
-        log_prob=None,
-        probes=probes,
-        export=export,
+        acting=acting(config, networks),
+        probes=partial(probes, config, networks),
         batch_size=config.batch_size,
     )
-
-
-def validate(config: Config, behavior: str | None, behavior_config: object) -> None:
-    """Raises InputError for values outside their range."""
-    check_ranges(config)
 
 
 MATCHED = replace(
@@ -286,4 +253,4 @@ MATCHED = replace(
     cvae_hidden=(256, 256),
 )
 PRESETS = {"source": Preset(Config()), "matched": Preset(MATCHED)}
-BCQ = AlgorithmEntry(Config, PRESETS, "source", (), make, validate)
+BCQ = AlgorithmEntry(Config, PRESETS, "source", (), make)

@@ -13,25 +13,26 @@ ours ends with a hundredth of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float, Int, Key
 
-from itrpo.algorithms import kl_actor_critic
-from itrpo.algorithms.kl_actor_critic import Backbone, CriticTarget, Networks
+from itrpo.algorithms import kl_actor_critic as kl
+from itrpo.algorithms.kl_actor_critic import Backbone, Networks, Optimizers, State
 from itrpo.behavior import gaussian
 from itrpo.behavior.likelihood import LikelihoodFit
 from itrpo.ops import td
-from itrpo.ranges import check_ranges
+from itrpo.ops.td import Scalar
+from itrpo.ranges import Positive
 from itrpo.types import (
     Algorithm,
     AlgorithmEntry,
-    Array,
-    BehaviorModel,
+    DensityModel,
+    Metrics,
     Params,
     Preset,
-    PRNGKey,
     SpaceSpec,
     Transition,
 )
@@ -39,67 +40,85 @@ from itrpo.types import (
 
 @dataclass(frozen=True)
 class Config:
-    alpha: float = 0.9  # weight of the KL to pi_beta
+    alpha: Positive = 0.9  # weight of the KL to pi_beta
     backbone: Backbone = Backbone()
 
 
-def value_penalty_target(
-    config: Config,
+def penalised_targets(
+    gamma: Scalar,
     networks: Networks,
-    alpha: Array,
+    alpha: Scalar,
     policy_params: Params,
     behavior_params: Params,
     target_critic_params: Params,
-    transition: Transition,
-    key: PRNGKey,
-) -> Array:
-    """Eq. (2) for one transition: brac_v's critic target."""
-    next_value = kl_actor_critic.penalised_next_value(
-        networks, alpha, policy_params, behavior_params, target_critic_params, transition.next_observation, key
+    batch: Transition,
+    noise: Float[Array, "B draws A"],
+) -> Float[Array, "B"]:
+    """Eq. (2): y of brac_v."""
+    next_value = kl.penalised_value(
+        networks, alpha, policy_params, behavior_params, target_critic_params, batch.next_observation, noise
     )
-    return td.bellman_target(transition.reward, transition.continues, config.backbone.gamma, next_value)
+    return td.bellman_target(batch.reward, batch.continues, gamma, next_value)
 
 
-def unpenalised_target(
-    config: Config,
+def plain_targets(
+    gamma: Scalar,
     networks: Networks,
-    alpha: Array,
     policy_params: Params,
     behavior_params: Params,
     target_critic_params: Params,
-    transition: Transition,
-    key: PRNGKey,
-) -> Array:
-    """Eq. (1) for one transition: brac_p's critic target, the value of pi itself. alpha is not used."""
-    actions = networks.policy_actions(policy_params, behavior_params, transition.next_observation, key)
-    next_value = kl_actor_critic.expected_q(networks, target_critic_params, transition.next_observation, actions)
-    return td.bellman_target(transition.reward, transition.continues, config.backbone.gamma, next_value)
+    batch: Transition,
+    noise: Float[Array, "B draws A"],
+) -> Float[Array, "B"]:
+    """Eq. (1): y of brac_p, from the value of pi itself."""
+    actions = networks.policy_actions(policy_params, behavior_params, batch.next_observation, noise)
+    next_value = kl.expected_q(networks, target_critic_params, batch.next_observation, actions)
+    return td.bellman_target(batch.reward, batch.continues, gamma, next_value)
 
 
-def make_v(config: Config, spec: SpaceSpec, behavior: BehaviorModel) -> Algorithm:
-    return make_with_target(config, spec, behavior, value_penalty_target)
+def update(
+    value_penalty: bool,
+    config: Config,
+    networks: Networks,
+    optimizers: Optimizers,
+    state: State,
+    batch: Transition,
+    key: Key[Array, ""],
+    step: Int[Array, ""],
+) -> tuple[State, Metrics]:
+    """Critics, then the actor by Eq. (3) with the new critics, then targets. The key is consumed.
+
+    value_penalty: whether the targets are those of brac_v; else of brac_p.
+    """
+    backbone = config.backbone
+    alpha = kl.alpha_now(config.alpha, backbone, state)
+    target_noise, policy_noise, penalty_noise = kl.draw_noise(networks, batch, key)
+    given = (state.policy.params, state.behavior_params, state.critic.target_params, batch, target_noise)
+    if value_penalty:
+        targets = penalised_targets(backbone.gamma, networks, alpha, *given)
+    else:
+        targets = plain_targets(backbone.gamma, networks, *given)
+    critic, metrics = kl.critic_step(backbone, networks, optimizers, state, batch, targets, penalty_noise)
+    policy, policy_metrics = kl.policy_step(
+        backbone, networks, optimizers, alpha, state, critic.params, batch.observation, policy_noise, step
+    )
+    return kl.averaged(backbone, state, policy, critic, targets), metrics | policy_metrics
 
 
-def make_p(config: Config, spec: SpaceSpec, behavior: BehaviorModel) -> Algorithm:
-    return make_with_target(config, spec, behavior, unpenalised_target)
-
-
-def make_with_target(
-    config: Config, spec: SpaceSpec, behavior: BehaviorModel, critic_target: Callable[..., Array]
-) -> Algorithm:
-    def target(networks: Networks) -> CriticTarget:
-        return lambda *arguments: critic_target(config, networks, *arguments)
-
-    def no_shaping(alpha: Array, log_ratio: Array) -> tuple[Array, Array]:
-        return jnp.zeros(()), jnp.zeros(())
-
-    return kl_actor_critic.make(config.backbone, config.alpha, spec, behavior, target, no_shaping)
+def make(value_penalty: bool, config: Config, spec: SpaceSpec, behavior: DensityModel) -> Algorithm:
+    parts = kl.make_parts(config.backbone, spec, behavior)
+    return Algorithm(
+        init=partial(kl.start, config.backbone, parts),
+        update=partial(update, value_penalty, config, parts.networks, parts.optimizers),
+        acting=parts.actor.acting(config.backbone.action_edge),
+        probes=partial(kl.probes, config.backbone, parts),
+        batch_size=config.backbone.batch_size,
+    )
 
 
 def validate(config: Config, behavior: str, behavior_config: object) -> None:
-    """Raises InputError for values outside their range."""
-    check_ranges(config)
-    kl_actor_critic.validate(config.backbone, behavior, behavior_config)
+    """Raises InputError for values that do not go together."""
+    kl.validate(config.backbone, behavior, behavior_config)
 
 
 SOURCE = Config(
@@ -128,12 +147,12 @@ PRESETS = {
     "paper": Preset(Config(), "gaussian"),  # Eqs. 1-3 alone, with the constants of iTRPO's preset of that name
     "matched": Preset(Config(backbone=Backbone(warm_start=True)), "gaussian"),
     "quick": Preset(
-        Config(alpha=6.0, backbone=kl_actor_critic.QUICK),
+        Config(alpha=6.0, backbone=kl.QUICK),
         "gaussian",
-        kl_actor_critic.QUICK_BEHAVIOR,
+        kl.QUICK_BEHAVIOR,
         normalize_observations=True,
         antmaze_normalize_observations=True,
     ),
 }
-BRAC_V = AlgorithmEntry(Config, PRESETS, "quick", ("gaussian", "mixture"), make_v, validate)
-BRAC_P = AlgorithmEntry(Config, PRESETS, "quick", ("gaussian", "mixture"), make_p, validate)
+BRAC_V = AlgorithmEntry(Config, PRESETS, "quick", ("gaussian", "mixture"), partial(make, True), validate)
+BRAC_P = AlgorithmEntry(Config, PRESETS, "quick", ("gaussian", "mixture"), partial(make, False), validate)

@@ -37,26 +37,20 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float, Int, Key
 
 from itrpo.algorithms import soft_actor_critic
 from itrpo.algorithms.kl_actor_critic import is_zero
-from itrpo.algorithms.soft_actor_critic import ACTION_EDGE, Backbone, Networks, Optimizers
+from itrpo.algorithms.soft_actor_critic import ACTION_EDGE, Backbone
 from itrpo.errors import InputError
+from itrpo.nn import soft
+from itrpo.nn.soft import Networks, Optimizers
 from itrpo.nn.trainable import Trainable, cached_chunk, chunked_gradient_step, gradient_step, polyak, trainable
 from itrpo.ops import distributions, lagrange, pessimism, policy_losses, td
-from itrpo.ranges import check_ranges
-from itrpo.types import (
-    Algorithm,
-    AlgorithmEntry,
-    Array,
-    Metrics,
-    Params,
-    Preset,
-    PRNGKey,
-    RewardRule,
-    SpaceSpec,
-    Transition,
-)
+from itrpo.ops.td import Scalar
+from itrpo.ranges import Count, CountOrZero, NonNegative
+from itrpo.types import Algorithm, AlgorithmEntry, Metrics, Params, Preset, RewardRule, SpaceSpec, Transition
 
 CRITICS = 2
 CLONED_MEAN = 9.0  # the pre-tanh mean is clipped to +- this in the likelihood of logged actions (source's policies.py)
@@ -64,11 +58,11 @@ CLONED_MEAN = 9.0  # the pre-tanh mean is clipped to +- this in the likelihood o
 
 @dataclass(frozen=True)
 class Config:
-    conservative_weight: float = 5.0  # the paper's alpha, weight of the conservative term (source: 5 or 10)
-    conservative_actions: int = 10  # actions per state of each of the three kinds (source: 10)
+    conservative_weight: NonNegative = 5.0  # the paper's alpha, weight of the conservative term (source: 5 or 10)
+    conservative_actions: Count = 10  # actions per state of each of the three kinds (source: 10)
     lagrange_threshold: float | None = None  # the paper's tau, of conservative_weight * gap; None: no multiplier
-    backup_actions: int = 1  # actions at s' that a target takes the best of; 1: plain (source's max_q_backup: 10)
-    bc_steps: int = 40_000  # first steps, in which the actor clones (source's policy_eval_start)
+    backup_actions: Count = 1  # actions at s' that a target takes the best of; 1: plain (source's max_q_backup: 10)
+    bc_steps: CountOrZero = 40_000  # first steps, in which the actor clones (source's policy_eval_start)
     backbone: Backbone = Backbone()
 
 
@@ -82,34 +76,33 @@ class State(NamedTuple):
 class Rows(NamedTuple):
     """What the critics' loss reads of each transition, ready to be taken apart: n = 3 * conservative_actions or 0."""
 
-    observation: Array  # [B, O]
-    action: Array  # [B, 1 + n, A]: the logged action, then the sampled ones
-    log_density: Array  # [B, n]: of the sampled actions under what they were drawn from
-    target: Array  # [B]
+    observation: Float[Array, "B O"]
+    action: Float[Array, "B 1+n A"]  # the logged action, then the sampled ones
+    log_density: Float[Array, "B n"]  # of the sampled actions under what they were drawn from
+    target: Float[Array, "B"]
 
 
-# --- targets, samples and losses, for a batch ----------------------------------------------------------------------
+# --- targets, samples and losses -----------------------------------------------------------------------------------
 
 
 def critic_targets(
     networks: Networks,
-    gamma: Array | float,
+    gamma: Scalar,
     policy_params: Params,
     target_critic_params: Params,
     batch: Transition,
-    noise: Array,
-) -> Array:
-    """y [B]; noise [B, n, A] ~ N(0, I) draws n next actions: the best for each critic, then the smaller critic."""
-    action, _ = soft_actor_critic.sample(networks, policy_params, batch.next_observation, noise)
-    q = networks.critics(target_critic_params, batch.next_observation, action)
-    best = jnp.min(jnp.max(q, axis=2), axis=0)
-    return td.bellman_target(batch.reward, batch.continues, gamma, best)
+    noise: Float[Array, "B n A"],
+) -> Float[Array, "B"]:
+    """y; noise ~ N(0, I) draws n next actions: the best for each critic, then the smaller critic."""
+    action, _ = networks.actor.sample(policy_params, batch.next_observation, noise)
+    q = networks.critics.apply(target_critic_params, batch.next_observation, action)
+    return td.bellman_target(batch.reward, batch.continues, gamma, td.ensemble_min(jnp.max(q, axis=2)))
 
 
 def conservative_actions(
-    networks: Networks, count: int, policy_params: Params, batch: Transition, key: PRNGKey
-) -> tuple[Array, Array]:
-    """`count` uniform actions, of pi(.|s) and of pi(.|s') each: [B, 3 count, A], and their log densities [B, 3 count].
+    networks: Networks, count: int, policy_params: Params, batch: Transition, key: Key[Array, ""]
+) -> tuple[Float[Array, "B n A"], Float[Array, "B n"]]:
+    """`count` uniform actions, of pi(.|s) and of pi(.|s') each, n in all, and their log densities.
 
     No gradient passes through them.
     """
@@ -118,41 +111,40 @@ def conservative_actions(
     shape = (rows, count, action_dim)
     uniform = jax.random.uniform(uniform_key, shape, minval=-1.0, maxval=1.0)
     uniform_density = jnp.full((rows, count), -action_dim * distributions.LOG_2)
-    draw = partial(soft_actor_critic.sample, networks, policy_params)
-    own, own_density = draw(batch.observation, jax.random.normal(key, shape))
-    following, following_density = draw(batch.next_observation, jax.random.normal(next_key, shape))
+    own, own_density = networks.actor.sample(policy_params, batch.observation, jax.random.normal(key, shape))
+    following, following_density = networks.actor.sample(
+        policy_params, batch.next_observation, jax.random.normal(next_key, shape)
+    )
     actions = jnp.concatenate([uniform, own, following], axis=1)
     densities = jnp.concatenate([uniform_density, own_density, following_density], axis=1)
     return jax.lax.stop_gradient((actions, densities))
 
 
 def critic_loss(
-    networks: Networks, conservative_weight: Array | float, critic_params: Params, rows: Rows
-) -> tuple[Array, Metrics]:
+    networks: Networks, conservative_weight: Scalar, critic_params: Params, rows: Rows
+) -> tuple[Float[Array, ""], Metrics]:
     """Mean over rows of sum_i (Q_i(s,a) - y)^2 + conservative_weight * sum_i gap_i; in the Lagrange form the weight is
     lambda * conservative_weight, and the threshold, a constant, is left out.
     """
-    q = networks.critics(critic_params, rows.observation, rows.action)
+    q = networks.critics.apply(critic_params, rows.observation, rows.action)
     q_data = q[:, :, 0]
-    loss = jnp.mean(jnp.sum(jnp.square(q_data - rows.target[None]), axis=0))
+    loss = td.squared_error(q_data, rows.target[None])
     metrics = {"critic_loss": loss, "q_data": jnp.mean(q_data), "q_target": jnp.mean(rows.target)}
     if rows.action.shape[1] == 1:
         return loss, metrics | {"conservative_gap": jnp.zeros(())}
-    of_states = jax.vmap(pessimism.conservative_gap)
-    gaps = jax.vmap(of_states, in_axes=(0, None, 0))(q[:, :, 1:], rows.log_density, q_data)
+    gaps = pessimism.conservative_gap(q[:, :, 1:], rows.log_density[None], q_data)
     loss += conservative_weight * jnp.mean(jnp.sum(gaps, axis=0))
     return loss, metrics | {"conservative_gap": jnp.mean(gaps)}
 
 
 def cloning_loss(
-    networks: Networks, entropy_weight: Array, policy_params: Params, batch: Transition, noise: Array
-) -> tuple[Array, Metrics]:
+    networks: Networks, entropy_weight: Scalar, policy_params: Params, batch: Transition, noise: Float[Array, "B A"]
+) -> tuple[Float[Array, ""], Metrics]:
     """Mean of entropy_weight * log pi(a|s) - log pi(logged a|s): the actor's loss during `bc_steps`."""
-    _, log_prob = soft_actor_critic.sample(networks, policy_params, batch.observation, noise)
-    mean, log_std = networks.policy(policy_params, batch.observation)
-    mean = jnp.clip(mean, -CLONED_MEAN, CLONED_MEAN)
+    _, log_prob = networks.actor.sample(policy_params, batch.observation, noise)
+    mean, log_std = networks.actor.moments(policy_params, batch.observation)
     pre_tanh = distributions.to_pre_tanh(batch.action, ACTION_EDGE)
-    likelihood = jax.vmap(distributions.tanh_normal_log_prob)(pre_tanh, mean, log_std)
+    likelihood = distributions.tanh_normal_log_prob(pre_tanh, jnp.clip(mean, -CLONED_MEAN, CLONED_MEAN), log_std)
     loss = jnp.mean(policy_losses.soft_policy_loss(entropy_weight, log_prob, likelihood))
     return loss, {"policy_loss": loss, "entropy": -jnp.mean(log_prob)}
 
@@ -166,27 +158,21 @@ def update(
     optimizers: Optimizers,
     state: State,
     batch: Transition,
-    key: PRNGKey,
-    step: Array,
+    key: Key[Array, ""],
+    step: Int[Array, ""],
 ) -> tuple[State, Metrics]:
     """Entropy weight; actor and critics, each against the other as it was; multiplier; targets. The key is consumed."""
     backbone = config.backbone
     policy_key, target_key, action_key = jax.random.split(key, 3)
     noise = jax.random.normal(policy_key, batch.action.shape)
-
-    _, log_prob = soft_actor_critic.sample(networks, state.policy.params, batch.observation, noise)
-    log_entropy_weight = soft_actor_critic.entropy_step(
-        backbone, optimizers, state.log_entropy_weight, log_prob, batch.action.shape[1]
-    )
+    log_entropy_weight = soft_actor_critic.entropy_step(backbone, networks, optimizers, state, batch.observation, noise)
     entropy_weight = jnp.exp(log_entropy_weight.params)
 
     def improve(policy: Trainable) -> tuple[Trainable, Metrics]:
-        def loss(params: Params) -> tuple[Array, Metrics]:
-            return soft_actor_critic.policy_loss(
-                networks, entropy_weight, params, state.critic.params, batch.observation, noise
-            )
-
-        return gradient_step(policy, optimizers.policy, loss)
+        fixed = (state.critic.params, batch.observation, noise)
+        return gradient_step(
+            policy, optimizers.policy, lambda params: soft.policy_loss(networks, entropy_weight, params, *fixed)
+        )
 
     def clone(policy: Trainable) -> tuple[Trainable, Metrics]:
         return gradient_step(
@@ -223,7 +209,12 @@ def update(
 
 
 def make_rows(
-    networks: Networks, config: Config, state: State, batch: Transition, target_key: PRNGKey, action_key: PRNGKey
+    networks: Networks,
+    config: Config,
+    state: State,
+    batch: Transition,
+    target_key: Key[Array, ""],
+    action_key: Key[Array, ""],
 ) -> Rows:
     """The critics' side of a batch: targets, and logged and sampled actions in one piece."""
     noise = jax.random.normal(target_key, (batch.reward.shape[0], config.backup_actions, batch.action.shape[1]))
@@ -240,23 +231,27 @@ def make_rows(
 
 
 def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
-    parts = soft_actor_critic.make_parts(config.backbone, spec, CRITICS)
+    networks = soft_actor_critic.make_networks(config.backbone, spec, CRITICS)
+    optimizers = soft_actor_critic.make_optimizers(config.backbone)
 
-    def init(key: PRNGKey) -> State:
-        return State(*parts.init(key), trainable(parts.optimizers.critic, jnp.zeros(())))
+    def init(key: Key[Array, ""], behavior_params: Params) -> State:
+        return State(*soft.start(networks, optimizers, key), trainable(optimizers.critic, jnp.zeros(())))
 
-    step = partial(update, config, parts.networks, parts.optimizers)
-    return soft_actor_critic.assemble(config.backbone, spec, parts, init, step)
+    return Algorithm(
+        init=init,
+        update=partial(update, config, networks, optimizers),
+        acting=networks.actor.acting(ACTION_EDGE),
+        probes=partial(soft_actor_critic.probes, networks),
+        batch_size=config.backbone.batch_size,
+    )
 
 
 def validate(config: Config, behavior: str | None, behavior_config: object) -> None:
-    """Raises InputError for values outside their range."""
+    """Raises InputError for a threshold that is not positive."""
     if config.lagrange_threshold is not None and not config.lagrange_threshold > 0:
         raise InputError(
             f"lagrange_threshold must be positive, got {config.lagrange_threshold}; none: a fixed conservative_weight"
         )
-    counts = {"conservative_actions": "[1, inf)", "backup_actions": "[1, inf)"}
-    check_ranges(config, conservative_weight="[0, inf)", bc_steps="[0, inf)", **counts)
 
 
 SOURCE = Config(

@@ -23,47 +23,40 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-import jax
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float, Int, Key
 
 from itrpo.algorithms import soft_actor_critic
 from itrpo.algorithms.kl_actor_critic import is_zero
-from itrpo.algorithms.soft_actor_critic import Backbone, Networks, Optimizers, State
+from itrpo.algorithms.soft_actor_critic import ACTION_EDGE, Backbone
 from itrpo.errors import InputError
+from itrpo.nn import soft
+from itrpo.nn.ensemble import action_gradients
+from itrpo.nn.soft import Networks, Optimizers, State
 from itrpo.nn.trainable import gradient_step, polyak
 from itrpo.ops import pessimism
-from itrpo.ranges import check_ranges
-from itrpo.types import Algorithm, AlgorithmEntry, Array, Metrics, Params, Preset, PRNGKey, SpaceSpec, Transition
+from itrpo.ops.td import Scalar
+from itrpo.ranges import Count, NonNegative
+from itrpo.types import Algorithm, AlgorithmEntry, Metrics, Params, Preset, SpaceSpec, Transition
 
 
 @dataclass(frozen=True)
 class Config:
-    diversity_weight: float = 1.0  # the paper's eta, by task (CORL's default 1)
-    critics: int = 10  # the paper's N, by task (CORL's default 10)
+    diversity_weight: NonNegative = 1.0  # the paper's eta, by task (CORL's default 1)
+    critics: Count = 10  # the paper's N, by task (CORL's default 10)
     backbone: Backbone = Backbone()
 
 
-def diversity_loss(networks: Networks, critic_params: Params, batch: Transition) -> Array:
-    """Mean over the batch of 1/(N-1) sum_{i != j} <g_i, g_j>, differentiable in the critics' parameters."""
-
-    def action_gradient(member_params: Params) -> Array:
-        """grad_a Q_i(s,a): [B, A]. A row of the sum depends on its own action alone."""
-        return jax.grad(lambda action: jnp.sum(networks.critic(member_params, batch.observation, action)))(batch.action)
-
-    gradients = jax.vmap(action_gradient)(critic_params)
-    return jnp.mean(jax.vmap(pessimism.gradient_diversity, in_axes=1)(gradients))
-
-
 def critic_loss(
-    networks: Networks, diversity_weight: Array | float, critic_params: Params, batch: Transition, targets: Array
-) -> tuple[Array, Metrics]:
-    """Mean over the batch of sum_i (Q_i(s,a) - y)^2, and the weighted diversity. targets: [B]."""
-    q = networks.critics(critic_params, batch.observation, batch.action)
-    loss = jnp.mean(jnp.sum(jnp.square(q - targets[None]), axis=0))
-    metrics = {"critic_loss": loss, "q_std": jnp.mean(jnp.std(q, axis=0)), "q_target": jnp.mean(targets)}
+    networks: Networks, diversity_weight: Scalar, critic_params: Params, batch: Transition, targets: Float[Array, "B"]
+) -> tuple[Float[Array, ""], Metrics]:
+    """SAC-N's, and the weighted mean over the batch of 1/(N-1) sum_{i != j} <g_i, g_j>."""
+    loss, metrics = soft_actor_critic.critic_loss(networks, critic_params, batch, targets)
     if is_zero(diversity_weight):
         return loss, metrics | {"diversity_loss": jnp.zeros(())}
-    diversity = diversity_loss(networks, critic_params, batch)
+    gradients = action_gradients(networks.critics, critic_params, batch.observation, batch.action)
+    diversity = jnp.mean(pessimism.gradient_diversity(gradients))
     return loss + diversity_weight * diversity, metrics | {"diversity_loss": diversity}
 
 
@@ -73,50 +66,36 @@ def update(
     optimizers: Optimizers,
     state: State,
     batch: Transition,
-    key: PRNGKey,
-    step: Array,
+    key: Key[Array, ""],
+    step: Int[Array, ""],
 ) -> tuple[State, Metrics]:
-    """Entropy weight, then actor, then critics, then targets. batch: [B, ...]; the key is consumed."""
-    backbone = config.backbone
-    noises = jax.random.normal(key, (3, *batch.action.shape))
-
-    _, log_prob = soft_actor_critic.sample(networks, state.policy.params, batch.observation, noises[0])
-    log_entropy_weight = soft_actor_critic.entropy_step(
-        backbone, optimizers, state.log_entropy_weight, log_prob, batch.action.shape[1]
+    """Entropy weight, then actor, then critics, then targets. The key is consumed."""
+    before = soft_actor_critic.step_before_critics(config.backbone, networks, optimizers, state, batch, key)
+    critic, metrics = gradient_step(
+        state.critic,
+        optimizers.critic,
+        lambda params: critic_loss(networks, config.diversity_weight, params, batch, before.targets),
     )
-    entropy_weight = jnp.exp(log_entropy_weight.params)
-
-    def mean_policy_loss(params: Params) -> tuple[Array, Metrics]:
-        return soft_actor_critic.policy_loss(
-            networks, entropy_weight, params, state.critic.params, batch.observation, noises[1]
-        )
-
-    policy, policy_metrics = gradient_step(state.policy, optimizers.policy, mean_policy_loss)
-
-    targets = soft_actor_critic.soft_targets(
-        networks, backbone.gamma, entropy_weight, policy.params, state.critic.target_params, batch, noises[2]
-    )
-
-    def mean_critic_loss(params: Params) -> tuple[Array, Metrics]:
-        return critic_loss(networks, config.diversity_weight, params, batch, targets)
-
-    critic, critic_metrics = gradient_step(state.critic, optimizers.critic, mean_critic_loss)
-
-    metrics = critic_metrics | policy_metrics | {"entropy_weight": entropy_weight}
-    return State(policy, polyak(critic, backbone.polyak_rate), log_entropy_weight), metrics
+    critic = polyak(critic, config.backbone.polyak_rate)
+    return State(before.policy, critic, before.log_entropy_weight), metrics | before.metrics
 
 
 def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
-    parts = soft_actor_critic.make_parts(config.backbone, spec, config.critics)
-    step = partial(update, config, parts.networks, parts.optimizers)
-    return soft_actor_critic.assemble(config.backbone, spec, parts, parts.init, step)
+    networks = soft_actor_critic.make_networks(config.backbone, spec, config.critics)
+    optimizers = soft_actor_critic.make_optimizers(config.backbone)
+    return Algorithm(
+        init=lambda key, behavior_params: soft.start(networks, optimizers, key),
+        update=partial(update, config, networks, optimizers),
+        acting=networks.actor.acting(ACTION_EDGE),
+        probes=partial(soft_actor_critic.probes, networks),
+        batch_size=config.backbone.batch_size,
+    )
 
 
 def validate(config: Config, behavior: str | None, behavior_config: object) -> None:
-    """Raises InputError for values outside their range."""
+    """Raises InputError for a single critic."""
     if config.critics < 2:
         raise InputError(f"critics must be at least 2, got {config.critics}: diversity is between critics")
-    check_ranges(config, diversity_weight="[0, inf)")
 
 
 SOURCE = Config(

@@ -27,23 +27,24 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax import Array
+from jaxtyping import Float, Int, Key
 
-from itrpo.behavior import factored_mixture, gaussian
-from itrpo.nn.ensemble import ensemble
-from itrpo.nn.heads import GaussianPolicy, QValue
-from itrpo.nn.network import Initializer, Network, network
+from itrpo.behavior import factored_mixture
+from itrpo.nn.actors import GaussianActor, gaussian_actor
+from itrpo.nn.ensemble import Ensemble, critic_ensemble
+from itrpo.nn.network import Initializer
 from itrpo.nn.trainable import Trainable, gradient_step, polyak, trainable
-from itrpo.ops import distributions, divergences, td
-from itrpo.ranges import check_ranges
+from itrpo.ops import distributions, divergences, policy_losses, td
+from itrpo.ops.td import Scalar
+from itrpo.ranges import Count, Discount, InnerShare, NonNegative, Positive, Rate, Widths
 from itrpo.types import (
     Algorithm,
     AlgorithmEntry,
-    Array,
-    BehaviorModel,
+    DensityModel,
     Metrics,
     Params,
     Preset,
-    PRNGKey,
     RewardRule,
     SpaceSpec,
     Transition,
@@ -52,106 +53,106 @@ from itrpo.types import (
 
 @dataclass(frozen=True)
 class Config:
-    gradient_penalty: float = 0.1  # weight of ||grad_a O||^2, the paper's lambda (launcher 0.1)
+    gradient_penalty: NonNegative = 0.1  # weight of ||grad_a O||^2, the paper's lambda (launcher 0.1)
     target_entropy: float = -1.0  # nats per action dimension (launcher: -A)
-    initial_entropy_weight: float = 1.0  # exp(log w) at the start
-    gamma: float = 0.99  # discount per step
-    polyak_rate: float = 0.005  # target averaging per step
-    batch_size: int = 256  # transitions per step
-    policy_learning_rate: float = 3e-4  # Adam
-    critic_learning_rate: float = 3e-4  # Adam
-    entropy_learning_rate: float = 3e-4  # Adam, of log w
-    policy_hidden: tuple[int, ...] = (256, 256, 256)  # widths of the hidden layers
-    critic_hidden: tuple[int, ...] = (256, 256, 256)  # of the critics
-    critics: int = 2  # ensemble size; the minimum counts
+    initial_entropy_weight: Positive = 1.0  # exp(log w) at the start
+    gamma: Discount = 0.99  # discount per step
+    polyak_rate: Rate = 0.005  # target averaging per step
+    batch_size: Count = 256  # transitions per step
+    policy_learning_rate: Positive = 3e-4  # Adam
+    critic_learning_rate: Positive = 3e-4  # Adam
+    entropy_learning_rate: Positive = 3e-4  # Adam, of log w
+    policy_hidden: Widths = (256, 256, 256)  # widths of the hidden layers
+    critic_hidden: Widths = (256, 256, 256)  # of the critics
+    critics: Count = 2  # ensemble size; the minimum counts
     initializer: Initializer = "fan_in"  # fan_in (PyTorch's default), rlkit, glorot
     log_std_low: float = -20.0  # clip of the actor's pre-tanh log standard deviation
     log_std_high: float = 2.0  # its upper end
-    action_edge: float = 1e-6  # dataset actions are clipped to +-(1 - edge) in log pi_beta
+    action_edge: InnerShare = 1e-6  # dataset actions are clipped to +-(1 - edge) in log pi_beta
 
 
 class State(NamedTuple):
     policy: Trainable
-    critic: Trainable  # the offsets O_i, parameters stacked over the ensemble [critics, ...]
+    critic: Trainable  # the offsets O_i, parameters stacked over the ensemble [N, ...]
     log_entropy_weight: Trainable  # scalar
     behavior_params: Params  # frozen
 
 
 class Networks(NamedTuple):
-    """All that the losses know of policy, offset and pi_beta; observation [O] and pre_tanh [A] are single examples."""
+    """All that the losses know of policy, offset and pi_beta."""
 
-    policy: Network  # observation -> (mean [A], log_std [A])
-    offsets: Network  # (observation, action [A]) -> [critics]
-    behavior: BehaviorModel
-
-
-# --- losses, for one example ---------------------------------------------------------------------------------------
+    actor: GaussianActor
+    offsets: Ensemble
+    behavior: DensityModel
 
 
-def sample(networks: Networks, policy_params: Params, observation: Array, key: PRNGKey) -> tuple[Array, Array]:
-    """(pre-tanh action [A] of pi, its log density in action space); gradients flow through both."""
-    moments = networks.policy.apply(policy_params, observation)
-    pre_tanh = distributions.sample_normal(key, *moments)
-    return pre_tanh, distributions.tanh_normal_log_prob(pre_tanh, *moments)
+# --- values and losses ---------------------------------------------------------------------------------------------
 
 
 def q_values(
-    networks: Networks, offset_params: Params, behavior_params: Params, observation: Array, pre_tanh: Array
-) -> Array:
-    """Q_i(s,a) = O_i(s,a) + log pi_beta(a|s) at a = tanh(pre_tanh): [critics]."""
-    assert networks.behavior.pre_tanh_log_prob is not None
+    networks: Networks,
+    offset_params: Params,
+    behavior_params: Params,
+    observation: Float[Array, "B O"],
+    pre_tanh: Float[Array, "B A"],
+) -> Float[Array, "N B"]:
+    """Q_i(s,a) = O_i(s,a) + log pi_beta(a|s) at a = tanh(pre_tanh)."""
     log_prob = networks.behavior.pre_tanh_log_prob(behavior_params, observation, pre_tanh)
     offsets = networks.offsets.apply(offset_params, observation, jnp.tanh(pre_tanh))
-    return offsets + log_prob - distributions.tanh_log_det(pre_tanh)
+    return offsets + (log_prob - distributions.tanh_log_det(pre_tanh))[None]
 
 
-def critic_target(
+def critic_targets(
     networks: Networks,
-    gamma: Array | float,
+    gamma: Scalar,
     policy_params: Params,
     behavior_params: Params,
     target_offset_params: Params,
-    transition: Transition,
-    key: PRNGKey,
-) -> Array:
-    """r + gamma (1-d) min_i Q_i'(s',a') with a' ~ pi, for one transition."""
-    pre_tanh, _ = sample(networks, policy_params, transition.next_observation, key)
-    q = q_values(networks, target_offset_params, behavior_params, transition.next_observation, pre_tanh)
-    return td.bellman_target(transition.reward, transition.continues, gamma, td.ensemble_min(q))
+    batch: Transition,
+    noise: Float[Array, "B A"],
+) -> Float[Array, "B"]:
+    """r + gamma (1-d) min_i Q_i'(s',a') with a' ~ pi."""
+    pre_tanh = networks.actor.pre_tanh(policy_params, batch.next_observation, noise)
+    q = q_values(networks, target_offset_params, behavior_params, batch.next_observation, pre_tanh)
+    return td.bellman_target(batch.reward, batch.continues, gamma, td.ensemble_min(q))
 
 
 def critic_loss(
     networks: Networks,
-    gradient_penalty: Array | float,
-    edge: float,
+    gradient_penalty: Scalar,
+    edge: Scalar,
     offset_params: Params,
     behavior_params: Params,
-    transition: Transition,
-    target: Array,
-    policy_action: Array,
-) -> Array:
-    """sum_i (Q_i(s,a) - y)^2 + gradient_penalty * sum_i ||grad_a O_i(s,a~)||^2 with a~ = policy_action ~ pi."""
-    pre_tanh = distributions.to_pre_tanh(transition.action, edge)
-    q = q_values(networks, offset_params, behavior_params, transition.observation, pre_tanh)
-    penalty = divergences.action_gradient_penalty(
-        lambda action: networks.offsets.apply(offset_params, transition.observation, action), policy_action
+    batch: Transition,
+    targets: Float[Array, "B"],
+    policy_action: Float[Array, "B A"],
+) -> tuple[Float[Array, ""], Metrics]:
+    """Mean of sum_i (Q_i(s,a) - y)^2 + gradient_penalty * sum_i ||grad_a O_i(s,a~)||^2, a~ = policy_action ~ pi."""
+    pre_tanh = distributions.to_pre_tanh(batch.action, edge)
+    q = q_values(networks, offset_params, behavior_params, batch.observation, pre_tanh)
+    slopes = divergences.action_gradient_penalty(
+        lambda action: networks.offsets.apply(offset_params, batch.observation, action), policy_action
     )
-    return jnp.sum(jnp.square(q - target)) + gradient_penalty * penalty
+    loss = td.squared_error(q, targets[None]) + gradient_penalty * jnp.mean(slopes)
+    return loss, {"critic_loss": loss, "q_target": jnp.mean(targets)}
 
 
 def policy_loss(
     networks: Networks,
-    entropy_weight: Array,
+    entropy_weight: Float[Array, ""],
     policy_params: Params,
     behavior_params: Params,
     offset_params: Params,
-    observation: Array,
-    key: PRNGKey,
-) -> tuple[Array, Array]:
-    """entropy_weight * log pi(a~|s) - min_i Q_i(s,a~), and log pi(a~|s) alone."""
-    pre_tanh, log_prob = sample(networks, policy_params, observation, key)
-    q = q_values(networks, offset_params, behavior_params, observation, pre_tanh)
-    return entropy_weight * log_prob - td.ensemble_min(q), log_prob
+    observation: Float[Array, "B O"],
+    noise: Float[Array, "B A"],
+) -> tuple[Float[Array, ""], Metrics]:
+    """Mean of entropy_weight * log pi(a~|s) - min_i Q_i(s,a~)."""
+    moments = networks.actor.moments(policy_params, observation)
+    pre_tanh = distributions.normal_sample(noise, *moments)
+    log_prob = distributions.tanh_normal_log_prob(pre_tanh, *moments)
+    q = td.ensemble_min(q_values(networks, offset_params, behavior_params, observation, pre_tanh))
+    loss = jnp.mean(policy_losses.soft_policy_loss(entropy_weight, log_prob, q))
+    return loss, {"policy_loss": loss, "entropy": -jnp.mean(log_prob)}
 
 
 # --- one step ------------------------------------------------------------------------------------------------------
@@ -169,115 +170,93 @@ def update(
     optimizers: Optimizers,
     state: State,
     batch: Transition,
-    key: PRNGKey,
-    step: Array,
+    key: Key[Array, ""],
+    step: Int[Array, ""],
 ) -> tuple[State, Metrics]:
-    """Critic, then actor and entropy weight with the new critic, then targets. batch: [B, ...]; the key is consumed."""
-    rows = batch.reward.shape[0]
-    target_key, policy_key, penalty_key = jax.random.split(key, (3, rows))
-    behavior = state.behavior_params
-    targets = jax.lax.stop_gradient(
-        jax.vmap(partial(critic_target, networks, config.gamma), in_axes=(None, None, None, 0, 0))(
-            state.policy.params, behavior, state.critic.target_params, batch, target_key
-        )
+    """Critic, then actor and entropy weight with the new critic, then targets. The key is consumed."""
+    policy_params, behavior_params = state.policy.params, state.behavior_params
+    target_noise, policy_noise, penalty_noise = jax.random.normal(key, (3, *batch.action.shape))
+    targets = critic_targets(
+        networks, config.gamma, policy_params, behavior_params, state.critic.target_params, batch, target_noise
     )
-    samples, _ = jax.vmap(partial(sample, networks, state.policy.params))(batch.observation, penalty_key)
-    policy_action = jax.lax.stop_gradient(jnp.tanh(samples))
-
-    def mean_critic_loss(params: Params) -> tuple[Array, Metrics]:
-        each = jax.vmap(
-            partial(critic_loss, networks, config.gradient_penalty, config.action_edge), in_axes=(None, None, 0, 0, 0)
-        )
-        loss = jnp.mean(each(params, behavior, batch, targets, policy_action))
-        return loss, {"critic_loss": loss}
-
-    critic, critic_metrics = gradient_step(state.critic, optimizers.critic, mean_critic_loss)
+    policy_action, _ = networks.actor.sample(policy_params, batch.observation, penalty_noise)
+    critic, critic_metrics = gradient_step(
+        state.critic,
+        optimizers.critic,
+        lambda params: critic_loss(
+            networks,
+            config.gradient_penalty,
+            config.action_edge,
+            params,
+            behavior_params,
+            batch,
+            targets,
+            policy_action,
+        ),
+    )
     entropy_weight = jnp.exp(state.log_entropy_weight.params)
-
-    def mean_policy_loss(params: Params) -> tuple[Array, Metrics]:
-        each = jax.vmap(partial(policy_loss, networks, entropy_weight), in_axes=(None, None, None, 0, 0))
-        losses, log_probs = each(params, behavior, critic.params, batch.observation, policy_key)
-        return jnp.mean(losses), {"policy_loss": jnp.mean(losses), "entropy": -jnp.mean(log_probs)}
-
-    policy, policy_metrics = gradient_step(state.policy, optimizers.policy, mean_policy_loss)
+    policy, policy_metrics = gradient_step(
+        state.policy,
+        optimizers.policy,
+        lambda params: policy_loss(
+            networks, entropy_weight, params, behavior_params, critic.params, batch.observation, policy_noise
+        ),
+    )
     shortfall = config.target_entropy * batch.action.shape[1] - policy_metrics["entropy"]
-
-    def entropy_loss(log_weight: Array) -> tuple[Array, Metrics]:
-        return -jnp.exp(log_weight) * shortfall, {}
-
-    log_entropy_weight, _ = gradient_step(state.log_entropy_weight, optimizers.entropy, entropy_loss)
-    metrics = critic_metrics | policy_metrics | {"q_target": jnp.mean(targets), "entropy_weight": entropy_weight}
-    return State(policy, polyak(critic, config.polyak_rate), log_entropy_weight, behavior), metrics
+    log_entropy_weight, _ = gradient_step(
+        state.log_entropy_weight, optimizers.entropy, lambda log_weight: (-jnp.exp(log_weight) * shortfall, {})
+    )
+    state = State(policy, polyak(critic, config.polyak_rate), log_entropy_weight, behavior_params)
+    return state, critic_metrics | policy_metrics | {"entropy_weight": entropy_weight}
 
 
-def make(config: Config, spec: SpaceSpec, behavior: BehaviorModel) -> Algorithm:
-    log_std_range = (config.log_std_low, config.log_std_high)
-    policy = network(lambda draw: GaussianPolicy(draw, spec, config.policy_hidden, log_std_range, config.initializer))
-    offset = network(lambda draw: QValue(draw, spec, config.critic_hidden, config.initializer))
-    networks = Networks(policy, ensemble(offset, config.critics), behavior)
+def make(config: Config, spec: SpaceSpec, behavior: DensityModel) -> Algorithm:
+    actor = gaussian_actor(spec, config.policy_hidden, (config.log_std_low, config.log_std_high), config.initializer)
+    networks = Networks(
+        actor, critic_ensemble(spec, config.critic_hidden, config.critics, config.initializer), behavior
+    )
     optimizers = Optimizers(
         optax.adam(config.policy_learning_rate),
         optax.adam(config.critic_learning_rate),
         optax.adam(config.entropy_learning_rate),
     )
 
-    def init(key: PRNGKey, behavior_params: Params | None) -> State:
+    def init(key: Key[Array, ""], behavior_params: Params) -> State:
         policy_key, critic_key = jax.random.split(key)
         return State(
-            trainable(optimizers.policy, policy.init(policy_key)),
+            trainable(optimizers.policy, actor.init(policy_key)),
             trainable(optimizers.critic, networks.offsets.init(critic_key), target=True),
             trainable(optimizers.entropy, jnp.log(jnp.asarray(config.initial_entropy_weight, jnp.float32))),
             behavior_params,
         )
 
-    def act(state: State, observation: Array, key: PRNGKey, greedy: bool) -> Array:
-        if greedy:
-            return jnp.tanh(policy.apply(state.policy.params, observation)[0])
-        return jnp.tanh(sample(networks, state.policy.params, observation, key)[0])
-
-    def log_prob(state: State, observation: Array, action: Array) -> Array:
-        pre_tanh = distributions.to_pre_tanh(action, config.action_edge)
-        return distributions.tanh_normal_log_prob(pre_tanh, *policy.apply(state.policy.params, observation))
-
-    def probes(state: State, batch: Transition, key: PRNGKey) -> Metrics:
+    def probes(state: State, batch: Transition, key: Key[Array, ""]) -> Metrics:
         """Means over fixed rows; the KL to pi_beta is estimated from one sample per row."""
-
-        def one(it: Transition, key: PRNGKey) -> Metrics:
-            behavior_params, offsets = state.behavior_params, state.critic.params
-            pre_tanh, own = sample(networks, state.policy.params, it.observation, key)
-            assert behavior.pre_tanh_log_prob is not None
-            log_beta = behavior.pre_tanh_log_prob(behavior_params, it.observation, pre_tanh)
-            data = distributions.to_pre_tanh(it.action, config.action_edge)
-            gradient = divergences.action_gradient_penalty(
-                lambda action: networks.offsets.apply(offsets, it.observation, action), jnp.tanh(pre_tanh)
-            )
-            q_data = q_values(networks, offsets, behavior_params, it.observation, data)
-            q_policy = q_values(networks, offsets, behavior_params, it.observation, pre_tanh)
-            return {
-                "probe_kl": own - (log_beta - distributions.tanh_log_det(pre_tanh)),
-                "probe_q_data": td.ensemble_min(q_data),
-                "probe_q_policy": td.ensemble_min(q_policy),
-                "probe_action_gradient_norm": jnp.sqrt(gradient / config.critics),
-                "probe_policy_std": jnp.mean(jnp.exp(policy.apply(state.policy.params, it.observation)[1])),
-            }
-
-        each = jax.vmap(one)(batch, jax.random.split(key, batch.reward.shape[0]))
-        return {name: jnp.mean(values) for name, values in each.items()}
+        observation, offset_params = batch.observation, state.critic.params
+        mean, log_std = actor.moments(state.policy.params, observation)
+        pre_tanh = distributions.normal_sample(jax.random.normal(key, mean.shape), mean, log_std)
+        own = distributions.normal_log_prob(pre_tanh, mean, log_std)
+        log_beta = behavior.pre_tanh_log_prob(state.behavior_params, observation, pre_tanh)
+        data = distributions.to_pre_tanh(batch.action, config.action_edge)
+        q = partial(q_values, networks, offset_params, state.behavior_params, observation)
+        slopes = divergences.action_gradient_penalty(
+            lambda action: networks.offsets.apply(offset_params, observation, action), jnp.tanh(pre_tanh)
+        )
+        return {
+            "probe_kl": jnp.mean(own - log_beta),
+            "probe_q_data": jnp.mean(td.ensemble_min(q(data))),
+            "probe_q_policy": jnp.mean(td.ensemble_min(q(pre_tanh))),
+            "probe_action_gradient_norm": jnp.mean(jnp.sqrt(slopes / config.critics)),
+            "probe_policy_std": jnp.mean(jnp.exp(log_std)),
+        }
 
     return Algorithm(
         init=init,
         update=partial(update, config, networks, optimizers),
-        act=act,
-        log_prob=log_prob,
+        acting=actor.acting(config.action_edge),
         probes=probes,
-        export=lambda state: gaussian.tanh_mlp_export(state.policy.params, spec),
         batch_size=config.batch_size,
     )
-
-
-def validate(config: Config, behavior: str, behavior_config: object) -> None:
-    """Raises InputError for values outside their range."""
-    check_ranges(config)
 
 
 MATCHED = Config(policy_hidden=(256, 256), critic_hidden=(256, 256))
@@ -287,4 +266,4 @@ PRESETS = {
     "source": Preset(Config(), "factored_mixture", factored_mixture.Config(log_std_low=-20.0), rewards=BONUS),
     "matched": Preset(MATCHED, "factored_mixture", factored_mixture.Config(), rewards=BONUS),
 }
-FISHER_BRC = AlgorithmEntry(Config, PRESETS, "source", ("factored_mixture", "mixture", "gaussian"), make, validate)
+FISHER_BRC = AlgorithmEntry(Config, PRESETS, "source", ("factored_mixture", "mixture", "gaussian"), make)

@@ -21,48 +21,41 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax import Array
+from jaxtyping import Float, Int, Key
 
-from itrpo.behavior.gaussian import tanh_mlp_export
-from itrpo.nn.ensemble import batched, ensemble
-from itrpo.nn.heads import BoundedMeanPolicy, QValue, StateValue
+from itrpo.nn import critics
+from itrpo.nn.critics import critic_loss
+from itrpo.nn.ensemble import Ensemble, critic_ensemble
+from itrpo.nn.export import layer_arrays
+from itrpo.nn.heads import BoundedMeanPolicy, StateValue
 from itrpo.nn.network import Initializer, Network, network
 from itrpo.nn.trainable import Trainable, gradient_step, polyak, trainable
 from itrpo.ops import distributions, policy_losses, td
-from itrpo.ranges import check_ranges
-from itrpo.types import (
-    Algorithm,
-    AlgorithmEntry,
-    Array,
-    Metrics,
-    Params,
-    Preset,
-    PRNGKey,
-    RewardRule,
-    SpaceSpec,
-    Transition,
-)
+from itrpo.ranges import Count, Discount, InnerShare, NonNegative, Positive, PositiveOrInf, Rate, Widths
+from itrpo.types import Acting, Algorithm, AlgorithmEntry, Metrics, Params, Preset, RewardRule, SpaceSpec, Transition
 
 
 @dataclass(frozen=True)
 class Config:
-    expectile: float = 0.7  # the paper's tau: expectile of Q over the data's actions that V is (MuJoCo)
-    inverse_temperature: float = 3.0  # the paper's beta: how sharply advantages weigh actions (MuJoCo)
-    weight_limit: float = 100.0  # largest weight of a sample in the actor's regression (authors' code)
-    gamma: float = 0.99  # discount per step
-    polyak_rate: float = 0.005  # target averaging per step
-    batch_size: int = 256  # transitions per step
-    policy_learning_rate: float = 3e-4  # Adam, at the start
-    schedule_steps: int = 1_000_000  # the actor's rate falls to 0 along a cosine in so many steps: the whole run
-    critic_learning_rate: float = 3e-4  # Adam
-    value_learning_rate: float = 3e-4  # Adam
-    policy_hidden: tuple[int, ...] = (256, 256)  # widths of the hidden layers
-    critic_hidden: tuple[int, ...] = (256, 256)  # of the critics
-    value_hidden: tuple[int, ...] = (256, 256)  # of V
+    expectile: InnerShare = 0.7  # the paper's tau: expectile of Q over the data's actions that V is (MuJoCo)
+    inverse_temperature: NonNegative = 3.0  # the paper's beta: how sharply advantages weigh actions (MuJoCo)
+    weight_limit: PositiveOrInf = 100.0  # largest weight of a sample in the actor's regression (authors' code)
+    gamma: Discount = 0.99  # discount per step
+    polyak_rate: Rate = 0.005  # target averaging per step
+    batch_size: Count = 256  # transitions per step
+    policy_learning_rate: Positive = 3e-4  # Adam, at the start
+    schedule_steps: Count = 1_000_000  # the actor's rate falls to 0 along a cosine in so many steps: the whole run
+    critic_learning_rate: Positive = 3e-4  # Adam
+    value_learning_rate: Positive = 3e-4  # Adam
+    policy_hidden: Widths = (256, 256)  # widths of the hidden layers
+    critic_hidden: Widths = (256, 256)  # of the critics
+    value_hidden: Widths = (256, 256)  # of V
     initializer: Initializer = "fan_in"  # see itrpo.nn.network.Linear; orthogonal in the authors' code
     log_std_low: float = -5.0  # clip of the actor's log standard deviation (authors' code)
     log_std_high: float = 2.0  # its upper end
@@ -75,44 +68,9 @@ class State(NamedTuple):
 
 
 class Networks(NamedTuple):
-    """All that the losses know of the networks: batches in, batches out."""
-
     policy: Network  # observation [B, O] -> mean, log_std [B, A]
-    critics: Network  # (observation [B, O], action [B, A]) -> [2, B]
+    critics: Ensemble
     value: Network  # observation [B, O] -> [B]
-
-
-# --- losses, for a batch -------------------------------------------------------------------------------------------
-
-
-def value_loss(
-    networks: Networks, config: Config, value_params: Params, batch: Transition, q: Array
-) -> tuple[Array, Metrics]:
-    """Expectile regression of V(s) onto q = min_i Q_i'(s,a), [B]."""
-    value = networks.value.apply(value_params, batch.observation)
-    loss = jnp.mean(td.expectile_loss(q - value, config.expectile))
-    return loss, {"value_loss": loss}
-
-
-def policy_loss(
-    networks: Networks, config: Config, policy_params: Params, batch: Transition, advantages: Array
-) -> tuple[Array, Metrics]:
-    """-mean weight log pi(a|s), advantages = min_i Q_i'(s,a) - V(s), [B]."""
-    mean, log_std = networks.policy.apply(policy_params, batch.observation)
-    log_prob = jax.vmap(distributions.normal_log_prob)(batch.action, mean, log_std)
-    weight = policy_losses.advantage_weight(advantages, config.inverse_temperature, config.weight_limit)
-    loss = -jnp.mean(weight * log_prob)
-    return loss, {"policy_loss": loss, "policy_weight": jnp.mean(weight)}
-
-
-def critic_loss(networks: Networks, critic_params: Params, batch: Transition, targets: Array) -> tuple[Array, Metrics]:
-    """Mean over the batch of sum_i (Q_i(s,a) - y)^2. targets: [B]."""
-    q = networks.critics.apply(critic_params, batch.observation, batch.action)
-    loss = jnp.sum(jnp.mean(jnp.square(q - targets[None]), axis=1))
-    return loss, {"critic_loss": loss, "q_target": jnp.mean(targets)}
-
-
-# --- one step ------------------------------------------------------------------------------------------------------
 
 
 class Optimizers(NamedTuple):
@@ -121,32 +79,69 @@ class Optimizers(NamedTuple):
     value: optax.GradientTransformation
 
 
+# --- losses --------------------------------------------------------------------------------------------------------
+
+
+def value_loss(
+    config: Config, networks: Networks, value_params: Params, batch: Transition, q: Float[Array, "B"]
+) -> tuple[Float[Array, ""], Metrics]:
+    """Expectile regression of V(s) onto q = min_i Q_i'(s,a)."""
+    value = networks.value.apply(value_params, batch.observation)
+    loss = jnp.mean(td.expectile_loss(q - value, config.expectile))
+    return loss, {"value_loss": loss}
+
+
+def policy_loss(
+    config: Config, networks: Networks, policy_params: Params, batch: Transition, advantages: Float[Array, "B"]
+) -> tuple[Float[Array, ""], Metrics]:
+    """-mean weight log pi(a|s), advantages = min_i Q_i'(s,a) - V(s)."""
+    log_prob = distributions.normal_log_prob(batch.action, *networks.policy.apply(policy_params, batch.observation))
+    weight = policy_losses.advantage_weight(advantages, config.inverse_temperature, config.weight_limit)
+    loss = -jnp.mean(weight * log_prob)
+    return loss, {"policy_loss": loss, "policy_weight": jnp.mean(weight)}
+
+
+# --- one step ------------------------------------------------------------------------------------------------------
+
+
 def update(
     config: Config,
     networks: Networks,
     optimizers: Optimizers,
     state: State,
     batch: Transition,
-    key: PRNGKey,
-    step: Array,
+    key: Key[Array, ""],
+    step: Int[Array, ""],
 ) -> tuple[State, Metrics]:
-    """Value, actor, critics, targets. batch: [B, ...]; nothing is random."""
-    q = jnp.min(networks.critics.apply(state.critic.target_params, batch.observation, batch.action), axis=0)
+    """Value, actor, critics, targets. Nothing is random."""
+    q = critics.least_q(networks.critics, state.critic.target_params, batch.observation, batch.action)
 
     value, value_metrics = gradient_step(
-        state.value, optimizers.value, lambda params: value_loss(networks, config, params, batch, q)
+        state.value, optimizers.value, lambda params: value_loss(config, networks, params, batch, q)
     )
     advantages = q - networks.value.apply(value.params, batch.observation)
     policy, policy_metrics = gradient_step(
-        state.policy, optimizers.policy, lambda params: policy_loss(networks, config, params, batch, advantages)
+        state.policy, optimizers.policy, lambda params: policy_loss(config, networks, params, batch, advantages)
     )
     next_value = networks.value.apply(value.params, batch.next_observation)
     targets = td.bellman_target(batch.reward, batch.continues, config.gamma, next_value)
     critic, critic_metrics = gradient_step(
-        state.critic, optimizers.critic, lambda params: critic_loss(networks, params, batch, targets)
+        state.critic, optimizers.critic, lambda params: critic_loss(networks.critics, params, batch, targets)
     )
     metrics = value_metrics | policy_metrics | critic_metrics | {"advantage": jnp.mean(advantages)}
     return State(policy, polyak(critic, config.polyak_rate), value), metrics
+
+
+# --- networks, acting, and what is measured ------------------------------------------------------------------------
+
+
+def make_networks(config: Config, spec: SpaceSpec) -> Networks:
+    hidden, log_std_range = config.policy_hidden, (config.log_std_low, config.log_std_high)
+    return Networks(
+        network(lambda draw: BoundedMeanPolicy(draw, spec, hidden, log_std_range, config.initializer)),
+        critic_ensemble(spec, config.critic_hidden, 2, config.initializer),
+        network(lambda draw: StateValue(draw, spec, config.value_hidden, config.initializer)),
+    )
 
 
 def make_optimizers(config: Config) -> Optimizers:
@@ -156,59 +151,53 @@ def make_optimizers(config: Config) -> Optimizers:
     )
 
 
-def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
-    log_std_range = (config.log_std_low, config.log_std_high)
-    policy = network(
-        lambda draw: BoundedMeanPolicy(draw, spec, config.policy_hidden, log_std_range, config.initializer)
+def start(networks: Networks, optimizers: Optimizers, key: Key[Array, ""], behavior_params: Params) -> State:
+    """The state before the first step."""
+    policy_key, critic_key, value_key = jax.random.split(key, 3)
+    return State(
+        trainable(optimizers.policy, networks.policy.init(policy_key)),
+        trainable(optimizers.critic, networks.critics.init(critic_key), target=True),
+        trainable(optimizers.value, networks.value.init(value_key)),
     )
-    critic = network(lambda draw: QValue(draw, spec, config.critic_hidden, config.initializer))
-    value = network(lambda draw: StateValue(draw, spec, config.value_hidden, config.initializer))
-    networks = Networks(batched(policy), ensemble(batched(critic), 2), batched(value))
-    optimizers = make_optimizers(config)
 
-    def init(key: PRNGKey, behavior_params: Params | None) -> State:
-        policy_key, critic_key, value_key = jax.random.split(key, 3)
-        return State(
-            trainable(optimizers.policy, networks.policy.init(policy_key)),
-            trainable(optimizers.critic, networks.critics.init(critic_key), target=True),
-            trainable(optimizers.value, networks.value.init(value_key)),
-        )
 
-    def act(state: State, observation: Array, key: PRNGKey, greedy: bool) -> Array:
+def acting(policy: Network) -> Acting:
+    """The mean, or a sample clipped to [-1, 1]; densities are those of the Gaussian, before the clip."""
+
+    def act(state: State, observation: Float[Array, "B O"], key: Key[Array, ""], greedy: bool) -> Float[Array, "B A"]:
         mean, log_std = policy.apply(state.policy.params, observation)
-        return mean if greedy else jnp.clip(distributions.sample_normal(key, mean, log_std), -1.0, 1.0)
+        if greedy:
+            return mean
+        return jnp.clip(distributions.normal_sample(jax.random.normal(key, mean.shape), mean, log_std), -1.0, 1.0)
 
-    def log_prob(state: State, observation: Array, action: Array) -> Array:
-        """Of the Gaussian, before samples outside [-1, 1] are clipped."""
+    def log_prob(state: State, observation: Float[Array, "B O"], action: Float[Array, "B A"]) -> Float[Array, "B"]:
         return distributions.normal_log_prob(action, *policy.apply(state.policy.params, observation))
 
-    def probes(state: State, batch: Transition, key: PRNGKey) -> Metrics:
-        """Means over fixed rows. probe_q_policy is at the mean action, which no loss ever asks for."""
-        mean, log_std = networks.policy.apply(state.policy.params, batch.observation)
-        q_data = networks.critics.apply(state.critic.params, batch.observation, batch.action)
-        q_policy = networks.critics.apply(state.critic.params, batch.observation, mean)
-        return {
-            "probe_q_data": jnp.mean(jnp.min(q_data, axis=0)),
-            "probe_q_policy": jnp.mean(jnp.min(q_policy, axis=0)),
-            "probe_value": jnp.mean(networks.value.apply(state.value.params, batch.observation)),
-            "probe_policy_std": jnp.mean(jnp.exp(log_std)),
-            "probe_log_prob": jnp.mean(jax.vmap(distributions.normal_log_prob)(batch.action, mean, log_std)),
-        }
+    def export(state: State) -> dict[str, Any]:
+        return {"kind": "tanh_mlp", **layer_arrays(state.policy.params.mlp)}
 
+    return Acting(act, log_prob, export)
+
+
+def probes(networks: Networks, state: State, batch: Transition, key: Key[Array, ""]) -> Metrics:
+    """Means over fixed rows. probe_q_policy is at the mean action, which no loss ever asks for."""
+    mean, log_std = networks.policy.apply(state.policy.params, batch.observation)
+    return critics.probes(networks.critics, state.critic.params, batch, mean) | {
+        "probe_value": jnp.mean(networks.value.apply(state.value.params, batch.observation)),
+        "probe_policy_std": jnp.mean(jnp.exp(log_std)),
+        "probe_log_prob": jnp.mean(distributions.normal_log_prob(batch.action, mean, log_std)),
+    }
+
+
+def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
+    networks, optimizers = make_networks(config, spec), make_optimizers(config)
     return Algorithm(
-        init=init,
+        init=partial(start, networks, optimizers),
         update=partial(update, config, networks, optimizers),
-        act=act,
-        log_prob=log_prob,
-        probes=probes,
-        export=lambda state: tanh_mlp_export(state.policy.params, spec),
+        acting=acting(networks.policy),
+        probes=partial(probes, networks),
         batch_size=config.batch_size,
     )
-
-
-def validate(config: Config, behavior: str | None, behavior_config: object) -> None:
-    """Raises InputError for values outside their range."""
-    check_ranges(config, inverse_temperature="[0, inf)", schedule_steps="[1, inf)")
 
 
 # Scaled rewards are a part of the method: what an inverse temperature means depends on them.
@@ -223,4 +212,4 @@ PRESETS = {
     "source": MATCHED._replace(config=replace(MATCHED.config, initializer="orthogonal")),
     "matched": MATCHED,
 }
-IQL = AlgorithmEntry(Config, PRESETS, "source", (), make, validate)
+IQL = AlgorithmEntry(Config, PRESETS, "source", (), make)

@@ -25,23 +25,26 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float, Int, Key
 
-from itrpo.algorithms import kl_actor_critic
-from itrpo.algorithms.kl_actor_critic import Backbone, CriticTarget, Networks
+from itrpo.algorithms import kl_actor_critic as kl
+from itrpo.algorithms.kl_actor_critic import Backbone, Networks, Optimizers, Parts, State, is_zero
 from itrpo.behavior import gaussian
 from itrpo.ops import td
-from itrpo.ranges import check_ranges
+from itrpo.ops.td import Scalar
+from itrpo.ranges import Positive, Share
 from itrpo.types import (
     Algorithm,
     AlgorithmEntry,
-    Array,
-    BehaviorModel,
+    DensityModel,
+    Metrics,
     Params,
     Preset,
-    PRNGKey,
     RewardRule,
     SpaceSpec,
     Transition,
@@ -50,33 +53,31 @@ from itrpo.types import (
 
 @dataclass(frozen=True)
 class Config:
-    alpha: float = 0.9  # weight of the KL to pi_beta, in actor and critic (author's code: 0.9)
-    tau: float = 0.5  # shaping factor in [0, 1]; 0 is BRAC (author's code: 0.03; the text gives no value)
+    alpha: Positive = 0.9  # weight of the KL to pi_beta, in actor and critic (author's code: 0.9)
+    tau: Share = 0.5  # shaping factor in [0, 1]; 0 is BRAC (author's code: 0.03; the text gives no value)
     log_ratio_low: float = -math.inf  # lower clip of the log-ratio, before tau * alpha (author's code -1; neutral -inf)
     log_ratio_high: float = math.inf  # upper clip (ours; neutral inf)
     shaping_policy: Literal["online", "target"] = "online"  # whose ratio and a'; target: a Polyak copy (Munchausen DQN)
     backbone: Backbone = Backbone()
 
 
-def critic_target(
+# --- Eq. (5) -------------------------------------------------------------------------------------------------------
+
+
+def shaped_reward(
     config: Config,
     networks: Networks,
-    alpha: Array,
+    alpha: Scalar,
     policy_params: Params,
     behavior_params: Params,
-    target_critic_params: Params,
-    transition: Transition,
-    key: PRNGKey,
-) -> Array:
-    """Eq. (5) for one transition: r + tau alpha clip(log ratio(s,a)) + gamma (1-d) (E[min Q'] - alpha KL)(s')."""
-    reward = transition.reward
-    if not shaping_is_off(config):
-        log_ratio = networks.log_ratio(policy_params, behavior_params, transition.observation, transition.action)
-        reward = reward + td.shaping_reward(log_ratio, alpha, config.tau, config.log_ratio_low, config.log_ratio_high)
-    next_value = kl_actor_critic.penalised_next_value(
-        networks, alpha, policy_params, behavior_params, target_critic_params, transition.next_observation, key
-    )
-    return td.bellman_target(reward, transition.continues, config.backbone.gamma, next_value)
+    batch: Transition,
+) -> Float[Array, "B"]:
+    """r + tau alpha clip(log pi(a|s) - log pi_beta(a|s)), at the dataset's own actions."""
+    if shaping_is_off(config):
+        return batch.reward
+    log_ratio = networks.log_ratio(policy_params, behavior_params, batch.observation, batch.action)
+    shaping = td.shaping_reward(log_ratio, alpha, config.tau, config.log_ratio_low, config.log_ratio_high)
+    return batch.reward + shaping
 
 
 def shaping_is_off(config: Config) -> bool:
@@ -84,28 +85,79 @@ def shaping_is_off(config: Config) -> bool:
 
     Adding a computed zero would not do: it changes how XLA fuses what stands around it, and with that the last bits.
     """
-    is_zero = kl_actor_critic.is_zero
     return is_zero(config.tau) or (is_zero(config.log_ratio_low) and is_zero(config.log_ratio_high))
 
 
-def make(config: Config, spec: SpaceSpec, behavior: BehaviorModel) -> Algorithm:
-    def target(networks: Networks) -> CriticTarget:
-        return lambda *arguments: critic_target(config, networks, *arguments)
+def critic_targets(
+    config: Config,
+    networks: Networks,
+    alpha: Scalar,
+    policy_params: Params,
+    behavior_params: Params,
+    target_critic_params: Params,
+    batch: Transition,
+    noise: Float[Array, "B draws A"],
+) -> Float[Array, "B"]:
+    """Eq. (5): r + tau alpha clip(log ratio(s,a)) + gamma (1-d) (E[min Q'] - alpha KL)(s')."""
+    reward = shaped_reward(config, networks, alpha, policy_params, behavior_params, batch)
+    next_value = kl.penalised_value(
+        networks, alpha, policy_params, behavior_params, target_critic_params, batch.next_observation, noise
+    )
+    return td.bellman_target(reward, batch.continues, config.backbone.gamma, next_value)
 
-    def shaping(alpha: Array, log_ratio: Array) -> tuple[Array, Array]:
-        reward = td.shaping_reward(log_ratio, alpha, config.tau, config.log_ratio_low, config.log_ratio_high)
-        clipped = (log_ratio < config.log_ratio_low) | (log_ratio > config.log_ratio_high)
-        return reward, clipped.astype(jnp.float32)
 
-    return kl_actor_critic.make(
-        config.backbone, config.alpha, spec, behavior, target, shaping, target_policy=config.shaping_policy == "target"
+# --- one step ------------------------------------------------------------------------------------------------------
+
+
+def update(
+    config: Config,
+    networks: Networks,
+    optimizers: Optimizers,
+    state: State,
+    batch: Transition,
+    key: Key[Array, ""],
+    step: Int[Array, ""],
+) -> tuple[State, Metrics]:
+    """Critics towards Eq. (5), then the actor by Eq. (3) with the new critics, then targets. The key is consumed."""
+    backbone = config.backbone
+    alpha = kl.alpha_now(config.alpha, backbone, state)
+    target_noise, policy_noise, penalty_noise = kl.draw_noise(networks, batch, key)
+    acting = state.policy.params if config.shaping_policy == "online" else state.policy.target_params
+    targets = critic_targets(
+        config, networks, alpha, acting, state.behavior_params, state.critic.target_params, batch, target_noise
+    )
+    critic, metrics = kl.critic_step(backbone, networks, optimizers, state, batch, targets, penalty_noise)
+    policy, policy_metrics = kl.policy_step(
+        backbone, networks, optimizers, alpha, state, critic.params, batch.observation, policy_noise, step
+    )
+    return kl.averaged(backbone, state, policy, critic, targets), metrics | policy_metrics
+
+
+def probes(config: Config, parts: Parts, state: State, batch: Transition, key: Key[Array, ""]) -> Metrics:
+    """Those of the actor-critic, and the shaping reward: means over fixed data."""
+    low, high = config.log_ratio_low, config.log_ratio_high
+    alpha = kl.alpha_now(config.alpha, config.backbone, state)
+    log_ratio = parts.networks.log_ratio(state.policy.params, state.behavior_params, batch.observation, batch.action)
+    return kl.probes(config.backbone, parts, state, batch, key) | {
+        "probe_shaping_reward": jnp.mean(td.shaping_reward(log_ratio, alpha, config.tau, low, high)),
+        "probe_clipped_fraction": jnp.mean((log_ratio < low) | (log_ratio > high)),
+    }
+
+
+def make(config: Config, spec: SpaceSpec, behavior: DensityModel) -> Algorithm:
+    parts = kl.make_parts(config.backbone, spec, behavior)
+    return Algorithm(
+        init=partial(kl.start, config.backbone, parts, target_policy=config.shaping_policy == "target"),
+        update=partial(update, config, parts.networks, parts.optimizers),
+        acting=parts.actor.acting(config.backbone.action_edge),
+        probes=partial(probes, config, parts),
+        batch_size=config.backbone.batch_size,
     )
 
 
 def validate(config: Config, behavior: str, behavior_config: object) -> None:
-    """Raises InputError for values outside their range."""
-    check_ranges(config)
-    kl_actor_critic.validate(config.backbone, behavior, behavior_config)
+    """Raises InputError for values that do not go together."""
+    kl.validate(config.backbone, behavior, behavior_config)
 
 
 AUTHOR = Config(
@@ -128,9 +180,9 @@ PRESETS = {
     "paper": Preset(Config(), "gaussian"),  # Eqs. 2-5 alone; alpha, tau, widths, rates are ours: the text has none
     "matched": Preset(Config(backbone=Backbone(warm_start=True)), "gaussian"),
     "quick": Preset(
-        Config(alpha=6.0, backbone=kl_actor_critic.QUICK),
+        Config(alpha=6.0, backbone=kl.QUICK),
         "gaussian",
-        kl_actor_critic.QUICK_BEHAVIOR,
+        kl.QUICK_BEHAVIOR,
         normalize_observations=True,
         antmaze_normalize_observations=True,
     ),

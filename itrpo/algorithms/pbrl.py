@@ -31,51 +31,56 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float, Int, Key
 
 from itrpo.algorithms import soft_actor_critic
-from itrpo.algorithms.soft_actor_critic import Backbone, Networks, Optimizers
+from itrpo.algorithms.soft_actor_critic import ACTION_EDGE, Backbone
 from itrpo.errors import InputError
+from itrpo.nn import soft
+from itrpo.nn.soft import Networks, Optimizers
 from itrpo.nn.trainable import Trainable, cached_chunk, chunked_gradient_step, gradient_step, polyak
 from itrpo.ops import pessimism, td
-from itrpo.ranges import check_ranges
-from itrpo.types import Algorithm, AlgorithmEntry, Array, Metrics, Params, Preset, PRNGKey, SpaceSpec, Transition
+from itrpo.ops.td import Scalar
+from itrpo.ranges import Count, CountOrZero, NonNegative
+from itrpo.types import Algorithm, AlgorithmEntry, Metrics, Params, Preset, SpaceSpec, Transition
 
 RECORDS, RECENT = 20, 5  # of mean Q(s,a~): kept; compared with the rest (source's two queues)
 
 
 @dataclass(frozen=True)
 class Config:
-    target_weight: float = 0.01  # the paper's beta_in: standard deviations off the targets of logged actions
-    ood_weight_start: float = 5.0  # the paper's beta_ood, off the targets of actions of pi(.|s), at the first step
-    ood_weight_end: float = 1.0  # and from ood_weight_steps on
-    ood_weight_steps: int = 50_000  # it falls along a line in so many steps
+    target_weight: NonNegative = 0.01  # the paper's beta_in: standard deviations off the targets of logged actions
+    ood_weight_start: NonNegative = 5.0  # the paper's beta_ood, off targets of actions of pi(.|s), at the first step
+    ood_weight_end: NonNegative = 1.0  # and from ood_weight_steps on
+    ood_weight_steps: Count = 50_000  # it falls along a line in so many steps
     ood_weight_decay: float = 1.01  # divides it when sampled actions' values fall; 1: never (medium-expert, expert)
-    ood_weight_low: float = 0.2  # not below this
-    ood_record_every: int = 1_000  # steps between records of those values
-    ood_weight_next: float = 0.1  # off the targets of actions of pi(.|s')
-    ood_actions: int = 10  # sampled actions per state, of s and of s'; 0: no such term
+    ood_weight_low: NonNegative = 0.2  # not below this
+    ood_record_every: Count = 1_000  # steps between records of those values
+    ood_weight_next: NonNegative = 0.1  # off the targets of actions of pi(.|s')
+    ood_actions: CountOrZero = 10  # sampled actions per state, of s and of s'; 0: no such term
     ood_floor: float = 0.0  # lowest target of a sampled action, in reward units; -inf: none
-    critics: int = 10  # the paper's K
+    critics: Count = 10  # the paper's K
     backbone: Backbone = Backbone()
 
 
 class State(NamedTuple):
     policy: Trainable
-    critic: Trainable  # parameters stacked over the ensemble [critics, ...]; with a target
+    critic: Trainable  # parameters stacked over the ensemble [N, ...]; with a target
     log_entropy_weight: Trainable  # scalar
-    ood_weight: Array  # scalar: what ood_weight is once the first ood_weight_steps are over
-    records: Array  # [RECORDS]: mean Q(s,a~), oldest first
+    ood_weight: Float[Array, ""]  # what ood_weight is once the first ood_weight_steps are over
+    records: Float[Array, "20"]  # mean Q(s,a~), oldest first
 
 
 class Rows(NamedTuple):
     """What the critics' loss reads of each transition, ready to be taken apart: n = ood_actions."""
 
-    observation: Array  # [B, 1 + 2n, O]: s, 1 + n times, then s'
-    action: Array  # [B, 1 + 2n, A]: the logged action, those of pi(.|s), those of pi(.|s')
-    target: Array  # [B, critics]
+    observation: Float[Array, "B 1+2*n O"]  # s, 1 + n times, then s'
+    action: Float[Array, "B 1+2*n A"]  # the logged action, those of pi(.|s), those of pi(.|s')
+    target: Float[Array, "B N"]
 
 
-# --- targets and losses, for a batch -------------------------------------------------------------------------------
+# --- targets and losses --------------------------------------------------------------------------------------------
 
 
 def critic_targets(
@@ -84,30 +89,28 @@ def critic_targets(
     policy_params: Params,
     target_critic_params: Params,
     batch: Transition,
-    noise: Array,
-) -> Array:
-    """y_k: [B, critics]; noise [B, A] ~ N(0, I) draws the next actions."""
-    action, _ = soft_actor_critic.sample(networks, policy_params, batch.next_observation, noise)
-    q = networks.critics(target_critic_params, batch.next_observation, action)
-    lower = jax.vmap(pessimism.lower_bounds, in_axes=(1, None))(q, config.target_weight)
-    return td.bellman_target(batch.reward[:, None], batch.continues[:, None], config.backbone.gamma, lower)
+    noise: Float[Array, "B A"],
+) -> Float[Array, "N B"]:
+    """y_k; the noise ~ N(0, I) draws the next actions."""
+    action, _ = networks.actor.sample(policy_params, batch.next_observation, noise)
+    q = networks.critics.apply(target_critic_params, batch.next_observation, action)
+    lower = pessimism.lower_bounds(q, config.target_weight)
+    return td.bellman_target(batch.reward[None], batch.continues[None], config.backbone.gamma, lower)
 
 
-def ood_targets(q: Array, weight: Array, floor: Array | float) -> Array:
-    """z_k = max(floor, Q_k - weight * std_j Q_j), held constant. q [critics, B, n], weight [n] -> [critics, B, n]."""
-    of_actions = jax.vmap(pessimism.lower_bounds, in_axes=(1, 0), out_axes=1)
-    lower = jax.vmap(of_actions, in_axes=(1, None), out_axes=1)(q, weight)
-    return jax.lax.stop_gradient(jnp.maximum(lower, floor))
+def ood_targets(q: Float[Array, "N B n"], weight: Float[Array, "n"], floor: Scalar) -> Float[Array, "N B n"]:
+    """z_k = max(floor, Q_k - weight * std_j Q_j), held constant."""
+    return jax.lax.stop_gradient(jnp.maximum(pessimism.lower_bounds(q, weight[None]), floor))
 
 
 def critic_loss(
-    networks: Networks, config: Config, ood_weight: Array, critic_params: Params, rows: Rows
-) -> tuple[Array, Metrics]:
+    networks: Networks, config: Config, ood_weight: Float[Array, ""], critic_params: Params, rows: Rows
+) -> tuple[Float[Array, ""], Metrics]:
     """Sum over members of the two mean squared errors."""
-    flat = (it.reshape(-1, it.shape[-1]) for it in (rows.observation, rows.action))  # every action in one product
-    q = networks.critics(critic_params, *flat).reshape(-1, *rows.action.shape[:2])
+    flat = (each.reshape(-1, each.shape[-1]) for each in (rows.observation, rows.action))  # all actions in one product
+    q = networks.critics.apply(critic_params, *flat).reshape(-1, *rows.action.shape[:2])
     q_data, q_ood = q[:, :, 0], q[:, :, 1:]
-    loss = jnp.sum(jnp.mean(jnp.square(q_data - rows.target.T), axis=1))
+    loss = td.squared_error(q_data, rows.target.T)
     metrics = {"critic_loss": loss, "q_std": jnp.mean(jnp.std(q_data, axis=0)), "q_target": jnp.mean(rows.target)}
     if not config.ood_actions:
         return loss, metrics | {"ood_loss": jnp.zeros(()), "q_ood": jnp.zeros(())}
@@ -121,7 +124,7 @@ def critic_loss(
 # --- the weight of the penalty -------------------------------------------------------------------------------------
 
 
-def ood_weight(config: Config, later: Array, step: Array) -> Array:
+def ood_weight(config: Config, later: Float[Array, ""], step: Int[Array, ""]) -> Float[Array, ""]:
     """w at `step` (from 0): on the line from start to end, then `later`."""
     count = step + 1.0
     line = config.ood_weight_start + (config.ood_weight_end - config.ood_weight_start) * count / config.ood_weight_steps
@@ -129,8 +132,13 @@ def ood_weight(config: Config, later: Array, step: Array) -> Array:
 
 
 def record(
-    config: Config, later: Array, records: Array, weight: Array, q_ood: Array, step: Array
-) -> tuple[Array, Array]:
+    config: Config,
+    later: Float[Array, ""],
+    records: Float[Array, "20"],
+    weight: Float[Array, ""],
+    q_ood: Float[Array, ""],
+    step: Int[Array, ""],
+) -> tuple[Float[Array, ""], Float[Array, "20"]]:
     """(weight after this step, records): one record, and one decision on those before it, in ood_record_every steps."""
     before = step // config.ood_record_every  # records made so far
     kept = jnp.arange(RECORDS) >= RECORDS - before
@@ -153,18 +161,14 @@ def update(
     optimizers: Optimizers,
     state: State,
     batch: Transition,
-    key: PRNGKey,
-    step: Array,
+    key: Key[Array, ""],
+    step: Int[Array, ""],
 ) -> tuple[State, Metrics]:
-    """Entropy weight, critics, actor with the new critics, targets. batch: [B, ...]; the key is consumed."""
+    """Entropy weight, critics, actor with the new critics, targets. The key is consumed."""
     backbone = config.backbone
     policy_key, target_key, ood_key = jax.random.split(key, 3)
     noise = jax.random.normal(policy_key, batch.action.shape)
-
-    _, log_prob = soft_actor_critic.sample(networks, state.policy.params, batch.observation, noise)
-    log_entropy_weight = soft_actor_critic.entropy_step(
-        backbone, optimizers, state.log_entropy_weight, log_prob, batch.action.shape[1]
-    )
+    log_entropy_weight = soft_actor_critic.entropy_step(backbone, networks, optimizers, state, batch.observation, noise)
     entropy_weight = jnp.exp(log_entropy_weight.params)
 
     rows = make_rows(networks, config, state, batch, target_key, ood_key)
@@ -178,49 +182,58 @@ def update(
     )
     later, records = record(config, state.ood_weight, state.records, weight, critic_metrics["q_ood"], step)
 
-    def mean_policy_loss(params: Params) -> tuple[Array, Metrics]:
-        return soft_actor_critic.policy_loss(networks, entropy_weight, params, critic.params, batch.observation, noise)
-
-    policy, policy_metrics = gradient_step(state.policy, optimizers.policy, mean_policy_loss)
-
+    policy, policy_metrics = gradient_step(
+        state.policy,
+        optimizers.policy,
+        lambda params: soft.policy_loss(networks, entropy_weight, params, critic.params, batch.observation, noise),
+    )
     metrics = critic_metrics | policy_metrics | {"entropy_weight": entropy_weight, "ood_weight": weight}
     return State(policy, polyak(critic, backbone.polyak_rate), log_entropy_weight, later, records), metrics
 
 
 def make_rows(
-    networks: Networks, config: Config, state: State, batch: Transition, target_key: PRNGKey, ood_key: PRNGKey
+    networks: Networks,
+    config: Config,
+    state: State,
+    batch: Transition,
+    target_key: Key[Array, ""],
+    ood_key: Key[Array, ""],
 ) -> Rows:
     """The critics' side of a batch: targets, and the actions that pi samples at s and at s'."""
     policy, noise = state.policy.params, jax.random.normal(target_key, batch.action.shape)
     targets = critic_targets(networks, config, policy, state.critic.target_params, batch, noise)
     rows, action_dim = batch.action.shape
     noises = jax.random.normal(ood_key, (2, rows, config.ood_actions, action_dim))
-    own, _ = soft_actor_critic.sample(networks, policy, batch.observation, noises[0])
-    following, _ = soft_actor_critic.sample(networks, policy, batch.next_observation, noises[1])
+    own, _ = networks.actor.sample(policy, batch.observation, noises[0])
+    following, _ = networks.actor.sample(policy, batch.next_observation, noises[1])
     action = jnp.concatenate([batch.action[:, None], own, following], axis=1)
     observation = [batch.observation] * (1 + config.ood_actions) + [batch.next_observation] * config.ood_actions
-    return Rows(jnp.stack(observation, axis=1), action, targets)
+    return Rows(jnp.stack(observation, axis=1), action, targets.T)
 
 
 def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
-    parts = soft_actor_critic.make_parts(config.backbone, spec, config.critics)
+    networks = soft_actor_critic.make_networks(config.backbone, spec, config.critics)
+    optimizers = soft_actor_critic.make_optimizers(config.backbone)
 
-    def init(key: PRNGKey) -> State:
+    def init(key: Key[Array, ""], behavior_params: Params) -> State:
         weight = jnp.asarray(config.ood_weight_end, jnp.float32)
-        return State(*parts.init(key), weight, jnp.zeros(RECORDS))
+        return State(*soft.start(networks, optimizers, key), weight, jnp.zeros(RECORDS))
 
-    step = partial(update, config, parts.networks, parts.optimizers)
-    return soft_actor_critic.assemble(config.backbone, spec, parts, init, step)
+    return Algorithm(
+        init=init,
+        update=partial(update, config, networks, optimizers),
+        acting=networks.actor.acting(ACTION_EDGE),
+        probes=partial(soft_actor_critic.probes, networks),
+        batch_size=config.backbone.batch_size,
+    )
 
 
 def validate(config: Config, behavior: str | None, behavior_config: object) -> None:
-    """Raises InputError for values outside their range."""
+    """Raises InputError for a single critic, and for a decay that would let the weight grow."""
     if config.critics < 2:
         raise InputError(f"critics must be at least 2, got {config.critics}: the penalty is what they disagree on")
     if config.ood_weight_decay < 1:
         raise InputError(f"ood_weight_decay must be at least 1, got {config.ood_weight_decay}: it divides the weight")
-    names = ("target_weight", "ood_weight_start", "ood_weight_end", "ood_weight_low", "ood_weight_next", "ood_actions")
-    check_ranges(config, ood_weight_steps="[1, inf)", ood_record_every="[1, inf)", **dict.fromkeys(names, "[0, inf)"))
 
 
 SOURCE = Config(

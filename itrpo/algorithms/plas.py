@@ -22,47 +22,40 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax import Array
+from jaxtyping import Float, Int, Key
 
 from itrpo.behavior import cvae
-from itrpo.nn.ensemble import ensemble, first_member
+from itrpo.nn import critics
+from itrpo.nn.critics import critic_loss
+from itrpo.nn.ensemble import Ensemble, critic_ensemble, first_member
 from itrpo.nn.export import layer_arrays
-from itrpo.nn.heads import MLP, Perturbation, QValue
+from itrpo.nn.heads import MLP, Perturbation
 from itrpo.nn.network import Initializer, Network, network
 from itrpo.nn.trainable import Trainable, gradient_step, polyak, trainable
 from itrpo.ops import td
-from itrpo.ranges import check_ranges
-from itrpo.types import (
-    Algorithm,
-    AlgorithmEntry,
-    Array,
-    BehaviorModel,
-    Metrics,
-    Params,
-    Preset,
-    PRNGKey,
-    SpaceSpec,
-    Transition,
-)
+from itrpo.ranges import Count, Discount, NonNegative, Positive, Rate, Share, Widths
+from itrpo.types import Acting, Algorithm, AlgorithmEntry, LatentModel, Metrics, Params, Preset, SpaceSpec, Transition
 
 
 @dataclass(frozen=True)
 class Config:
-    max_latent: float = 2.0  # largest |z| that the actor can choose, per dimension (authors' code)
+    max_latent: Positive = 2.0  # largest |z| that the actor can choose, per dimension (authors' code)
     perturbation: bool = False  # whether decoded actions are perturbed (the paper has both; authors' script: no)
-    phi: float = 0.05  # with it: largest change of a decoded action, per dimension (authors' README)
-    min_weight: float = 0.75  # the paper's lambda: weight of the smaller critic against the larger (authors' code)
-    gamma: float = 0.99  # discount per step
-    polyak_rate: float = 0.005  # target averaging per step
-    batch_size: int = 100  # transitions per step
-    policy_learning_rate: float = 1e-4  # Adam, of f and xi
-    critic_learning_rate: float = 1e-3  # Adam
-    policy_hidden: tuple[int, ...] = (400, 300)  # widths of the hidden layers of f, and of xi
-    critic_hidden: tuple[int, ...] = (400, 300)  # of the critics
+    phi: NonNegative = 0.05  # with it: largest change of a decoded action, per dimension (authors' README)
+    min_weight: Share = 0.75  # the paper's lambda: weight of the smaller critic against the larger (authors' code)
+    gamma: Discount = 0.99  # discount per step
+    polyak_rate: Rate = 0.005  # target averaging per step
+    batch_size: Count = 100  # transitions per step
+    policy_learning_rate: Positive = 1e-4  # Adam, of f and xi
+    critic_learning_rate: Positive = 1e-3  # Adam
+    policy_hidden: Widths = (400, 300)  # widths of the hidden layers of f, and of xi
+    critic_hidden: Widths = (400, 300)  # of the critics
     initializer: Initializer = "fan_in"  # PyTorch's default, as in the authors' code; see itrpo.nn.network.Linear
 
 
@@ -70,7 +63,7 @@ class Actor(NamedTuple):
     """Parameters of the policy."""
 
     latent: Params  # f
-    perturbation: Params | None  # xi
+    perturbation: Params  # xi; None without
 
 
 class State(NamedTuple):
@@ -80,79 +73,68 @@ class State(NamedTuple):
 
 
 class Networks(NamedTuple):
-    """All that the losses know of the networks; observation [O], z [L] and action [A] are single examples."""
+    model: LatentModel  # its `decode` is G
+    latent: Network  # f: observation -> [B, L], before the tanh
+    perturbation: Network | None  # xi: (observation, action) -> pre-tanh direction [B, A]
+    critics: Ensemble
 
-    model: BehaviorModel  # its `decode` is G
-    latent: Network  # f: observation -> [L], before the tanh
-    perturbation: Network | None  # xi: (observation, action) -> pre-tanh direction [A]
-    critic: Network  # of one: (observation, action) -> scalar
-    critics: Network  # of both: (observation, action) -> [2]
+
+class Optimizers(NamedTuple):
+    actor: optax.GradientTransformation
+    critic: optax.GradientTransformation
 
 
 # --- losses --------------------------------------------------------------------------------------------------------
 
 
 def decoded_action(
-    networks: Networks, config: Config, actor: Actor, behavior_params: Params, observation: Array
-) -> Array:
-    """tanh G(s, z): [A], before any perturbation."""
-    assert networks.model.decode is not None
+    config: Config, networks: Networks, actor: Actor, behavior_params: Params, observation: Float[Array, "B O"]
+) -> Float[Array, "B A"]:
+    """tanh G(s, z), before any perturbation."""
     latent = config.max_latent * jnp.tanh(networks.latent.apply(actor.latent, observation))
     return jnp.tanh(networks.model.decode(behavior_params, observation, latent))
 
 
 def policy_action(
-    networks: Networks, config: Config, actor: Actor, behavior_params: Params, observation: Array
-) -> Array:
-    """a(s, pi): [A]."""
-    action = decoded_action(networks, config, actor, behavior_params, observation)
+    config: Config, networks: Networks, actor: Actor, behavior_params: Params, observation: Float[Array, "B O"]
+) -> Float[Array, "B A"]:
+    """a(s, pi)."""
+    action = decoded_action(config, networks, actor, behavior_params, observation)
     if networks.perturbation is None:
         return action
     direction = networks.perturbation.apply(actor.perturbation, observation, action)
     return td.perturbed_action(action, direction, config.phi)
 
 
-def critic_target(
-    networks: Networks,
+def critic_targets(
     config: Config,
+    networks: Networks,
     target_actor: Actor,
     target_critic_params: Params,
     behavior_params: Params,
-    it: Transition,
-) -> Array:
-    """y for one transition."""
-    action = policy_action(networks, config, target_actor, behavior_params, it.next_observation)
-    q = networks.critics.apply(target_critic_params, it.next_observation, action)
-    return td.bellman_target(it.reward, it.continues, config.gamma, td.ensemble_mix(q, config.min_weight))
-
-
-def critic_loss(networks: Networks, critic_params: Params, batch: Transition, targets: Array) -> tuple[Array, Metrics]:
-    """Mean over the batch of sum_i (Q_i(s,a) - y)^2. targets: [B]."""
-    q = jax.vmap(networks.critics.apply, in_axes=(None, 0, 0))(critic_params, batch.observation, batch.action)
-    loss = jnp.mean(jnp.sum(jnp.square(q - targets[:, None]), axis=1))
-    return loss, {"critic_loss": loss, "q_target": jnp.mean(targets)}
+    batch: Transition,
+) -> Float[Array, "B"]:
+    """y."""
+    action = policy_action(config, networks, target_actor, behavior_params, batch.next_observation)
+    q = networks.critics.apply(target_critic_params, batch.next_observation, action)
+    return td.bellman_target(batch.reward, batch.continues, config.gamma, td.ensemble_mix(q, config.min_weight))
 
 
 def policy_loss(
-    networks: Networks,
     config: Config,
+    networks: Networks,
     actor: Actor,
     critic_params: Params,
     behavior_params: Params,
-    observation: Array,
-) -> tuple[Array, Metrics]:
-    """-mean Q_1(s, a(s, pi)) over observation [B, O]. critic_params are those of one critic, Q_1."""
-    action = jax.vmap(partial(policy_action, networks, config, actor, behavior_params))(observation)
-    loss = -jnp.mean(jax.vmap(networks.critic.apply, in_axes=(None, 0, 0))(critic_params, observation, action))
+    observation: Float[Array, "B O"],
+) -> tuple[Float[Array, ""], Metrics]:
+    """-mean Q_1(s, a(s, pi)). critic_params are those of one critic, Q_1."""
+    action = policy_action(config, networks, actor, behavior_params, observation)
+    loss = -jnp.mean(networks.critics.apply_one(critic_params, observation, action))
     return loss, {"policy_loss": loss}
 
 
 # --- one step ------------------------------------------------------------------------------------------------------
-
-
-class Optimizers(NamedTuple):
-    actor: optax.GradientTransformation
-    critic: optax.GradientTransformation
 
 
 def update(
@@ -161,94 +143,86 @@ def update(
     optimizers: Optimizers,
     state: State,
     batch: Transition,
-    key: PRNGKey,
-    step: Array,
+    key: Key[Array, ""],
+    step: Int[Array, ""],
 ) -> tuple[State, Metrics]:
-    """Critics, actor, targets. batch: [B, ...]; nothing is random."""
-    frozen, rate, target_actor = state.behavior_params, config.polyak_rate, state.actor.target_params
-    assert target_actor is not None
-    target = partial(critic_target, networks, config, target_actor, state.critic.target_params, frozen)
-    targets = jax.vmap(target)(batch)
+    """Critics, actor, targets. Nothing is random."""
+    frozen, rate = state.behavior_params, config.polyak_rate
+    targets = critic_targets(config, networks, state.actor.target_params, state.critic.target_params, frozen, batch)
     critic, metrics = gradient_step(
-        state.critic, optimizers.critic, lambda params: critic_loss(networks, params, batch, targets)
+        state.critic, optimizers.critic, lambda params: critic_loss(networks.critics, params, batch, targets)
     )
     first = first_member(critic.params)
     actor, policy_metrics = gradient_step(
         state.actor,
         optimizers.actor,
-        lambda params: policy_loss(networks, config, params, first, frozen, batch.observation),
+        lambda params: policy_loss(config, networks, params, first, frozen, batch.observation),
     )
     return State(polyak(actor, rate), polyak(critic, rate), frozen), metrics | policy_metrics
 
 
-def make_networks(config: Config, spec: SpaceSpec, behavior: BehaviorModel) -> Networks:
+# --- networks, acting, and what is measured ------------------------------------------------------------------------
+
+
+def make_networks(config: Config, spec: SpaceSpec, behavior: LatentModel) -> Networks:
     sizes = (spec.observation_dim, *config.policy_hidden, behavior.latent_dim)
-    critic = network(lambda draw: QValue(draw, spec, config.critic_hidden, config.initializer))
     perturbation = None
     if config.perturbation:
         perturbation = network(lambda draw: Perturbation(draw, spec, config.policy_hidden, config.initializer))
     latent = network(lambda draw: MLP(draw, sizes, config.initializer, head_scale=1e-3))
-    return Networks(behavior, latent, perturbation, critic, ensemble(critic, 2))
+    return Networks(behavior, latent, perturbation, critic_ensemble(spec, config.critic_hidden, 2, config.initializer))
 
 
-def make(config: Config, spec: SpaceSpec, behavior: BehaviorModel) -> Algorithm:
-    networks = make_networks(config, spec, behavior)
-    optimizers = Optimizers(optax.adam(config.policy_learning_rate), optax.adam(config.critic_learning_rate))
-
-    def init(key: PRNGKey, behavior_params: Params | None) -> State:
-        latent_key, perturbation_key, critic_key = jax.random.split(key, 3)
-        perturbation = networks.perturbation.init(perturbation_key) if networks.perturbation else None
-        actor = Actor(networks.latent.init(latent_key), perturbation)
-        return State(
-            trainable(optimizers.actor, actor, target=True),
-            trainable(optimizers.critic, networks.critics.init(critic_key), target=True),
-            behavior_params,
-        )
-
-    def act(state: State, observation: Array, key: PRNGKey, greedy: bool) -> Array:
-        return policy_action(networks, config, state.actor.params, state.behavior_params, observation)
-
-    def probes(state: State, batch: Transition, key: PRNGKey) -> Metrics:
-        """Means over fixed rows. probe_latent: of |z| as a share of max_latent; 1 is the edge of what is allowed."""
-        actor, frozen = state.actor.params, state.behavior_params
-        action = jax.vmap(partial(policy_action, networks, config, actor, frozen))(batch.observation)
-        decoded = jax.vmap(partial(decoded_action, networks, config, actor, frozen))(batch.observation)
-        latent = jnp.tanh(jax.vmap(networks.latent.apply, in_axes=(None, 0))(actor.latent, batch.observation))
-        q = jax.vmap(networks.critics.apply, in_axes=(None, 0, 0))
-        return {
-            "probe_q_data": jnp.mean(td.ensemble_min(q(state.critic.params, batch.observation, batch.action))),
-            "probe_q_policy": jnp.mean(td.ensemble_min(q(state.critic.params, batch.observation, action))),
-            "probe_latent": jnp.mean(jnp.abs(latent)),
-            "probe_perturbation": jnp.mean(jnp.abs(action - decoded)),
-            "probe_cloning_error": jnp.mean(jnp.square(action - batch.action)),
-        }
-
-    def export(state: State) -> dict[str, object]:
-        actor = state.actor.params
-        arrays: dict[str, object] = {
-            "kind": "latent_decoder",
-            **layer_arrays(actor.latent),
-            **layer_arrays(state.behavior_params.decoder, "decoder_"),
-            "max_latent": config.max_latent,
-        }
-        if networks.perturbation is not None:
-            arrays |= layer_arrays(actor.perturbation.mlp, "perturbation_") | {"phi": config.phi}
-        return arrays
-
-    return Algorithm(
-        init=init,
-        update=partial(update, config, networks, optimizers),
-        act=act,
-        log_prob=None,
-        probes=probes,
-        export=export,
-        batch_size=config.batch_size,
+def start(networks: Networks, optimizers: Optimizers, key: Key[Array, ""], behavior_params: Params) -> State:
+    """The state before the first step."""
+    latent_key, perturbation_key, critic_key = jax.random.split(key, 3)
+    perturbation = networks.perturbation.init(perturbation_key) if networks.perturbation else None
+    return State(
+        trainable(optimizers.actor, Actor(networks.latent.init(latent_key), perturbation), target=True),
+        trainable(optimizers.critic, networks.critics.init(critic_key), target=True),
+        behavior_params,
     )
 
 
-def validate(config: Config, behavior: str | None, behavior_config: object) -> None:
-    """Raises InputError for values outside their range."""
-    check_ranges(config, max_latent="(0, inf)")
+def export(config: Config, networks: Networks, state: State) -> dict[str, Any]:
+    actor = state.actor.params
+    arrays = {
+        "kind": "latent_decoder",
+        **layer_arrays(actor.latent),
+        **layer_arrays(state.behavior_params.decoder, "decoder_"),
+        "max_latent": config.max_latent,
+    }
+    if networks.perturbation is None:
+        return arrays
+    return arrays | layer_arrays(actor.perturbation.mlp, "perturbation_") | {"phi": config.phi}
+
+
+def probes(config: Config, networks: Networks, state: State, batch: Transition, key: Key[Array, ""]) -> Metrics:
+    """Means over fixed rows. probe_latent: of |z| as a share of max_latent; 1 is the edge of what is allowed."""
+    given = (config, networks, state.actor.params, state.behavior_params, batch.observation)
+    action, decoded = policy_action(*given), decoded_action(*given)
+    latent = jnp.tanh(networks.latent.apply(state.actor.params.latent, batch.observation))
+    return critics.probes(networks.critics, state.critic.params, batch, action) | {
+        "probe_latent": jnp.mean(jnp.abs(latent)),
+        "probe_perturbation": jnp.mean(jnp.abs(action - decoded)),
+        "probe_cloning_error": jnp.mean(jnp.square(action - batch.action)),
+    }
+
+
+def make(config: Config, spec: SpaceSpec, behavior: LatentModel) -> Algorithm:
+    networks = make_networks(config, spec, behavior)
+    optimizers = Optimizers(optax.adam(config.policy_learning_rate), optax.adam(config.critic_learning_rate))
+
+    def act(state: State, observation: Float[Array, "B O"], key: Key[Array, ""], greedy: bool) -> Float[Array, "B A"]:
+        return policy_action(config, networks, state.actor.params, state.behavior_params, observation)
+
+    return Algorithm(
+        init=partial(start, networks, optimizers),
+        update=partial(update, config, networks, optimizers),
+        acting=Acting(act, None, partial(export, config, networks)),
+        probes=partial(probes, config, networks),
+        batch_size=config.batch_size,
+    )
 
 
 SOURCE = Preset(
@@ -266,4 +240,4 @@ PRESETS = {
     "perturbed": SOURCE._replace(config=replace(SOURCE.config, perturbation=True), tasks="plas"),
     "matched": Preset(MATCHED, "cvae", cvae.Config(hidden=(256, 256)), behavior_steps=500_000),
 }
-PLAS = AlgorithmEntry(Config, PRESETS, "source", ("cvae",), make, validate)
+PLAS = AlgorithmEntry(Config, PRESETS, "source", ("cvae",), make)

@@ -21,27 +21,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-import jax
-import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Int, Key
 
 from itrpo.algorithms import soft_actor_critic
-from itrpo.algorithms.soft_actor_critic import Backbone, Networks, Optimizers, State
+from itrpo.algorithms.soft_actor_critic import ACTION_EDGE, Backbone
+from itrpo.nn import soft
+from itrpo.nn.soft import Networks, Optimizers, State
 from itrpo.nn.trainable import gradient_step, polyak
-from itrpo.ranges import check_ranges
-from itrpo.types import Algorithm, AlgorithmEntry, Array, Metrics, Params, Preset, PRNGKey, SpaceSpec, Transition
+from itrpo.ranges import Count
+from itrpo.types import Algorithm, AlgorithmEntry, Metrics, Preset, SpaceSpec, Transition
 
 
 @dataclass(frozen=True)
 class Config:
-    critics: int = 10  # the paper's N, by task (CORL's default 10)
+    critics: Count = 10  # the paper's N, by task (CORL's default 10)
     backbone: Backbone = Backbone()
-
-
-def critic_loss(networks: Networks, critic_params: Params, batch: Transition, targets: Array) -> tuple[Array, Metrics]:
-    """Mean over the batch of sum_i (Q_i(s,a) - y)^2. targets: [B]."""
-    q = networks.critics(critic_params, batch.observation, batch.action)
-    loss = jnp.mean(jnp.sum(jnp.square(q - targets[None]), axis=0))
-    return loss, {"critic_loss": loss, "q_std": jnp.mean(jnp.std(q, axis=0)), "q_target": jnp.mean(targets)}
 
 
 def update(
@@ -50,46 +45,30 @@ def update(
     optimizers: Optimizers,
     state: State,
     batch: Transition,
-    key: PRNGKey,
-    step: Array,
+    key: Key[Array, ""],
+    step: Int[Array, ""],
 ) -> tuple[State, Metrics]:
-    """Entropy weight, then actor, then critics, then targets. batch: [B, ...]; the key is consumed."""
-    backbone = config.backbone
-    noises = jax.random.normal(key, (3, *batch.action.shape))
-
-    _, log_prob = soft_actor_critic.sample(networks, state.policy.params, batch.observation, noises[0])
-    log_entropy_weight = soft_actor_critic.entropy_step(
-        backbone, optimizers, state.log_entropy_weight, log_prob, batch.action.shape[1]
+    """Entropy weight, then actor, then critics, then targets. The key is consumed."""
+    before = soft_actor_critic.step_before_critics(config.backbone, networks, optimizers, state, batch, key)
+    critic, metrics = gradient_step(
+        state.critic,
+        optimizers.critic,
+        lambda params: soft_actor_critic.critic_loss(networks, params, batch, before.targets),
     )
-    entropy_weight = jnp.exp(log_entropy_weight.params)
-
-    def mean_policy_loss(params: Params) -> tuple[Array, Metrics]:
-        return soft_actor_critic.policy_loss(
-            networks, entropy_weight, params, state.critic.params, batch.observation, noises[1]
-        )
-
-    policy, policy_metrics = gradient_step(state.policy, optimizers.policy, mean_policy_loss)
-
-    targets = soft_actor_critic.soft_targets(
-        networks, backbone.gamma, entropy_weight, policy.params, state.critic.target_params, batch, noises[2]
-    )
-    critic, critic_metrics = gradient_step(
-        state.critic, optimizers.critic, lambda params: critic_loss(networks, params, batch, targets)
-    )
-
-    metrics = critic_metrics | policy_metrics | {"entropy_weight": entropy_weight}
-    return State(policy, polyak(critic, backbone.polyak_rate), log_entropy_weight), metrics
+    critic = polyak(critic, config.backbone.polyak_rate)
+    return State(before.policy, critic, before.log_entropy_weight), metrics | before.metrics
 
 
 def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
-    parts = soft_actor_critic.make_parts(config.backbone, spec, config.critics)
-    step = partial(update, config, parts.networks, parts.optimizers)
-    return soft_actor_critic.assemble(config.backbone, spec, parts, parts.init, step)
-
-
-def validate(config: Config, behavior: str | None, behavior_config: object) -> None:
-    """Raises InputError for values outside their range."""
-    check_ranges(config)
+    networks = soft_actor_critic.make_networks(config.backbone, spec, config.critics)
+    optimizers = soft_actor_critic.make_optimizers(config.backbone)
+    return Algorithm(
+        init=lambda key, behavior_params: soft.start(networks, optimizers, key),
+        update=partial(update, config, networks, optimizers),
+        acting=networks.actor.acting(ACTION_EDGE),
+        probes=partial(soft_actor_critic.probes, networks),
+        batch_size=config.backbone.batch_size,
+    )
 
 
 SOURCE = Config(
@@ -99,4 +78,4 @@ PRESETS = {
     "source": Preset(SOURCE, steps=3_000_000, tasks="sac_n"),
     "matched": Preset(Config()),  # 10 critics on every task: what a CPU can train
 }
-SAC_N = AlgorithmEntry(Config, PRESETS, "source", (), make, validate)
+SAC_N = AlgorithmEntry(Config, PRESETS, "source", (), make)

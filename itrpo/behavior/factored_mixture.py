@@ -10,71 +10,50 @@ arXiv:2103.08050), five components.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
 
-from itrpo.behavior.likelihood import LikelihoodFit, entropy_constrained_fit
+from itrpo.behavior.likelihood import Distribution, LikelihoodFit, density_model
+from itrpo.nn.export import layer_arrays
 from itrpo.nn.heads import FactoredMixturePolicy
 from itrpo.nn.network import network
 from itrpo.ops import distributions
-from itrpo.types import Array, BehaviorEntry, BehaviorModel, Params, PRNGKey, SpaceSpec
+from itrpo.ranges import Count, Widths
+from itrpo.types import BehaviorEntry, DensityModel, Params, SpaceSpec
 
 
 @dataclass(frozen=True)
 class Config:
-    components: int = 5  # Gaussians per dimension (Fisher-BRC)
-    hidden: tuple[int, ...] = (256, 256)  # widths of the hidden layers (Fisher-BRC)
+    components: Count = 5  # Gaussians per dimension (Fisher-BRC)
+    hidden: Widths = (256, 256)  # widths of the hidden layers (Fisher-BRC)
     log_std_low: float = -5.0  # clip of the pre-tanh log standard deviations
     log_std_high: float = 2.0  # its upper end
     fit: LikelihoodFit = LikelihoodFit()
 
 
-def make(config: Config, spec: SpaceSpec, fit_steps: int) -> BehaviorModel:
-    """fit_steps: length of the fit, for the learning rate's two drops."""
-    policy = network(
-        lambda draw: FactoredMixturePolicy(
-            draw, spec, config.hidden, config.components, (config.log_std_low, config.log_std_high)
-        )
-    )
+def mode(
+    logits: Float[Array, "B A K"], means: Float[Array, "B A K"], log_stds: Float[Array, "B A K"]
+) -> Float[Array, "B A"]:
+    """In each dimension the mean of the component with the largest weight."""
+    likeliest = jnp.argmax(logits, axis=-1)[..., None]
+    return jnp.take_along_axis(means, likeliest, axis=-1)[..., 0]
 
-    def pre_tanh_log_prob(params: Params, observation: Array, pre_tanh: Array) -> Array:
-        return distributions.factored_mixture_log_prob(pre_tanh, *policy.apply(params, observation))
 
-    def sample(params: Params, observation: Array, key: PRNGKey) -> Array:
-        return distributions.sample_factored_mixture(key, *policy.apply(params, observation))
+DISTRIBUTION = Distribution(distributions.factored_mixture_log_prob, distributions.factored_mixture_sample, mode)
 
-    def mode(params: Params, observation: Array) -> Array:
-        logits, means, _ = policy.apply(params, observation)
-        return jnp.take_along_axis(means, jnp.argmax(logits, axis=1)[:, None], axis=1)[:, 0]
 
-    def log_probs_of_data_and_sample(params: Params, observation: Array, pre_tanh: Array, key: PRNGKey):
-        mixture = policy.apply(params, observation)
-        own = distributions.sample_factored_mixture(key, *mixture)
-        return (
-            distributions.factored_mixture_log_prob(pre_tanh, *mixture) - distributions.tanh_log_det(pre_tanh),
-            distributions.factored_mixture_log_prob(own, *mixture) - distributions.tanh_log_det(own),
-        )
+def make(config: Config, spec: SpaceSpec, fit_steps: int) -> DensityModel:
+    log_std_range = (config.log_std_low, config.log_std_high)
+    policy = network(lambda draw: FactoredMixturePolicy(draw, spec, config.hidden, config.components, log_std_range))
 
-    def export(params: Params) -> dict[str, object]:
-        layers = params.mlp.layers
-        arrays: dict[str, object] = {"kind": "tanh_factored_mixture_mlp"}
-        for i, layer in enumerate(layers):
-            rows = 2 * config.components * spec.action_dim if i == len(layers) - 1 else layer.weight.shape[0]
-            arrays[f"weight_{i}"], arrays[f"bias_{i}"] = layer.weight[:rows], layer.bias[:rows]
-        return arrays
+    def export(params: Params) -> dict[str, Any]:
+        needed = 2 * config.components * spec.action_dim  # weights and means
+        return {"kind": "tanh_factored_mixture_mlp", **layer_arrays(params.mlp, outputs=needed)}
 
-    fit = entropy_constrained_fit(config.fit, spec, fit_steps, policy.init, log_probs_of_data_and_sample)
-    return BehaviorModel(
-        init=fit.init,
-        fit_step=fit.step,
-        params=lambda state: state.policy.params,
-        pre_tanh_log_prob=pre_tanh_log_prob,
-        sample=sample,
-        mode=mode,
-        moments=None,
-        export=export,
-        batch_size=config.fit.fit_batch_size,
-    )
+    return density_model(config.fit, spec, fit_steps, policy, DISTRIBUTION, export)
 
 
 FACTORED_MIXTURE = BehaviorEntry(Config, make)

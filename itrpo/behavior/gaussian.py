@@ -16,16 +16,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from itrpo.behavior.likelihood import LikelihoodFit, entropy_constrained_fit
-from itrpo.nn.heads import GaussianPolicy
-from itrpo.nn.network import Initializer, network
+from itrpo.behavior.likelihood import Distribution, LikelihoodFit, density_model, gaussian_sample
+from itrpo.nn.actors import GaussianActor, gaussian_actor
+from itrpo.nn.network import Initializer, Network
 from itrpo.ops import distributions
-from itrpo.types import Array, BehaviorEntry, BehaviorModel, Params, PRNGKey, SpaceSpec
+from itrpo.ranges import Widths
+from itrpo.types import BehaviorEntry, DensityModel, SpaceSpec
 
 
 @dataclass(frozen=True)
 class Config:
-    hidden: tuple[int, ...] = (256, 256)  # widths of the hidden layers
+    hidden: Widths = (256, 256)  # widths of the hidden layers
     log_std_low: float = -5.0  # clip of the pre-tanh log standard deviation (author's code)
     log_std_high: float = 2.0  # its upper end
     log_std_squash: bool = False  # map onto the range by a tanh instead of clipping (BRAC's policies)
@@ -33,55 +34,18 @@ class Config:
     fit: LikelihoodFit = LikelihoodFit()
 
 
-def make(config: Config, spec: SpaceSpec, fit_steps: int) -> BehaviorModel:
-    """fit_steps: length of the fit, for the learning rate's two drops."""
-    policy = network(
-        lambda draw: GaussianPolicy(
-            draw,
-            spec,
-            config.hidden,
-            (config.log_std_low, config.log_std_high),
-            config.initializer,
-            config.log_std_squash,
-        )
-    )
-
-    def pre_tanh_log_prob(params: Params, observation: Array, pre_tanh: Array) -> Array:
-        return distributions.normal_log_prob(pre_tanh, *policy.apply(params, observation))
-
-    def sample(params: Params, observation: Array, key: PRNGKey) -> Array:
-        return distributions.sample_normal(key, *policy.apply(params, observation))
-
-    def log_probs_of_data_and_sample(params: Params, observation: Array, pre_tanh: Array, key: PRNGKey):
-        mean, log_std = policy.apply(params, observation)
-        own = distributions.sample_normal(key, mean, log_std)
-        return (
-            distributions.tanh_normal_log_prob(pre_tanh, mean, log_std),
-            distributions.tanh_normal_log_prob(own, mean, log_std),
-        )
-
-    fit = entropy_constrained_fit(config.fit, spec, fit_steps, policy.init, log_probs_of_data_and_sample)
-    return BehaviorModel(
-        init=fit.init,
-        fit_step=fit.step,
-        params=lambda state: state.policy.params,
-        pre_tanh_log_prob=pre_tanh_log_prob,
-        sample=sample,
-        mode=lambda params, observation: policy.apply(params, observation)[0],
-        moments=policy.apply,
-        export=lambda params: tanh_mlp_export(params, spec),
-        batch_size=config.fit.fit_batch_size,
-    )
+GAUSSIAN_DISTRIBUTION = Distribution(distributions.normal_log_prob, gaussian_sample, lambda mean, log_std: mean)
 
 
-def tanh_mlp_export(params: Params, spec: SpaceSpec) -> dict[str, object]:
-    """A GaussianPolicy's arrays as `itrpo.policy` wants them: the last layer cut down to the mean."""
-    layers = params.mlp.layers
-    arrays: dict[str, object] = {"kind": "tanh_mlp"}
-    for i, layer in enumerate(layers):
-        rows = spec.action_dim if i == len(layers) - 1 else layer.weight.shape[0]
-        arrays[f"weight_{i}"], arrays[f"bias_{i}"] = layer.weight[:rows], layer.bias[:rows]
-    return arrays
+def make_actor(config: Config, spec: SpaceSpec) -> GaussianActor:
+    log_std_range = (config.log_std_low, config.log_std_high)
+    return gaussian_actor(spec, config.hidden, log_std_range, config.initializer, config.log_std_squash)
+
+
+def make(config: Config, spec: SpaceSpec, fit_steps: int) -> DensityModel:
+    actor = make_actor(config, spec)
+    network = Network(actor.init, actor.moments)
+    return density_model(config.fit, spec, fit_steps, network, GAUSSIAN_DISTRIBUTION, actor.export, is_gaussian=True)
 
 
 GAUSSIAN = BehaviorEntry(Config, make)

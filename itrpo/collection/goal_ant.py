@@ -15,7 +15,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from itrpo.evaluation.maze_maps import at_goal
+from itrpo.evaluation.maze_maps import at_goal, on_its_back
 from itrpo.evaluation.mazes import ANT_FRAME_SKIP, ant_model, mujoco, perturb
 
 GOAL_DISTANCES = (2.0, 8.0)  # m; goals are drawn uniformly in distance and direction, around the ant
@@ -122,8 +122,7 @@ class GoalAnt(gymnasium.Env[np.ndarray, np.ndarray]):
         reward = speed + UPRIGHT_BONUS - CONTROL_COST * float(np.square(self.data.ctrl).sum())
         if reached:
             self._draw_goal()
-        on_its_back = 1 - 2 * (self.data.qpos[4] ** 2 + self.data.qpos[5] ** 2) < 0  # which way the torso's z axis is
-        return self._observe(), reward, bool(on_its_back), False, {"reached": reached, "distance": distance}
+        return self._observe(), reward, on_its_back(self.data.qpos), False, {"reached": reached, "distance": distance}
 
     def _draw_goal(self) -> None:
         angle, distance = self.np_random.uniform(-math.pi, math.pi), self.np_random.uniform(*GOAL_DISTANCES)

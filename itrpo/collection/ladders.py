@@ -8,10 +8,11 @@ Most are stored as float16, which halves the package: `docs/datasets.md` says wh
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 from pathlib import Path
 from typing import NamedTuple
+
+from itrpo import files
 
 POLICY_FOLDER = Path(__file__).parent / "policies"
 
@@ -51,4 +52,4 @@ def policy_path(policy: str) -> str:
 
 
 def policy_sha256(policy: str) -> str:
-    return hashlib.sha256(Path(policy_path(policy)).read_bytes()).hexdigest()
+    return files.file_sha256(Path(policy_path(policy)))

@@ -7,7 +7,6 @@ memory holds the rows of a few tasks, however large the dataset is.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import io
 import json
 import os
@@ -20,9 +19,9 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from itrpo.collection.workers import Job, replacing, run_jobs
+from itrpo import files
+from itrpo.collection.workers import Job, run_jobs
 from itrpo.errors import InputError, StorageError
-from itrpo.results.store import available_cores
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,7 +61,7 @@ def make(plan: Plan, path: Path, workers: int = 0, console: Console | None = Non
     folder = path.with_name(path.name + ".parts")
     identity = json.dumps({"env_id": plan.env_id, "collect": plan.collect, "parts": plan.parts, "recipe": plan.recipe})
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)  # before the work: no permission is found out at once
+        files.make_folder(path.parent)  # before the work: no permission is found out at once
         if not os.access(path.parent, os.W_OK):
             raise PermissionError(13, "no permission to write", str(path.parent))
         with _parts_folder(folder, identity, console):
@@ -74,16 +73,15 @@ def make(plan: Plan, path: Path, workers: int = 0, console: Console | None = Non
             done = sum(len(_read(Path(job.path), "rewards")) for job in jobs if os.path.exists(job.path))
             try:
                 with _progress(f"Making {path.stem}", done, plan.steps, console) as advance:
-                    run_jobs(jobs, workers or min(available_cores(), MAX_WORKERS), advance)
+                    run_jobs(jobs, workers or min(files.available_cores(), MAX_WORKERS), advance)
             except KeyboardInterrupt:
                 finished = sum(os.path.exists(job.path) for job in jobs)
                 kept = f"{finished} of {len(jobs)} parts are in {folder}: the same command goes on from there"
                 raise KeyboardInterrupt(f"interrupted; {kept if finished else 'no part was finished'}") from None
             _write(path, plan, [Path(job.path) for job in jobs], folder)
     except OSError as error:
-        raise StorageError(
-            f"{path}: {error.strerror or error}; set ITRPO_CACHE (or --out) to a folder with room to write"
-        ) from error
+        failure = error if isinstance(error, StorageError) else files.cannot_write(path, error)
+        raise StorageError(f"{failure}; set ITRPO_CACHE (or --out) to a folder with room to write") from error
 
 
 def versions() -> dict[str, str]:
@@ -101,47 +99,34 @@ def _parts_folder(folder: Path, identity: str, console: Console | None) -> Gener
 
     It is removed when the dataset is whole, and when no task was finished.
     """
-    plan = folder / "plan.json"
-    with _locked(folder, console):
-        for path in folder.glob(".plan.json.*.tmp"):  # of a process that was killed at its very start
-            path.unlink()
-        found = list(folder.iterdir())
-        if found and not plan.exists():
-            raise InputError(f"{folder}: the folder for unfinished work has other files in it; move it away")
-        if found and plan.read_text() != identity:  # another recipe, or other versions
-            for path in found:
-                path.unlink()
-        if not plan.exists():
-            with replacing(plan) as file:
-                file.write(identity.encode())
-        for path in folder.glob(".*.tmp"):  # of a process that was killed
-            path.unlink()
-        try:
-            yield
-            shutil.rmtree(folder)
-        finally:
-            if not list(folder.glob("*.npz")):
-                shutil.rmtree(folder, ignore_errors=True)
+    lock_file, plan = folder.with_name(folder.name + ".lock"), folder / "plan.json"
+    held_elsewhere = f"Another process is making {folder.stem}; waiting for it."
 
+    def say_so() -> None:
+        if console is not None:
+            console.print(held_elsewhere, soft_wrap=True)
 
-@contextlib.contextmanager
-def _locked(folder: Path, console: Console | None) -> Generator[None]:
-    """Creates the folder and locks it. The system frees the lock when this process ends, however it ends."""
-    while True:
-        folder.mkdir(exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
+    with files.lock(lock_file, held_elsewhere, wait=say_so):
         try:
+            files.make_folder(folder)
+            # a process that was killed at its very start leaves nothing but the plan's temporary file
+            found = [entry for entry in folder.iterdir() if not entry.match(".plan.json.*.tmp")]
+            if found and not plan.exists():
+                raise InputError(f"{folder}: the folder for unfinished work has other files in it; move it away")
+            files.remove_temporaries(folder)
+            if found and plan.read_text() != identity:  # another recipe, or other versions
+                for entry in found:
+                    entry.unlink(missing_ok=True)
+            if not plan.exists():
+                files.write(plan, identity.encode())
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if console is not None:
-                    console.print(f"Another process is making {folder.stem}; waiting for it.", soft_wrap=True)
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if folder.exists() and os.path.samestat(os.fstat(descriptor), folder.stat()):  # not removed meanwhile
                 yield
-                return
+                shutil.rmtree(folder)
+            finally:
+                if not list(folder.glob("*.npz")):
+                    shutil.rmtree(folder, ignore_errors=True)
         finally:
-            os.close(descriptor)
+            lock_file.unlink(missing_ok=True)  # who waits for it notices, and locks a new one
 
 
 @contextlib.contextmanager
@@ -166,16 +151,16 @@ def _progress(title: str, done: int, total: int, console: Console | None) -> Gen
         yield advance
 
 
-def _write(path: Path, plan: Plan, files: list[Path], folder: Path) -> None:
+def _write(path: Path, plan: Plan, task_files: list[Path], folder: Path) -> None:
     """Writes the HDF5 file from the tasks' files, one column of one task at a time."""
     import h5py
 
-    counts = _rows_kept(plan, files)
-    kept = [(file, count) for file, count in zip(files, counts, strict=True) if count]
-    with replacing(path, folder) as file:
+    counts = _rows_kept(plan, task_files)
+    kept = [(file, count) for file, count in zip(task_files, counts, strict=True) if count]
+    with files.replacing(path, folder) as file:
         disk = _Disk(file)
         with h5py.File(disk, "w") as hdf5:
-            for name, shape, kind in _columns(files[0]):
+            for name, shape, kind in _columns(task_files[0]):
                 column = hdf5.create_dataset(name, (sum(counts), *shape), kind)
                 start = 0
                 for part, count in kept:
@@ -189,10 +174,10 @@ def _write(path: Path, plan: Plan, files: list[Path], folder: Path) -> None:
         disk.check()
 
 
-def _rows_kept(plan: Plan, files: list[Path]) -> list[int]:
+def _rows_kept(plan: Plan, task_files: list[Path]) -> list[int]:
     """How many rows of each task's file go into the dataset."""
     counts: list[int] = []
-    remaining = iter(files)
+    remaining = iter(task_files)
     for index, part in enumerate(plan.parts):
         ends = [
             _read(file, "terminals") | _read(file, "timeouts") for _, file in zip(part.tasks, remaining, strict=False)

@@ -22,7 +22,7 @@ import numpy as np
 
 from itrpo.collection.ladders import policy_path, policy_sha256
 from itrpo.collection.making import Part, Plan, make, versions
-from itrpo.collection.rollout import ActingPolicy, act, load_acting_policy
+from itrpo.collection.rollout import PROGRESS_EVERY, ActingPolicy, act, load_acting_policy
 from itrpo.errors import InputError
 from itrpo.evaluation.maze_maps import (
     MAZES,
@@ -33,6 +33,7 @@ from itrpo.evaluation.maze_maps import (
     at_goal,
     draw_ant_goal,
     draw_ant_start,
+    on_its_back,
 )
 from itrpo.registry import nearest
 
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
 
 STEPS = 1_000_000  # rows of a dataset, as of D4RL's
 STEPS_PER_TASK = 10_000
-PROGRESS_EVERY = 500  # steps
 
 ANT_POLICY = "goal_ant_sac_200k"
 ANT_ACTION_NOISE = 0.2  # standard deviation, on top of the policy's own (D4RL)
@@ -316,8 +316,7 @@ class AntGuide:
 
     def lost(self, observation: np.ndarray) -> bool:
         """Whether the ant has been on its back for 50 steps. It can't get up again."""
-        on_its_back = observation[4] ** 2 + observation[5] ** 2 > 0.5  # which way the torso's z axis points
-        self._steps_on_its_back = self._steps_on_its_back + 1 if on_its_back else 0
+        self._steps_on_its_back = self._steps_on_its_back + 1 if on_its_back(observation) else 0
         return self._steps_on_its_back >= ANT_STEPS_ON_ITS_BACK
 
     def waypoint(self, xy: np.ndarray, rng: np.random.Generator) -> np.ndarray:

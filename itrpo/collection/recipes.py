@@ -32,10 +32,11 @@ import numpy as np
 from itrpo.collection import demo
 from itrpo.collection.ladders import Rung, expert, ladder, medium, policy_path, policy_sha256
 from itrpo.collection.making import Part, Plan, make, versions
+from itrpo.collection.mazes import SUFFIX, make_maze
 from itrpo.collection.rollout import LOG_STD_RANGE, UNIFORM, Task, load_acting_policy
-from itrpo.data.cache import generated_path
 from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.errors import InputError
+from itrpo.files import generated_path
 from itrpo.registry import GENERATED_DATASETS, nearest
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 
 ENV_IDS = {"halfcheetah": "HalfCheetah-v4", "hopper": "Hopper-v4", "walker2d": "Walker2d-v4"}
 SETS = ("random", "medium", "medium-replay", "full-replay", "medium-expert", "expert")
-SUFFIX = "-itrpo1"
 DEMO = "hopper-demo"
 SLOT_STEPS = 10_000
 SLOTS_PER_TASK = 5
@@ -99,8 +99,6 @@ def make_dataset(
         raise InputError(f"--workers must be 0 (one per core) or more, not {workers}")
     path = generated_path(full) if out is None else out
     if full.startswith(("antmaze-", "pointmaze-")):
-        from itrpo.collection.mazes import make_maze
-
         make_maze(full, path, steps=steps, seed=seed, workers=workers, console=console)
     else:
         make(demo.plan() if full == DEMO else plan(full, steps, seed), path, workers, console)

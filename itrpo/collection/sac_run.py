@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from itrpo.collection import sac
 from itrpo.collection.rollout import ActingPolicy, act
@@ -51,7 +52,7 @@ from itrpo.plotting import returns_curve
 from itrpo.results import store
 from itrpo.training import checkpoint, phases
 from itrpo.training.run import CHECKPOINT_SECONDS, LOCK, closing_pool, lock, stop_on_signal
-from itrpo.types import Metrics, PRNGKey, SpaceSpec
+from itrpo.types import Metrics, SpaceSpec
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -173,7 +174,7 @@ def make_block(config: sac.Config, spec: SpaceSpec) -> Block:
     update = sac.make(config, spec).update
     ends = np.cumsum([spec.observation_dim, spec.action_dim, 1, 1])
 
-    def one_update(buffer: Any, filled: Any, key: PRNGKey, state: sac.State) -> tuple[sac.State, Metrics]:
+    def one_update(buffer: Any, filled: Any, key: Array, state: sac.State) -> tuple[sac.State, Metrics]:
         rows_key, update_key = jax.random.split(key)
         rows = buffer[jax.random.randint(rows_key, (config.batch_size,), 0, filled)]
         observation, action, reward, continues, following = jnp.split(rows, ends, axis=1)
@@ -181,7 +182,7 @@ def make_block(config: sac.Config, spec: SpaceSpec) -> Block:
         return update(state, batch, update_key)
 
     @partial(jax.jit, donate_argnums=0)
-    def block(learner: Learner, key: PRNGKey, rows: Any, slots: Any, filled: Any, first: Any, last: Any) -> Learner:
+    def block(learner: Learner, key: Array, rows: Any, slots: Any, filled: Any, first: Any, last: Any) -> Learner:
         buffer = learner.buffer.at[slots].set(rows)
 
         def body(number: Any, carry: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -241,7 +242,7 @@ class Trainer:
     learner: Learner
     policy: ActingPolicy  # the learner's, on the host
     block: Block
-    key: PRNGKey  # of the updates
+    key: Array  # of the updates
     environments: Environments
     rows: io.FileIO  # rows.bin, at its end
     time_step: int  # steps that each environment has done

@@ -13,15 +13,16 @@ import os
 import queue
 import subprocess
 import sys
-import tempfile
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-import itrpo
+from itrpo import files
+from itrpo.errors import StorageError
+from itrpo.evaluation.slots import environment_of_a_process
 from itrpo.registry import resolve
 
 
@@ -61,38 +62,25 @@ def run_jobs(jobs: Sequence[Job], workers: int, on_progress: Callable[[int], Non
 
 
 def run_job(job: Job, on_progress: Callable[[int], None]) -> None:
-    """Does one job in this process. Its file appears whole or not at all."""
-    columns = resolve(job.collect)(job.task, on_progress)
-    with replacing(Path(job.path)) as file:
+    """Does one job in this process. Its file appears whole or not at all.
+
+    Raises StorageError if its folder is gone: then another process has made the dataset, after ours was killed.
+    """
+    columns, path = resolve(job.collect)(job.task, on_progress), Path(job.path)
+    if not path.parent.is_dir():
+        raise StorageError(f"{path.parent}: the folder for unfinished work is gone")
+    with files.replacing(path) as file:
         np.savez(file, **columns)
 
 
-@contextlib.contextmanager
-def replacing(path: Path, folder: Path | None = None) -> Generator[IO[bytes]]:
-    """A new file, open for writing in `folder`, that becomes `path` once it is whole and on the disk."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=folder or path.parent)
-    temporary = Path(name)
-    try:
-        with open(descriptor, "w+b") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _start_worker() -> subprocess.Popen[bytes] | None:
-    package_folder = str(Path(itrpo.__file__).parent.parent)
-    path = os.pathsep.join(filter(None, [package_folder, os.environ.get("PYTHONPATH")]))
     try:
         return subprocess.Popen(
             [sys.executable, "-m", "itrpo.collection.workers"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # an error comes up again, in full, when the job is redone here
-            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            env=environment_of_a_process() | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         )
     except OSError:
         return None

@@ -149,10 +149,10 @@ def check_compatible(env_id: str, observation_dim: int, action_dim: int) -> None
         sizes = (env.observation_space.shape[0], env.action_space.shape[0])  # pyright: ignore[reportOptionalSubscript]
     finally:
         env.close()
-    for what, of_data, of_env in zip(("observation", "action"), (observation_dim, action_dim), sizes, strict=True):
-        if of_data != of_env:
+    for what, in_data, in_env in zip(("observation", "action"), (observation_dim, action_dim), sizes, strict=True):
+        if in_data != in_env:
             raise InputError(
-                f"the dataset's {what}s have {of_data} numbers and those of {env_id} have {of_env}; "
+                f"the dataset's {what}s have {in_data} numbers and those of {env_id} have {in_env}; "
                 "name the environment that the data came from with --env, or --env none to train without evaluation"
             )
 

@@ -113,3 +113,8 @@ def draw_ant_goal(cell: Cell, rng: np.random.Generator) -> np.ndarray:
 def at_goal(position: np.ndarray, goal: np.ndarray) -> bool:
     """Whether a position, of which x and y come first, is within 0.5 m of the goal [2]: what the reward says."""
     return math.hypot(float(position[0]) - float(goal[0]), float(position[1]) - float(goal[1])) <= GOAL_RADIUS
+
+
+def on_its_back(qpos: np.ndarray) -> bool:
+    """Whether the ant's z axis points down, for its positions, of which x, y, z and the quaternion come first."""
+    return bool(qpos[4] ** 2 + qpos[5] ** 2 > 0.5)

@@ -7,12 +7,12 @@ gymnasium's vector classes: docs/decisions/0003-evaluation.md.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from itrpo import files
 from itrpo.errors import DivergenceError, InputError
 from itrpo.evaluation.environments import check_spaces
 from itrpo.evaluation.slots import LocalSlots, RemoteSlots
@@ -79,7 +79,9 @@ def make_pool(env_id: str, num_seeds: int, episodes: int, processes: int | None 
     check_spaces(env_id, check.envs[0])
     check.close()
     if processes is None:
-        processes = max(1, min(_cores(), slots // SLOTS_PER_PROCESS)) if _comes_with_gymnasium(env_id) else 1
+        processes = (
+            max(1, min(files.available_cores(), slots // SLOTS_PER_PROCESS)) if _comes_with_gymnasium(env_id) else 1
+        )
     sizes = [len(range(g, slots, processes)) for g in range(processes)]
     elsewhere = tuple(RemoteSlots(env_id, size) for size in sizes[1:])  # they start while this process builds its own
     return EvaluationPool(env_id, num_seeds, episodes, LocalSlots(env_id, sizes[0]), elsewhere)
@@ -127,11 +129,6 @@ def _interleave(parts: Any, size: int) -> np.ndarray:
     for g, part in enumerate(parts):
         whole[g :: len(parts)] = part
     return whole
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _comes_with_gymnasium(env_id: str) -> bool:

@@ -59,11 +59,9 @@ class RemoteSlots:
         self._env_id, self._count = env_id, count
         self._pipe, theirs = Pipe()
         command = [sys.executable, "-m", "itrpo.evaluation.slots", str(theirs.fileno()), env_id, str(count)]
-        package_root = str(Path(__file__).resolve().parents[2])
-        path = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
         # A session of its own: Ctrl-C is for the trainer to handle.
         self._process = subprocess.Popen(
-            command, pass_fds=[theirs.fileno()], env=os.environ | {"PYTHONPATH": path}, start_new_session=True
+            command, pass_fds=[theirs.fileno()], env=environment_of_a_process(), start_new_session=True
         )
         theirs.close()
 
@@ -101,6 +99,13 @@ class RemoteSlots:
     def _died(self) -> ItrpoError:
         status = self._process.wait()
         return ItrpoError(f"a process that evaluates in {self._env_id} ended (status {status}); its message is above")
+
+
+def environment_of_a_process() -> dict[str, str]:
+    """The variables for another Python process, in which this very itrpo can be imported."""
+    package_root = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "PYTHONPATH": path}
 
 
 def serve(pipe: Connection, slots: LocalSlots) -> None:

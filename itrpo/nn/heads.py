@@ -1,14 +1,16 @@
-"""The networks of the algorithms: multi-layer perceptrons with one head each, for one example (vmap gives batches)."""
+"""The networks of the algorithms: multi-layer perceptrons with one head each. Inputs are batches, [B, O] and [B, A]."""
 
 from __future__ import annotations
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
 
 from itrpo.nn.layer_norm import LayerNorm
-from itrpo.nn.network import Draw, Initializer, Linear
-from itrpo.types import Array, SpaceSpec
+from itrpo.nn.network import Draw, Initializer, Linear, add_to_rows
+from itrpo.types import SpaceSpec
 
 
 class MLP(eqx.Module):
@@ -33,10 +35,10 @@ class MLP(eqx.Module):
         ]
         self.norms = [LayerNorm(width) for width in sizes[1:-1]] if layer_norm else []
 
-    def __call__(self, inputs: Array) -> Array:
+    def __call__(self, inputs: Float[Array, "*rows inputs"]) -> Float[Array, "*rows outputs"]:
         return self.after_first(self.layers[0](inputs))
 
-    def after_first(self, hidden: Array) -> Array:
+    def after_first(self, hidden: Float[Array, "*rows width"]) -> Float[Array, "*rows outputs"]:
         """What follows the first layer; hidden: its output, before the ReLU."""
         for i, layer in enumerate(self.layers[1:]):
             hidden = jax.nn.relu(hidden)
@@ -45,7 +47,7 @@ class MLP(eqx.Module):
 
 
 class GaussianPolicy(eqx.Module):
-    """observation [O] -> pre-tanh (mean [A], log_std [A]).
+    """observation -> pre-tanh mean, log_std.
 
     log_std is clipped to [low, high], or, with `squash`, mapped onto it by a tanh (BRAC).
     """
@@ -68,33 +70,33 @@ class GaussianPolicy(eqx.Module):
         self.low, self.high = log_std_range
         self.squash = squash
 
-    def __call__(self, observation: Array) -> tuple[Array, Array]:
-        mean, raw = jnp.split(self.mlp(observation), 2)
+    def __call__(self, observation: Float[Array, "*rows O"]) -> tuple[Float[Array, "*rows A"], Float[Array, "*rows A"]]:
+        mean, raw = jnp.split(self.mlp(observation), 2, axis=-1)
         if self.squash:
             return mean, self.low + 0.5 * (self.high - self.low) * (jnp.tanh(raw) + 1.0)
         return mean, jnp.clip(raw, self.low, self.high)
 
 
 class DeterministicPolicy(eqx.Module):
-    """observation [O] -> pre-tanh action [A]."""
+    """observation -> pre-tanh action."""
 
     mlp: MLP
 
     def __init__(self, draw: Draw, spec: SpaceSpec, hidden: tuple[int, ...], initializer: Initializer = "fan_in"):
         self.mlp = MLP(draw, (spec.observation_dim, *hidden, spec.action_dim), initializer, head_scale=1e-3)
 
-    def __call__(self, observation: Array) -> Array:
+    def __call__(self, observation: Float[Array, "*rows O"]) -> Float[Array, "*rows A"]:
         return self.mlp(observation)
 
 
 class BoundedMeanPolicy(eqx.Module):
-    """observation [O] -> (mean [A] in [-1, 1], log_std [A]) of a Gaussian of the action itself, not of its atanh (IQL).
+    """observation -> mean in [-1, 1], log_std of a Gaussian of the action itself, not of its atanh (IQL).
 
     log_std is a parameter, the same at every observation; it starts at 0 and is clipped to [low, high].
     """
 
     mlp: MLP
-    log_std: Array  # [A]
+    log_std: Float[Array, "A"]
     low: float = eqx.field(static=True)
     high: float = eqx.field(static=True)
 
@@ -110,12 +112,13 @@ class BoundedMeanPolicy(eqx.Module):
         self.log_std = jnp.zeros(spec.action_dim)
         self.low, self.high = log_std_range
 
-    def __call__(self, observation: Array) -> tuple[Array, Array]:
-        return jnp.tanh(self.mlp(observation)), jnp.clip(self.log_std, self.low, self.high)
+    def __call__(self, observation: Float[Array, "*rows O"]) -> tuple[Float[Array, "*rows A"], Float[Array, "*rows A"]]:
+        mean = jnp.tanh(self.mlp(observation))
+        return mean, jnp.broadcast_to(jnp.clip(self.log_std, self.low, self.high), mean.shape)
 
 
 class MixturePolicy(eqx.Module):
-    """observation [O] -> pre-tanh mixture (logits [K], means [K, A], log_stds [K, A])."""
+    """observation -> pre-tanh mixture: logits, means, log_stds."""
 
     mlp: MLP
     num_components: int = eqx.field(static=True)
@@ -135,15 +138,17 @@ class MixturePolicy(eqx.Module):
         self.num_components = num_components
         self.low, self.high = log_std_range
 
-    def __call__(self, observation: Array) -> tuple[Array, Array, Array]:
+    def __call__(
+        self, observation: Float[Array, "*rows O"]
+    ) -> tuple[Float[Array, "*rows K"], Float[Array, "*rows K A"], Float[Array, "*rows K A"]]:
         outputs = self.mlp(observation)
-        logits = outputs[: self.num_components]
-        means, raw = jnp.split(outputs[self.num_components :].reshape(2 * self.num_components, -1), 2)
+        logits, others = outputs[..., : self.num_components], outputs[..., self.num_components :]
+        means, raw = jnp.split(others.reshape(*others.shape[:-1], 2 * self.num_components, -1), 2, axis=-2)
         return logits, means, jnp.clip(raw, self.low, self.high)
 
 
 class FactoredMixturePolicy(eqx.Module):
-    """observation [O] -> a pre-tanh mixture per action dimension (logits [A, K], means [A, K], log_stds [A, K])."""
+    """observation -> a pre-tanh mixture per action dimension: logits, means, log_stds."""
 
     mlp: MLP
     action_dim: int = eqx.field(static=True)
@@ -162,13 +167,17 @@ class FactoredMixturePolicy(eqx.Module):
         self.action_dim = spec.action_dim
         self.low, self.high = log_std_range
 
-    def __call__(self, observation: Array) -> tuple[Array, Array, Array]:
-        logits, means, raw = self.mlp(observation).reshape(3, self.action_dim, -1)
+    def __call__(
+        self, observation: Float[Array, "*rows O"]
+    ) -> tuple[Float[Array, "*rows A K"], Float[Array, "*rows A K"], Float[Array, "*rows A K"]]:
+        outputs = self.mlp(observation)
+        outputs = outputs.reshape(*outputs.shape[:-1], 3, self.action_dim, -1)
+        logits, means, raw = (outputs[..., i, :, :] for i in range(3))
         return logits, means, jnp.clip(raw, self.low, self.high)
 
 
 class QValue(eqx.Module):
-    """(observation [O], action [A]) -> scalar; (observation [O], actions [n, A]) -> [n]."""
+    """(observation, action) -> Q: of one action at each state, or of n."""
 
     mlp: MLP
 
@@ -183,18 +192,26 @@ class QValue(eqx.Module):
         sizes = (spec.observation_dim + spec.action_dim, *hidden, 1)
         self.mlp = MLP(draw, sizes, initializer, head_scale=3e-3, layer_norm=layer_norm)
 
-    def __call__(self, observation: Array, action: Array) -> Array:
-        if action.ndim == 1:
-            return self.mlp(jnp.concatenate([observation, action]))[0]
+    def __call__(
+        self, observation: Float[Array, "*rows O"], action: Float[Array, "*rows_and_n A"]
+    ) -> Float[Array, "*rows_and_n"]:
+        if action.ndim == observation.ndim:
+            return self.mlp(jnp.concatenate([observation, action], axis=-1))[..., 0]
         # the observation's part of the first layer is the same for all actions, so it is computed once
-        first, size = self.mlp.layers[0], observation.shape[0]
-        shared = observation @ first.weight[:, :size].T + first.bias
-        hidden = shared[None] + action @ first.weight[:, size:].T
-        return jax.vmap(self.mlp.after_first)(hidden)[:, 0]
+        first, size = self.mlp.layers[0], observation.shape[-1]
+        shared = add_to_rows(observation @ first.weight[:, :size].T, first.bias)
+        return self.mlp.after_first(shared[..., None, :] + action @ first.weight[:, size:].T)[..., 0]
+
+
+def with_observation(observation: Float[Array, "B O"], value: Float[Array, "B *n X"]) -> Float[Array, "B *n O+X"]:
+    """Inputs of a network that takes both, for one value at each state or for n."""
+    if value.ndim > observation.ndim:
+        observation = jnp.broadcast_to(observation[:, None], (*value.shape[:-1], observation.shape[-1]))
+    return jnp.concatenate([observation, value], axis=-1)
 
 
 class Perturbation(eqx.Module):
-    """(observation [O], action [A]) -> pre-tanh direction [A] in which the action is moved (BCQ, PLAS)."""
+    """(observation, action) -> pre-tanh direction in which the action is moved (BCQ, PLAS): one at a state, or n."""
 
     mlp: MLP
 
@@ -202,17 +219,17 @@ class Perturbation(eqx.Module):
         sizes = (spec.observation_dim + spec.action_dim, *hidden, spec.action_dim)
         self.mlp = MLP(draw, sizes, initializer, head_scale=1e-3)
 
-    def __call__(self, observation: Array, action: Array) -> Array:
-        return self.mlp(jnp.concatenate([observation, action]))
+    def __call__(self, observation: Float[Array, "B O"], action: Float[Array, "B *n A"]) -> Float[Array, "B *n A"]:
+        return self.mlp(with_observation(observation, action))
 
 
 class StateValue(eqx.Module):
-    """observation [O] -> scalar."""
+    """observation -> V."""
 
     mlp: MLP
 
     def __init__(self, draw: Draw, spec: SpaceSpec, hidden: tuple[int, ...], initializer: Initializer = "fan_in"):
         self.mlp = MLP(draw, (spec.observation_dim, *hidden, 1), initializer, head_scale=3e-3)
 
-    def __call__(self, observation: Array) -> Array:
-        return self.mlp(observation)[0]
+    def __call__(self, observation: Float[Array, "*rows O"]) -> Float[Array, "*rows"]:
+        return self.mlp(observation)[..., 0]

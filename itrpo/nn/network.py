@@ -13,8 +13,10 @@ from typing import Any, Literal, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float, Key
 
-from itrpo.types import Array, Params, PRNGKey
+from itrpo.types import Params
 
 Initializer = Literal[
     "fan_in", "fan_in_small_head", "rlkit", "rlkit_biased", "glorot", "edac", "orthogonal", "orthogonal_small_head"
@@ -25,8 +27,10 @@ Draw = Callable[[tuple[int, ...], float], Array]
 
 
 class Network(NamedTuple):
-    init: Callable[[PRNGKey], Params]
-    apply: Callable[..., Any]
+    """Inputs begin with any number of axes, of rows and of actions in each; outputs begin with the same."""
+
+    init: Callable[[Key[Array, ""]], Params]  # -> params, a pytree of arrays
+    apply: Callable[..., Any]  # (params, *inputs) -> what the module gives
 
 
 def network(build: Callable[[Draw], eqx.Module]) -> Network:
@@ -44,7 +48,7 @@ def network(build: Callable[[Draw], eqx.Module]) -> Network:
     _, static = eqx.partition(shapes, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
     total = sum(sizes)
 
-    def init(key: PRNGKey) -> Params:
+    def init(key: Key[Array, ""]) -> Params:
         numbers = jax.random.uniform(key, (total,), minval=-1.0, maxval=1.0)
         used = 0
 
@@ -64,8 +68,8 @@ def network(build: Callable[[Draw], eqx.Module]) -> Network:
 class Linear(eqx.Module):
     """y = weight x + bias."""
 
-    weight: Array  # [out, in]
-    bias: Array  # [out]
+    weight: Float[Array, "out in"]
+    bias: Float[Array, "out"]
 
     def __init__(
         self, draw: Draw, fan_in: int, fan_out: int, initializer: Initializer, head_scale: float | None = None
@@ -99,8 +103,12 @@ class Linear(eqx.Module):
             small = initializer == "orthogonal_small_head" and head_scale is not None
             self.weight = (0.01 if small else math.sqrt(2.0)) * orthogonal(self.weight)
 
-    def __call__(self, inputs: Array) -> Array:
-        return inputs @ self.weight.T + self.bias
+    def __call__(self, inputs: Float[Array, "*rows in"]) -> Float[Array, "*rows out"]:
+        return add_to_rows(inputs @ self.weight.T, self.bias)
+
+
+def add_to_rows(rows: Float[Array, "*rows n"], row: Float[Array, "n"]) -> Float[Array, "*rows n"]:
+    return rows + jnp.broadcast_to(row, rows.shape)
 
 
 def orthogonal(uniform: Array) -> Array:

@@ -11,14 +11,15 @@ from __future__ import annotations
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float, Key
 
 from itrpo.nn.heads import MLP
-from itrpo.types import Array, PRNGKey
 
-Directions = tuple[Array, ...]  # u of each layer: [out], of length 1
+Directions = tuple[Float[Array, "*members _"], ...]  # u of each layer, of length 1
 
 
-def init_directions(key: PRNGKey, mlp: MLP, steps: int = 15) -> Directions:
+def init_directions(key: Key[Array, ""], mlp: MLP, steps: int = 15) -> Directions:
     """Random directions after a few steps of power iteration, as PyTorch starts its newer spectral norm."""
     keys = jax.random.split(key, len(mlp.layers))
     directions = tuple(jax.random.normal(it, layer.bias.shape) for it, layer in zip(keys, mlp.layers, strict=True))
@@ -44,5 +45,5 @@ def normalised(mlp: MLP, directions: Directions) -> MLP:
     return eqx.tree_at(lambda it: [layer.weight for layer in it.layers], mlp, weights)
 
 
-def _unit(vector: Array) -> Array:
+def _unit(vector: Float[Array, "n"]) -> Float[Array, "n"]:
     return vector / jnp.maximum(jnp.linalg.norm(vector), 1e-12)

@@ -9,16 +9,19 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax import Array
+from jaxtyping import Float
 
-from itrpo.types import Array, Metrics, Params
+from itrpo.ops.td import Scalar
+from itrpo.types import Metrics, Params
 
 CACHED_ROWS = 512  # 256 wide, their float32 activations are half a megabyte: a core's second-level cache
 
 
 class Trainable(NamedTuple):
     params: Params
-    opt_state: Any
-    target_params: Params | None  # moved by `polyak` alone; never seen by the optimiser
+    opt_state: Params
+    target_params: Params  # moved by `polyak` alone, never seen by the optimiser; None where nothing asks for a target
 
 
 def trainable(optimizer: optax.GradientTransformation, params: Params, target: bool = False) -> Trainable:
@@ -27,7 +30,7 @@ def trainable(optimizer: optax.GradientTransformation, params: Params, target: b
 
 
 def gradient_step(
-    it: Trainable, optimizer: optax.GradientTransformation, loss: Callable[[Params], tuple[Array, Metrics]]
+    it: Trainable, optimizer: optax.GradientTransformation, loss: Callable[[Params], tuple[Float[Array, ""], Metrics]]
 ) -> tuple[Trainable, Metrics]:
     """One step down `loss(params) -> (scalar, metrics)`. The target is left alone."""
     gradients, metrics = jax.grad(loss, has_aux=True)(it.params)
@@ -42,8 +45,8 @@ def apply_gradients(it: Trainable, optimizer: optax.GradientTransformation, grad
 def chunked_gradient_step(
     it: Trainable,
     optimizer: optax.GradientTransformation,
-    loss: Callable[[Params, Any], tuple[Array, Metrics]],
-    rows: Any,
+    loss: Callable[[Params, Params], tuple[Float[Array, ""], Metrics]],
+    rows: Params,
     chunk: int,
 ) -> tuple[Trainable, Metrics]:
     """`gradient_step` for `loss(params, rows)` and metrics that are means over rows, `chunk` of them at a time.
@@ -78,7 +81,6 @@ def cached_chunk(batch_size: int, rows_each: int) -> int:
     )
 
 
-def polyak(it: Trainable, rate: float) -> Trainable:
+def polyak(it: Trainable, rate: Scalar) -> Trainable:
     """target <- (1 - rate) * target + rate * params."""
-    assert it.target_params is not None
     return it._replace(target_params=optax.incremental_update(it.params, it.target_params, rate))

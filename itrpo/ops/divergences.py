@@ -1,4 +1,4 @@
-"""Distances between policies at one state."""
+"""Distances between policies, at each state of a batch."""
 
 from __future__ import annotations
 
@@ -7,32 +7,53 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
 
-from itrpo.types import Array
+from itrpo.ops.td import Scalar
 
 
-def normal_kl(mean_p: Array, log_std_p: Array, mean_q: Array, log_std_q: Array) -> Array:
-    """D_KL[p || q] of diagonal Gaussians, summed over dimensions: a scalar.
+def normal_kl(
+    mean_p: Float[Array, "*rows A"],
+    log_std_p: Float[Array, "*rows A"],
+    mean_q: Float[Array, "*rows A"],
+    log_std_q: Float[Array, "*rows A"],
+) -> Float[Array, "*rows"]:
+    """D_KL[p || q] of diagonal Gaussians, summed over dimensions.
 
     Also the KL of the two tanh-Gaussians that they become after the tanh, since KL is invariant under a bijection.
     """
     variance_ratio = jnp.exp(2.0 * (log_std_p - log_std_q))
     distance = jnp.square((mean_p - mean_q) * jnp.exp(-log_std_q))
-    return jnp.sum(0.5 * (variance_ratio + distance - 1.0) + log_std_q - log_std_p)
+    return jnp.sum(0.5 * (variance_ratio + distance - 1.0) + log_std_q - log_std_p, axis=-1)
 
 
-def action_gradient_penalty(q_values: Callable[[Array], Array], action: Array) -> Array:
-    """sum_i ||grad_a Q_i(s, a)||^2 for q_values: action [A] -> [num_critics]: the Fisher penalty.
+def action_gradients(
+    q_values: Callable[[Float[Array, "B A"]], Float[Array, "N B"]], action: Float[Array, "B A"]
+) -> Float[Array, "N B A"]:
+    """grad_a Q_i(s, a) of each critic at each row. A row of `q_values(action)` depends on its own action alone."""
+    q, pull_back = jax.vjp(q_values, action)
+    one_critic = jnp.broadcast_to(jnp.eye(len(q))[:, :, None], (len(q), *q.shape))
+    return jax.vmap(lambda cotangent: pull_back(cotangent)[0])(one_critic)
+
+
+def action_gradient_penalty(
+    q_values: Callable[[Float[Array, "B A"]], Float[Array, "N B"]], action: Float[Array, "B A"]
+) -> Float[Array, "B"]:
+    """sum_i ||grad_a Q_i(s, a)||^2: the Fisher penalty.
 
     Source: Fisher-BRC (Kostrikov et al. 2021), there on the offset critic; the author's iTRPO code keeps it.
     """
-    return jnp.sum(jnp.square(jax.jacrev(q_values)(action)))
+    return jnp.sum(jnp.square(action_gradients(q_values, action)), axis=(0, 2))
 
 
 def mmd(
-    samples_p: Array, samples_q: Array, bandwidth: Array | float, kernel: Literal["gaussian", "laplacian"]
-) -> Array:
-    """Maximum mean discrepancy of two sets of points [n, A] and [m, A]: BEAR's distance, a scalar.
+    samples_p: Float[Array, "*rows n A"],
+    samples_q: Float[Array, "*rows m A"],
+    bandwidth: Scalar,
+    kernel: Literal["gaussian", "laplacian"],
+) -> Float[Array, "*rows"]:
+    """Maximum mean discrepancy of two sets of points, n and m of them: BEAR's distance.
 
         MMD = sqrt( mean k(x,x') + mean k(y,y') - 2 mean k(x,y) + 1e-6 )
         k   = exp(-||x - y||_2^2 / (2 bandwidth))  or  exp(-||x - y||_1 / (2 bandwidth))
@@ -41,11 +62,10 @@ def mmd(
     count (the biased estimate). With all points in one list and weights w = 1/n, -1/m, the sum is w K w; since w adds
     to 0 that is w (K - 1) w, which does not cancel away in float32 when all kernel values are close to 1.
     """
-    points = jnp.concatenate([samples_p, samples_q])
-    weights = jnp.concatenate(
-        [jnp.full(len(samples_p), 1.0 / len(samples_p)), jnp.full(len(samples_q), -1.0 / len(samples_q))]
-    )
-    difference = points[:, None] - points[None]
+    points = jnp.concatenate([samples_p, samples_q], axis=-2)
+    sizes = samples_p.shape[-2], samples_q.shape[-2]
+    weights = jnp.concatenate([jnp.full(sizes[0], 1.0 / sizes[0]), jnp.full(sizes[1], -1.0 / sizes[1])])
+    difference = points[..., :, None, :] - points[..., None, :, :]
     distance = jnp.sum(jnp.square(difference) if kernel == "gaussian" else jnp.abs(difference), axis=-1)
-    squared = weights @ jnp.expm1(-distance / (2.0 * bandwidth)) @ weights
+    squared = jnp.einsum("...ij,i,j->...", jnp.expm1(-distance / (2.0 * bandwidth)), weights, weights)
     return jnp.sqrt(squared + 1e-6)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import jax.numpy as jnp
-
-from itrpo.types import Array
+from jax import Array
+from jaxtyping import Float
 
 LARGEST = 1e6  # upper clip of a multiplier (CQL's code; BEAR and UWAC clip the logarithm far below it)
 
 
-def multiplier(log_multiplier: Array) -> Array:
+def multiplier(log_multiplier: Float[Array, ""]) -> Float[Array, ""]:
     """exp(log_multiplier), at most LARGEST."""
     return jnp.clip(jnp.exp(log_multiplier), 0.0, LARGEST)
 
 
-def multiplier_loss(log_multiplier: Array, excess: Array) -> Array:
+def multiplier_loss(log_multiplier: Float[Array, ""], excess: Float[Array, ""]) -> Float[Array, ""]:
     """-multiplier * excess: descending it raises the multiplier while the constraint is violated, else lowers it."""
     return -multiplier(log_multiplier) * excess

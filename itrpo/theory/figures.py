@@ -2,42 +2,30 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from itrpo.errors import StorageError
+from itrpo import files
+from itrpo.plotting import BLACK, BLUE, STYLE, VERMILLION, import_matplotlib, new_figure, save
 from itrpo.theory import corollary1 as c1
 from itrpo.theory import theorem2 as t2
 from itrpo.theory.instances import draw_batches, large_temperature, unlikely_error
-from itrpo.theory.mdp import (
-    Array,
-    backup,
-    chain_mdp,
-    gridworld_mdp,
-    kl,
-    logged_behavior,
-    soft_optimum,
-    wandering_mdp,
-)
-from itrpo.theory.schemes import averaged_q, brac_vi, itrpo_vi, moving_average, soft_maximum
-from itrpo.theory.statements import theorem2_forms
+from itrpo.theory.lemma1 import h_residuals
+from itrpo.theory.mdp import Array, chain_mdp, gridworld_mdp, kl, logged_behavior, soft_optimum, wandering_mdp
+from itrpo.theory.schemes import averaged_q, brac_vi, itrpo_vi, moving_average
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Colour-blind safe (Okabe and Ito), told apart by line style as well.
-BLUE, ORANGE, GREEN, RED, BLACK, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#000000", "#777777"
+ORANGE, GREEN, GREY = "#E69F00", "#009E73", "#777777"  # beside the package's colours; lines differ in style as well
 
 
 def write_figures(folder: Path, seed: int = 0) -> list[Path]:
     """Write every figure into `folder` (made if missing), each atomically. Returns the paths."""
-    from itrpo.plotting import STYLE, import_matplotlib
-
-    _make_folder(folder)
+    files.make_folder(folder)
     with import_matplotlib().rc_context(STYLE):
         figures = {
             "figure1_policy_paths": figure1(seed),
@@ -47,7 +35,10 @@ def write_figures(folder: Path, seed: int = 0) -> list[Path]:
             "error_propagation": error_figure(seed),
             "fixed_point": fixed_point_figure(seed),
         }
-        return [_save(figure, folder / f"{name}.png") for name, figure in figures.items()]
+        paths = [folder / f"{name}.png" for name in figures]
+        for figure, path in zip(figures.values(), paths, strict=True):
+            save(figure, path)
+        return paths
 
 
 # Figure 1 -----------------------------------------------------------------------------------------------------------
@@ -95,7 +86,7 @@ def figure1(seed: int) -> Figure:
         axis.plot(*_to_plane(path), "-", color=GREY, linewidth=0.8)
         axis.scatter(*_to_plane(path), c=np.arange(len(path)), cmap="viridis", s=16, zorder=4)
         axis.plot(*_to_plane(behavior[0]), "D", color=BLUE, markersize=8, zorder=6, label="$\\pi_\\beta$ (start)")
-        axis.plot(*_to_plane(best), "*", color=RED, markersize=13, zorder=6, label="$\\pi_*$ (optimum)")
+        axis.plot(*_to_plane(best), "*", color=VERMILLION, markersize=13, zorder=6, label="$\\pi_*$ (optimum)")
         last = kl(path[-12:], best)
         axis.set_title(f"{title}\nKL($\\pi_k\\|\\pi_*$), last 12: {last.min():.4f} to {last.max():.4f}", fontsize=10)
         axis.legend(
@@ -156,12 +147,11 @@ def convergence_figure(seed: int) -> Figure:
     optimum = soft_optimum(mdp, behavior, temperature).q + log_term
     brac = brac_vi(mdp, behavior, temperature, iterations).q_values + log_term
     axes[0, 1].semilogy(steps, _largest(brac - optimum), color=BLACK, label="BRAC, $\\alpha$ = 0.1")
-    for tau, color, style in ((0.5, BLUE, "-"), (0.9, ORANGE, "--"), (0.95, RED, "-.")):
+    for tau, color, style in ((0.5, BLUE, "-"), (0.9, ORANGE, "--"), (0.95, VERMILLION, "-.")):
         alpha = temperature / (1 - tau)
         run = itrpo_vi(mdp, behavior, alpha, tau, iterations)
         h = averaged_q(run, behavior, alpha, tau, np.full_like(behavior, 1 / mdp.actions))
-        residual = h[1:] - mdp.reward - log_term - backup(mdp, soft_maximum(h[:-1], np.full((1, 1), temperature)))
-        size = _largest(residual)
+        size = _largest(h_residuals(mdp, behavior, temperature, h))
         axes[0, 0].semilogy(steps[1:], size, color=color, linestyle=style, label=f"$\\tau$ = {tau:g}")
         axes[0, 0].semilogy(steps[1:], size[0] * tau ** (steps[1:] - 1), ":", color=GREY, linewidth=2.5, zorder=1)
         axes[0, 1].semilogy(
@@ -192,7 +182,7 @@ def corollary1_figure(seed: int) -> Figure:
     grid = np.array([0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.95, 0.98])
     found = [float(c1.occupancy_ratio(*c1.worst_leaky_fork(float(g), rng))) for g in grid]
     fine = np.linspace(0.01, 0.99, 200)
-    axis.plot(fine, c1.sharper_factor(fine), color=RED, label="proven upper limit (docs/theory.md, 6.3)")
+    axis.plot(fine, c1.sharper_factor(fine), color=VERMILLION, label="proven upper limit (docs/theory.md, 6.3)")
     axis.plot(grid, found, "o", color=ORANGE, label="worst found by search")
     axis.plot(
         fine, c1.local_factor(fine), "--", color=BLUE, label="$\\sqrt{1-\\gamma}$: exact limit as $\\pi\\to\\pi_\\beta$"
@@ -207,12 +197,12 @@ def theorem2_figure() -> Figure:
     """Gap against every form of the bound on the two counter-examples."""
     figure, axes = _subplots(1, 2, (9.6, 4.0))
     large = large_temperature()
-    shown = theorem2_forms(*large)
-    started = theorem2_forms(*large, from_behavior=True)
+    shown = t2.bounds_against_gap(*large)
+    started = t2.bounds_against_gap(*large, from_behavior=True)
     steps = np.arange(large.iterations)
     left = axes[0, 0]
     left.semilogy(steps, shown.gap, color=BLACK, linewidth=2, label="exact gap")
-    left.semilogy(steps, shown.bounds["as printed"], "--", color=RED, label="as printed, $(\\tau/\\lambda)^j$")
+    left.semilogy(steps, shown.bounds["as printed"], "--", color=VERMILLION, label="as printed, $(\\tau/\\lambda)^j$")
     left.semilogy(steps, shown.bounds["corrected"], "-", color=BLUE, label="corrected, $(\\tau/\\gamma)^j$")
     left.semilogy(steps, started.bounds["natural start"], "-.", color=GREEN, label="from $Q_0 = 0$, $\\max|r|$")
     left.semilogy(
@@ -221,14 +211,14 @@ def theorem2_figure() -> Figure:
     left.semilogy(steps, started.gap, color=GREY, linewidth=2, label="exact gap from $Q_0 = 0$")
     left.set_title("A: no error, $\\alpha$ = 100, $\\tau$ = 0.95, $\\gamma$ = 0.5", fontsize=10)
     rare = unlikely_error()
-    shown = theorem2_forms(*rare)
+    shown = t2.bounds_against_gap(*rare)
     right = axes[0, 1]
     window = slice(rare.iterations - 12, rare.iterations)
     steps = np.arange(rare.iterations)[window]
     right.semilogy(
         steps, np.maximum(shown.gap[window], 1e-9), "o-", color=BLACK, label="exact gap (below $10^{-9}$: drawn there)"
     )
-    right.semilogy(steps, shown.bounds["as printed"][window], "s--", color=RED, label="as printed")
+    right.semilogy(steps, shown.bounds["as printed"][window], "s--", color=VERMILLION, label="as printed")
     right.semilogy(
         steps, shown.bounds["base only"][window], "x:", color=ORANGE, label="$(\\tau/\\gamma)^j$, Assumption 1's $c(t)$"
     )
@@ -260,7 +250,7 @@ def error_figure(seed: int) -> Figure:
     methods = (
         (0.0, "BRAC", BLACK, "-"),
         (0.9, "iTRPO, $\\tau$ = 0.9", BLUE, "-"),
-        (0.98, "iTRPO, $\\tau$ = 0.98", RED, "--"),
+        (0.98, "iTRPO, $\\tau$ = 0.98", VERMILLION, "--"),
     )
     for column, (title, errors) in enumerate(cases):
         for tau, name, color, style in methods:
@@ -294,7 +284,7 @@ def fixed_point_figure(seed: int) -> Figure:
     steps = np.arange(1, iterations + 1)
     for temperature, label, color, style in (
         (alpha * (1 - tau), "BRAC, $\\alpha(1-\\tau)$ = 0.1", BLUE, "-"),
-        (alpha, "BRAC, $\\alpha$ = 0.5: shaping dropped, $\\alpha$ kept", RED, "--"),
+        (alpha, "BRAC, $\\alpha$ = 0.5: shaping dropped, $\\alpha$ kept", VERMILLION, "--"),
     ):
         target = np.exp(soft_optimum(mdp, behavior, temperature).log_policy)
         distance = 0.5 * np.abs(run.policies - target).sum(-1).max(-1)
@@ -311,7 +301,7 @@ def fixed_point_figure(seed: int) -> Figure:
         reference = np.take_along_axis(optimum.q, best, -1) - optimum.q
         axes[0, 1].plot(reference.ravel(), gaps.ravel(), marker, color=color, markersize=4, label=label)
     line = np.linspace(0, reference.max(), 2)
-    axes[0, 1].plot(line, line / (1 - tau), ":", color=RED, label="law: slope $1/(1-\\tau)$ = 5")
+    axes[0, 1].plot(line, line / (1 - tau), ":", color=VERMILLION, label="law: slope $1/(1-\\tau)$ = 5")
     axes[0, 1].set(xlabel="action gap of BRAC, $\\alpha(1-\\tau)$ (return units)", ylabel="action gap (return units)")
     axes[0, 1].set_title("Action gaps $Q(s, a_*) - Q(s, a)$ at convergence", fontsize=10)
     _legends(axes)
@@ -326,37 +316,10 @@ def _largest(tables: Array) -> Array:
 
 
 def _subplots(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, np.ndarray]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(*size)
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
 def _legends(axes: np.ndarray) -> None:
     for axis in axes.flat:
         axis.legend(fontsize=8)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"can't make the folder {folder}: {error.strerror or error}") from error
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    """Write the PNG so that a reader sees the old file or the whole new one. Raises StorageError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            figure.savefig(file, format="png")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise StorageError(f"can't write {path}: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path

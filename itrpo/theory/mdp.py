@@ -151,7 +151,7 @@ def optimal_values(mdp: FiniteMDP) -> Array:
         table = mdp.reward + backup(mdp, values)
         best = table.max(-1)
         current = np.take_along_axis(table, choice[..., None], -1)[..., 0]
-        better = best > current + 1e-13 * (1 + np.abs(best))
+        better = best > current + 1e-12 * np.abs(current)
         if not better.any():
             break
         choice = np.where(better, table.argmax(-1), choice)

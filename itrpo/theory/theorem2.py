@@ -1,20 +1,31 @@
-"""Theorem 2: the exact gap V*_lambda(rho) - V_lambda^{pi_{k+1}}(rho), every form of its bound (docs/theory.md, 7)."""
+"""Theorem 2: the exact gap V*_lambda(rho) - V_lambda^{pi_{k+1}}(rho) and every form of its bound (docs/theory.md, 7).
+
+gap <= 2 / (1 - gamma) sum_{j=1..k} gamma^(k-j) sqrt(c(k-j)) ||E_j||
+       + 2 gamma^k / (1 - gamma) (1 / (1 - gamma) + sum_{j=1..k} (tau/lambda)^j) (r-hat_max + lambda log |A|)
+
+Corrected: (tau/gamma)^j, and the path concentrability C(t) in place of Assumption 1's c(t), from the start h_0 = 0.
+From the start Q_0 = 0 the constant is max |r|.
+"""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 
 from itrpo.errors import InputError
-from itrpo.theory.mdp import (
-    Array,
-    FiniteMDP,
-    check_behavior,
-    inner,
-    occupancy,
-    soft_optimum,
-    state_values,
+from itrpo.theory.assumption1 import both_concentrabilities, data_distribution
+from itrpo.theory.checks import RATIO_LIMIT, ROUNDING, Expected, Row, Tally
+from itrpo.theory.instances import (
+    Counterexample,
+    Instance,
+    draw_errors,
+    large_temperature,
+    rare_and_rewarding,
+    unlikely_error,
 )
-from itrpo.theory.schemes import Iterates, check_coefficients, moving_average
+from itrpo.theory.mdp import Array, FiniteMDP, check_behavior, inner, occupancy, soft_optimum, state_values
+from itrpo.theory.schemes import Iterates, check_coefficients, itrpo_vi, moving_average
 
 
 def regularised_gap(mdp: FiniteMDP, behavior: Array, temperature: float | Array, run: Iterates) -> Array:
@@ -41,11 +52,6 @@ def zero_h_start(behavior: Array, alpha: float | Array, tau: float | Array) -> A
     """
     alpha, tau = check_coefficients(alpha, tau)
     return -alpha[..., None, None] * (np.log(behavior) + tau[..., None, None] * np.log(behavior.shape[-1]))
-
-
-def data_distribution(mdp: FiniteMDP, behavior: Array) -> Array:
-    """d^D taken as the behavior policy's own discounted state-action occupancy, [..., S, A]."""
-    return occupancy(mdp, behavior)[..., None] * behavior
 
 
 def as_printed(
@@ -117,6 +123,54 @@ def quadratic_from_behavior(
     return distance**2 / (2 * alpha * (1 - tau) * (1 - mdp.discount))
 
 
+class BoundAgainstGap(NamedTuple):
+    """A run of Eq. 7 and its bounds, k = 0 .. K-1: gap [K, ...] and one [K, ...] per form of the theorem.
+
+    `floor` [...] is the gap that rounding of log pi alone makes; a smaller gap says nothing.
+    """
+
+    gap: Array
+    floor: Array
+    bounds: dict[str, Array]
+
+
+def bounds_against_gap(
+    mdp: FiniteMDP,
+    behavior: Array,
+    alpha: float | Array,
+    tau: float | Array,
+    iterations: int,
+    errors: Array | None,
+    from_behavior: bool = False,
+    concentrations: tuple[Array, Array] | None = None,
+) -> BoundAgainstGap:
+    """The gap and each form, started at h_0 = 0 (the printed constant's start) or at Q_0 = 0 (pi_1 = pi_beta).
+
+    "as printed": (tau/lambda)^j and Assumption 1's c(t). "base only": (tau/gamma)^j, Assumption 1's c(t). "corrected":
+    (tau/gamma)^j and the path concentrability C(t). From the behavior also "natural start" and "quadratic".
+    `concentrations` is (c, C) if already computed.
+    """
+    start = None if from_behavior else zero_h_start(behavior, alpha, tau)
+    temperature = np.asarray(alpha) * (1 - np.asarray(tau))
+    run = itrpo_vi(mdp, behavior, alpha, tau, iterations, errors, start)
+    gap = regularised_gap(mdp, behavior, temperature, run)
+    assumed = paths = None
+    if errors is not None:
+        assumed, paths = concentrations or both_concentrabilities(mdp, behavior, temperature, iterations)
+    args = (mdp, behavior, alpha, tau, iterations, errors)
+    bounds = {
+        "as printed": as_printed(*args, assumed),
+        "base only": corrected(*args, assumed),
+        "corrected": corrected(*args, paths),
+    }
+    if from_behavior:
+        bounds["natural start"] = corrected_from_behavior(*args, paths)
+        bounds["quadratic"] = quadratic_from_behavior(*args)
+    largest = np.abs(run.q_values[-1]).max((-2, -1)) + np.abs(np.log(behavior)).max((-2, -1)) * np.asarray(alpha)
+    floor = temperature * (1e-14 * (1 + largest / temperature)) ** 2 / (1 - mdp.discount)
+    return BoundAgainstGap(gap, floor, bounds)
+
+
 def _printed_constant(mdp: FiniteMDP, behavior: Array, alpha: Array, tau: Array) -> Array:
     temperature = alpha * (1 - tau)
     shaped = mdp.reward + temperature[..., None, None] * check_behavior(mdp, behavior)
@@ -158,77 +212,83 @@ def _error_term(
     return 2 / (1 - mdp.discount) * total
 
 
-# Concentrability ----------------------------------------------------------------------------------------------------
+# The check ------------------------------------------------------------------------------------------------------------
 
 
-def assumption1_concentrability(mdp: FiniteMDP, behavior: Array, temperature: float | Array, horizon: int) -> Array:
-    """Assumption 1's smallest c(t), t = 0 .. horizon-1, [horizon, ...]: max over pi, s, a of d^pi P_{pi*}^t / d^D.
-
-    pi* is the optimum of the regularised MDP, d^D the behavior's occupancy. For a fixed pair, (d^pi P_{pi*}^t)(s, a) is
-    the expectation under d^pi of f_t = P_{pi*}^t 1_(s,a): its maximum over pi is (1 - gamma) times the optimal value of
-    the MDP with reward f_t, solved exactly.
-    """
-    states, actions = mdp.states, mdp.actions
-    optimal = np.exp(soft_optimum(mdp, behavior, temperature).log_policy)
-    pairs = states * actions
-    # One target pair per column: reward tables [..., pairs, S, A], the same target pushed through P_{pi*} t times.
-    reward = np.broadcast_to(
-        np.eye(pairs).reshape(pairs, states, actions), (*mdp.discount.shape, pairs, states, actions)
+def check(batches: list[Instance], seed: int) -> list[Row]:
+    clean_printed, clean_corrected, natural, quadratic, definition = (Tally() for _ in range(5))
+    noisy_printed, noisy_base, noisy_corrected, noisy_quadratic = (Tally() for _ in range(4))
+    for b in batches:
+        case = (b.mdp, b.behavior, b.alpha, b.tau)
+        clean = bounds_against_gap(*case, 100, None)
+        clean_printed.add(b, _largest_ratio(clean, "as printed"))
+        clean_corrected.add(b, _largest_ratio(clean, "corrected"))
+        started = bounds_against_gap(*case, 100, None, from_behavior=True)
+        natural.add(b, _largest_ratio(started, "natural start"))
+        quadratic.add(b, _largest_ratio(started, "quadratic"))
+        definition.add(b, _gap_identity(b), 1 / (1 - b.mdp.discount))
+        horizon = 12
+        errors = draw_errors(seed, b, horizon)
+        both = both_concentrabilities(b.mdp, b.behavior, b.alpha * (1 - b.tau), horizon)
+        noisy = bounds_against_gap(*case, horizon, errors, concentrations=both)
+        noisy_printed.add(b, _largest_ratio(noisy, "as printed"))
+        noisy_base.add(b, _largest_ratio(noisy, "base only"))
+        noisy_corrected.add(b, _largest_ratio(noisy, "corrected"))
+        started = bounds_against_gap(*case, horizon, errors, True, both)
+        noisy_quadratic.add(
+            b, np.maximum(_largest_ratio(started, "natural start"), _largest_ratio(started, "quadratic"))
+        )
+    rows = [
+        definition.row("gap = E_{d^pi}[lambda KL(pi||pi*)] / (1 - gamma)", "residual", ROUNDING),
+        clean_printed.row("as printed, (tau/lambda)^j, no error", "gap/bound", RATIO_LIMIT, "observed"),
+        clean_corrected.row("corrected, (tau/gamma)^j, no error", "gap/bound", RATIO_LIMIT),
+        natural.row("corrected from Q_0 = 0: max|r| for r-hat_max + lambda log|A|", "gap/bound", RATIO_LIMIT),
+        quadratic.row("second-order form from Q_0 = 0, no error", "gap/bound", RATIO_LIMIT),
+        noisy_printed.row("as printed, random errors", "gap/bound", RATIO_LIMIT, "observed"),
+        noisy_base.row("(tau/gamma)^j with Assumption 1's c(t), random errors", "gap/bound", RATIO_LIMIT, "observed"),
+        noisy_corrected.row("corrected, path concentrability C(t), random errors", "gap/bound", RATIO_LIMIT),
+        noisy_quadratic.row("both forms from Q_0 = 0, random errors", "gap/bound", RATIO_LIMIT),
+    ]
+    large = _counterexample_forms(large_temperature())
+    rare = _counterexample_forms(unlikely_error())
+    from_behavior = _counterexample_forms(rare_and_rewarding(), from_behavior=True)
+    cases: tuple[tuple[str, BoundAgainstGap, str, Expected], ...] = (
+        ("counter-example A (lambda = 5, no error): as printed", large, "as printed", "fails"),
+        ("counter-example A: corrected", large, "corrected", "holds"),
+        ("counter-example B (one unlikely error): as printed", rare, "as printed", "fails"),
+        ("counter-example B: (tau/gamma)^j with Assumption 1's c(t)", rare, "base only", "fails"),
+        ("counter-example B: corrected", rare, "corrected", "holds"),
+        (
+            "counter-example C (r-hat = 0, Q_0 = 0): (tau/gamma)^j, printed constant",
+            from_behavior,
+            "corrected",
+            "fails",
+        ),
+        ("counter-example C: max|r| for the constant", from_behavior, "natural start", "holds"),
     )
-    data = data_distribution(mdp, behavior).reshape(*mdp.discount.shape, pairs)
-    wide = _per_target(mdp, pairs)
-    rows = []
-    for _ in range(horizon):
-        rows.append((_largest_occupancy(wide, reward) / data).max(-1))
-        reward = _expected_next(wide, inner(optimal[..., None, :, :], reward))
-    return np.stack(rows)
+    for claim, result, form, expected in cases:
+        ratio = float(_largest_ratio(result, form))
+        rows.append(Row(claim, 1, int(ratio > RATIO_LIMIT), ratio, "gap/bound", None, expected))
+    return rows
 
 
-def path_concentrability(mdp: FiniteMDP, behavior: Array, horizon: int) -> Array:
-    """C(t), t < horizon, [horizon, ...]: max over pi, pi_0, ..., pi_t of (d^pi x pi_0) P_{pi_1} ... P_{pi_t} / d^D.
-
-    The coefficient under which the corrected theorem is proven: the errors travel along products of the learned
-    policies, not along pi* alone. d^pi x pi_0 is a state drawn from d^pi with the action drawn from any pi_0.
-    """
-    states = mdp.states
-    # Any policy may choose the target's action in the target's state, so only the state must be reached.
-    ratio = 1 / data_distribution(mdp, behavior).min(-1)
-    wide = _per_target(mdp, states)
-    reach = np.broadcast_to(np.eye(states), (*mdp.discount.shape, states, states))
-    rows = []
-    for _ in range(horizon):
-        reward = np.broadcast_to(reach[..., None], (*reach.shape, mdp.actions))
-        rows.append((_largest_occupancy(wide, reward) * ratio).max(-1))
-        reach = _expected_next(wide, reach).max(-1)
-    return np.stack(rows)
+def _counterexample_forms(example: Counterexample, from_behavior: bool = False) -> BoundAgainstGap:
+    return bounds_against_gap(*example, from_behavior=from_behavior)
 
 
-def _per_target(mdp: FiniteMDP, targets: int) -> FiniteMDP:
-    """The MDP with a target axis before the state axes, [..., targets, S, A, S], without copying the transitions."""
-    lead = mdp.discount.shape
-    return FiniteMDP(
-        np.broadcast_to(mdp.transition[..., None, :, :, :], (*lead, targets, *mdp.transition.shape[-3:])),
-        np.broadcast_to(mdp.reward[..., None, :, :], (*lead, targets, *mdp.reward.shape[-2:])),
-        np.broadcast_to(mdp.start[..., None, :], (*lead, targets, mdp.states)),
-        np.broadcast_to(mdp.discount[..., None], (*lead, targets)),
-    )
+def _largest_ratio(result: BoundAgainstGap, form: str) -> Array:
+    """Largest gap / bound over the iterates whose gap is more than rounding."""
+    return np.where(result.gap > result.floor, result.gap / result.bounds[form], 0.0).max(0)
 
 
-def _expected_next(mdp: FiniteMDP, values: Array) -> Array:
-    return (mdp.transition @ values[..., None, :, None])[..., 0]
-
-
-def _largest_occupancy(mdp: FiniteMDP, reward: Array) -> Array:
-    """max_pi E_{d^pi}[reward], by policy iteration. reward [..., S, A] -> [...]"""
-    problem = mdp._replace(reward=reward)
-    choice = reward.argmax(-1)
-    values = state_values(problem, np.eye(mdp.actions)[choice])
-    for _ in range(mdp.states * mdp.actions + 10):
-        table = reward + mdp.discount[..., None, None] * _expected_next(mdp, values)
-        current = np.take_along_axis(table, choice[..., None], -1)[..., 0]
-        better = table.max(-1) > current * (1 + 1e-12)
-        if not better.any():
-            break
-        choice = np.where(better, table.argmax(-1), choice)
-        values = state_values(problem, np.eye(mdp.actions)[choice])
-    return (1 - mdp.discount) * (mdp.start * values).sum(-1)
+def _gap_identity(instance: Instance) -> Array:
+    """The gap by its KL form against the plain difference of two exact values, first iterate."""
+    temperature = instance.alpha * (1 - instance.tau)
+    run = itrpo_vi(instance.mdp, instance.behavior, instance.alpha, instance.tau, 1, initial_q=instance.initial_q)
+    gap = regularised_gap(instance.mdp, instance.behavior, temperature, run)[0]
+    policy = run.policies[0]
+    penalty = -temperature[..., None] * inner(policy, run.log_policies[0] - np.log(instance.behavior))
+    best = soft_optimum(instance.mdp, instance.behavior, temperature).v
+    values = state_values(instance.mdp, policy, penalty)
+    plain = (instance.mdp.start * (best - values)).sum(-1)
+    return np.abs(gap - plain) / (np.abs(best).max(-1) + np.abs(values).max(-1))

@@ -78,7 +78,9 @@ def make_config(
         behavior_config = override(behavior_config, others, f"behaviour model {behavior_name}")
     if behavior_config is not None:
         check_ranges(behavior_config, prefix="behavior_")
-    entry.validate(algorithm_config, behavior_name, behavior_config)
+    check_ranges(algorithm_config)
+    if entry.validate is not None:
+        entry.validate(algorithm_config, behavior_name, behavior_config)
 
     config = RunConfig(
         data=DataConfig("", task=task),

@@ -13,11 +13,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Key
 
-from itrpo.types import Array, Metrics, PRNGKey, Transition
+from itrpo.types import Metrics, Transition
 
 # update(state, batch, key, step) -> (state, metrics), for one seed
-Update = Callable[[Any, Transition, PRNGKey, Array], tuple[Any, Metrics]]
+Update = Callable[[Any, Transition, Key[Array, ""], Array], tuple[Any, Metrics]]
 NEVER = 2**31 - 1
 
 
@@ -26,7 +28,7 @@ class Carry(NamedTuple):
 
     state: Any  # pytree of [S, ...]
     sums: Metrics  # name -> [S]: metrics added up since the last `fresh_sums`
-    count: Array  # scalar: steps added up
+    count: Any  # scalar: steps added up
     first_bad: Metrics  # name -> [S]: first step whose metric was not finite or beyond the limit; NEVER if none
 
 
@@ -57,7 +59,7 @@ def fresh_sums(carry: Carry) -> Carry:
 def make_block(update: Update, batch_size: int) -> Callable[..., Carry]:
     """-> block(carry, data, seed_keys [S], limits name -> scalar, start, stop) -> carry. It consumes its carry."""
 
-    def one_seed(state: Any, seed_key: PRNGKey, data: Transition, step: Array) -> tuple[Any, Metrics]:
+    def one_seed(state: Any, seed_key: Key[Array, ""], data: Transition, step: Array) -> tuple[Any, Metrics]:
         sample_key, update_key = jax.random.split(jax.random.fold_in(seed_key, step))
         rows = jax.random.randint(sample_key, (batch_size,), 0, data.reward.shape[0])
         return update(state, jax.tree.map(lambda it: it[rows], data), update_key, step)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 import itrpo
 from itrpo import registry
@@ -46,13 +47,12 @@ from itrpo.training import checkpoint, loop, phases
 from itrpo.types import (
     Algorithm,
     AlgorithmEntry,
-    Array,
     BehaviorModel,
     Dataset,
+    DensityModel,
     Metrics,
     Params,
     Preset,
-    PRNGKey,
     Transition,
 )
 
@@ -198,7 +198,7 @@ def fit_behavior(
 ) -> Params:
     """pi_beta's parameters [S, ...]: from the cache, or fitted on from `step`, where `arrays` are the checkpoint's."""
 
-    def update(state: Any, batch: Transition, key: PRNGKey, step: Array) -> tuple[Any, Metrics]:
+    def update(state: Any, batch: Transition, key: Array, step: Array) -> tuple[Any, Metrics]:
         return model.fit_step(state, batch, key)
 
     names = loop.metric_names(update, fitting, session.data, model.batch_size)
@@ -242,13 +242,13 @@ def compared_with_truth(session: Session, model: BehaviorModel, params: Params) 
     Rows with a saturated action are left out, and their share is told: what u = atanh(a) was is lost there.
     """
     known = session.dataset.behavior_log_probs
-    if known is None or model.pre_tanh_log_prob is None:
+    if known is None or not isinstance(model, DensityModel):
         return {}
     rows, known = probe_rows(session.data), probe_rows(known)
     usable = np.isfinite(known) & ~saturated(np.asarray(rows.action))
     if not usable.any():
         return {}
-    gap = jax.jit(jax.vmap(partial(log_prob_gap, model.pre_tanh_log_prob), in_axes=(0, None, None, None)))
+    gap = jax.jit(jax.vmap(partial(log_prob_gap, model), in_axes=(0, None, None, None)))
     left_out = np.full(session.config.train.seeds, 1 - usable.mean())
     return gap(params, rows.observation[usable], rows.action[usable], known[usable]) | {
         "behavior_rows_left_out": left_out
@@ -265,8 +265,9 @@ def train_algorithm(session: Session, algorithm: Algorithm, names: list[str], ca
     """From `step` to the end: blocks of updates, and between them probes, policies, evaluations, rows, checkpoints."""
     config, num_seeds = session.config, session.config.train.seeds
     block = loop.make_block(algorithm.update, algorithm.batch_size)
-    limits = dict.fromkeys(names, FLOAT_MAX) | {"q_target": divergence_limit(config.train, session.data.reward)}
-    limits = {name: limits[name] for name in names}
+    limits = dict.fromkeys(names, FLOAT_MAX)
+    if algorithm.value_metric is not None:
+        limits[algorithm.value_metric] = divergence_limit(config.train, session.data.reward)
     run_block = partial(block, data=session.data, seed_keys=session.keys(TRAIN), limits=limits)
     probe = jax.jit(jax.vmap(algorithm.probes, in_axes=(0, None, 0)))
     probe_batch = probe_rows(session.data)
@@ -287,7 +288,7 @@ def train_algorithm(session: Session, algorithm: Algorithm, names: list[str], ca
             metrics = {name: np.asarray(carry.sums[name] / carry.count) for name in names}
             carry = loop.fresh_sums(carry)
             metrics |= probe(carry.state, probe_batch, session.keys(PROBES))
-            exports = [algorithm.export(member(carry.state, index)) for index in range(num_seeds)]
+            exports = [algorithm.acting.export(member(carry.state, index)) for index in range(num_seeds)]
             policies = save_policies(session, exports, step)
             if session.pool is not None:
                 metrics |= evaluate_policies(session, policies, step)
@@ -367,8 +368,8 @@ def check_diverged(session: Session, carry: loop.Carry, step: int) -> None:
 
 
 def member(tree: Any, index: int) -> Any:
-    """One seed's part of a pytree of [S, ...], on the host."""
-    return jax.tree.map(lambda it: np.asarray(it[index]), tree)
+    """One seed's part of a pytree of [S, ...]."""
+    return jax.tree.map(lambda leaf: leaf[index], tree)
 
 
 def save_policies(session: Session, exports: list[dict[str, Any]], step: int) -> list[Policy]:

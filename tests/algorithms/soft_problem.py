@@ -12,9 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from itrpo.algorithms.soft_actor_critic import Networks, Optimizers
+from itrpo.nn.actors import GaussianActor
+from itrpo.nn.ensemble import ensemble
+from itrpo.nn.network import Network
+from itrpo.nn.soft import Networks, Optimizers
 from itrpo.nn.trainable import trainable
-from itrpo.types import Transition
+from itrpo.types import SpaceSpec, Transition
 
 ROWS, GAMMA, POLYAK = 4, 0.9, 0.25
 RATES = Optimizers(0.1, 0.2, 0.3)  # plain descent, so that a step shows its gradient
@@ -36,7 +39,12 @@ def critic(params, observation, action):
     return features @ params
 
 
-NETWORKS = Networks(policy, jax.vmap(critic, in_axes=(0, None, None)), critic)
+def networks(policy: Any, critic: Any, spec: SpaceSpec, members: int) -> Networks:
+    """policy(params, observation) -> mean, log_std; critic(params of one, observation, action) -> Q. No `init`."""
+    return Networks(GaussianActor(lambda key: None, policy, spec), ensemble(Network(lambda key: None, critic), members))
+
+
+NETWORKS = networks(policy, critic, SpaceSpec(1, 2), 2)
 POLICY = {"bias": jnp.array([0.2, -0.4]), "slope": jnp.array([[0.7, -0.3]]), "log_std": jnp.array([-0.5, 0.1])}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -13,18 +14,26 @@ import pytest
 from itrpo.algorithms import fisher_brc
 from itrpo.algorithms.fisher_brc import Config, Networks, Optimizers, State
 from itrpo.behavior.gaussian import GAUSSIAN
-from itrpo.nn.network import Network
+from itrpo.nn.actors import GaussianActor, gaussian_actor
+from itrpo.nn.ensemble import Ensemble, critic_ensemble
 from itrpo.nn.trainable import trainable
-from itrpo.training.configure import make_config
 from itrpo.types import SpaceSpec, Transition
 
 SPEC, GAMMA, WEIGHT, EDGE = SpaceSpec(1, 1), 0.9, 0.6, 1e-6
 MEAN, LOG_STD, MEAN_BETA, LOG_STD_BETA = 0.3, -0.4, -0.2, -0.3
-POLICY = Network(lambda key: jnp.array([MEAN, LOG_STD]), lambda p, s: (p[:1], p[1:]))
-# two offsets, constant + slope * atanh(a): params [critics, 2]
-OFFSETS = Network(
-    lambda key: jnp.zeros((2, 2)), lambda p, s, a: p[:, 0] + p[:, 1] * jnp.arctanh(jnp.clip(a[0], -1 + EDGE, 1 - EDGE))
-)
+
+
+def moments(params, observation):
+    return tuple(jnp.broadcast_to(each, (len(observation), 1)) for each in params)
+
+
+def offsets(params, observation, action):
+    """Two of them, constant + slope * atanh(a): params [N, 2]."""
+    return params[:, :1] + params[:, 1:] * jnp.arctanh(jnp.clip(action[:, 0], -1 + EDGE, 1 - EDGE))[None]
+
+
+ACTOR = GaussianActor(None, moments, SPEC)
+OFFSETS = Ensemble(None, offsets, None)
 POLICY_PARAMS, BEHAVIOR = jnp.array([MEAN, LOG_STD]), jnp.array([MEAN_BETA, LOG_STD_BETA])
 OFFSET_PARAMS = jnp.array([[1.0, 0.5], [0.2, 2.0]])
 
@@ -33,9 +42,9 @@ def networks():
     model = GAUSSIAN.make(GAUSSIAN.config(hidden=(4,)), SPEC, 10)
 
     def log_prob(params, observation, u):
-        return -0.5 * jnp.sum(((u - params[:1]) / jnp.exp(params[1:])) ** 2) - params[1] - 0.5 * np.log(2 * np.pi)
+        return -0.5 * ((u[:, 0] - params[0]) / jnp.exp(params[1])) ** 2 - params[1] - 0.5 * np.log(2 * np.pi)
 
-    return Networks(POLICY, OFFSETS, model._replace(pre_tanh_log_prob=log_prob))
+    return Networks(ACTOR, OFFSETS, model._replace(pre_tanh_log_prob=log_prob))
 
 
 def log_density(u, mean, log_std):
@@ -48,29 +57,35 @@ def q_by_hand(u, params=OFFSET_PARAMS):
     return np.asarray(params)[:, 0] + np.asarray(params)[:, 1] * u + log_density(u, MEAN_BETA, LOG_STD_BETA)
 
 
-def transition(action=0.35, continues=1.0):
-    one = jnp.array([0.4])
-    return Transition(one, jnp.array([action]), jnp.asarray(1.5), jnp.asarray(continues), one, one)
+def batch(action=0.35, continues=1.0):
+    """One row."""
+    one = jnp.array([[0.4]])
+    return Transition(one, jnp.array([[action]]), jnp.array([1.5]), jnp.array([continues]), one, one)
 
 
-def drawn(key):
-    """The pre-tanh action that `sample` draws with this key."""
-    return float(fisher_brc.sample(networks(), POLICY_PARAMS, jnp.array([0.4]), key)[0][0])
+NOISE = 0.7
+DRAWN = MEAN + np.exp(LOG_STD) * NOISE  # the pre-tanh action of that noise
 
 
 @pytest.mark.parametrize("continues", [0.0, 1.0])
 def test_critic_target_bootstraps_from_offset_plus_log_pi_beta_without_entropy(continues):
-    key = jax.random.key(3)
-    target = fisher_brc.critic_target(
-        networks(), GAMMA, POLICY_PARAMS, BEHAVIOR, OFFSET_PARAMS, transition(continues=continues), key
+    target = fisher_brc.critic_targets(
+        networks(), GAMMA, POLICY_PARAMS, BEHAVIOR, OFFSET_PARAMS, batch(continues=continues), jnp.array([[NOISE]])
     )
-    np.testing.assert_allclose(target, 1.5 + GAMMA * continues * q_by_hand(drawn(key)).min(), rtol=1e-5)
+    np.testing.assert_allclose(target, [1.5 + GAMMA * continues * q_by_hand(DRAWN).min()], rtol=1e-5)
 
 
 def test_critic_loss_is_squared_error_of_q_and_gradient_norm_of_the_offset_alone():
     action = np.array([-0.2])
-    loss = fisher_brc.critic_loss(
-        networks(), 0.1, EDGE, OFFSET_PARAMS, BEHAVIOR, transition(), 2.0, jnp.asarray(action, jnp.float32)
+    loss, _ = fisher_brc.critic_loss(
+        networks(),
+        0.1,
+        EDGE,
+        OFFSET_PARAMS,
+        BEHAVIOR,
+        batch(),
+        jnp.array([2.0]),
+        jnp.asarray(action, jnp.float32)[None],
     )
     errors = q_by_hand(np.arctanh(0.35)) - 2.0
     slopes = np.array([0.5, 2.0]) / (1 - action[0] ** 2)  # d atanh(a) / da
@@ -78,14 +93,14 @@ def test_critic_loss_is_squared_error_of_q_and_gradient_norm_of_the_offset_alone
 
 
 def test_policy_loss_and_its_gradient_through_log_pi_beta():
-    key, noise = jax.random.key(5), (drawn(jax.random.key(5)) - MEAN) / np.exp(LOG_STD)
-
     def by_hand(mean, log_std):
-        u = mean + np.exp(log_std) * noise
+        u = mean + np.exp(log_std) * NOISE
         return WEIGHT * log_density(u, mean, log_std) - q_by_hand(u).min()
 
     def loss(params):
-        return fisher_brc.policy_loss(networks(), WEIGHT, params, BEHAVIOR, OFFSET_PARAMS, jnp.array([0.4]), key)[0]
+        noise, observation = jnp.array([[NOISE]]), jnp.array([[0.4]])
+        weight = jnp.asarray(WEIGHT)
+        return fisher_brc.policy_loss(networks(), weight, params, BEHAVIOR, OFFSET_PARAMS, observation, noise)[0]
 
     np.testing.assert_allclose(loss(POLICY_PARAMS), by_hand(MEAN, LOG_STD), rtol=1e-5)
     step = 1e-5
@@ -109,13 +124,13 @@ def run(config, offsets, steps, critic_rate=0.0):
         trainable(optimizers.entropy, jnp.log(jnp.float32(config.initial_entropy_weight))),
         BEHAVIOR,
     )
-    batch = jax.tree.map(lambda it: jnp.repeat(it[None], 256, axis=0), transition())
+    rows = jax.tree.map(lambda column: jnp.repeat(column, 256, axis=0), batch())
     update = partial(fisher_brc.update, config, networks(), optimizers)
 
     def body(step, state):
-        return update(state, batch, jax.random.fold_in(jax.random.key(0), step), step)[0]
+        return update(state, rows, jax.random.fold_in(jax.random.key(0), step), step)[0]
 
-    state = jax.jit(lambda it: jax.lax.fori_loop(0, steps, body, it))(state)
+    state = jax.jit(lambda state: jax.lax.fori_loop(0, steps, body, state))(state)
     mean, log_std = state.policy.params
     return float(mean), float(jnp.exp(log_std)), float(jnp.exp(state.log_entropy_weight.params)), state
 
@@ -149,10 +164,45 @@ def test_without_penalty_q_alone_is_fitted_and_the_penalty_flattens_the_offset()
     assert (slopes[5.0] < 1e-3).all()
 
 
-def test_the_sources_constants():
-    config = make_config("fisher_brc", preset="source")
-    assert config.behavior == "factored_mixture"
-    assert config.behavior_config.components == 5
-    assert config.algorithm_config.gradient_penalty == 0.1
-    with pytest.raises(ValueError, match="gradient_penalty must be at least 0"):
-        make_config("fisher_brc", fields={"gradient_penalty": -1.0})
+WIDE = SpaceSpec(3, 2)  # networks of real layers, two action dimensions
+SMALL = Config(policy_hidden=(8,), critic_hidden=(8,), log_std_low=-5.0)
+
+
+def made(config: Config):
+    """(algorithm with a Gaussian pi_beta, its state with pi = pi_beta, 16 rows)."""
+    model = GAUSSIAN.make(GAUSSIAN.config(hidden=(8,)), WIDE, 10)
+    algorithm = fisher_brc.FISHER_BRC.make(config, WIDE, model)
+    params = model.params(model.init(jax.random.key(1)))
+    state = algorithm.init(jax.random.key(0), params)
+    rng = np.random.default_rng(0)
+    shapes = ((16, 3), (16, 2), (16,), (16,), (16, 3), (16, 2))
+    rows = Transition(*(jnp.asarray(rng.uniform(-0.9, 0.9, shape), jnp.float32) for shape in shapes))
+    return algorithm, state._replace(policy=state.policy._replace(params=params)), rows
+
+
+@pytest.mark.parametrize("share", [0.8, 1.2])
+def test_the_entropy_target_is_per_action_dimension_and_the_step_of_its_weight_has_the_size_of_the_shortfall(share):
+    """The policy's entropy H is measured first; then a target of share * H in all. Adam's first step is the sign."""
+    algorithm, state, rows = made(SMALL)
+    entropy = float(algorithm.update(state, rows, jax.random.key(2), jnp.asarray(0))[1]["entropy"])
+    _, log_prob = gaussian_actor(WIDE, (8,), (-5.0, 2.0)).sample(
+        state.policy.params, rows.observation, jax.random.normal(jax.random.key(2), (3, 16, 2))[1]
+    )
+    np.testing.assert_allclose(entropy, -log_prob.mean(), rtol=1e-5)
+    algorithm, state, rows = made(replace(SMALL, target_entropy=share * entropy / 2))
+    after, _ = algorithm.update(state, rows, jax.random.key(2), jnp.asarray(0))
+    shortfall = share * entropy - entropy
+    assert np.sign(after.log_entropy_weight.params) == np.sign(shortfall)
+    np.testing.assert_allclose(after.log_entropy_weight.opt_state[0].mu, -0.1 * shortfall, rtol=1e-4)  # of w = 1
+
+
+def test_probes_where_pi_is_pi_beta():
+    algorithm, state, rows = made(SMALL)
+    found = algorithm.probes(state, rows, jax.random.key(3))
+    np.testing.assert_allclose(found["probe_kl"], 0.0, atol=1e-5)
+    mean, log_std = gaussian_actor(WIDE, (8,), (-5.0, 2.0)).moments(state.policy.params, rows.observation)
+    action = jnp.tanh(mean + jnp.exp(log_std) * jax.random.normal(jax.random.key(3), (16, 2)))
+    critics = critic_ensemble(WIDE, (8,), 2, "fan_in")
+    jacobian = jax.jacrev(critics.apply, argnums=2)(state.critic.params, rows.observation, action)  # [N, B, B, A]
+    expected = np.sqrt(np.square(jacobian).sum((0, 2, 3)) / 2).mean()
+    np.testing.assert_allclose(found["probe_action_gradient_norm"], expected, rtol=1e-4)

@@ -11,33 +11,40 @@ import pytest
 from itrpo.algorithms import itrpo_insample
 from itrpo.algorithms.itrpo_insample import Config, Networks, Optimizers, State
 from itrpo.behavior.gaussian import GAUSSIAN
+from itrpo.nn.actors import GaussianActor
+from itrpo.nn.ensemble import Ensemble
 from itrpo.nn.network import Network
 from itrpo.nn.trainable import trainable
-from itrpo.training.configure import make_config
 from itrpo.types import SpaceSpec, Transition
 
 SPEC = SpaceSpec(1, 1)
 ALPHA, TAU, EXPECTILE, GAMMA = 0.7, 0.4, 0.8, 0.9
 MEAN, LOG_STD, MEAN_BETA, LOG_STD_BETA = 0.3, -0.4, -0.2, 0.1
 
+
+def moments(params, observation):
+    return tuple(jnp.broadcast_to(each, (len(observation), 1)) for each in params)
+
+
 # a policy of two numbers, a value v0 + v1 s, critics q_i + a
-POLICY = Network(lambda key: jnp.array([MEAN, LOG_STD]), lambda p, s: (p[:1], p[1:]))
-VALUE = Network(lambda key: jnp.array([0.5, 2.0]), lambda p, s: p[0] + p[1] * s[0])
-CRITIC = Network(lambda key: jnp.array([1.0, -0.5]), lambda p, s, a: p + a[0])
+ACTOR = GaussianActor(None, moments, SPEC)
+VALUE = Network(None, lambda params, observation: params[0] + params[1] * observation[:, 0])
+CRITICS = Ensemble(None, lambda params, observation, action: params[:, None] + action[:, 0][None], None)
 
 
 def networks():
     model = GAUSSIAN.make(GAUSSIAN.config(hidden=(4,)), SPEC, 10)
 
     def log_prob(params, observation, u):
-        return -0.5 * jnp.sum(((u - params[:1]) / jnp.exp(params[1:])) ** 2) - params[1] - 0.5 * np.log(2 * np.pi)
+        return -0.5 * ((u[:, 0] - params[0]) / jnp.exp(params[1])) ** 2 - params[1] - 0.5 * np.log(2 * np.pi)
 
-    return Networks(POLICY, CRITIC, VALUE, model._replace(pre_tanh_log_prob=log_prob))
+    return Networks(ACTOR, CRITICS, VALUE, model._replace(pre_tanh_log_prob=log_prob))
 
 
-def transition(action=0.35, reward=1.5, continues=1.0):
-    one = jnp.array([0.4])
-    return Transition(one, jnp.array([action]), jnp.asarray(reward), jnp.asarray(continues), jnp.array([-0.6]), one)
+def batch(action=0.35, reward=1.5, continues=1.0):
+    """One row."""
+    one, numbers = jnp.array([[0.4]]), (jnp.array([reward]), jnp.array([continues]))
+    return Transition(one, jnp.array([[action]]), *numbers, jnp.array([[-0.6]]), one)
 
 
 def gaussian(u, mean, log_std):
@@ -57,20 +64,21 @@ VALUE_PARAMS, CRITIC_PARAMS = jnp.array([0.5, 2.0]), jnp.array([1.0, -0.5])
 @pytest.mark.parametrize("low", [-np.inf, 0.8])
 def test_critic_target_is_eq_5_with_the_value_of_the_next_state(continues, low):
     config = Config(alpha=ALPHA, tau=TAU, gamma=GAMMA, log_ratio_low=float(low))
-    ratio = itrpo_insample.log_ratio(networks(), 1e-6, POLICY_PARAMS, BEHAVIOR, transition())
-    np.testing.assert_allclose(ratio, ratio_by_hand(), rtol=1e-5)
-    assert 0 < ratio < 0.8
-    target = itrpo_insample.critic_target(networks(), config, VALUE_PARAMS, transition(continues=continues), ratio)
+    ratio = itrpo_insample.log_ratio(networks(), 1e-6, POLICY_PARAMS, BEHAVIOR, batch())
+    np.testing.assert_allclose(ratio, [ratio_by_hand()], rtol=1e-5)
+    assert 0 < ratio_by_hand() < 0.8
+    target = itrpo_insample.critic_targets(networks(), config, VALUE_PARAMS, batch(continues=continues), ratio)
     next_value = 0.5 + 2.0 * -0.6
     np.testing.assert_allclose(
-        target, 1.5 + TAU * ALPHA * max(ratio_by_hand(), low) + GAMMA * continues * next_value, rtol=1e-5
+        target, [1.5 + TAU * ALPHA * max(ratio_by_hand(), low) + GAMMA * continues * next_value], rtol=1e-5
     )
 
 
 @pytest.mark.parametrize("q", [5.0, -5.0])  # above and below V(s): both sides of the expectile
 def test_value_loss_regresses_onto_q_less_the_log_ratio(q):
     config = Config(alpha=ALPHA, expectile=EXPECTILE)
-    loss = itrpo_insample.value_loss(networks(), config, VALUE_PARAMS, transition(), q, ratio_by_hand())
+    given = jnp.array([q]), jnp.array([ratio_by_hand()])
+    loss, _ = itrpo_insample.value_loss(networks(), config, VALUE_PARAMS, batch(), *given)
     error = q - ALPHA * ratio_by_hand() - (0.5 + 2.0 * 0.4)
     np.testing.assert_allclose(loss, (EXPECTILE if error > 0 else 1 - EXPECTILE) * error**2, rtol=1e-5)
 
@@ -80,13 +88,12 @@ def test_policy_loss_weighs_log_likelihood_by_the_exponential_advantage():
     u = np.arctanh(0.35)
     log_prob = gaussian(u, MEAN, LOG_STD) - np.log(1 - 0.35**2)
     for advantage, weight in ((0.2, np.exp(0.2 / ALPHA)), (9.0, 3.0)):
-        loss, found = itrpo_insample.policy_loss(networks(), config, POLICY_PARAMS, transition(), advantage)
-        np.testing.assert_allclose((loss, found), (-weight * log_prob, weight), rtol=1e-5)
+        loss, metrics = itrpo_insample.policy_loss(networks(), config, POLICY_PARAMS, batch(), jnp.array([advantage]))
+        np.testing.assert_allclose((loss, metrics["policy_weight"]), (-weight * log_prob, weight), rtol=1e-5)
 
 
 def test_critic_loss_adds_the_gradient_penalty():
-    it, action = transition(), jnp.array([-0.2])
-    loss = itrpo_insample.critic_loss(networks(), 0.1, CRITIC_PARAMS, it, 2.0, action)
+    loss, _ = itrpo_insample.critic_loss(networks(), 0.1, CRITIC_PARAMS, batch(), jnp.array([2.0]), jnp.array([[-0.2]]))
     errors = np.array([1.0, -0.5]) + 0.35 - 2.0
     np.testing.assert_allclose(loss, (errors**2).sum() + 0.1 * 2 * 1.0**2, rtol=1e-5)  # dQ/da = 1 in both
 
@@ -99,8 +106,8 @@ def one_update(config):
         trainable(optimizers.value, VALUE_PARAMS),
         BEHAVIOR,
     )
-    batch = jax.tree.map(lambda it: it[None], transition())
-    return state, itrpo_insample.update(config, networks(), optimizers, state, batch, jax.random.key(0), 0)[0]
+    arguments = (batch(), jax.random.key(0), jnp.asarray(0))
+    return state, itrpo_insample.update(config, networks(), optimizers, state, *arguments)[0]
 
 
 def test_every_loss_is_taken_before_any_step():
@@ -126,21 +133,13 @@ def test_every_loss_is_taken_before_any_step():
 def test_at_pi_beta_and_expectile_a_half_it_is_the_value_of_pi_beta():
     """With l = 0, V is the mean of Q over the data: evaluation of pi_beta (SARSA), and tau changes nothing."""
     config = Config(ALPHA, TAU, expectile=0.5, gamma=GAMMA)
-    ratio = itrpo_insample.log_ratio(networks(), 1e-6, BEHAVIOR, BEHAVIOR, transition())
-    target = itrpo_insample.critic_target(networks(), config, VALUE_PARAMS, transition(), ratio)
-    np.testing.assert_allclose(target, 1.5 + GAMMA * (0.5 + 2.0 * -0.6), rtol=1e-6)
-    rewards = np.array([0.0, 1.0, 5.0])
-    gradient = jax.grad(
-        lambda v: sum(
-            itrpo_insample.value_loss(networks(), config, jnp.array([v, 0.0]), transition(), q, 0.0) for q in rewards
-        )
-    )
-    np.testing.assert_allclose(gradient(2.0), 0.0, atol=1e-5)  # at the mean
+    ratio = itrpo_insample.log_ratio(networks(), 1e-6, BEHAVIOR, BEHAVIOR, batch())
+    target = itrpo_insample.critic_targets(networks(), config, VALUE_PARAMS, batch(), ratio)
+    np.testing.assert_allclose(target, [1.5 + GAMMA * (0.5 + 2.0 * -0.6)], rtol=1e-6)
+    rows = jax.tree.map(lambda column: jnp.repeat(column, 3, axis=0), batch())
 
+    def loss(v):
+        q = jnp.array([0.0, 1.0, 5.0])
+        return itrpo_insample.value_loss(networks(), config, jnp.array([v, 0.0]), rows, q, jnp.zeros(3))[0]
 
-def test_the_authors_constants():
-    config = make_config("itrpo_insample", preset="source").algorithm_config
-    assert (config.alpha, config.tau, config.expectile, config.weight_limit) == (0.9, 0.03, 0.7, 100.0)
-    assert config.policy_hidden == config.critic_hidden == config.value_hidden == (256, 256, 256)
-    with pytest.raises(ValueError, match="expectile must be in"):
-        make_config("itrpo_insample", fields={"expectile": 1.0})
+    np.testing.assert_allclose(jax.grad(loss)(2.0), 0.0, atol=1e-5)  # at the mean

@@ -6,12 +6,11 @@ from functools import partial
 
 import jax
 import numpy as np
-import pytest
 
-from itrpo.algorithms import sac_n
+from itrpo.algorithms import sac_n, soft_actor_critic
 from itrpo.algorithms.sac_n import Config
-from itrpo.algorithms.soft_actor_critic import Backbone, State
-from itrpo.errors import InputError
+from itrpo.algorithms.soft_actor_critic import Backbone
+from itrpo.nn.soft import State
 from tests.algorithms.soft_problem import (
     GAMMA,
     NETWORKS,
@@ -58,10 +57,24 @@ def test_one_step_is_weight_then_actor_then_critics_then_targets():
     assert_state(after, policy, critics, before.critic.target_params, log_weight)
     np.testing.assert_allclose(metrics["q_target"], np.mean(y), rtol=1e-4)
     np.testing.assert_allclose(metrics["entropy_weight"], np.exp(log_weight), rtol=1e-5)
+    own = sampled(numbers(POLICY), it.observation, jax.random.normal(key, (3, 4, 2))[1])[1]  # of the actor as it was
+    np.testing.assert_allclose(metrics["entropy"], -np.mean(own), rtol=1e-4)
 
 
-def test_bad_values_are_refused():
-    with pytest.raises(InputError, match="critics"):
-        sac_n.validate(Config(critics=0), None, None)
-    with pytest.raises(InputError, match="gamma"):
-        sac_n.validate(Config(backbone=Backbone(gamma=1.0)), None, None)
+def test_probes_are_those_of_the_actors_own_actions():
+    state, it, key = start(State, 2), batch(), jax.random.key(8)
+    action, log_prob = sampled(numbers(POLICY), it.observation, jax.random.normal(key, (4, 2)))
+    critics = numbers(state.critic.params)
+    q_data, q_policy = (np.stack([q_of(w, it.observation, a) for w in critics]) for a in (it.action, action))
+    expected = {
+        "probe_q_data": np.mean(q_data.min(axis=0)),
+        "probe_q_policy": np.mean(q_policy.min(axis=0)),
+        "probe_q_std_data": np.mean(q_data.std(axis=0)),
+        "probe_q_std_policy": np.mean(q_policy.std(axis=0)),
+        "probe_entropy": -np.mean(log_prob),
+        "probe_policy_std": np.mean(np.exp(numbers(POLICY)["log_std"])),
+    }
+    found = soft_actor_critic.probes(NETWORKS, state, it, key)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-4, err_msg=name)

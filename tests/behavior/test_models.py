@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from itrpo import registry
-from itrpo.behavior.likelihood import LikelihoodFit
 from itrpo.config import replace_leaves
-from itrpo.types import SpaceSpec, Transition
+from itrpo.types import DensityModel, SpaceSpec, Transition
 
 STEPS, ROWS = 1_500, 4_096
 
@@ -23,7 +20,7 @@ def build(name: str, **fields):
     return entry.make(replace_leaves(entry.config(), defaults | fields), SpaceSpec(1, 1), STEPS)
 
 
-WITH_DENSITY = [name for name in sorted(registry.BEHAVIOR_MODELS) if build(name).pre_tanh_log_prob is not None]
+WITH_DENSITY = [name for name in sorted(registry.BEHAVIOR_MODELS) if isinstance(build(name), DensityModel)]
 
 
 def fitted(model, observation, action):
@@ -43,13 +40,11 @@ def fitted(model, observation, action):
 @pytest.mark.parametrize("name", WITH_DENSITY)
 def test_density_integrates_to_one_and_is_that_of_the_samples(name):
     model = build(name)
-    params, observation = model.params(model.init(jax.random.key(3))), jnp.array([0.4])
+    params, observation = model.params(model.init(jax.random.key(3))), jnp.array([[0.4]])
     u = jnp.linspace(-25.0, 25.0, 50_001)
-    density = np.exp(jax.vmap(partial(model.pre_tanh_log_prob, params, observation))(u[:, None]))
+    density = np.exp(model.pre_tanh_log_prob(params, observation, u[None, :, None])[0])
     np.testing.assert_allclose(np.trapezoid(density, u), 1.0, rtol=1e-4)
-    samples = np.asarray(
-        jax.vmap(partial(model.sample, params, observation))(jax.random.split(jax.random.key(0), 50_000))
-    )
+    samples = np.asarray(model.sample(params, jnp.broadcast_to(observation, (50_000, 1)), jax.random.key(0)))
     mean = np.trapezoid(density * np.asarray(u), u)
     std = np.sqrt(np.trapezoid(density * (np.asarray(u) - mean) ** 2, u))
     assert abs(samples.mean() - mean) < 5 * std / np.sqrt(len(samples))
@@ -65,14 +60,12 @@ def test_the_fit_finds_the_conditional_gaussian_that_made_the_data(name):
     model = build(name)
     params, multiplier = fitted(model, jnp.asarray(observation), jnp.asarray(action))
     grid = jnp.linspace(-0.9, 0.9, 7)[:, None]
-    modes = jax.vmap(model.mode, in_axes=(None, 0))(params, grid)
+    modes = model.mode(params, grid)
     np.testing.assert_allclose(modes, 0.8 * grid, atol=0.12)
     # its entropy, 0.5 log(2 pi e std^2) or so, lies above the floor: no pull from it, plain maximum likelihood
     assert multiplier < 0.05
     u = np.arctanh(action)
-    log_probs = jax.vmap(model.pre_tanh_log_prob, in_axes=(None, 0, 0))(
-        params, jnp.asarray(observation), jnp.asarray(u)
-    )
+    log_probs = model.pre_tanh_log_prob(params, jnp.asarray(observation), jnp.asarray(u))
     truth = -0.5 * ((u - mean) / std) ** 2 - np.log(std) - 0.5 * np.log(2 * np.pi)
     assert float(log_probs.mean()) > truth.mean() - 0.05
 
@@ -89,7 +82,7 @@ def test_the_entropy_floor_keeps_a_narrow_policy_wide():
     for name, floor in (("floor", -1.0), ("none", -20.0)):
         model = build("gaussian", entropy_floor=floor, dual_learning_rate=0.01)
         params, multipliers[name] = fitted(model, observation, action)
-        stds[name] = float(np.exp(jax.vmap(model.moments, in_axes=(None, 0))(params, observation)[1]).mean())
+        stds[name] = float(np.exp(model.moments(params, observation)[1]).mean())
     np.testing.assert_allclose(stds["floor"], np.exp(-1) / np.sqrt(2 * np.pi * np.e), rtol=0.1)
     np.testing.assert_allclose(multipliers["floor"], 0.68, atol=0.1)
     np.testing.assert_allclose(stds["none"], 0.05, rtol=0.1)
@@ -105,15 +98,9 @@ def test_a_mixture_holds_two_modes_where_a_gaussian_sits_between():
     for name in ("gaussian", "mixture"):
         model = build(name, entropy_floor=-4.0)
         params, _ = fitted(model, jnp.asarray(observation), jnp.asarray(action))
-        modes[name] = float(jnp.tanh(model.mode(params, jnp.array([0.1]))[0]))
+        modes[name] = float(jnp.tanh(model.mode(params, jnp.array([[0.1]]))[0, 0]))
         u = jnp.arctanh(jnp.asarray(action))
-        scores[name] = float(
-            jax.vmap(model.pre_tanh_log_prob, in_axes=(None, 0, 0))(params, jnp.asarray(observation), u).mean()
-        )
+        scores[name] = float(model.pre_tanh_log_prob(params, jnp.asarray(observation), u).mean())
     assert abs(modes["gaussian"]) < 0.2
     assert abs(abs(modes["mixture"]) - 0.7) < 0.1
     assert scores["mixture"] > scores["gaussian"] + 1.0
-
-
-def test_defaults_are_the_authors():
-    assert LikelihoodFit() == LikelihoodFit(1e-3, 1e-3, 256, -1.0, 1e-6)

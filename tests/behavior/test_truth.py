@@ -1,21 +1,25 @@
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from itrpo.behavior.gaussian import GAUSSIAN
 from itrpo.behavior.truth import log_prob_gap
 from itrpo.ops.distributions import normal_log_prob
+from itrpo.types import SpaceSpec
 
 ROWS = 20_000
 MEAN, LOG_STD = jnp.array([0.3, -0.2]), jnp.array([-0.5, -1.0])
 
 
-def model(params, observation, pre_tanh):
+def density(params, observation, pre_tanh):
     """N(mean + observation, exp(log_std)^2) of u."""
     mean, log_std = params
-    return normal_log_prob(pre_tanh, mean + observation, log_std)
+    return normal_log_prob(pre_tanh, mean[None] + observation, log_std[None])
+
+
+MODEL = GAUSSIAN.make(GAUSSIAN.config(), SpaceSpec(2, 2), 1)._replace(pre_tanh_log_prob=density)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +36,7 @@ def rows() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def gap(params, rows) -> float:
-    return float(jax.jit(log_prob_gap, static_argnums=0)(model, params, *rows)["behavior_log_prob_gap"])
+    return float(log_prob_gap(MODEL, params, *map(jnp.asarray, rows))["behavior_log_prob_gap"])
 
 
 def test_the_true_model_has_no_gap(rows):
@@ -55,8 +59,8 @@ def test_a_wrong_model_has_the_kl_divergence_as_its_gap(rows, shift, widening):
 
 def test_densities_are_those_of_actions(rows):
     """Their mean is minus the entropy of the actions, which the entropy of u misses by the mean log slope of tanh."""
-    observation, action, true_log_prob = rows
-    metrics = log_prob_gap(model, (MEAN, LOG_STD), observation, action, true_log_prob)
-    of_u = jax.vmap(model, in_axes=(None, 0, 0))((MEAN, LOG_STD), observation, np.arctanh(action))
+    observation, action, _ = rows
+    metrics = log_prob_gap(MODEL, (MEAN, LOG_STD), *map(jnp.asarray, rows))
+    of_u = density((MEAN, LOG_STD), jnp.asarray(observation), jnp.asarray(np.arctanh(action)))
     expected = float(np.mean(np.asarray(of_u)) - np.log(1 - action.astype(np.float64) ** 2).sum(1).mean())
     assert float(metrics["behavior_true_log_prob"]) == pytest.approx(expected, abs=1e-4)

@@ -16,6 +16,7 @@ import pytest
 
 from itrpo.collection import making
 from itrpo.collection.making import Part, Plan, make
+from itrpo.collection.workers import Job, run_job
 from itrpo.errors import InputError, StorageError
 
 ROOT = Path(__file__).parents[2]
@@ -122,7 +123,7 @@ def test_a_killed_run_goes_on_from_its_finished_tasks(tmp_path: Path) -> None:
     (parts / "plan.json").write_text(identity)
     make(replace(slow, **quick), path, workers=2)
     assert numbers(path) == [*range(1000, 1007), *range(1100, 1105), 200, 201]
-    assert not parts.exists()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["made.h5"]
 
 
 def collect_without_sleep(task: Any, on_progress: Any) -> dict[str, np.ndarray]:
@@ -195,6 +196,46 @@ def test_two_at_once_do_the_work_once(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["made.h5"]
 
 
+def test_those_who_wait_for_one_that_fails_do_the_work_one_after_the_other(tmp_path: Path) -> None:
+    """The first is stopped with nothing finished, so it removes folder and lock under those who wait for it."""
+    path, parts = tmp_path / "made.h5", tmp_path / "made.h5.parts"
+    script = "import sys\nfrom pathlib import Path\nfrom itrpo.console import make_console\n"
+    script += "from tests.collection.test_making import *\n"
+    script += f"make(replace(WHOLE, collect=sys.argv[1]), Path({str(path)!r}), 1, make_console())"
+
+    def start(collect: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", script, f"tests.collection.test_making:{collect}"]
+        return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    first = start("collect_nothing")
+    deadline = time.monotonic() + 60
+    while not (parts / "plan.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    others = [start("collect"), start("collect")]
+    for other in others:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "Another process is making made.h5; waiting for it.\n"
+    first.send_signal(signal.SIGINT)
+    assert "no part was finished" in first.communicate(timeout=60)[1]
+    finished = [other.communicate(timeout=60) for other in others]
+    assert [other.returncode for other in others] == [0, 0], finished
+    assert sum("Making made" in out for out, _ in finished) == 1  # the other one found the file
+    assert [entry.name for entry in tmp_path.iterdir()] == ["made.h5"]
+
+
+def collect_nothing(task: Any, on_progress: Any) -> dict[str, np.ndarray]:
+    time.sleep(60)
+    return {}
+
+
+def test_a_worker_that_outlives_its_program_leaves_nothing(tmp_path: Path) -> None:
+    """Its program was killed, and another one made the dataset and removed the folder meanwhile."""
+    job = Job("tests.collection.test_making:collect", (0, (3,)), str(tmp_path / "made.h5.parts" / "00000.npz"))
+    with pytest.raises(StorageError, match="unfinished work is gone"):
+        run_job(job, lambda steps: None)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("program", ["/bin/false", "/no-such-program"])
 def test_without_working_processes_the_tasks_are_done_here(
     program: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -231,7 +272,8 @@ except StorageError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
-    assert "made.h5: File too large; set ITRPO_CACHE" in done.stdout
+    assert "File too large; set ITRPO_CACHE" in done.stdout
+    assert "made.h5" in done.stdout
     assert (done.returncode, done.stderr) == (0, "")
     assert [entry.name for entry in tmp_path.iterdir()] == left
     make(WHOLE, tmp_path / "made.h5", workers=1)

@@ -64,37 +64,37 @@ def test_paths_are_shortest_and_go_from_free_cell_to_free_cell(name: str):
             assert all(abs(a[0] - b[0]) + abs(a[1] - b[1]) == 1 for a, b in pairwise(path))
 
 
-def guide(maze: str, goal: tuple[int, int]) -> mazes.AntGuide:
+def ant_guide(maze: str, goal: tuple[int, int]) -> mazes.AntGuide:
     policy = mazes.load_acting_policy(mazes.policy_path(mazes.ANT_POLICY))
     return mazes.AntGuide(MAZES[maze], goal, policy, np.random.default_rng(0))
 
 
 def test_the_ant_is_sent_along_the_path_and_in_the_end_to_the_goal():
     """A traveller who walks 0.2 m towards the waypoint at every step visits the cells of the path, and no others."""
-    it, rng = guide("Medium", (6, 6)), np.random.default_rng(1)
-    it.goals = it.goals[:1]
+    guide, rng = ant_guide("Medium", (6, 6)), np.random.default_rng(1)
+    guide.goals = guide.goals[:1]
     at, seen = np.zeros(2), [(1, 1)]
     for _ in range(600):
-        waypoint = it.waypoint(at, rng)
+        waypoint = guide.waypoint(at, rng)
         at = at + 0.2 * (waypoint - at) / np.linalg.norm(waypoint - at)
         seen += [ant_cell(at)] if ant_cell(at) != seen[-1] else []
-        if np.linalg.norm(at - it.goal) <= 0.5:
+        if np.linalg.norm(at - guide.goal) <= 0.5:
             break
-    assert np.linalg.norm(at - it.goal) <= 0.5
+    assert np.linalg.norm(at - guide.goal) <= 0.5
     cells, steps = distances(MAZES["Medium"])
     assert len(seen) - 1 == steps[cells.index((1, 1)), cells.index((6, 6))]
 
 
 def test_an_ant_that_was_pushed_off_its_path_gets_a_new_one():
-    it, rng = guide("UMaze", (3, 1)), np.random.default_rng(0)
-    assert ant_cell(it.waypoint(ant_xy((1, 1)), rng)) == (1, 2)
-    assert ant_cell(it.waypoint(ant_xy((3, 3)), rng)) == (3, 2)
-    np.testing.assert_array_equal(it.waypoint(ant_xy((3, 2)) + 0.5, rng), it.goal)
+    guide, rng = ant_guide("UMaze", (3, 1)), np.random.default_rng(0)
+    assert ant_cell(guide.waypoint(ant_xy((1, 1)), rng)) == (1, 2)
+    assert ant_cell(guide.waypoint(ant_xy((3, 3)), rng)) == (3, 2)
+    np.testing.assert_array_equal(guide.waypoint(ant_xy((3, 2)) + 0.5, rng), guide.goal)
 
 
 def test_waypoints_are_drawn_up_to_a_metre_beyond_the_cells_centre():
-    it, rng = guide("UMaze", (3, 1)), np.random.default_rng(0)
-    drawn = np.array([it.waypoint(np.zeros(2), rng) for _ in range(300)]) - ant_xy((1, 2))
+    guide, rng = ant_guide("UMaze", (3, 1)), np.random.default_rng(0)
+    drawn = np.array([guide.waypoint(np.zeros(2), rng) for _ in range(300)]) - ant_xy((1, 2))
     assert 0 <= drawn.min() < 0.02
     assert 0.98 < drawn.max() <= 1
     assert drawn.mean() == pytest.approx(0.5, abs=0.05)
@@ -103,16 +103,16 @@ def test_waypoints_are_drawn_up_to_a_metre_beyond_the_cells_centre():
 def test_the_points_controller_is_d4rls():
     """clip(10 (waypoint - position) - velocity), then noise of standard deviation 0.5, then clip."""
     maze = MAZES["UMaze"]
-    it = mazes.PointGuide(maze, (1, 1), (3, 1), np.random.default_rng(0))
-    assert len(it.waypoints) == 6
-    np.testing.assert_array_equal(it.waypoints[-1], [3, 1])
-    for waypoint, cell in zip(it.waypoints[:-1], mazes.path_between(maze, (1, 1), (3, 1))[1:], strict=False):
+    guide = mazes.PointGuide(maze, (1, 1), (3, 1), np.random.default_rng(0))
+    assert len(guide.waypoints) == 6
+    np.testing.assert_array_equal(guide.waypoints[-1], [3, 1])
+    for waypoint, cell in zip(guide.waypoints[:-1], mazes.path_between(maze, (1, 1), (3, 1))[1:], strict=False):
         assert ((cell - waypoint >= 0) & (cell - waypoint <= 0.2)).all()
     observation = np.array([1.02, 1.5, 0.4, -0.3])
-    control = np.clip(10 * (it.waypoints[0] - observation[:2]) + [-0.4, 0.3], -1, 1)
+    control = np.clip(10 * (guide.waypoints[0] - observation[:2]) + [-0.4, 0.3], -1, 1)
     noise = 0.5 * np.random.default_rng(5).standard_normal(2)
     np.testing.assert_allclose(
-        it.act(observation, np.random.default_rng(5)), np.clip(control + noise, -1, 1), rtol=1e-6
+        guide.act(observation, np.random.default_rng(5)), np.clip(control + noise, -1, 1), rtol=1e-6
     )
 
 
@@ -200,20 +200,20 @@ def upside_down(qpos: np.ndarray) -> np.ndarray:
 
 
 def test_an_ant_on_its_back_is_given_up_after_50_steps():
-    it = guide("UMaze", (3, 1))
+    guide = ant_guide("UMaze", (3, 1))
     up, over = np.zeros(29), np.zeros(29)
     up[3], over[4] = 1, 1
-    assert [it.lost(over) for _ in range(49)] == [False] * 49
-    assert not it.lost(up)
-    assert [it.lost(over) for _ in range(51)] == [False] * 49 + [True, True]
+    assert [guide.lost(over) for _ in range(49)] == [False] * 49
+    assert not guide.lost(up)
+    assert [guide.lost(over) for _ in range(51)] == [False] * 49 + [True, True]
 
 
 def test_three_goals_of_a_cell_are_visited():
-    it, seen = guide("UMaze", (3, 1)), []
+    guide, seen = ant_guide("UMaze", (3, 1)), []
     for expected in (False, False, True):
-        seen.append(it.goal)
-        assert not it.arrived(np.array([100.0, 100.0]))
-        assert it.arrived(it.goal) is expected
+        seen.append(guide.goal)
+        assert not guide.arrived(np.array([100.0, 100.0]))
+        assert guide.arrived(guide.goal) is expected
     assert len(np.unique(seen, axis=0)) == 3
     assert {ant_cell(goal) for goal in seen} == {(3, 1)}
 
@@ -312,10 +312,10 @@ make(mazes.plan("pointmaze-umaze", 2000, seed=0, steps_per_task=700), Path({str(
     root = Path(__file__).parents[2]
     with subprocess.Popen(
         [sys.executable, "-c", script], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(root)}
-    ) as it:
-        while not list(tmp_path.glob("*/00000.npz")) and it.poll() is None:
+    ) as process:
+        while not list(tmp_path.glob("*/00000.npz")) and process.poll() is None:
             time.sleep(0.002)
-        it.kill()
+        process.kill()
     assert not path.exists()
     kept = next(tmp_path.glob("*/00000.npz")).stat().st_mtime_ns
     assert kept

@@ -16,6 +16,7 @@ import pytest
 from itrpo.collection import sac
 from itrpo.collection.rollout import ActingPolicy, act
 from itrpo.errors import InputError
+from itrpo.nn.trainable import trainable
 from itrpo.types import SpaceSpec
 
 SPEC = SpaceSpec(3, 2)
@@ -165,30 +166,28 @@ def test_an_update_is_the_one_worked_out_by_hand(networks: sac.Networks) -> None
     """Two updates in a row, from targets that differ from the critics, with clipped and free standard deviations."""
     optimizers = sac.Optimizers(optax.sgd(POLICY_RATE), optax.sgd(CRITIC_RATE), optax.sgd(ENTROPY_RATE))
     keys = jax.random.split(jax.random.key(3), 3)
-    policy, critic = networks.policy.init(keys[0]), networks.critic.init(keys[1])
+    policy, critic = networks.actor.init(keys[0]), networks.critics.init(keys[1])
     biases = jnp.float32([0.3, -0.2, 2.1, -0.4])  # of means and log_stds; the clips are at -5 and 2
     policy = eqx.tree_at(lambda it: it.mlp.layers[-1].bias, policy, biases)
     state = sac.State(
-        sac.trainable(optimizers.policy, policy),
-        sac.trainable(optimizers.critic, critic)._replace(target_params=networks.critic.init(keys[2])),
-        sac.trainable(optimizers.entropy, jnp.log(jnp.float32(0.3))),
+        trainable(optimizers.policy, policy),
+        trainable(optimizers.critic, critic)._replace(target_params=networks.critics.init(keys[2])),
+        trainable(optimizers.entropy, jnp.log(jnp.float32(0.3))),
     )
     update = jax.jit(partial(sac.update, CONFIG, TARGET_ENTROPY, networks, optimizers))
     clipped, argmins = 0, set()
     for number in range(2):
         batch, key = make_batch(number), jax.random.key(10 + number)
-        next_keys, own_keys = jax.random.split(key, (2, CONFIG.batch_size))
-        draw = jax.vmap(lambda it: jax.random.normal(it, (2,)))
+        noises = np.float64(jax.random.normal(key, (2, CONFIG.batch_size, 2)))
         before = state
         state, metrics = update(state, batch, key)
         expected = update_by_hand(
             layers_of(before.policy.params.mlp),
             [layers_of(before.critic.params.mlp, i) for i in range(2)],
-            [layers_of(before.critic.target_params.mlp, i) for i in range(2)],  # pyright: ignore[reportOptionalMemberAccess]
+            [layers_of(before.critic.target_params.mlp, i) for i in range(2)],
             float(before.log_entropy_weight.params),
             sac.Experience(*(np.float64(it) for it in batch)),
-            np.float64(draw(next_keys)),
-            np.float64(draw(own_keys)),
+            *noises,
         )
         for name, value in metrics.items():
             np.testing.assert_allclose(value, expected[name], rtol=2e-5, err_msg=name)
@@ -197,9 +196,9 @@ def test_an_update_is_the_one_worked_out_by_hand(networks: sac.Networks) -> None
             old, new = before.critic, state.critic
             assert_layers(layers_of(new.params.mlp, i), expected["critics"][i], layers_of(old.params.mlp, i))
             assert_layers(
-                layers_of(new.target_params.mlp, i),  # pyright: ignore[reportOptionalMemberAccess]
+                layers_of(new.target_params.mlp, i),
                 expected["targets"][i],
-                layers_of(old.target_params.mlp, i),  # pyright: ignore[reportOptionalMemberAccess]
+                layers_of(old.target_params.mlp, i),
             )
         np.testing.assert_allclose(state.log_entropy_weight.params, expected["log_weight"], atol=2e-6)
         clipped += expected["clipped"]
@@ -222,7 +221,7 @@ def test_each_optimiser_has_its_own_rate_and_the_target_is_the_negative_action_s
 
 
 def test_the_saved_policy_acts_as_the_trained_one(networks: sac.Networks) -> None:
-    params = jax.tree.map(lambda it: 4 * it, networks.policy.init(jax.random.key(5)))
+    params = jax.tree.map(lambda it: 4 * it, networks.actor.init(jax.random.key(5)))
     arrays = sac.acting_arrays(params)
     assert {name: array.shape for name, array in arrays.items() if name.endswith("weight")} == {
         "hidden0.weight": (3, 6),
@@ -252,7 +251,7 @@ def test_the_saved_policy_acts_as_the_trained_one(networks: sac.Networks) -> Non
         ("initial_entropy_weight", -1.0, "initial_entropy_weight must be positive"),
         ("target_entropy", float("inf"), "target_entropy must be finite"),
         ("policy_hidden", (64,), "policy_hidden must have 2 widths"),
-        ("critic_hidden", (64, 0), "every width must be at least 1"),
+        ("critic_hidden", (64, 0), "critic_hidden: every number must be at least 1"),
     ],
 )
 def test_values_out_of_range_are_named(field: str, value: Any, message: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import jax
@@ -20,8 +20,8 @@ import pytest
 from itrpo import registry
 from itrpo.config import leaves, replace_leaves
 from itrpo.errors import InputError
-from itrpo.nn.trainable import Trainable
 from itrpo.policy import load_policy, save_policy
+from itrpo.ranges import check_ranges, intervals
 from itrpo.training import checkpoint, loop
 from itrpo.types import SpaceSpec, Transition
 
@@ -137,12 +137,12 @@ def traced_update(algorithm, model):
 def test_update_keeps_structure_shapes_and_dtypes_and_moves_the_policy(name):
     algorithm, _ = build(name)
     before = started(name)
-    exported, described = algorithm.export(member(before.state)), describe(before)
+    exported, described = algorithm.acting.export(member(before.state)), describe(before)
     exported = {key: np.asarray(value) for key, value in exported.items()}
     after = run_block(name, before, 0, 4)
     assert describe(after) == described
     assert all(value.shape == (SEEDS,) and np.isfinite(value).all() for value in after.sums.values())
-    moved = algorithm.export(member(after.state))
+    moved = algorithm.acting.export(member(after.state))
     assert any(not np.array_equal(exported[key], moved[key]) for key in exported if key != "kind")
 
 
@@ -188,7 +188,7 @@ def test_seeds_are_independent(name):
     others = loop.start(jax.tree.map(lambda it: jnp.asarray(it[[2, 1, 1]]), states(name)), metric_names(name))
     company = run_block(name, others, 0, 3, keys()[jnp.array([0, 1, 2])])
     assert_same_bits(member(together.state, 1), member(company.state, 1))
-    exported = [build(name)[0].export(member(together.state, index)) for index in range(2)]
+    exported = [build(name)[0].acting.export(member(together.state, index)) for index in range(2)]
     assert not np.array_equal(exported[0]["weight_0"], exported[1]["weight_0"])
 
 
@@ -230,15 +230,15 @@ def test_targets_move_by_polyak_alone_and_pi_beta_not_at_all(name):
     """Where targets wait for the actor, they stay; else they average old weights and those that the step made."""
     config = ENTRIES[name].presets[ENTRIES[name].default_preset].config
     rates = [value for field, _, value in leaves(config) if field == "polyak_rate"]
-    carry, moves = started(name), 0
+    carry, moves, (algorithm, _) = started(name), 0, build(name)
     for step in range(4):
         before = jax.tree.map(np.asarray, carry.state)
         carry = run_block(name, carry, step, step + 1)
-        if hasattr(before, "behavior_params"):
+        if ENTRIES[name].behaviors:
             assert_same_bits(before.behavior_params, carry.state.behavior_params)
-        critic = getattr(carry.state, "critic", None)
-        if not isinstance(critic, Trainable) or critic.target_params is None:
+        if algorithm.value_metric is None:
             continue
+        critic = carry.state.critic
         old, new, target = (
             np.concatenate([np.ravel(it) for it in jax.tree.leaves(tree)])
             for tree in (before.critic.target_params, critic.params, critic.target_params)
@@ -258,8 +258,8 @@ def test_with_a_delay_of_three_the_actor_steps_every_third_time(name, first):
     state = algorithm.init(jax.random.key(0), model.params(model.init(jax.random.key(1))) if model else None)
     batch = jax.tree.map(lambda it: it[:16], data())
     update = jax.jit(lambda step: algorithm.update(state, batch, jax.random.key(0), step)[0])
-    before = algorithm.export(state)["weight_0"]
-    moved = [not np.array_equal(algorithm.export(update(step))["weight_0"], before) for step in range(6)]
+    before = algorithm.acting.export(state)["weight_0"]
+    moved = [not np.array_equal(algorithm.acting.export(update(step))["weight_0"], before) for step in range(6)]
     assert moved == [step % 3 == first for step in range(6)]
 
 
@@ -271,36 +271,24 @@ def test_act_is_in_range_and_the_exported_policy_acts_the_same(name, tmp_path):
     algorithm, _ = build(name)
     state = member(run_block(name, started(name), 0, 20).state)
     observations = data(3).observation * 3
-    act = jax.vmap(partial(algorithm.act, state), in_axes=(0, 0, None))
-    greedy = np.asarray(act(observations, jax.random.split(jax.random.key(0), ROWS), True))
+    greedy = np.asarray(algorithm.acting.act(state, observations, jax.random.key(0), True))
     assert (np.abs(greedy) <= 1).all()
     zeros, ones = np.zeros(3), np.ones(3)
-    save_policy(tmp_path / "policy.npz", algorithm.export(state), zeros, ones, [-1, -1], [1, 1], {})
+    save_policy(tmp_path / "policy.npz", algorithm.acting.export(state), zeros, ones, [-1, -1], [1, 1], {})
     policy = load_policy(tmp_path / "policy.npz")
-    acted = policy(np.asarray(observations))
-    if np.array_equal(acted, policy(np.asarray(observations))):
-        np.testing.assert_allclose(acted, greedy, atol=1e-5)
-        return
-    # a policy that draws candidates acts the same on average
-    repeated = np.repeat(np.asarray(observations[:1]), 2000, axis=0)
-    ours = np.asarray(act(jnp.asarray(repeated), jax.random.split(jax.random.key(1), 2000), True), np.float64)
-    theirs = np.asarray(policy(repeated), np.float64)
-    standard_error = np.sqrt((ours.var(axis=0) + theirs.var(axis=0)) / 2000)
-    assert (np.abs(ours.mean(axis=0) - theirs.mean(axis=0)) < 5 * standard_error + 1e-6).all()
+    np.testing.assert_allclose(policy(np.asarray(observations)), greedy, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if build(name)[0].log_prob])
+@pytest.mark.parametrize("name", [name for name in ALL if build(name)[0].acting.log_prob])
 def test_log_prob_is_the_density_of_the_sampled_actions(name):
     """E over sampled actions of 1 / density, within a box, is the volume of the box."""
     algorithm, _ = build(name)
-    state, observation = jax.tree.map(jnp.asarray, member(states(name))), data().observation[0]
-
-    def weight(key):
-        action = algorithm.act(state, observation, key, False)
-        inside = jnp.abs(action).max() < 0.9  # near the ends the weights have no variance to speak of
-        return jnp.where(inside, jnp.exp(-algorithm.log_prob(state, observation, action)), 0.0)
-
-    weights = np.asarray(jax.vmap(weight)(jax.random.split(jax.random.key(5), 40_000)), np.float64)
+    state = jax.tree.map(jnp.asarray, member(states(name)))
+    observations = jnp.broadcast_to(data().observation[0], (40_000, SPEC.observation_dim))
+    actions = algorithm.acting.act(state, observations, jax.random.key(5), False)
+    inside = jnp.abs(actions).max(axis=1) < 0.9  # near the ends the weights have no variance to speak of
+    log_probs = algorithm.acting.log_prob(state, observations, actions)
+    weights = np.asarray(jnp.where(inside, jnp.exp(-log_probs), 0.0), np.float64)
     standard_error = weights.std() / np.sqrt(len(weights))
     assert abs(weights.mean() - 1.8**2) < 5 * standard_error < 0.2
 
@@ -310,14 +298,14 @@ def test_probes_are_finite_and_hold_what_reports_need(name):
     algorithm, _ = build(name)
     probes = algorithm.probes(jax.tree.map(jnp.asarray, member(states(name))), data(), jax.random.key(0))
     assert all(key.startswith("probe_") and np.shape(it) == () and np.isfinite(it) for key, it in probes.items())
-    if algorithm.log_prob:
+    if algorithm.acting.log_prob:
         assert "probe_policy_std" in probes
-    if hasattr(states(name), "critic"):
+    if algorithm.value_metric is not None:
         assert {"probe_q_data", "probe_q_policy"} <= set(probes)
-        assert "q_target" in metric_names(name)  # what says that a run diverges
+        assert algorithm.value_metric in metric_names(name)  # what says that a run diverges
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if name != "bc"])
+@pytest.mark.parametrize("name", [name for name in ALL if build(name)[0].value_metric])
 def test_probed_q_values_are_those_of_the_least_critic(name):
     """Raising the output of one critic by 1000 changes nothing; raising all of them does."""
     algorithm, _ = build(name)
@@ -348,8 +336,7 @@ def test_probed_cloning_error_is_that_of_the_acting_policy(name):
     algorithm, _ = build(name)
     state = jax.tree.map(jnp.asarray, member(states(name)))
     found = algorithm.probes(state, data(), jax.random.key(0))["probe_cloning_error"]
-    act = jax.vmap(partial(algorithm.act, state), in_axes=(0, None, None))
-    actions = act(data().observation, jax.random.key(0), True)
+    actions = algorithm.acting.act(state, data().observation, jax.random.key(0), True)
     np.testing.assert_allclose(found, np.mean(np.square(actions - data().action)), rtol=1e-4)
 
 
@@ -402,7 +389,8 @@ def test_every_behaviour_model_it_names_can_be_used(name, behavior):
     allowed = []
     for preset in entry.presets.values():
         try:
-            entry.validate(preset.config, behavior, config)
+            if entry.validate is not None:
+                entry.validate(preset.config, behavior, config)
             allowed.append(preset)
         except InputError:
             continue
@@ -427,6 +415,25 @@ def test_every_number_of_a_config_can_be_swept_in_one_program(name):
 
     _, metrics = jax.eval_shape(updated, jnp.array([value for _, value in floats]), jax.random.key(0))
     assert sorted(metrics) == metric_names(name)
+
+
+# numbers of any size: entropies in nats, ends of clips, targets in reward units
+UNBOUNDED = {"target_entropy", "entropy_floor", "ood_floor", "ood_weight_decay"}  # the last has its own sentence
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_numbers_have_ranges_which_presets_keep_and_nothing_leaves(name):
+    for preset in ENTRIES[name].presets.values():
+        check_ranges(preset.config)
+        ranges = {field: (value, interval) for field, value, interval in intervals(preset.config)}
+        for field, _, value in leaves(preset.config):
+            if isinstance(value, int | float | tuple) and not isinstance(value, bool):
+                assert field in ranges or field in UNBOUNDED or field.endswith(("_low", "_high")), field
+        for field, (value, interval) in ranges.items():
+            below = float(interval.text[1:].split(",")[0]) - 1
+            wrong = replace_leaves(preset.config, {field: (below,) if isinstance(value, tuple) else below})
+            with pytest.raises(InputError, match=field):
+                check_ranges(wrong)
 
 
 def test_a_swept_number_counts():

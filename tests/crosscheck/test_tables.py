@@ -1,7 +1,7 @@
 """The update that trains the networks, run on a table with a categorical policy, is the paper's exact iteration.
 
-The state is one-hot, the critic a table, the policy a table of probabilities; `kl_actor_critic.update` and the
-algorithms' own critic targets run unchanged. Two optimisers make one step exact: plain gradient descent at the rate
+The state is one-hot, the critic a table, the policy a table of probabilities; the algorithms' own `update` runs
+unchanged. Two optimisers make one step exact: plain gradient descent at the rate
 that sets Q to its target, and mirror descent at the rate that solves the regularised maximisation. Everything in
 float64.
 """
@@ -16,7 +16,7 @@ import numpy as np
 import optax
 import pytest
 
-from itrpo.algorithms import brac, itrpo, kl_actor_critic
+from itrpo.algorithms import brac, itrpo
 from itrpo.algorithms.kl_actor_critic import Actions, Backbone, Networks, Optimizers, State
 from itrpo.nn.trainable import trainable
 from itrpo.theory import schemes
@@ -48,17 +48,19 @@ def instance(seed: int = 0):
 def tables() -> Networks:
     """policy and behaviour params: probabilities [S, A]; critic params: [critics, S, A]."""
 
-    def policy_actions(policy, behavior, observation, key):
+    def policy_actions(policy, behavior, observation, noise):
         p, b = observation @ policy, observation @ behavior
-        return Actions(jnp.eye(ACTIONS), p, jnp.sum(p * (jnp.log(p) - jnp.log(b))))
+        every = jnp.broadcast_to(jnp.eye(ACTIONS), (len(observation), ACTIONS, ACTIONS))
+        return Actions(every, p, jnp.sum(p * (jnp.log(p) - jnp.log(b)), axis=1))
 
     def log_ratio(policy, behavior, observation, action):
-        return jnp.log(observation @ policy @ action) - jnp.log(observation @ behavior @ action)
+        p, b = (jnp.sum((observation @ table) * action, axis=1) for table in (policy, behavior))
+        return jnp.log(p) - jnp.log(b)
 
     def q_values(critic, observation, action):
-        return jnp.einsum("esa,s,a->e", critic, observation, action)
+        return jnp.einsum("esa,bs,b...a->eb...", critic, observation, action)
 
-    return Networks(policy_actions, log_ratio, q_values)
+    return Networks(policy_actions, log_ratio, q_values, draws=1)
 
 
 def mirror_descent(rate: float) -> optax.GradientTransformation:
@@ -71,14 +73,13 @@ def mirror_descent(rate: float) -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: optax.EmptyState(), step)
 
 
-def iterate(config, critic_target) -> tuple[np.ndarray, np.ndarray]:
+def iterate(config, update) -> tuple[np.ndarray, np.ndarray]:
     """(policies [STEPS, S, A], Q tables [STEPS + 1, S, A]) of STEPS calls of `update`."""
     _, behavior, batch = instance()
     rows = STATES * ACTIONS
     networks = tables()
     # the losses are means over rows; each state stands in ACTIONS of them
     optimizers = Optimizers(mirror_descent(rate=rows / ACTIONS / ALPHA), optax.sgd(rows / 2))
-    target = partial(critic_target, config, networks)
     state = State(
         trainable(optimizers.policy, jnp.asarray(behavior)),
         trainable(optimizers.critic, jnp.zeros((2, STATES, ACTIONS)), target=True),
@@ -86,7 +87,7 @@ def iterate(config, critic_target) -> tuple[np.ndarray, np.ndarray]:
         jnp.ones(()),
     )
     policies, q_tables = [], [np.asarray(state.critic.params[0])]
-    step = jax.jit(partial(kl_actor_critic.update, config.backbone, ALPHA, networks, optimizers, target))
+    step = jax.jit(partial(update, config, networks, optimizers))
     for number in range(STEPS):
         policies.append(np.asarray(state.policy.params))  # the policy that this step's target uses
         state, _ = step(state, batch, jax.random.key(number), jnp.asarray(number))
@@ -102,7 +103,7 @@ def test_itrpo_update_is_equation_5(tau):
     mdp, behavior, _ = instance()
     exact = schemes.itrpo_vi(mdp, behavior, ALPHA, tau, STEPS)
     with jax.enable_x64(True):
-        policies, q_tables = iterate(itrpo.Config(alpha=ALPHA, tau=tau, backbone=EXACT), itrpo.critic_target)
+        policies, q_tables = iterate(itrpo.Config(alpha=ALPHA, tau=tau, backbone=EXACT), itrpo.update)
     np.testing.assert_allclose(policies, exact.policies, atol=1e-10)
     np.testing.assert_allclose(q_tables, exact.q_values, atol=1e-10)
 
@@ -111,7 +112,7 @@ def test_brac_v_update_is_equation_4():
     mdp, behavior, _ = instance()
     exact = schemes.brac_vi(mdp, behavior, ALPHA, STEPS)
     with jax.enable_x64(True):
-        policies, q_tables = iterate(brac.Config(alpha=ALPHA, backbone=EXACT), brac.value_penalty_target)
+        policies, q_tables = iterate(brac.Config(alpha=ALPHA, backbone=EXACT), partial(brac.update, True))
     np.testing.assert_allclose(policies, exact.policies, atol=1e-10)
     np.testing.assert_allclose(q_tables, exact.q_values, atol=1e-10)
 
@@ -121,7 +122,7 @@ def test_brac_p_evaluates_its_policy_without_the_penalty():
     mdp, behavior, _ = instance()
     with jax.enable_x64(True):
         backbone = Backbone(gamma=0.5, polyak_rate=1.0)
-        policies, q_tables = iterate(brac.Config(alpha=ALPHA, backbone=backbone), brac.unpenalised_target)
+        policies, q_tables = iterate(brac.Config(alpha=ALPHA, backbone=backbone), partial(brac.update, False))
     policy, q = policies[-1], q_tables[-1]
     values = (policy * q).sum(-1)
     backed_up = mdp.reward + 0.5 * mdp.transition @ values

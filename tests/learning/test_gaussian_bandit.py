@@ -19,22 +19,26 @@ import pytest
 from itrpo.algorithms import brac, itrpo, kl_actor_critic
 from itrpo.algorithms.kl_actor_critic import Backbone, Optimizers, State
 from itrpo.behavior.gaussian import GAUSSIAN
-from itrpo.nn.network import Network
+from itrpo.nn.actors import GaussianActor
+from itrpo.nn.ensemble import Ensemble
 from itrpo.nn.trainable import trainable
 from itrpo.types import SpaceSpec, Transition
 
 MEAN_BETA, STD_BETA, CENTER, ROWS = 0.2, 0.6, 0.9, 64
-POLICY = Network(
-    lambda key: jnp.array([MEAN_BETA, np.log(STD_BETA)]), lambda params, observation: (params[:1], params[1:])
-)
+
+
+def moments(params, observation):
+    return tuple(jnp.broadcast_to(each, (len(observation), 1)) for each in params)
 
 
 def quadratic(params, observation, action):
-    u = jnp.arctanh(jnp.clip(action, -1 + 1e-6, 1 - 1e-6))[0]
-    return params @ jnp.stack([jnp.ones(()), u, u**2])
+    """params [N, 3]."""
+    u = jnp.arctanh(jnp.clip(action, -1 + 1e-6, 1 - 1e-6))[..., 0]
+    return jnp.einsum("Nk,k...->N...", params, jnp.stack([jnp.ones(u.shape), u, u**2]))
 
 
-CRITIC = Network(lambda key: jnp.zeros((2, 3)), quadratic)
+ACTOR = GaussianActor(None, moments, SpaceSpec(1, 1))
+CRITICS = Ensemble(None, quadratic, None)
 
 
 def behavior():
@@ -42,18 +46,17 @@ def behavior():
     model = GAUSSIAN.make(GAUSSIAN.config(hidden=(4,)), SpaceSpec(1, 1), 10)
 
     def log_prob(params, observation, u):
-        standardised = (u - params[:1]) / jnp.exp(params[1:])
-        return -0.5 * jnp.sum(standardised**2) - params[1] - 0.5 * np.log(2 * np.pi)
+        standardised = (u[..., 0] - params[0]) / jnp.exp(params[1])
+        return -0.5 * standardised**2 - params[1] - 0.5 * np.log(2 * np.pi)
 
-    return model._replace(moments=POLICY.apply, pre_tanh_log_prob=log_prob)
+    return model._replace(moments=moments, pre_tanh_log_prob=log_prob)
 
 
-def solve(config, critic_target, steps: int = 6_000) -> tuple[float, float]:
+def solve(config, update, steps: int = 6_000) -> tuple[float, float]:
     """(mean, std) that the policy settles at."""
-    networks = kl_actor_critic.gaussian_networks(config.backbone, SpaceSpec(1, 1), POLICY, CRITIC, behavior())
+    networks = kl_actor_critic.gaussian_networks(config.backbone, ACTOR, CRITICS, behavior())
     decay = optax.exponential_decay(0.02, steps // 3, 0.2)
     optimizers = Optimizers(optax.adam(decay), optax.adam(decay))
-    target = partial(critic_target, config, networks)
     params = jnp.array([MEAN_BETA, jnp.log(STD_BETA)])
     state = State(
         trainable(optimizers.policy, params),
@@ -67,8 +70,7 @@ def solve(config, critic_target, steps: int = 6_000) -> tuple[float, float]:
         u = MEAN_BETA + STD_BETA * jax.random.normal(data_key, (ROWS, 1))
         zeros = jnp.zeros((ROWS, 1))
         batch = Transition(zeros, jnp.tanh(u), -jnp.square(u[:, 0] - CENTER), zeros[:, 0], zeros, zeros)
-        update = partial(kl_actor_critic.update, config.backbone, config.alpha, networks, optimizers, target)
-        return update(state, batch, update_key, step)[0]
+        return update(config, networks, optimizers, state, batch, update_key, step)[0]
 
     state = jax.jit(lambda state: jax.lax.fori_loop(0, steps, body, state))(state)
     return float(state.policy.params[0]), float(jnp.exp(state.policy.params[1]))
@@ -85,24 +87,24 @@ BACKBONE = Backbone(action_edge=1e-6, critics=2)
 @pytest.mark.parametrize(("alpha", "kl"), [(0.5, "closed_form"), (3.0, "sampled")])
 def test_brac_reaches_the_optimum(alpha, kl):
     config = brac.Config(alpha=alpha, backbone=Backbone(action_edge=1e-6, kl=kl))
-    np.testing.assert_allclose(solve(config, brac.value_penalty_target), optimum(alpha), rtol=0.03)
+    np.testing.assert_allclose(solve(config, partial(brac.update, True)), optimum(alpha), rtol=0.03)
 
 
 @pytest.mark.parametrize("tau", [0.3, 0.8])
 def test_itrpo_reaches_the_optimum_of_alpha_times_one_minus_tau(tau):
     alpha = 1.5
-    found = solve(itrpo.Config(alpha=alpha, tau=tau, backbone=BACKBONE), itrpo.critic_target)
+    found = solve(itrpo.Config(alpha=alpha, tau=tau, backbone=BACKBONE), itrpo.update)
     np.testing.assert_allclose(found, optimum(alpha * (1 - tau)), rtol=0.03)
     assert abs(found[1] - optimum(alpha)[1]) > 0.03 * optimum(alpha)[1]
 
 
 def test_clip_of_the_log_ratio_weakens_the_shaping():
     """Clipped from below, unlikely actions are punished less, so Q's curvature shrinks: the policy stays wider."""
-    free = solve(itrpo.Config(alpha=1.5, tau=0.8, backbone=BACKBONE), itrpo.critic_target)
-    clipped = solve(itrpo.Config(alpha=1.5, tau=0.8, log_ratio_low=-1.0, backbone=BACKBONE), itrpo.critic_target)
+    free = solve(itrpo.Config(alpha=1.5, tau=0.8, backbone=BACKBONE), itrpo.update)
+    clipped = solve(itrpo.Config(alpha=1.5, tau=0.8, log_ratio_low=-1.0, backbone=BACKBONE), itrpo.update)
     assert clipped[1] > 1.1 * free[1]
 
 
 def test_a_large_alpha_clones_pi_beta():
-    found = solve(itrpo.Config(alpha=1e4, tau=0.5, backbone=BACKBONE), itrpo.critic_target)
+    found = solve(itrpo.Config(alpha=1e4, tau=0.5, backbone=BACKBONE), itrpo.update)
     np.testing.assert_allclose(found, (MEAN_BETA, STD_BETA), rtol=0.02)

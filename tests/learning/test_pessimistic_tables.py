@@ -19,10 +19,13 @@ import optax
 import pytest
 from scipy import integrate, optimize, stats
 
-from itrpo.algorithms import cql, edac, pbrl, sac_n, soft_actor_critic
-from itrpo.algorithms.soft_actor_critic import Backbone, Networks, Optimizers
+from itrpo.algorithms import cql, edac, pbrl, sac_n
+from itrpo.algorithms.soft_actor_critic import Backbone
+from itrpo.nn import soft
+from itrpo.nn.soft import Optimizers
 from itrpo.nn.trainable import trainable
-from itrpo.types import Transition
+from itrpo.types import SpaceSpec, Transition
+from tests.algorithms.soft_problem import networks
 
 STILL = optax.sgd(0.0)
 
@@ -41,7 +44,7 @@ def gaussian(params, observation):
     return mean, jnp.broadcast_to(params["log_std"].reshape(1, 1), mean.shape)
 
 
-TABLES = Networks(gaussian, jax.vmap(table, in_axes=(0, None, None)), table)
+TABLES = networks(gaussian, table, SpaceSpec(1, 1), 2)
 
 
 def settle(update, state, batch, steps=2_500):
@@ -154,20 +157,18 @@ def test_edac_turns_its_critics_apart_as_far_as_they_go():
     def linear(params, observation, action):
         return action @ params
 
-    networks = Networks(
-        lambda params, observation: (jnp.zeros((len(observation), 2)), jnp.zeros((len(observation), 2))),
-        jax.vmap(linear, in_axes=(0, None, None)),
-        linear,
-    )
+    def still(params, observation):
+        return jnp.zeros((len(observation), 2)), jnp.zeros((len(observation), 2))
+
     optimizers = Optimizers(STILL, optax.sgd(0.05), STILL)
-    state = soft_actor_critic.State(
+    state = soft.State(
         trainable(STILL, jnp.zeros(1)),
         trainable(optimizers.critic, jnp.array([[1.0, 0.1], [0.9, -0.3], [0.5, 0.4]]), target=True),
         trainable(STILL, jnp.zeros(())),
     )
     zeros = jnp.zeros((4, 1))
     batch = Transition(zeros, jnp.zeros((4, 2)), zeros[:, 0], zeros[:, 0], zeros, jnp.zeros((4, 2)))
-    update = partial(edac.update, edac.Config(critics=3), networks, optimizers)
+    update = partial(edac.update, edac.Config(critics=3), networks(still, linear, SpaceSpec(1, 2), 3), optimizers)
 
     def body(i, carry):
         return update(carry[0], batch, jax.random.key(0), i)[0], carry[1]
@@ -198,18 +199,16 @@ def test_sac_n_finds_the_best_policy_of_its_entropy():
     best = optimize.minimize_scalar(cost, bounds=(0.5, 1.2), method="bounded").x
     std = optimize.brentq(lambda std: entropy(best, std) + 1.0, 0.02, 1.0)
 
-    networks = Networks(
-        lambda params, observation: (
-            jnp.broadcast_to(params["mean"].reshape(1, 1), (len(observation), 1)),
-            jnp.broadcast_to(params["log_std"].reshape(1, 1), (len(observation), 1)),
-        ),
-        jax.vmap(quadratic, in_axes=(0, None, None)),
-        quadratic,
-    )
+    def everywhere(params, observation):
+        return tuple(
+            jnp.broadcast_to(params[name].reshape(1, 1), (len(observation), 1)) for name in ("mean", "log_std")
+        )
+
+    problem = networks(everywhere, quadratic, SpaceSpec(1, 1), 4)
     steps = 3_000
     falling = optax.adam(optax.exponential_decay(0.02, steps // 3, 0.2))
     optimizers = Optimizers(falling, falling, falling)
-    state = soft_actor_critic.State(
+    state = soft.State(
         trainable(falling, {"mean": jnp.zeros(()), "log_std": jnp.zeros(())}),
         trainable(falling, jnp.zeros((4, 3)), target=True),
         trainable(falling, jnp.zeros(())),
@@ -221,7 +220,7 @@ def test_sac_n_finds_the_best_policy_of_its_entropy():
         u = 0.4 + 0.5 * jax.random.normal(data_key, (64, 1))
         zeros = jnp.zeros((64, 1))
         batch = Transition(zeros, jnp.tanh(u), -jnp.square(u[:, 0] - 0.9), zeros[:, 0], zeros, zeros)
-        return sac_n.update(config, networks, optimizers, carry, batch, key, i)[0]
+        return sac_n.update(config, problem, optimizers, carry, batch, key, i)[0]
 
     state = jax.jit(lambda state: jax.lax.fori_loop(0, steps, body, state))(state)
     np.testing.assert_allclose(state.policy.params["mean"], best, atol=0.02)

@@ -12,21 +12,22 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from itrpo.algorithms import bcq, bear, plas, spot
+from itrpo.algorithms import bcq, bear, mmd_actor_critic, plas, spot, td3
 from itrpo.behavior import cvae
+from itrpo.nn.actors import DeterministicActor, GaussianActor
+from itrpo.nn.ensemble import ensemble
 from itrpo.nn.network import Network
 from itrpo.types import SpaceSpec, Transition
 
 SPEC = SpaceSpec(1, 1)
-STATE = jnp.zeros(1)
 
 
 def quadratic(params, observation, action):
-    return params @ jnp.stack([jnp.ones(()), action[0], action[0] ** 2])
+    a = action[..., 0]
+    return jnp.stack([jnp.ones_like(a), a, a**2], axis=-1) @ params
 
 
-CRITIC = Network(lambda key: jnp.zeros(3), quadratic)
-CRITICS = Network(lambda key: jnp.zeros((2, 3)), jax.vmap(quadratic, in_axes=(0, None, None)))
+CRITICS = ensemble(Network(lambda key: jnp.zeros(3), quadratic), 2)
 
 
 def given_model(mean: float, scale: float, negative_elbo=None):
@@ -36,7 +37,7 @@ def given_model(mean: float, scale: float, negative_elbo=None):
         init=lambda key: jnp.zeros(()),
         params=lambda state: state,
         fit_step=lambda state, batch, key: (state, {}),
-        decode=lambda params, observation, latent: mean + scale * latent[:1],
+        decode=lambda params, observation, latent: mean + scale * latent[..., :1],
         negative_elbo=negative_elbo,
     )
 
@@ -72,8 +73,8 @@ def settle(make, steps: int, c, **swept):
 
 def acts(algorithm, states):
     """The greedy action of each state."""
-    act = jax.vmap(lambda state: algorithm.act(state, STATE, jax.random.key(0), True))
-    return np.asarray(act(states))[:, 0]
+    act = jax.vmap(lambda state: algorithm.acting.act(state, jnp.zeros((1, 1)), jax.random.key(0), True))
+    return np.asarray(act(states))[:, 0, 0]
 
 
 RATES = {"critic_learning_rate": 0.02, "policy_learning_rate": 0.02, "gamma": 0.0}
@@ -81,8 +82,8 @@ RATES = {"critic_learning_rate": 0.02, "policy_learning_rate": 0.02, "gamma": 0.
 
 def test_bcq_takes_the_best_proposal_and_moves_it_by_phi(monkeypatch):
     """Proposals are tanh(0.3 + 0.5 z_0) with |z_0| <= 0.5; xi is a number, so it saturates where Q has a slope."""
-    xi = Network(lambda key: jnp.zeros(1), lambda params, observation, action: params)
-    networks = bcq.Networks(given_model(0.3, 0.5), xi, CRITIC, CRITICS)
+    xi = Network(lambda key: jnp.zeros(()), lambda params, observation, action: jnp.full(action.shape, params))
+    networks = bcq.Networks(given_model(0.3, 0.5), xi, CRITICS)
     monkeypatch.setattr(bcq, "make_networks", lambda config, spec: networks)
 
     def make(**numbers):
@@ -94,8 +95,8 @@ def test_bcq_takes_the_best_proposal_and_moves_it_by_phi(monkeypatch):
 
 def test_plas_takes_the_best_action_that_a_latent_within_its_bound_decodes_to(monkeypatch):
     """max_latent = 1.2: more than twice what the model's own samples reach, and no more."""
-    latent = Network(lambda key: jnp.zeros(2), lambda params, observation: params)
-    networks = plas.Networks(given_model(0.3, 0.5), latent, None, CRITIC, CRITICS)
+    latent = Network(lambda key: jnp.zeros((1, 2)), lambda params, observation: jnp.tile(params, (len(observation), 1)))
+    networks = plas.Networks(given_model(0.3, 0.5), latent, None, CRITICS)
     monkeypatch.setattr(plas, "make_networks", lambda config, spec, behavior: networks)
 
     def make(**numbers):
@@ -107,14 +108,15 @@ def test_plas_takes_the_best_action_that_a_latent_within_its_bound_decodes_to(mo
 
 def test_spot_stops_where_q_over_its_size_rises_as_fast_as_the_density_falls(monkeypatch):
     """L(a) = (a - 0.2)^2 / (2 s^2), s = 0.3, a Gaussian's: there Q'(a) / |Q(a)| = support_weight (a - 0.2) / s^2."""
-    model = given_model(0.0, 0.0, lambda params, observation, action, noise: jnp.sum((action - 0.2) ** 2) / (2 * 0.09))
-    policy = Network(lambda key: jnp.zeros(1), lambda params, observation: params)
-    networks = spot.Networks(policy, CRITIC, CRITICS, model)
-    monkeypatch.setattr(spot, "make_networks", lambda config, spec, behavior: networks)
+    model = given_model(0.0, 0.0, lambda params, observation, action, noise: (action[:, 0] - 0.2) ** 2 / (2 * 0.09))
+    actor = DeterministicActor(
+        lambda key: jnp.zeros(()), lambda params, observation: jnp.full((len(observation), 1), jnp.tanh(params))
+    )
+    monkeypatch.setattr(td3, "make_networks", lambda config, spec: td3.Networks(actor, CRITICS))
     weights = [0.1, 1.0]
 
     def make(**numbers):
-        return spot.SPOT.make(spot.Config(**RATES, **numbers, policy_dropout=0.0), SPEC, model)
+        return spot.SPOT.make(spot.Config(**numbers, policy_dropout=0.0, backbone=td3.Backbone(**RATES)), SPEC, model)
 
     found = acts(make(), settle(make, 2500, [0.9, 0.9], support_weight=weights))
     grid = np.linspace(0.2, 0.9, 70_001)
@@ -143,15 +145,20 @@ def mean_reward(mean, std, c):
 
 def test_bear_reaches_the_best_policy_within_its_mmd_and_forgets_one_that_does_not_bind(monkeypatch):
     """The best mean and standard deviation under the constraint, found on a grid; and a peak well within it."""
-    policy = Network(lambda key: jnp.array([0.2, np.log(0.6)]), lambda params, observation: (params[:1], params[1:]))
-    networks = bear.Networks(given_model(0.2, 0.6), policy, CRITIC, CRITICS)
-    monkeypatch.setattr(bear, "make_networks", lambda config, spec: networks)
+
+    def moments(params, observation):
+        return tuple(jnp.broadcast_to(each, (len(observation), 1)) for each in params[:, None, None])
+
+    model = given_model(0.2, 0.6)
+    actor = GaussianActor(lambda key: jnp.array([0.2, np.log(0.6)]), moments, SPEC)
+    networks = mmd_actor_critic.Networks(model, actor, CRITICS)
+    monkeypatch.setattr(mmd_actor_critic, "make_networks", lambda config, spec: networks)
     decay = optax.exponential_decay(0.02, 1500, 0.1)  # rates that fall, so that it settles rather than circles
     rates = RATES | {"policy_learning_rate": decay, "multiplier_learning_rate": decay}
 
     def make(**numbers):
-        config = bear.Config(**rates, **numbers, bandwidth=1.0, warm_up_steps=0, latent_clip=1e9)
-        return bear.BEAR.make(config, SPEC, None)
+        backbone = mmd_actor_critic.Backbone(**rates, bandwidth=1.0, warm_up_steps=0, latent_clip=1e9)
+        return bear.BEAR.make(bear.Config(**numbers, backbone=backbone), SPEC, None)
 
     states = settle(make, 3000, [1.0, 0.3], mmd_limit=[0.5, 0.8])
     (mean, log_std), (free_mean, free_log_std) = np.asarray(states.policy.params, np.float64)

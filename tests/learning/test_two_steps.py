@@ -18,8 +18,10 @@ import numpy as np
 import optax
 import pytest
 
-from itrpo.algorithms import iql, rebrac, td3_bc
-from itrpo.nn.ensemble import batched, ensemble
+from itrpo.algorithms import iql, rebrac, td3, td3_bc
+from itrpo.algorithms.td3 import Backbone
+from itrpo.nn.actors import DeterministicActor
+from itrpo.nn.ensemble import ensemble
 from itrpo.nn.network import Network
 from itrpo.nn.trainable import trainable
 from itrpo.types import Transition
@@ -37,31 +39,38 @@ def rows() -> Transition:
     continues = np.repeat([1.0, 0.0], 64)
     next_actions = continues * np.tile(NEXT_ACTIONS, 2)
     parts = states, actions[:, None], rewards, continues, np.repeat([[0.0, 1.0]], 128, axis=0), next_actions[:, None]
-    return Transition(*(jnp.asarray(it, jnp.float32) for it in parts))
+    return Transition(*(jnp.asarray(part, jnp.float32) for part in parts))
+
+
+def powers(action):
+    """(1, a, a^2) of each row: [B, 3]."""
+    return jnp.concatenate([jnp.ones_like(action), action, action**2], axis=1)
 
 
 def quadratic(params, observation, action):
-    return (observation @ params) @ jnp.stack([jnp.ones(()), action[0], action[0] ** 2])
+    return jnp.sum((observation @ params) * powers(action), axis=1)
 
 
-POLICY = batched(Network(lambda key: None, lambda params, observation: jnp.tanh(params[None] @ observation)))
-CRITIC = batched(Network(lambda key: None, quadratic))
-CRITICS = ensemble(CRITIC, 2)
+NETWORKS = td3.Networks(
+    DeterministicActor(lambda key: None, lambda params, observation: jnp.tanh(observation @ params[:, None])),
+    ensemble(Network(lambda key: None, quadratic), 2),
+)
 
 
-def settle(module, config, networks, steps=3000):
+def settle(module, config, steps=3000):
     """(pi(s0), pi(s1), coefficients of Q_1 [2, 3]) after training on all rows at once."""
     decay = optax.exponential_decay(0.03, steps // 3, 0.1)
-    optimizers = module.Optimizers(optax.adam(decay), optax.adam(decay))
+    optimizers = td3.Optimizers(optax.adam(decay), optax.adam(decay))
     metrics = {name: jnp.zeros(()) for name in ("policy_loss", "cloning_error", "q_scale")}
-    state = module.State(
+    state = td3.State(
         trainable(optimizers.policy, jnp.zeros(2), target=True),
         trainable(optimizers.critic, jnp.full((2, 2, 3), 0.1), target=True),
+        None,
         metrics,
     )
 
     def body(step, state):
-        return module.update(config, networks, optimizers, state, rows(), jax.random.key(step), step)[0]
+        return module.update(config, NETWORKS, optimizers, state, rows(), jax.random.key(step), step)[0]
 
     state = jax.jit(lambda state: jax.lax.fori_loop(0, steps, body, state))(state)
     return np.tanh(state.policy.params), np.asarray(state.critic.params[0])
@@ -93,8 +102,8 @@ def fixed_point(q_weight, bc_weight, critic_bc_weight):
 # The loss is a mean over both states, so each state's part counts half; TD3+BC's and ReBRAC's alike.
 @pytest.mark.parametrize("q_weight", [0.0, 2.5, 50.0])
 def test_td3_bc_balances_q_against_cloning(q_weight):
-    config = td3_bc.Config(q_weight=q_weight, gamma=GAMMA, polyak_rate=0.1)
-    actions, critic = settle(td3_bc, config, td3_bc.Networks(POLICY, CRITIC, CRITICS))
+    config = td3_bc.Config(q_weight=q_weight, backbone=Backbone(gamma=GAMMA, polyak_rate=0.1))
+    actions, critic = settle(td3_bc, config)
     expected, offset = fixed_point(q_weight, 1.0, 0.0)
     np.testing.assert_allclose(actions, expected, atol=0.01)
     np.testing.assert_allclose(critic[1], [OFFSETS[1] - CENTERS[1] ** 2, 2 * CENTERS[1], -1], atol=0.02)
@@ -107,10 +116,8 @@ def test_td3_bc_balances_q_against_cloning(q_weight):
 
 @pytest.mark.parametrize("critic_bc_weight", [0.0, 0.5])
 def test_rebrac_penalises_actor_and_critic_each_by_its_weight(critic_bc_weight):
-    config = rebrac.Config(
-        policy_bc_weight=0.3, critic_bc_weight=critic_bc_weight, gamma=GAMMA, polyak_rate=0.1, critic_layer_norm=False
-    )
-    actions, critic = settle(rebrac, config, rebrac.Networks(POLICY, CRITICS))
+    config = rebrac.Config(0.3, critic_bc_weight, backbone=Backbone(gamma=GAMMA, polyak_rate=0.1))
+    actions, critic = settle(rebrac, config)
     expected, offset = fixed_point(1.0, 0.3, critic_bc_weight)
     np.testing.assert_allclose(actions, expected, atol=0.01)
     np.testing.assert_allclose(critic[0], [offset - CENTERS[0] ** 2, 2 * CENTERS[0], -1], atol=0.03)
@@ -150,7 +157,7 @@ def chain_rows() -> Transition:
     s, a, r, following, continues = repeated.T
     eye = np.eye(3)
     parts = eye[s.astype(int)], a[:, None] - 1, r, continues, eye[following.astype(int)], 0 * a[:, None]
-    return Transition(*(jnp.asarray(it, jnp.float32) for it in parts))
+    return Transition(*(jnp.asarray(part, jnp.float32) for part in parts))
 
 
 def chain_values(at):
@@ -159,26 +166,30 @@ def chain_values(at):
     for _ in range(200):
         q = np.array([r + GAMMA * c * v[following] for _, _, r, following, c, _ in CHAIN])
         times = np.array([row[5] for row in CHAIN], float)
-        of = [np.array([row[0] == s for row in CHAIN]) for s in range(3)]
-        v = np.array([expectile(q[it], times[it], at) for it in of])
+        logged = [np.array([row[0] == s for row in CHAIN]) for s in range(3)]
+        v = np.array([expectile(q[here], times[here], at) for here in logged])
     return v
 
 
 def table_entry(table, observation, action):
     """table [3, 3]: state, action + 1."""
-    return observation @ table @ jax.nn.one_hot(jnp.round(action[0]).astype(int) + 1, 3)
+    entries = jax.nn.one_hot(jnp.round(action[:, 0]).astype(int) + 1, 3)
+    return jnp.sum((observation @ table) * entries, axis=1)
 
 
 def iql_networks(policy, critic, value):
-    """From functions (params, one example) -> output."""
-    policy, critic, value = (batched(Network(lambda key: None, it)) for it in (policy, critic, value))
+    """From functions (params, rows) -> output."""
+    policy, critic, value = (Network(lambda key: None, apply) for apply in (policy, critic, value))
     return iql.Networks(policy, ensemble(critic, 2), value)
 
 
 TABLES = iql_networks(
-    lambda params, observation: (jnp.tanh(params[:3] @ observation)[None], params[3:]),
+    lambda params, observation: (
+        jnp.tanh(observation @ params[:3, None]),
+        jnp.full((len(observation), 1), params[3]),
+    ),
     table_entry,
-    lambda params, observation: params @ observation,
+    lambda params, observation: observation @ params,
 )
 
 
@@ -243,9 +254,11 @@ def test_iql_s_actor_is_the_weighted_fit_of_logged_actions(limit):
     ones = jnp.ones((256, 1))
     batch = Transition(ones, jnp.asarray(actions[:, None]), jnp.asarray(rewards), 0 * ones[:, 0], ones, 0 * ones)
     networks = iql_networks(
-        lambda params, observation: (jnp.tanh(params[:1]), params[1:]),
-        lambda params, observation, a: params @ jnp.stack([jnp.ones(()), a[0], a[0] ** 2]),
-        lambda params, observation: params[0],
+        lambda params, observation: tuple(
+            jnp.full((len(observation), 1), each) for each in (jnp.tanh(params[0]), params[1])
+        ),
+        lambda params, observation, action: powers(action) @ params,
+        lambda params, observation: jnp.full(len(observation), params[0]),
     )
     config = iql.Config(polyak_rate=0.2, weight_limit=limit)
     optimizers = iql.Optimizers(*[optax.adam(optax.exponential_decay(0.03, 1000, 0.1))] * 3)
@@ -258,7 +271,7 @@ def test_iql_s_actor_is_the_weighted_fit_of_logged_actions(limit):
     def body(step, state):
         return iql.update(config, networks, optimizers, state, batch, jax.random.key(0), step)[0]
 
-    state = jax.jit(lambda it: jax.lax.fori_loop(0, 3000, body, it))(state)
+    state = jax.jit(lambda state: jax.lax.fori_loop(0, 3000, body, state))(state)
     found = np.tanh(state.policy.params[0]), np.exp(state.policy.params[1])
     np.testing.assert_allclose(found, (mean, std), rtol=0.01)
     assert (weights == limit).any() == (limit == 1.5)

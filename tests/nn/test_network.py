@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from itrpo.nn.ensemble import batched, ensemble
+from itrpo.nn.ensemble import critic_ensemble, ensemble, first_member
 from itrpo.nn.heads import MLP, DeterministicPolicy, QValue, StateValue
 from itrpo.nn.network import network, orthogonal
 from itrpo.types import SpaceSpec
@@ -88,16 +88,18 @@ def test_q_values_of_many_actions_are_those_of_each(layer_norm):
     critic = network(lambda draw: QValue(draw, SpaceSpec(4, 2), (8, 8), layer_norm=layer_norm))
     params = critic.init(jax.random.key(0))
     rng = np.random.default_rng(0)
-    observation, actions = jnp.asarray(rng.normal(size=4), "float32"), jnp.asarray(rng.normal(size=(5, 2)), "float32")
-    weights = jnp.asarray(rng.normal(size=5), "float32")
+    observation, actions, weights = (
+        jnp.asarray(rng.normal(size=size), "float32") for size in ((3, 4), (3, 5, 2), (3, 5))
+    )
 
     def one_by_one(params):
-        return jax.vmap(critic.apply, in_axes=(None, None, 0))(params, observation, actions) @ weights
+        q = [critic.apply(params, observation, actions[:, i]) for i in range(5)]
+        return jnp.sum(jnp.stack(q, axis=1) * weights)
 
     def together(params):
-        return critic.apply(params, observation, actions) @ weights
+        return jnp.sum(critic.apply(params, observation, actions) * weights)
 
-    assert critic.apply(params, observation, actions).shape == (5,)
+    assert critic.apply(params, observation, actions).shape == (3, 5)
     for one, other in zip(
         jax.tree.leaves(jax.value_and_grad(one_by_one)(params)),
         jax.tree.leaves(jax.value_and_grad(together)(params)),
@@ -106,13 +108,15 @@ def test_q_values_of_many_actions_are_those_of_each(layer_norm):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
 
 
-def test_an_ensemble_of_batched_networks_is_each_member_at_each_row():
-    critic = network(lambda draw: QValue(draw, SpaceSpec(3, 2), (8,)))
-    together = ensemble(batched(critic), 4)
-    params = together.init(jax.random.key(1))
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_an_ensemble_is_each_member_at_each_row(layer_norm):
+    critics = critic_ensemble(SpaceSpec(3, 2), (8, 8), 4, "fan_in", layer_norm)
+    params = critics.init(jax.random.key(1))
     observations, actions = jnp.ones((5, 3)) * jnp.arange(5.0)[:, None], jnp.full((5, 2), 0.3)
-    q = together.apply(params, observations, actions)
+    q = critics.apply(params, observations, actions)
     assert q.shape == (4, 5)
     for i in range(4):
-        member = jax.tree.map(lambda it, i=i: it[i], params)
-        np.testing.assert_allclose(q[i, 3], critic.apply(member, observations[3], actions[3]), rtol=1e-5)
+        member = jax.tree.map(lambda leaf, i=i: leaf[i], params)
+        alone = critics.apply_one(member, observations[3:4], actions[3:4])
+        np.testing.assert_allclose(q[i, 3], alone[0], rtol=1e-5)
+    np.testing.assert_allclose(critics.apply_one(first_member(params), observations, actions), q[0], rtol=1e-6)

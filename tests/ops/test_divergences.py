@@ -36,12 +36,12 @@ def test_kl_of_tanh_normals_is_the_mean_log_ratio_of_actions():
     mean_p, log_p = jnp.array([0.4, -0.3]), jnp.array([-0.7, -0.4])
     mean_q, log_q = jnp.array([0.1, 0.2]), jnp.array([-0.2, -0.5])
 
-    def log_ratio(key):
-        u = distributions.sample_normal(key, mean_p, log_p)
+    def log_ratio(noise):
+        u = distributions.normal_sample(noise, mean_p, log_p)
         own = distributions.tanh_normal_log_prob(u, mean_p, log_p)
         return own - distributions.tanh_normal_log_prob(u, mean_q, log_q)
 
-    ratios = np.asarray(jax.vmap(log_ratio)(jax.random.split(jax.random.key(0), 200_000)))
+    ratios = np.asarray(jax.vmap(log_ratio)(jax.random.normal(jax.random.key(0), (200_000, 2))))
     standard_error = ratios.std() / np.sqrt(len(ratios))
     assert abs(ratios.mean() - float(divergences.normal_kl(mean_p, log_p, mean_q, log_q))) < 4 * standard_error
 
@@ -49,9 +49,16 @@ def test_kl_of_tanh_normals_is_the_mean_log_ratio_of_actions():
 def test_action_gradient_penalty_of_quadratics():
     # Q_i(a) = -w_i |a - c|^2: the gradient is -2 w_i (a - c), its square 4 w_i^2 |a - c|^2
     center, weights = jnp.array([0.2, -0.1]), jnp.array([1.0, 3.0])
-    action = jnp.array([0.5, 0.3])
-    penalty = divergences.action_gradient_penalty(lambda a: -weights * jnp.sum((a - center) ** 2), action)
-    np.testing.assert_allclose(penalty, 4 * (1 + 9) * (0.3**2 + 0.4**2), rtol=1e-5)
+    actions = jnp.array([[0.5, 0.3], [0.2, -0.1], [1.2, -0.1]])
+
+    def q_values(action):
+        return -weights[:, None] * jnp.sum((action - center[None]) ** 2, axis=1)[None]
+
+    gradients = divergences.action_gradients(q_values, actions)
+    expected = -2 * np.asarray(weights)[:, None, None] * (np.asarray(actions) - np.asarray(center))[None]
+    np.testing.assert_allclose(gradients, expected, rtol=1e-5, atol=1e-7)
+    penalty = divergences.action_gradient_penalty(q_values, actions)
+    np.testing.assert_allclose(penalty, 4 * (1 + 9) * np.array([0.3**2 + 0.4**2, 0.0, 1.0]), rtol=1e-5, atol=1e-7)
 
 
 def mmd_by_loops(x, y, bandwidth, power):

@@ -19,6 +19,6 @@ def test_a_multiplier_rises_while_its_constraint_is_violated(excess, sign):
 
 
 def test_it_is_never_larger_than_its_clip_and_stays_there():
-    np.testing.assert_allclose(multiplier(jnp.array([-2.0, 0.0, 13.0])), np.exp([-2.0, 0.0, 13.0]), rtol=1e-5)
+    np.testing.assert_allclose(jax.vmap(multiplier)(jnp.array([-2.0, 0.0, 13.0])), np.exp([-2.0, 0.0, 13.0]), rtol=1e-5)
     np.testing.assert_array_equal(multiplier(jnp.asarray(20.0)), LARGEST)
     assert jax.grad(multiplier_loss)(jnp.asarray(20.0), jnp.asarray(1.0)) == 0

@@ -24,10 +24,13 @@ def test_inverse_magnitude_makes_a_loss_free_of_the_scale_of_q_and_passes_no_gra
 
 def test_the_entropy_weight_rises_where_the_entropy_is_below_its_target():
     slope = jax.grad(policy_losses.entropy_weight_loss)
+    weight, log_prob = jnp.float32(0.3), jnp.float32(1.5)
     # log pi = 1.5 is an entropy of -1.5: below a target of -1, above one of -2; descent moves against the slope
-    np.testing.assert_allclose(slope(0.3, 1.5, -1.0), -0.5)
-    np.testing.assert_allclose(slope(0.3, 1.5, -2.0), 0.5)
+    np.testing.assert_allclose(slope(weight, log_prob, -1.0), -0.5)
+    np.testing.assert_allclose(slope(weight, log_prob, -2.0), 0.5)
 
 
 def test_soft_policy_loss_trades_values_for_entropy():
-    np.testing.assert_allclose(policy_losses.soft_policy_loss(0.2, 1.5, 4.0), 0.2 * 1.5 - 4.0, rtol=1e-6)
+    np.testing.assert_allclose(
+        policy_losses.soft_policy_loss(0.2, jnp.float32(1.5), jnp.float32(4.0)), 0.2 * 1.5 - 4.0, rtol=1e-6
+    )

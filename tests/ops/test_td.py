@@ -29,20 +29,27 @@ def test_shaping_punishes_what_pi_does_less_often_than_pi_beta():
 
 
 def test_bellman_target_bootstraps_unless_terminal():
-    np.testing.assert_allclose(td.bellman_target(2.0, jnp.float32(1.0), 0.9, 10.0), 11.0)
-    np.testing.assert_allclose(td.bellman_target(2.0, jnp.float32(0.0), 0.9, 10.0), 2.0)
+    reward, continues, next_value = jnp.array([2.0, 2.0]), jnp.array([1.0, 0.0]), jnp.array([10.0, 10.0])
+    np.testing.assert_allclose(td.bellman_target(reward, continues, 0.9, next_value), [11.0, 2.0])
 
 
 def test_regularised_value_is_the_expectation_of_q_minus_alpha_log_ratio():
     pi, pi_beta, q = np.array([0.7, 0.2, 0.1]), np.array([0.2, 0.3, 0.5]), np.array([1.0, -2.0, 4.0])
     kl = (pi * np.log(pi / pi_beta)).sum()
     expected = (pi * (q - 0.6 * np.log(pi / pi_beta))).sum()
-    np.testing.assert_allclose(td.regularised_value(pi @ q, 0.6, kl), expected, rtol=1e-12)
+    np.testing.assert_allclose(td.regularised_value(jnp.float32(pi @ q), 0.6, jnp.float32(kl)), expected, rtol=1e-6)
 
 
 def test_ensemble_min_is_over_critics():
-    np.testing.assert_allclose(td.ensemble_min(jnp.array([[1.0, 5.0], [7.0, 2.0]])), [1.0, 2.0])
-    np.testing.assert_allclose(td.ensemble_min(jnp.array([3.0])), 3.0)  # an ensemble of one
+    np.testing.assert_allclose(td.ensemble_min(jnp.array([[1.0, 7.0, 3.0], [5.0, 2.0, 9.0]])), [1.0, 2.0, 3.0])
+    np.testing.assert_allclose(td.ensemble_min(jnp.array([[3.0, 4.0]])), [3.0, 4.0])  # an ensemble of one
+
+
+def test_squared_error_adds_over_critics_and_averages_over_rows():
+    q = jnp.array([[1.0, 5.0, 0.0], [7.0, 2.0, 0.0]])
+    np.testing.assert_allclose(td.squared_error(q, jnp.array([[1.0, 2.0, 3.0]])), (9 + 9 + 36 + 9) / 3)
+    own = jnp.array([[1.0, 2.0, 3.0], [7.0, 0.0, 0.0]])  # targets of each critic's own
+    np.testing.assert_allclose(td.squared_error(q, own), (9 + 9 + 4) / 3)
 
 
 @pytest.mark.parametrize(("error", "expectile", "expected"), [(2.0, 0.7, 2.8), (-2.0, 0.7, 1.2), (-3.0, 0.5, 4.5)])
@@ -69,7 +76,7 @@ def test_smoothed_action_clips_the_noise_then_the_action():
 
 
 def test_ensemble_mix_leans_towards_the_smaller():
-    q = jnp.array([[1.0, 5.0], [7.0, 2.0]])
+    q = jnp.array([[1.0, 7.0], [5.0, 2.0]])
     np.testing.assert_allclose(td.ensemble_mix(q, 0.75), [0.75 * 1 + 0.25 * 5, 0.75 * 2 + 0.25 * 7])
     np.testing.assert_allclose(td.ensemble_mix(q, 1.0), td.ensemble_min(q))
 
@@ -77,3 +84,9 @@ def test_ensemble_mix_leans_towards_the_smaller():
 def test_perturbed_action_moves_by_at_most_the_limit_and_stays_an_action():
     moved = td.perturbed_action(jnp.array([0.5, 0.5, -0.99]), jnp.array([0.7, 100.0, -100.0]), 0.05)
     np.testing.assert_allclose(moved, [0.5 + 0.05 * np.tanh(0.7), 0.55, -1.0], rtol=1e-6)
+
+
+def test_best_action_is_the_one_of_the_largest_q_at_its_own_state():
+    actions = np.arange(12.0).reshape(2, 3, 2)
+    found = td.best_action(jnp.asarray(actions), jnp.array([[0.0, 2.0, 1.0], [3.0, -1.0, 0.0]]))
+    np.testing.assert_array_equal(found, [actions[0, 1], actions[1, 0]])

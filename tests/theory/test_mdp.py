@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from itrpo.errors import InputError
-from itrpo.theory.instances import draw
+from itrpo.theory.instances import batch, draw
 from itrpo.theory.mdp import (
     action_values,
     advantages,
@@ -98,8 +98,6 @@ def test_soft_optimum_beats_every_policy_by_exactly_its_kl(instance):
 
 def test_a_batch_gives_what_its_members_give():
     members = [draw(3, 4 * i) for i in range(5)]
-    from itrpo.theory.instances import batch
-
     together = batch(members)
     values = state_values(together.mdp, together.policy)
     for row, member in zip(values, members, strict=True):

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from itrpo.errors import InputError, StorageError
-from itrpo.theory import run, statements
+from itrpo.theory import corollary1, lemma1, run, statements, theorem1
 from itrpo.theory.figures import write_figures
 from itrpo.theory.instances import draw, draw_batches
 
@@ -34,15 +34,13 @@ def test_every_statement_does_what_is_proven(rows, name):
 def test_the_worst_instance_can_be_drawn_again(rows):
     row = next(row for row in rows["corollary1"] if "random instances" in row.claim)
     again = draw(0, row.instance)
-    from itrpo.theory.corollary1 import terms
-
-    found = terms(again.mdp, again.policy, again.previous, again.behavior)
+    found = corollary1.terms(again.mdp, again.policy, again.previous, again.behavior)
     assert found.loss / found.bound == pytest.approx(row.worst, rel=1e-9)
 
 
 def test_residuals_repeat_with_the_seed_and_change_with_it():
     def worst(seed):
-        return [row.worst for row in statements.check_lemma1(draw_batches(seed, 16), seed)]
+        return [row.worst for row in lemma1.check(draw_batches(seed, 16), seed)]
 
     assert worst(3) == worst(3)
     assert worst(3)[:2] != worst(4)[:2]
@@ -50,12 +48,12 @@ def test_residuals_repeat_with_the_seed_and_change_with_it():
 
 def test_a_statement_that_fails_sets_the_exit_status(monkeypatch):
     """Break the mathematics (shaping off by a hundredth) and the command must say so."""
-    true_scheme = statements.itrpo_vi
+    true_scheme = theorem1.itrpo_vi
 
     def broken(mdp, behavior, alpha, tau, *rest, **named):
         return true_scheme(mdp, behavior, alpha, 0.99 * np.asarray(tau), *rest, **named)
 
-    monkeypatch.setattr(statements, "itrpo_vi", broken)
+    monkeypatch.setattr(theorem1, "itrpo_vi", broken)
     status, text = _print(statement="theorem1", instances=8)
     assert status == 1
     assert "(!)" in text
@@ -104,17 +102,3 @@ def test_figures_are_written_whole(tmp_path):
         content = path.read_bytes()
         assert content.startswith(b"\x89PNG")
         assert content.endswith(b"IEND\xaeB`\x82")
-
-
-def test_weights_of_an_unregularised_mixture_are_recovered():
-    """The least squares of Table 1 on made-up weights: it must return them, and not those of a known scheme."""
-    rng = np.random.default_rng(0)
-    weights = np.array([0.7, 1.1, 0.4])
-    log_behavior = np.log(rng.dirichlet(np.ones(3), size=(1, 4)))
-    implied = rng.standard_normal((6, 1, 4, 3))
-    log_policies = [np.log(rng.dirichlet(np.ones(3), size=(1, 4)))]
-    for q in implied:
-        logits = (q + weights[0] * log_policies[-1] + weights[1] * log_behavior) / weights.sum()
-        log_policies.append(logits - np.log(np.exp(logits).sum(-1, keepdims=True)))
-    found = statements.implicit_weights(implied, np.stack(log_policies), log_behavior)
-    assert np.allclose(found[0], weights, rtol=1e-10)
