@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from itrpo.data.load import load_dataset
     from itrpo.errors import DivergenceError, InputError, ItrpoError
+    from itrpo.options import RunOptions
     from itrpo.policy import load_policy
-    from itrpo.training.configure import train
+    from itrpo.training.compare import compare
     from itrpo.training.run import evaluate
+    from itrpo.training.train import train
 
 __version__ = "0.1.0"
 
@@ -20,7 +22,9 @@ __all__ = [
     "DivergenceError",
     "InputError",
     "ItrpoError",
+    "RunOptions",
     "__version__",
+    "compare",
     "evaluate",
     "load_dataset",
     "load_policy",
@@ -31,10 +35,12 @@ _HOMES = {
     "DivergenceError": "itrpo.errors",
     "InputError": "itrpo.errors",
     "ItrpoError": "itrpo.errors",
+    "RunOptions": "itrpo.options",
+    "compare": "itrpo.training.compare",
     "evaluate": "itrpo.training.run",
     "load_dataset": "itrpo.data.load",
     "load_policy": "itrpo.policy",
-    "train": "itrpo.training.configure",
+    "train": "itrpo.training.train",
 }
 
 

@@ -81,8 +81,10 @@ def check_ranges(config: Any, prefix: str = "") -> None:
 def check_ends(config: Any, prefix: str) -> None:
     """The part of `check_ranges` about NAME_low and NAME_high."""
     for field in fields(config):
-        value, high = getattr(config, field.name), f"{field.name.removesuffix('_low')}_high"
-        if is_dataclass(value):
-            check_ends(value, prefix)
-        elif field.name.endswith("_low") and hasattr(config, high) and value > getattr(config, high):
-            raise InputError(f"{prefix}{field.name} {value} is above {prefix}{high} {getattr(config, high)}")
+        low, high_name = getattr(config, field.name), f"{field.name.removesuffix('_low')}_high"
+        if is_dataclass(low):
+            check_ends(low, prefix)
+        elif field.name.endswith("_low"):
+            high = getattr(config, high_name, None)
+            if isinstance(low, int | float) and isinstance(high, int | float) and low > high:
+                raise InputError(f"{prefix}{field.name} {low} is above {prefix}{high_name} {high}")

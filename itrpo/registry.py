@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.metadata
+import re
 from collections.abc import Iterable
 from typing import Any
 
 from itrpo.errors import InputError
+from itrpo.types import AlgorithmEntry
 
-# name -> AlgorithmEntry
+# name -> AlgorithmEntry; those of installed packages are in the entry point group of this name
+ENTRY_POINTS = "itrpo.algorithms"
 ALGORITHMS = {
     "bc": "itrpo.algorithms.bc:BC",
     "bcq": "itrpo.algorithms.bcq:BCQ",
@@ -89,3 +93,44 @@ def lookup(name: str, table: dict[str, str], what: str) -> Any:
     if name not in table:
         raise InputError(f"unknown {what} {name!r}{nearest(name, table)}; known: {', '.join(sorted(table))}")
     return resolve(table[name])
+
+
+def algorithm(name: str) -> AlgorithmEntry:
+    """The entry of one of our algorithms, of an installed package's, or of MODULE:ENTRY.
+
+    The last imports a module of any name, so `name` must be the user's own word, never one that a file holds.
+    Raises InputError for an unknown name, naming the nearest, and for what can't be imported or is no AlgorithmEntry.
+    """
+    dotted = name if ":" in name else ALGORITHMS.get(name) or installed_algorithms().get(name)
+    if dotted is None:
+        return lookup(name, ALGORITHMS | installed_algorithms(), "algorithm")
+    module, _, attribute = dotted.partition(":")
+    try:
+        loaded = importlib.import_module(module)
+    except (ImportError, ValueError) as error:
+        raise InputError(
+            f"algorithm {name!r} can't be imported ({error}); MODULE:ENTRY names an installed module, or one on PYTHONPATH"
+        ) from error
+    entry = getattr(loaded, attribute, None)
+    if not isinstance(entry, AlgorithmEntry):
+        known = [key for key, value in vars(loaded).items() if isinstance(value, AlgorithmEntry)]
+        raise InputError(
+            f"algorithm {name!r}: {attribute!r} is no AlgorithmEntry of {module}; it has: {', '.join(known) or 'none'}"
+        )
+    return entry
+
+
+def installed_algorithms() -> dict[str, str]:
+    """Name -> MODULE:ENTRY of what installed packages add; a name of ours stays ours."""
+    points = importlib.metadata.entry_points(group=ENTRY_POINTS)
+    return {point.name: point.value for point in points if point.name not in ALGORITHMS}
+
+
+def algorithm_names() -> list[str]:
+    """All that go by name."""
+    return sorted(ALGORITHMS | installed_algorithms())
+
+
+def folder_name(algorithm: str) -> str:
+    """'mymodule:ENTRY' -> 'mymodule-ENTRY'; our names as they are."""
+    return re.sub(r"[^\w.-]", "-", algorithm)

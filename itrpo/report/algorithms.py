@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from itrpo import registry
-from itrpo.config import leaves, to_json
+from itrpo.config import descriptions, leaves, shown
 from itrpo.tasks import read_blocks
 
 if TYPE_CHECKING:
@@ -22,9 +21,9 @@ def print_algorithms(console: Console) -> None:
     from rich.table import Table
 
     table = Table("name", "what it is", "presets (default first)", "pi_beta")
-    for name in sorted(registry.ALGORITHMS):
-        entry = registry.lookup(name, registry.ALGORITHMS, "algorithm")
-        presets = [entry.default_preset, *(it for it in entry.presets if it != entry.default_preset)]
+    for name in registry.algorithm_names():
+        entry = registry.algorithm(name)
+        presets = [entry.default_preset, *(preset for preset in entry.presets if preset != entry.default_preset)]
         first_line = (inspect.getdoc(inspect.getmodule(entry.config)) or "").split("\n")[0]
         table.add_row(name, first_line, ", ".join(presets), ", ".join(entry.behaviors))
     console.print(table)
@@ -34,7 +33,7 @@ def print_algorithms(console: Console) -> None:
 def print_algorithm(name: str, console: Console) -> None:
     """The fields of one algorithm and of the model of pi_beta that it fits: value per preset, and meaning; then what
     the presets do to the data, and the constants that differ by task."""
-    entry = registry.lookup(name, registry.ALGORITHMS, "algorithm")
+    entry = registry.algorithm(name)
     console.print((inspect.getdoc(inspect.getmodule(entry.config)) or "").split("\n")[0], markup=False)
     presets = {it: entry.presets[it].config for it in entry.presets}
     print_fields(f"{name}: flags of `itrpo train`", presets, "", console)
@@ -98,28 +97,9 @@ def print_fields(title: str, configs: dict[str, Any], prefix: str, console: Cons
     from rich.table import Table
 
     table = Table("flag", *configs, "meaning", title=title, title_justify="left")
-    described = comments(next(iter(configs.values())))
+    described = descriptions(type(next(iter(configs.values()))))
     values = {preset: {name: value for name, _, value in leaves(config)} for preset, config in configs.items()}
     for name, meaning in described.items():
         flag = f"--{prefix}{name.replace('_', '-')}"
         table.add_row(flag, *(shown(values[preset][name]) for preset in configs), meaning)
     console.print(table)
-
-
-def shown(value: Any) -> str:
-    """A field's value as one would type it."""
-    if isinstance(value, tuple | list):
-        return ",".join(str(it) for it in value)
-    return str(to_json(value)).lower() if isinstance(value, bool) else str(to_json(value))
-
-
-def comments(config: Any) -> dict[str, str]:
-    """Field -> the comment behind it in the source, for all leaves of a config, in their order."""
-    found: dict[str, str] = {}
-    source = inspect.getsource(type(config))
-    for line in source.splitlines():
-        match = re.match(r"\s+(\w+): [^#]*?(?:#\s*(.*))?$", line)
-        if match and match[1] in vars(config):
-            value = getattr(config, match[1])
-            found |= comments(value) if hasattr(value, "__dataclass_fields__") else {match[1]: match[2] or ""}
-    return found

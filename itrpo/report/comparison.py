@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from itrpo import files
+from itrpo.registry import folder_name
 from itrpo.report.aggregate import Interval, final_score, mean_interval
 from itrpo.report.published import TABLES
 from itrpo.report.tables import algorithm_name, format_interval, format_returns
 from itrpo.results.schema import Status
-from itrpo.results.store import read_json, read_metrics, read_status, read_timing, write_atomic
+from itrpo.results.store import read_json, read_metrics, read_status, read_timing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -40,16 +42,18 @@ class Comparison(NamedTuple):
 
 def read_comparison(folder: Path, names: Sequence[str]) -> Comparison:
     """What the runs FOLDER/NAME hold; names without a run are left out. Raises StorageError for a damaged one."""
-    found = [name for name in names if (folder / name / "status.json").exists()]
-    about = read_json(folder / found[0] / "provenance.json")["dataset"]
-    config = read_json(folder / found[0] / "config.json")["config"]
-    of_paper = TABLES.get(config["data"]["task"] or "", {}) if about["source"]["kind"] == "d4rl" else {}
+    runs = {name: folder / folder_name(name) for name in names}
+    runs = {name: run for name, run in runs.items() if (run / "status.json").exists()}
+    first = next(iter(runs.values()))
+    about = read_json(first / "provenance.json")["dataset"]
+    config = read_json(first / "config.json")["config"]
+    published = TABLES.get(config["data"]["task"] or "", {}) if about["source"]["kind"] == "d4rl" else {}
     return Comparison(
         about["name"],
         about.get("return_mean"),
         about.get("score_mean"),
-        read_status(folder / found[0]),
-        [_row(folder / name, name, of_paper.get(name)) for name in found],
+        read_status(first),
+        [_row(run, name, published.get(name)) for name, run in runs.items()],
     )
 
 
@@ -59,7 +63,7 @@ def write_comparison(folder: Path, names: Sequence[str]) -> None:
     header, rows = table_cells(comparison)
     lines = [title(comparison), "", "| " + " | ".join(header) + " |", "| --- " * len(header) + "|"]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
-    write_atomic(folder / "comparison.md", "\n".join([*lines, "", footnote(comparison), ""]).encode())
+    files.write(folder / "comparison.md", "\n".join([*lines, "", footnote(comparison), ""]).encode())
 
 
 def print_comparison(folder: Path, names: Sequence[str], console: Console) -> None:

@@ -3,35 +3,52 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from itrpo import registry
-from itrpo.config import DataConfig, EvalConfig, RunConfig, TrainConfig, override
-from itrpo.console import make_console
-from itrpo.data.load import load_dataset
+from itrpo.config import DataConfig, EvalConfig, RunConfig, TrainConfig, checked, leaves, override
 from itrpo.data.preprocess import reward_transform
-from itrpo.data.tabular import ColumnMap
 from itrpo.errors import InputError
 from itrpo.evaluation.environments import is_antmaze, is_maze
+from itrpo.options import RunOptions, lengths
 from itrpo.ranges import check_ranges
 from itrpo.tasks import task_constants, task_of
-from itrpo.training.run import Run, run
 from itrpo.types import AlgorithmEntry, Dataset, Preset
 
-if TYPE_CHECKING:
-    from rich.console import Console
+BEHAVIOR = "behavior_"  # before the names of the fields of pi_beta's model
 
-SCALES = {
-    "smoke": (TrainConfig(steps=300, seeds=2), EvalConfig(eval_every=100, eval_episodes=2)),
-    "laptop": (TrainConfig(steps=12_000, seeds=4), EvalConfig(eval_every=2_000, eval_episodes=10)),
-    "paper": (TrainConfig(), EvalConfig()),
-}
-Scale = Literal["smoke", "laptop", "paper"]
+
+class AlgorithmSetup(NamedTuple):
+    """An algorithm and its constants: what of a RunConfig is known before any data are read."""
+
+    algorithm: str
+    preset: str
+    algorithm_config: Any
+    behavior: str | None
+    behavior_config: Any
+    scaled_fields: tuple[str, ...]
+
+
+def choose(algorithm: str, preset: str | None = None, behavior: str | None = None) -> AlgorithmSetup:
+    """An algorithm with a preset's constants, and those of a model of pi_beta. Raises InputError for unknown names."""
+    entry: AlgorithmEntry = registry.algorithm(checked(algorithm, str, "algorithm"))
+    name = preset or entry.default_preset
+    if name not in entry.presets:
+        known = ", ".join(entry.presets)
+        raise InputError(f"{algorithm} has no preset {name!r}{registry.nearest(name, entry.presets)}; known: {known}")
+    chosen: Preset = entry.presets[name]
+    behavior_config = chosen.behavior_config
+    if behavior not in (None, chosen.behavior):
+        if behavior not in entry.behaviors:
+            allowed = ", ".join(entry.behaviors) or "none: it fits no model of pi_beta"
+            raise InputError(f"{algorithm} can't use behaviour model {behavior!r}; it can use: {allowed}")
+        behavior_config = None
+    behavior = behavior or chosen.behavior
+    if behavior is not None and behavior_config is None:
+        behavior_config = registry.lookup(behavior, registry.BEHAVIOR_MODELS, "behaviour model").config()
+    return AlgorithmSetup(algorithm, name, chosen.config, behavior, behavior_config, chosen.scaled_fields)
 
 
 def make_config(
@@ -40,163 +57,83 @@ def make_config(
     preset: str | None = None,
     behavior: str | None = None,
     fields: Mapping[str, Any] | None = None,
-    train: TrainConfig | None = None,
-    evaluation: EvalConfig | None = None,
     task: str | None = None,
-) -> RunConfig:
-    """A checked RunConfig, its data still unnamed.
+) -> AlgorithmSetup:
+    """An algorithm with all of its constants, checked.
 
     `task` is whose constants the preset takes where they differ by task; unknown ones change nothing. `fields` sets
     fields of the algorithm, and of pi_beta's model where the name has `behavior_` in front.
     Raises InputError for unknown names and values outside their range.
     """
-    entry: AlgorithmEntry = registry.lookup(algorithm, registry.ALGORITHMS, "algorithm")
-    preset = preset or entry.default_preset
-    if preset not in entry.presets:
-        known = ", ".join(entry.presets)
-        raise InputError(
-            f"{algorithm} has no preset {preset!r}{registry.nearest(preset, entry.presets)}; known: {known}"
-        )
-    chosen: Preset = entry.presets[preset]
-    behavior_name, behavior_config = chosen.behavior, chosen.behavior_config
-    if behavior is not None and behavior != behavior_name:
-        if behavior not in entry.behaviors:
-            allowed = ", ".join(entry.behaviors) or "none: it fits no model of pi_beta"
-            raise InputError(f"{algorithm} can't use behaviour model {behavior!r}; it can use: {allowed}")
-        behavior_name, behavior_config = behavior, None
-    if behavior_name is not None and behavior_config is None:
-        behavior_config = registry.lookup(behavior_name, registry.BEHAVIOR_MODELS, "behaviour model").config()
-
-    own = {name: value for name, value in (fields or {}).items() if not name.startswith("behavior_")}
-    others = {name.removeprefix("behavior_"): value for name, value in (fields or {}).items() if name not in own}
-    constants = task_constants(chosen.tasks, task)
-    algorithm_config = override(chosen.config, constants.fields, f"{constants.file} for {task}: algorithm {algorithm}")
-    algorithm_config = override(algorithm_config, own, f"algorithm {algorithm}")
+    setup = choose(algorithm, preset, behavior)
+    entry: AlgorithmEntry = registry.algorithm(algorithm)
+    own = {name: value for name, value in (fields or {}).items() if not name.startswith(BEHAVIOR)}
+    others = {name.removeprefix(BEHAVIOR): value for name, value in (fields or {}).items() if name not in own}
+    constants = task_constants(entry.presets[setup.preset].tasks, task)
+    config = override(setup.algorithm_config, constants.fields, f"{constants.file} for {task}: algorithm {algorithm}")
+    config = override(config, own, f"algorithm {algorithm}")
+    check_ranges(config)
+    behavior_config = setup.behavior_config
     if others and behavior_config is None:
-        raise InputError(f"{algorithm} fits no model of pi_beta, so it has no field 'behavior_{next(iter(others))}'")
-    if others:
-        behavior_config = override(behavior_config, others, f"behaviour model {behavior_name}")
+        raise InputError(f"{algorithm} fits no model of pi_beta, so it has no field '{BEHAVIOR}{next(iter(others))}'")
     if behavior_config is not None:
-        check_ranges(behavior_config, prefix="behavior_")
-    check_ranges(algorithm_config)
+        behavior_config = override(behavior_config, others, f"behaviour model {setup.behavior}")
+        check_ranges(behavior_config, prefix=BEHAVIOR)
     if entry.validate is not None:
-        entry.validate(algorithm_config, behavior_name, behavior_config)
-
-    config = RunConfig(
-        data=DataConfig("", task=task),
-        algorithm=algorithm,
-        preset=preset,
-        algorithm_config=algorithm_config,
-        behavior=behavior_name,
+        entry.validate(config, setup.behavior, behavior_config)
+    return setup._replace(
+        algorithm_config=config,
         behavior_config=behavior_config,
-        train=train or TrainConfig(),
-        evaluation=evaluation or EvalConfig(),
-        scaled_fields=tuple(name for name in chosen.scaled_fields if name not in own),  # what is given stays as given
+        scaled_fields=tuple(name for name in setup.scaled_fields if name not in own),  # what is given stays as given
     )
-    for group, names in (
-        (config.train, ("steps", "seeds")),
-        (config.evaluation, ("eval_every", "eval_episodes")),
-    ):
-        for name in names:
-            if getattr(group, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(group, name)}")
-    if config.train.behavior_steps is not None and config.train.behavior_steps < 1:
-        raise InputError(f"behavior_steps must be at least 1, got {config.train.behavior_steps}")
-    if not 0 <= config.train.seed < 2**31:
-        raise InputError(f"seed must be in [0, 2^31), got {config.train.seed}")
-    return config
 
 
-def train(
-    dataset: Dataset | str | os.PathLike[str] | Mapping[str, np.ndarray],
-    algorithm: str = "itrpo",
-    *,
-    steps: int | None = None,
-    seeds: int | None = None,
-    scale: Scale = "paper",
-    out: str | os.PathLike[str] | None = None,
-    preset: str | None = None,
-    fields: Mapping[str, Any] | None = None,
-    behavior: str | None = None,
-    seed: int = 0,
-    behavior_steps: int | None = None,
-    eval_every: int | None = None,
-    eval_episodes: int | None = None,
-    env: str | None = None,
-    task: str | None = None,
-    columns: ColumnMap | None = None,
-    normalize_observations: bool | None = None,
-    reward_scale: float | None = None,
-    reward_shift: float | None = None,
-    action_low: float | Sequence[float] | None = None,
-    action_high: float | Sequence[float] | None = None,
-    track: Sequence[str] = (),
-    console: Console | None = None,
-) -> Run:
-    """Trains `seeds` policies on a dataset and evaluates them as they learn; continues `out` if it has begun.
+def check_options(options: RunOptions, dataset: Any) -> RunOptions:
+    """`options`, each value of its type and in its range, with the task that the dataset's name says if none is given.
 
-    `scale` sets steps, seeds and evaluations ("smoke", "laptop", "paper"); the arguments after it win. `fields` sets
-    the algorithm's own, e.g. {"alpha": 0.9, "tau": 0.5}. `out` defaults to runs/NAME-HASH. `task`,
-    `normalize_observations`, `reward_scale` and `reward_shift` default to what the preset does for this dataset.
-    Raises InputError before any long work, DivergenceError if a run blows up, StorageError if the disk refuses.
+    Raises InputError for anything else, and for a `dataset` that can't be one.
     """
-    if scale not in SCALES:
-        raise InputError(f"unknown scale {scale!r}{registry.nearest(scale, SCALES)}; known: {', '.join(SCALES)}")
-    if isinstance(dataset, Dataset) and not (action_low is None and action_high is None and columns is None):
-        raise InputError("columns, action_low and action_high are for load_dataset where the dataset is read already")
-    train_config, evaluation = SCALES[scale]
-    for name, value in (
-        ("steps", steps),
-        ("seeds", seeds),
-        ("eval_every", eval_every),
-        ("eval_episodes", eval_episodes),
-    ):
-        if value is not None and value < 1:
-            raise InputError(f"{name} must be at least 1, got {value}")
-    train_config = replace(
-        train_config,
-        steps=steps or train_config.steps,
-        seeds=seeds or train_config.seeds,
-        seed=seed,
-        behavior_steps=behavior_steps,
-    )
-    evaluation = replace(
-        evaluation,
-        eval_every=eval_every or evaluation.eval_every,
-        eval_episodes=eval_episodes or evaluation.eval_episodes,
-    )
-    if task is None:
-        task = task_of(dataset.name if isinstance(dataset, Dataset) else dataset)
-    config = make_config(
-        algorithm, preset=preset, behavior=behavior, fields=fields, train=train_config, evaluation=evaluation, task=task
-    )
+    options = replace(options, **{name: checked(value, kind, name) for name, kind, value in leaves(options)})
+    check_ranges(options)
     if isinstance(dataset, Dataset):
-        loaded = dataset
+        if not (options.action_low is None and options.action_high is None and options.columns is None):
+            raise InputError("columns, action_low and action_high are for load_dataset where a dataset is read already")
+        name = dataset.name
+    elif isinstance(dataset, str | os.PathLike | Mapping):
+        name = dataset
     else:
-        loaded = load_dataset(
-            dataset, columns=columns, env=env, action_low=action_low, action_high=action_high, console=console
+        raise InputError(
+            "dataset must be a name, a path, a mapping of arrays, or what itrpo.load_dataset returns; "
+            f"got an object of type {type(dataset).__name__}"
         )
-    env_id = env or loaded.env_id or "none"
-    chosen = registry.lookup(algorithm, registry.ALGORITHMS, "algorithm").presets[config.preset]
-    rule, normalize = chosen.rewards, chosen.normalize_observations
+    return options if options.task is not None else replace(options, task=task_of(name))
+
+
+def complete(setup: AlgorithmSetup, options: RunOptions, dataset: Dataset) -> RunConfig:
+    """All that a run's bits follow from, apart from the data themselves."""
+    preset: Preset = registry.algorithm(setup.algorithm).presets[setup.preset]
+    env_id = options.env or dataset.env_id or "none"
+    rewards, normalize = preset.rewards, preset.normalize_observations
     if is_antmaze(env_id):
-        rule, normalize = chosen.antmaze_rewards, chosen.antmaze_normalize_observations
-    rule_scale, rule_shift = reward_transform(rule, loaded.transitions) if reward_scale is None else (0.0, rule.shift)
-    data = DataConfig(
-        loaded.name,
-        env_id,
-        config.data.task,
-        normalize if normalize_observations is None else normalize_observations,
-        rule_scale if reward_scale is None else reward_scale,
-        rule_shift if reward_shift is None else reward_shift,
-        tuple(float(it) for it in loaded.action_low),
-        tuple(float(it) for it in loaded.action_high),
+        rewards, normalize = preset.antmaze_rewards, preset.antmaze_normalize_observations
+    scale, shift = options.reward_scale, rewards.shift
+    if scale is None:
+        scale, shift = reward_transform(rewards, dataset.transitions)
+    length = lengths(options, is_maze(env_id))
+    return RunConfig(
+        data=DataConfig(
+            dataset=dataset.name,
+            env=env_id,
+            task=options.task,
+            normalize_observations=normalize
+            if options.normalize_observations is None
+            else options.normalize_observations,
+            reward_scale=scale,
+            reward_shift=shift if options.reward_shift is None else options.reward_shift,
+            action_low=tuple(map(float, dataset.action_low)),
+            action_high=tuple(map(float, dataset.action_high)),
+        ),
+        train=TrainConfig(length.steps, length.seeds, options.seed, options.behavior_steps),
+        evaluation=EvalConfig(length.eval_every, length.eval_episodes),
+        **setup._asdict(),
     )
-    if is_maze(env_id):  # where a return says little by itself: ten times the episodes, a tenth as often
-        evaluation = replace(
-            evaluation,
-            eval_every=eval_every or 10 * evaluation.eval_every,
-            eval_episodes=eval_episodes or 10 * evaluation.eval_episodes,
-        )
-        config = replace(config, evaluation=evaluation)
-    return run(replace(config, data=data), loaded, Path(out) if out else None, console or make_console(), track)

@@ -139,9 +139,11 @@ class Session:
 
 def run(config: RunConfig, dataset: Dataset, out: Path | None, console: Console, track: Sequence[str] = ()) -> Run:
     """Trains, evaluates and saves what `config` says, or continues where its folder left off."""
-    entry: AlgorithmEntry = registry.lookup(config.algorithm, registry.ALGORITHMS, "algorithm")
+    entry: AlgorithmEntry = registry.algorithm(config.algorithm)
     run_hash = config_hash(config)
-    folder = out or Path("runs") / f"{dataset.name.replace('/', '-')}-{config.algorithm}-{run_hash}"
+    folder = (
+        out or Path("runs") / f"{dataset.name.replace('/', '-')}-{registry.folder_name(config.algorithm)}-{run_hash}"
+    )
     env_id = None if config.data.env in (None, "none") else config.data.env
     pool = None
     if env_id is not None:

@@ -1,0 +1,130 @@
+"""Commands about datasets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from itrpo.cli.flags import Only, Word
+from itrpo.options import RunOptions
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+READING = Only(("env", "columns", "action_low", "action_high"))
+
+
+@dataclass(frozen=True)
+class List:
+    """List the datasets that go by name."""
+
+
+def list_all(command: List, console: Console) -> None:
+    from itrpo.data.tables import print_dataset_list
+
+    print_dataset_list(console)
+
+
+@dataclass(frozen=True)
+class Info:
+    """Describe a dataset: transitions, returns, episode ends, dimensions, where it came from."""
+
+    dataset: Annotated[str, Word("DATASET")]  # name (`itrpo datasets list`), path to a file, or minari:ID
+    options: Annotated[RunOptions, READING] = RunOptions()
+
+
+def info(command: Info, console: Console) -> None:
+    from itrpo.data.tables import print_dataset_info
+    from itrpo.training.train import read
+
+    print_dataset_info(read(command.dataset, command.options, console), console)
+
+
+@dataclass(frozen=True)
+class Check:
+    """Say what is wrong or unusual in a dataset, before training: each finding with its rows and what to do.
+
+    The exit status is 1 if there are errors, 0 if there are only warnings and notes.
+    """
+
+    dataset: Annotated[str, Word("DATASET")]  # name (`itrpo datasets list`), path to a file, or minari:ID
+    options: Annotated[RunOptions, READING] = RunOptions()
+    horizon: int | None = None  # steps after which the clock ends an episode [the environment's]
+    picture: Path | None = None  # PNG file for histograms of returns, lengths and actions [none]
+
+
+def check(command: Check, console: Console) -> int:
+    from itrpo.data.health import check_dataset, print_health
+
+    health = check_dataset(
+        command.dataset,
+        columns=command.options.columns,
+        env=command.options.env,
+        horizon=command.horizon,
+        action_low=command.options.action_low,
+        action_high=command.options.action_high,
+        console=console,
+    )
+    print_health(health, console)
+    if command.picture is not None:
+        from itrpo.plotting import health_picture
+
+        health_picture(health, command.picture)
+        console.print(f"Picture: {command.picture}", soft_wrap=True)
+    return 1 if health.number("error") else 0
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Write a dataset in another format: .hdf5, .h5, .npz, .parquet, .csv, minari:ID, or a Minari folder NAME-v0.
+
+    Columns of a CSV, Parquet or NPZ file may have any names; --columns says which are what, FIELD=COLUMN[,COLUMN...]:
+    --columns observations=temp,pressure actions=valve rewards=r terminals=tripped episode=run_id.
+    The fields are observations, actions, rewards, terminals (or none), and what tells episodes apart: episode, timeouts
+    (or none) or next_observations. A column may be a pattern (obs_*). The words may stand in a TOML file instead:
+    --columns map.toml.
+    """
+
+    source: Annotated[str, Word("SOURCE")]  # name (`itrpo datasets list`), path to a file, or minari:ID
+    target: Annotated[str, Word("TARGET")]  # file or Minari dataset to write; it must not exist
+    options: Annotated[RunOptions, Only(("env", "columns"))] = RunOptions()
+
+
+def convert(command: Convert, console: Console) -> None:
+    from itrpo.data.convert import convert
+
+    options = command.options
+    done = convert(command.source, command.target, columns=options.columns, env=options.env, console=console)
+    console.print(f"{done.path}: {done.rows:,} rows, {done.episodes:,} episodes", soft_wrap=True)
+    for note in done.notes:
+        console.print(f"note: {note}", soft_wrap=True, markup=False)
+
+
+@dataclass(frozen=True)
+class Make:
+    """Make a dataset by D4RL's protocol, offline, from policies inside the package.
+
+    `hopper-medium` is short for hopper-medium-itrpo1; hopper-medium-v2 is D4RL's file and is downloaded instead. After
+    an interruption the same command goes on; the file is the same for any number of workers.
+    """
+
+    name: Annotated[str, Word("NAME")]  # ENV-SET-itrpo1: `itrpo datasets list`
+    out: Path | None = None  # HDF5 file [the cache, where its name finds it]
+    steps: int | None = None  # rows; needs --out [the set's own number]
+    seed: int = 0  # of everything random; another than 0 needs --out
+    workers: int = 0  # processes [one per core]
+
+
+def make(command: Make, console: Console) -> None:
+    from itrpo.collection.recipes import make_dataset
+
+    made = make_dataset(
+        command.name,
+        command.out,
+        steps=command.steps,
+        seed=command.seed,
+        workers=command.workers,
+        console=console,
+    )
+    console.print(str(made), soft_wrap=True)

@@ -1,0 +1,64 @@
+"""Commands that train acting policies for datasets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from itrpo.cli.flags import Flag, Word, field_flags
+from itrpo.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclass(frozen=True)
+class Sac:
+    """Train a policy in an environment with soft actor-critic; keep a ladder of policies, and the replay buffer.
+
+    The same command on the same folder continues it; more --steps extend it. See docs/datasets.md.
+    """
+
+    env: Annotated[str, Word("ENV")]  # gymnasium id, MODULE:ID whose module registers it, or goal-ant
+    out: Path | None = None  # folder of the run [must be given]
+    fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+def sac_fields(words: Sequence[str]) -> list[Flag]:
+    """The fields of a run of SAC and of SAC itself."""
+    from itrpo.collection.sac_run import RunConfig
+
+    return [flag for flag in field_flags(RunConfig(""), "", "") if flag.name != "env_id"]
+
+
+def sac(command: Sac, console: Console) -> None:
+    from itrpo.collection import sac_run
+
+    if command.out is None:
+        raise InputError("itrpo sac needs --out, the folder of the run")
+    done = sac_run.train(command.env, command.out, fields=command.fields, console=console)
+    last = done.curve[-1]
+    console.print(
+        f"{done.config.env_id} after {last['step']:,} steps, {last['episodes']} episodes: "
+        f"return {last['sampled_mean']:,.0f} ± {last['sampled_std']:,.0f} sampled, "
+        f"{last['mode_mean']:,.0f} ± {last['mode_std']:,.0f} mode"
+    )
+    console.print(f"{done.folder}: policies/, curve.png, replay.hdf5")
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Write all steps of a run of `itrpo sac` as a dataset, also while it goes on."""
+
+    run: Annotated[Path, Word("RUN")]  # folder of the run
+    steps: int | None = None  # environment steps from the first on, over all environments [all so far]
+    out: Path | None = None  # HDF5 file [RUN/replay.hdf5]
+
+
+def replay(command: Replay, console: Console) -> None:
+    from itrpo.collection.sac_rows import write_replay
+
+    path = command.out or command.run / "replay.hdf5"
+    console.print(f"{write_replay(command.run, path, command.steps):,} steps -> {path}")

@@ -1,0 +1,155 @@
+"""Commands that train, and that look at what was trained."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from itrpo import registry
+from itrpo.cli.flags import Flag, Word, field_flags, flags_of, look
+from itrpo.errors import InputError
+from itrpo.options import RunOptions
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train policies on a dataset, and evaluate them as they learn.
+
+    The same command on the same folder continues a run; more --steps extend it. The fields of the algorithm are flags
+    too, and below: name another --algorithm, --preset or --behavior to see what they have.
+    """
+
+    dataset: Annotated[str, Word("DATASET")]  # name (`itrpo datasets list`), path to a file, or minari:ID
+    algorithm: str = "itrpo"  # `itrpo algorithms` lists them; or MODULE:ENTRY, one of your own
+    options: RunOptions = RunOptions()
+    fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+def train_fields(words: Sequence[str]) -> list[Flag]:
+    """The fields of the algorithm that the words name."""
+    said = look(flags_of(Train), words)
+    return algorithm_flags(said.get("algorithm", Train.algorithm), said.get("preset"), said.get("behavior"))
+
+
+def algorithm_flags(name: str, preset: str | None, behavior: str | None, prefix: str = "") -> list[Flag]:
+    """The fields of an algorithm and of its model of pi_beta."""
+    if ":" in name and "" not in sys.path:
+        sys.path.append("")  # the user's own module may lie in the current folder
+    from itrpo.training.configure import BEHAVIOR, choose
+
+    setup = choose(name, preset, behavior)
+    flags = field_flags(setup.algorithm_config, prefix, f"{setup.preset}: ")
+    if setup.behavior_config is not None:
+        flags += field_flags(setup.behavior_config, prefix + BEHAVIOR, f"{setup.preset}: ")
+    return flags
+
+
+def train(command: Train, console: Console) -> None:
+    from itrpo.report.tables import print_run_summary
+    from itrpo.training.train import train
+
+    finished = train(command.dataset, command.algorithm, command.options, fields=command.fields, console=console)
+    print_run_summary(finished.folder, console)
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Train several algorithms on a dataset with the same seeds, steps and evaluations, and print one table.
+
+    The same command on the same folder continues it. --ALGORITHM.FIELD VALUE sets a field of one algorithm
+    (--itrpo.alpha 6), --ALGORITHM.preset NAME its preset; `itrpo algorithms NAME` lists them.
+    """
+
+    dataset: Annotated[str, Word("DATASET")]  # name (`itrpo datasets list`), path to a file, or minari:ID
+    algorithms: str = "all"  # names with commas between them, or all (`itrpo algorithms`)
+    options: RunOptions = RunOptions()
+    fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+def compared(algorithms: str) -> list[str]:
+    return registry.algorithm_names() if algorithms == "all" else algorithms.split(",")
+
+
+def compare_fields(words: Sequence[str]) -> list[Flag]:
+    """The presets and fields of those algorithms that the words set some of: only these are imported."""
+    said = look(flags_of(Compare), words)
+    names = {name.replace("_", "-"): name for name in compared(said.get("algorithms", Compare.algorithms))}
+    flags: list[Flag] = []
+    for word in dict.fromkeys(word.partition("=")[0].rpartition(".")[0] for word in words if word.startswith("--")):
+        if word:
+            name = names.get(word[2:].replace("_", "-"))
+            if name is None:
+                close = registry.nearest(word[2:], names.values())
+                raise InputError(f"fields were given for {word[2:]!r}{close}, which is not compared")
+            own = Flag(f"{name}.preset", str | None, "set of constants of this algorithm alone [that of --preset]")
+            preset = look([own], words).get(own.name, said.get("preset", "matched"))
+            flags += [own, *algorithm_flags(name, preset, said.get("behavior"), f"{name}.")]
+    return flags
+
+
+def compare(command: Compare, console: Console) -> None:
+    names, presets, fields = compared(command.algorithms), dict[str, str](), dict[str, dict[str, Any]]()
+    for flag, value in command.fields.items():
+        name, _, field_name = flag.rpartition(".")
+        if field_name == "preset":
+            presets[name] = value
+        else:
+            fields.setdefault(name, {})[field_name] = value
+    from itrpo.report.comparison import print_comparison
+    from itrpo.training.compare import compare
+
+    path = compare(command.dataset, names, command.options, presets=presets, fields=fields, console=console)
+    print_comparison(path.parent, names, console)
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Play more episodes with the policies of a run, and print their returns with 95% intervals over seeds."""
+
+    run: Annotated[Path, Word("RUN")]  # run folder
+    episodes: int = 100  # per seed
+    seed: int = 0  # of the start states
+    env: str | None = None  # gymnasium id [the run's own]
+
+
+def evaluate(command: Evaluate, console: Console) -> None:
+    from itrpo.report.tables import print_evaluation
+    from itrpo.training import run
+
+    result = run.evaluate(command.run, episodes=command.episodes, seed=command.seed, env=command.env)
+    print_evaluation(result, console)
+
+
+@dataclass(frozen=True)
+class RunsList:
+    """List the runs in a folder: how far they are, and what they score."""
+
+    root: Path = Path("runs")  # folder of run folders
+
+
+def runs_list(command: RunsList, console: Console) -> None:
+    from itrpo.report.tables import print_runs
+
+    print_runs(command.root, console)
+
+
+@dataclass(frozen=True)
+class Algorithms:
+    """List the algorithms, or the presets and fields of one."""
+
+    name: Annotated[str | None, Word("NAME")] = None  # or MODULE:ENTRY, one of your own [all]
+
+
+def algorithms(command: Algorithms, console: Console) -> None:
+    from itrpo.report.algorithms import print_algorithm, print_algorithms
+
+    if command.name is None:
+        print_algorithms(console)
+    else:
+        print_algorithm(command.name, console)

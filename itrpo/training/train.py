@@ -1,0 +1,57 @@
+"""`itrpo.train`: one algorithm on one dataset."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from itrpo.console import make_console
+from itrpo.data.load import load_dataset
+from itrpo.options import RunOptions
+from itrpo.training.configure import check_options, complete, make_config
+from itrpo.training.run import Run, run
+from itrpo.types import Dataset
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def train(
+    dataset: Dataset | str | os.PathLike[str] | Mapping[str, np.ndarray],
+    algorithm: str = "itrpo",
+    options: RunOptions = RunOptions(),
+    *,
+    fields: Mapping[str, Any] | None = None,
+    console: Console | None = None,
+) -> Run:
+    """Trains policies on a dataset and evaluates them as they learn; continues `options.out` if it has begun.
+
+    `algorithm` is a name, or MODULE:ENTRY of an `AlgorithmEntry` of your own. `fields` sets the algorithm's own, e.g.
+    {"alpha": 0.9, "tau": 0.5}.
+    Raises InputError before any long work, DivergenceError if a run blows up, StorageError if the disk refuses.
+    """
+    options = check_options(options, dataset)
+    setup = make_config(
+        algorithm, preset=options.preset, behavior=options.behavior, fields=fields, task=options.task
+    )  # before any data is read
+    data = read(dataset, options, console)
+    out = None if options.out is None else Path(options.out)
+    return run(complete(setup, options, data), data, out, console or make_console(), options.track)
+
+
+def read(dataset: Any, options: RunOptions, console: Console | None) -> Dataset:
+    """The dataset, read as the options say unless it has been read already."""
+    if isinstance(dataset, Dataset):
+        return dataset
+    return load_dataset(
+        dataset,
+        columns=options.columns,
+        env=options.env,
+        action_low=options.action_low,
+        action_high=options.action_high,
+        console=console,
+    )
