@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from itrpo.data.cache import cache_dir
 from itrpo.evaluation.environments import reference_score
+from itrpo.files import cache_dir
 from itrpo.report.aggregate import mean_interval, over_seeds
 from itrpo.report.tables import algorithm_name
 from itrpo.results.store import read_json, read_metrics, read_status, write_atomic

@@ -33,9 +33,9 @@ from itrpo.collection import demo
 from itrpo.collection.ladders import Rung, expert, ladder, medium, policy_path, policy_sha256
 from itrpo.collection.making import Part, Plan, make, versions
 from itrpo.collection.rollout import LOG_STD_RANGE, UNIFORM, Task, load_acting_policy
-from itrpo.data.cache import generated_path
 from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.errors import InputError
+from itrpo.files import generated_path
 from itrpo.registry import GENERATED_DATASETS, nearest
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ import numpy as np
 
 from itrpo.data.columns import check_layout, check_stored_size, empty_rows, require_keys, to_flags, to_float32
 from itrpo.data.episodes import follows
-from itrpo.data.hashing import file_sha256
 from itrpo.errors import InputError
+from itrpo.files import file_sha256
 from itrpo.types import DataSource, Episodes
 
 REQUIRED = ("observations", "actions", "rewards", "terminals")

@@ -23,9 +23,9 @@ import numpy as np
 
 from itrpo.data.behavior_policy import NONLINEARITIES, BehaviorPolicy, Layer
 from itrpo.data.columns import NDIM, check_layout, check_stored_size, empty_rows, require_keys, to_flags, to_float32
-from itrpo.data.hashing import file_sha256
 from itrpo.data.hdf5_probe import survives
 from itrpo.errors import InputError
+from itrpo.files import file_sha256
 from itrpo.types import DataSource, Episodes
 
 if TYPE_CHECKING:

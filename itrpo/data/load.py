@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from itrpo.data import arrays, cache, d4rl, minari_files, tabular
-from itrpo.data.columns import blocks, empty_rows
+from itrpo.data import arrays, d4rl, minari_files, tabular
+from itrpo.data.columns import blocks, empty_rows, first_rows
 from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.data.episodes import episode_statistics, to_transitions, transition_rows
 from itrpo.errors import InputError
+from itrpo.files import generated_path
 from itrpo.registry import GENERATED_DATASETS, READERS, nearest, resolve
 from itrpo.types import Dataset, Episodes
 
@@ -106,7 +107,7 @@ def dataset_file(source: str | os.PathLike[str], console: Console | None = None)
 
         return fetch(name, console), D4RL_FILES[name].env_id
     if name in GENERATED_DATASETS:
-        path = cache.generated_path(name)
+        path = generated_path(name)
         if not path.exists():
             resolve(GENERATED_DATASETS[name])(name, path, console)
         return path, None
@@ -159,7 +160,7 @@ def _check_finite(episodes: Episodes, where: str) -> None:
         infinite = int(finite.size - finite.sum()) - nan
         raise InputError(
             f"{where}: {key!r} holds {nan:,} NaN and {infinite:,} infinite values (as float32), in {len(rows):,} of"
-            f" {len(values):,} rows (first: {_first(rows)}); remove those episodes or mend the values"
+            f" {len(values):,} rows (first: {first_rows(rows)}); remove those episodes or mend the values"
         )
 
 
@@ -210,10 +211,5 @@ def _check_actions(episodes: Episodes, where: str, rescaled: bool) -> None:
     )
     raise InputError(
         f"{where}: {len(rows):,} of {len(actions):,} rows have 'actions' outside [-1, 1]{after}: they range from"
-        f" {actions.min():.6g} to {actions.max():.6g} (first: {_first(rows)}); {advice}"
+        f" {actions.min():.6g} to {actions.max():.6g} (first: {first_rows(rows)}); {advice}"
     )
-
-
-def _first(rows: np.ndarray) -> str:
-    listed = ", ".join(str(row) for row in rows[:5])
-    return f"row {listed}" if len(rows) == 1 else f"rows {listed}{', ...' if len(rows) > 5 else ''}"

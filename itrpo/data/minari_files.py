@@ -39,9 +39,9 @@ from itrpo.console import progress_bar
 from itrpo.data.columns import check_layout, check_stored_size, empty_rows, to_flags
 from itrpo.data.contents import Contents, check_columns
 from itrpo.data.d4rl import LOG_PROBS, opened
-from itrpo.data.hashing import file_sha256
 from itrpo.errors import InputError, StorageError
 from itrpo.evaluation.environments import env_spec_json
+from itrpo.files import file_sha256
 from itrpo.types import DataSource, Episodes
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ import numpy as np
 
 from itrpo.data import d4rl
 from itrpo.data.behavior_policy import BehaviorPolicy, agreement, fits
-from itrpo.data.cache import cache_dir, d4rl_path, generated_path
 from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.errors import InputError
 from itrpo.evaluation.environments import normalized_score
+from itrpo.files import cache_dir, d4rl_path, generated_path
 from itrpo.registry import GENERATED_DATASETS
 from itrpo.types import Dataset
 

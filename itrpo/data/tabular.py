@@ -39,8 +39,8 @@ from itrpo.data import arrays
 from itrpo.data.columns import check_layout, first_rows, to_flags
 from itrpo.data.contents import Contents, left_out, replaced
 from itrpo.data.d4rl import LOG_PROBS
-from itrpo.data.hashing import file_sha256
 from itrpo.errors import InputError
+from itrpo.files import file_sha256
 from itrpo.registry import nearest
 from itrpo.types import DataSource, Episodes
 

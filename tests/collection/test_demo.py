@@ -18,8 +18,8 @@ from itrpo.collection.demo import Share
 from itrpo.collection.ladders import policy_sha256
 from itrpo.collection.making import make
 from itrpo.data import d4rl
-from itrpo.data.cache import generated_path
 from itrpo.data.load import load_dataset
+from itrpo.files import generated_path
 
 SHARES = (Share("hopper_sac_040k", 2), Share("hopper_sac_140k", 1))
 SMALL = demo.plan(SHARES, steps_per_slot=300)

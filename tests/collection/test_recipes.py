@@ -17,10 +17,10 @@ from itrpo.collection.making import make
 from itrpo.collection.rollout import LOG_STD_RANGE, load_acting_policy
 from itrpo.data import d4rl
 from itrpo.data.behavior_policy import agreement
-from itrpo.data.cache import generated_path
 from itrpo.data.d4rl import read_policy
 from itrpo.data.load import load_dataset
 from itrpo.errors import InputError
+from itrpo.files import generated_path
 from itrpo.registry import GENERATED_DATASETS
 
 ROWS = {"hopper": 1_500, "walker2d": 2_000, "halfcheetah": 1_500}
