@@ -408,7 +408,7 @@ def run_command(command: object, rest: list[str]) -> int:
 
             print_runs(command.root, console)
         case DatasetsList():
-            from itrpo.data.tables import print_dataset_list
+            from itrpo.report.datasets import print_dataset_list
 
             print_dataset_list(console)
         case DatasetsInfo():
@@ -539,8 +539,9 @@ def evaluate(command: Evaluate, console: Console) -> None:
 
 
 def datasets_check(command: DatasetsCheck, console: Console) -> int:
-    from itrpo.data.health import check_dataset, print_health
+    from itrpo.data.health import check_dataset
     from itrpo.data.tabular import parse_columns
+    from itrpo.report.health import print_health
 
     health = check_dataset(
         command.name,
@@ -573,8 +574,8 @@ def datasets_convert(command: DatasetsConvert, console: Console) -> None:
 
 def datasets_info(command: DatasetsInfo, console: Console) -> None:
     from itrpo.data.load import load_dataset
-    from itrpo.data.tables import print_dataset_info
     from itrpo.data.tabular import parse_columns
+    from itrpo.report.datasets import print_dataset_info
 
     dataset = load_dataset(
         command.name,

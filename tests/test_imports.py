@@ -33,7 +33,7 @@ MAY_IMPORT = {
     | {"ops", "nn", "config", "console", "data", "evaluation", "policy", "plotting", "results", "training"},
     "results": CONTRACTS,
     "policy": CONTRACTS,
-    "report": CONTRACTS | {"config", "results", "tasks"},
+    "report": CONTRACTS | {"config", "data", "evaluation", "results", "tasks"},
     "plotting": CONTRACTS | {"data", "evaluation", "report", "results"},
     "theory": CONTRACTS | {"plotting"},
     "training": CONTRACTS

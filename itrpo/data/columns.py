@@ -124,9 +124,3 @@ def empty_rows(*shape: int) -> np.ndarray:
 def blocks(rows: int) -> Iterator[slice]:
     """Slices that cover `rows` rows, BLOCK at a time."""
     return (slice(start, min(start + BLOCK, rows)) for start in range(0, rows, BLOCK))
-
-
-def first_rows(rows: np.ndarray) -> str:
-    """'row 3', or 'rows 3, 8, 12, 13, 40, ...': the first few of the sorted `rows`."""
-    listed = ", ".join(f"{row}" for row in rows[:5])
-    return f"row {listed}" if len(rows) == 1 else f"rows {listed}{', ...' if len(rows) > 5 else ''}"

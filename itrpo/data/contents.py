@@ -21,6 +21,7 @@ import numpy as np
 
 from itrpo.data.columns import NDIM, check_layout, check_stored_size, require_keys
 from itrpo.data.d4rl import check_chunks, opened
+from itrpo.data.wording import listed
 from itrpo.errors import InputError, StorageError
 
 if TYPE_CHECKING:
@@ -182,8 +183,7 @@ def left_out(names: list[str]) -> tuple[str, ...]:
     """A note that says so, or nothing."""
     if not names:
         return ()
-    listed = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-    return (f"left out: {listed}",)
+    return (f"left out: {listed(names)}",)
 
 
 @contextmanager

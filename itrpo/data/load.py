@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from itrpo.data import arrays, d4rl, minari_files, tabular
-from itrpo.data.columns import blocks, empty_rows, first_rows
+from itrpo.data.columns import blocks, empty_rows
 from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.data.episodes import episode_statistics, to_transitions, transition_rows
+from itrpo.data.wording import first_rows
 from itrpo.errors import InputError
 from itrpo.files import generated_path
 from itrpo.registry import GENERATED_DATASETS, READERS, nearest, resolve

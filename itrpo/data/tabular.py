@@ -36,9 +36,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from itrpo.data import arrays
-from itrpo.data.columns import check_layout, first_rows, to_flags
+from itrpo.data.columns import check_layout, to_flags
 from itrpo.data.contents import Contents, left_out, replaced
 from itrpo.data.d4rl import LOG_PROBS
+from itrpo.data.wording import first_rows
 from itrpo.errors import InputError
 from itrpo.files import file_sha256
 from itrpo.registry import nearest

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from itrpo.data.health import Finding, Health, check_dataset, print_health
+from itrpo.data.health import Health, check_dataset
+from itrpo.data.health.rows import Finding
 from itrpo.errors import InputError
+from itrpo.report.health import print_health
 from tests.data.hdf5_files import write
 
 ROWS, CLOCK = 12_000, 100
