@@ -14,7 +14,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -69,7 +69,8 @@ def replacing(path: Path, folder: Path | None = None) -> Generator[IO[bytes]]:
             raise
         raise cannot_write(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # it may never have been there
+            temporary.unlink()
 
 
 def put(finished: Path, path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from itrpo.data.wording import first_rows
+from itrpo.report.datasets import print_facts
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,12 +20,7 @@ def print_health(health: Health, console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=health.name, title_justify="left", show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for label, text in health.facts.items():
-        table.add_row(label, Text(text))
-    console.print(table)
+    print_facts(health.name, health.facts, console)
     styles = {"error": "bold red", "warning": "bold yellow", "note": "bold cyan"}
     listing = Table.grid(padding=(0, 2))
     listing.add_column(no_wrap=True)

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from itrpo.data.column_map import ColumnMap
 from itrpo.data.health import actions, duplicates, ends, rewards, values
 from itrpo.data.health.facts import facts
 from itrpo.data.health.rows import Finding, prepare
 from itrpo.data.load import action_bounds, read_episodes
-from itrpo.data.tabular import ColumnMap
 from itrpo.evaluation.environments import time_limit
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 
-from itrpo.data.columns import blocks
 from itrpo.data.episodes import episode_statistics
 from itrpo.data.health.measures import action_noise, equal_columns, spectrum
+from itrpo.data.memory import blocks
 from itrpo.types import Episodes
 
 MAX_ROWS = 5  # listed

@@ -95,5 +95,6 @@ def scales(rows: Rows) -> Iterator[Finding]:
 def dependent_columns(rows: Rows) -> Iterator[Finding]:
     flat = int((rows.spectrum < 1e-9 * rows.spectrum.max(initial=0)).sum()) - len(rows.equal)
     if flat > 0:
-        what = f"{flat} of {len(rows.spectrum)} directions of the observations never vary: columns are combinations of others"
+        directions = f"{flat} of {len(rows.spectrum)} directions of the observations never vary"
+        what = f"{directions}: columns are combinations of others"
         yield finding("note", "dependent-columns", what, "harmless for networks; they cost inputs and say nothing new")
