@@ -28,7 +28,7 @@ def test_looking_at_the_table_imports_no_library_of_a_format() -> None:
 def test_a_column_may_be_as_large_as_its_bytes_could_expand_to(dtype: type) -> None:
     size = np.dtype(dtype).itemsize
     check_stored_size("rewards", (1100 * 64 // size,), np.dtype(dtype), 64, "a.hdf5")
-    with pytest.raises(InputError, match="'rewards' declares .* but only 64 bytes are stored"):
+    with pytest.raises(InputError, match=r"'rewards' declares .* but only 64 bytes are stored"):
         check_stored_size("rewards", (1100 * 64 // size + 1,), np.dtype(dtype), 64, "a.hdf5")
     with pytest.raises(InputError, match=r"has shape \[-1, 3\]; the file is damaged"):
         check_stored_size("rewards", (-1, 3), np.dtype(dtype), 64, "a.hdf5")
