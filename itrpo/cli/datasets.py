@@ -21,7 +21,7 @@ class List:
 
 
 def list_all(command: List, console: Console) -> None:
-    from itrpo.data.tables import print_dataset_list
+    from itrpo.report.datasets import print_dataset_list
 
     print_dataset_list(console)
 
@@ -35,7 +35,7 @@ class Info:
 
 
 def info(command: Info, console: Console) -> None:
-    from itrpo.data.tables import print_dataset_info
+    from itrpo.report.datasets import print_dataset_info
     from itrpo.training.train import read
 
     print_dataset_info(read(command.dataset, command.options, console), console)
@@ -55,7 +55,8 @@ class Check:
 
 
 def check(command: Check, console: Console) -> int:
-    from itrpo.data.health import check_dataset, print_health
+    from itrpo.data.health import check_dataset
+    from itrpo.report.health import print_health
 
     health = check_dataset(
         command.dataset,

@@ -202,7 +202,7 @@ def value_of(words: Sequence[str], flag: Flag) -> Any:
         if not words:
             raise InputError(f"{flag.text} needs a value")
         if Mapping in [get_origin(it) for it in alternatives(flag.kind)]:
-            from itrpo.data.tabular import parse_columns
+            from itrpo.data.column_map import parse_columns
 
             return parse_columns(words)
         return checked(spelling(",".join(words), flag.kind), flag.kind, flag.text)
