@@ -116,6 +116,11 @@ def write_json(path: Path, value: Any) -> None:
     write(path, (json.dumps(strict(value), indent=2, allow_nan=False) + "\n").encode())
 
 
+def json_line(value: Any) -> bytes:
+    """One line of strict JSON (see `strict`)."""
+    return (json.dumps(strict(value), allow_nan=False) + "\n").encode()
+
+
 def append(path: Path, content: bytes) -> None:
     """Adds whole lines to a file, cutting off first what a kill left of a last line, and waits until they are on the
     disk. Raises StorageError.

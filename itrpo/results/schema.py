@@ -1,7 +1,7 @@
 """What the files of a run folder hold.
 
     config.json       the whole configuration, as it was given (written by training)
-    provenance.json   versions, device, git, dataset: `store.provenance` and what training adds
+    provenance.json   versions, device, git, dataset: `provenance.provenance` and what the run adds
     status.json       one `Status`: how far the run is and how it ended
     metrics.jsonl     one `Row` per line: bit-identical for identical runs, so no clock is in it
     timing.jsonl      wall-clock records, one object per line
@@ -12,8 +12,11 @@ name in `"text"` ("NaN", "Infinity" or "-Infinity"); in any other file such a nu
 
 from __future__ import annotations
 
+import json
 import math
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from itrpo.files import number_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,29 +59,16 @@ class Evaluation(NamedTuple):
     scores: np.ndarray | None  # [S, E]: D4RL-normalised; None where there is no reference
 
 
-def row_to_json(row: Row) -> dict[str, Any]:
-    """The object of one line of metrics.jsonl."""
+def row_to_json(row: Row) -> str:
+    """One line of metrics.jsonl."""
     value = float(row.value)
     plain = {"run": row.run, "seed": int(row.seed), "step": int(row.step), "metric": row.metric}
-    return plain | ({"value": value} if math.isfinite(value) else {"value": None, "text": _name(value)})
+    last = {"value": value} if math.isfinite(value) else {"value": None, "text": number_name(value)}
+    return json.dumps(plain | last, allow_nan=False) + "\n"
 
 
-def row_from_json(fields: dict[str, Any]) -> Row:
-    """Inverse of `row_to_json`. Raises KeyError or ValueError for an object that is not a row."""
+def row_from_json(line: bytes) -> Row:
+    """Inverse of `row_to_json`. Raises KeyError, TypeError or ValueError for a line that is not a row."""
+    fields = json.loads(line)
     value = fields["value"] if fields["value"] is not None else fields["text"]
     return Row(str(fields["run"]), int(fields["seed"]), int(fields["step"]), str(fields["metric"]), float(value))
-
-
-def strict(value: Any) -> Any:
-    """`value` (nested dicts, lists, tuples, scalars) with numbers that JSON lacks replaced by their names."""
-    if isinstance(value, dict):
-        return {str(key): strict(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [strict(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return _name(value)
-    return value
-
-
-def _name(value: float) -> str:
-    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"

@@ -1,0 +1,155 @@
+"""The folder of a run while it runs: whose it is, who holds it, what is written into it, and what "continue" means.
+
+What the files hold is in `schema`; who only reads them needs `store`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from itrpo import files
+from itrpo.config import differences
+from itrpo.errors import InputError, StorageError
+from itrpo.results import checkpoint, store
+from itrpo.results.provenance import machine, provenance
+from itrpo.results.schema import Row, Status, row_to_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+LOCK = ".lock"
+CHECKPOINT_SECONDS = 120.0  # between two checkpoints, at the longest
+
+
+class Checkpoint(NamedTuple):
+    """A whole one, as it was read."""
+
+    phase: str
+    step: int
+    arrays: dict[str, np.ndarray]
+    version: int
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def lock(self) -> AbstractContextManager[None]:
+        """Makes the folder and holds it for this process. Raises InputError if another process holds it."""
+        refusal = f"another process is training in {self.path}; wait for it, or choose another --out"
+        return files.lock(self.path / LOCK, refusal)
+
+    # --- identity --------------------------------------------------------------------------------------------------
+
+    def begin_or_continue(
+        self,
+        kind: str,
+        config: Any,
+        console: Console,
+        *,
+        free: Sequence[str],
+        lasting: Mapping[str, Any] | None = None,
+        about: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Begins a run: writes provenance.json, then config.json. Or checks that the folder's own fit this run.
+
+        `kind` is the key of the configuration (of JSON's own types) in config.json. `free` are the fields that a run
+        may change when it continues. `lasting` is what a run keeps as it was when it began, whatever is given later;
+        it is returned as recorded. `about` goes into provenance.json; a run whose "dataset_sha256" is another one is
+        refused. Raises InputError for a folder of anything else, and leaves it as it is.
+        """
+        lasting, about = dict(lasting or {}), dict(about or {})
+        path, provenance_path = self.path / "config.json", self.path / "provenance.json"
+        if not path.exists():
+            if any(present.name != LOCK for present in self.path.iterdir()):
+                raise InputError(f"{self.path} holds other files and no config.json of a run; choose another --out")
+            files.write_json(provenance_path, provenance() | about | {"resumed_on": []})
+            files.write_json(path, {kind: config} | lasting)
+            return lasting
+        recorded = files.read_json(path)
+        if kind not in recorded:
+            raise InputError(f"{self.path} belongs to a run of another kind; choose another --out")
+        began = files.read_json(provenance_path)
+        changed = differences(recorded[kind], config)
+        changed = [line for line in changed if not line.startswith(tuple(f"{name}:" for name in free))]
+        if changed:
+            raise InputError(
+                f"{self.path} belongs to another run ({'; '.join(changed)}); choose another --out, or the flags of "
+                "that run"
+            )
+        if began.get("dataset_sha256") != about.get("dataset_sha256"):
+            name = about["dataset"]["name"]
+            raise InputError(
+                f"{self.path} was trained on another version of {name} (SHA-256 differs); choose another --out"
+            )
+        here = machine()
+        moved = differences(began["machine"], here)
+        if moved:
+            listed = "; ".join(moved)
+            console.print(f"this run began on another machine ({listed}): it continues, but not to the same bits")
+            files.write_json(provenance_path, began | {"resumed_on": [*began["resumed_on"], here]})
+        files.remove_temporaries(self.path)
+        files.remove_temporaries(self.checkpoints)
+        files.write_json(path, recorded | {kind: config})
+        return {name: recorded[name] for name in lasting}
+
+    # --- rows and status -------------------------------------------------------------------------------------------
+
+    def append_metrics(self, rows: Iterable[Row]) -> None:
+        """Adds rows to metrics.jsonl and waits until they are on the disk. Raises StorageError if that fails."""
+        files.append(self.path / store.METRICS, "".join(map(row_to_json, rows)).encode())
+
+    def drop_metrics_after(self, step: int) -> None:
+        """Drops the rows of metrics.jsonl past `step`, and a line that a kill cut short; for a run that resumes there."""
+        path = self.path / store.METRICS
+        if path.exists():
+            files.write(path, "".join(row_to_json(row) for row in store.read_rows(path) if row.step <= step).encode())
+
+    def append_timing(self, record: Mapping[str, Any]) -> None:
+        """Adds one wall-clock record (seconds, steps per second, ...) to timing.jsonl. It is never cut."""
+        files.append(self.path / store.TIMING, files.json_line(record))
+
+    def write_status(self, status: Status) -> None:
+        files.write_json(self.path / store.STATUS, status._asdict())
+
+    # --- checkpoints -----------------------------------------------------------------------------------------------
+
+    def save(self, phase: str, step: int, state: Any, meta: Mapping[str, Any]) -> None:
+        """Writes a checkpoint of a pytree of arrays. Raises StorageError; then earlier ones are intact."""
+        checkpoint.save(self.checkpoints, phase, step, state, dict(meta))
+
+    def newest(self, console: Console) -> Checkpoint | None:
+        """The newest checkpoint that is whole; None if there is none yet. Raises StorageError if all are damaged."""
+        found = checkpoint.sorted_checkpoints(self.checkpoints)
+        for path in found:
+            try:
+                arrays, meta = checkpoint.load(path)
+            except ValueError as error:
+                console.print(f"checkpoint {path} is damaged ({error}); falling back to the one before it")
+                continue
+            console.print(f"resuming {meta['phase']} at step {meta['step']:,}")
+            return Checkpoint(meta["phase"], meta["step"], arrays, meta.get("version", 1))
+        if found:
+            raise StorageError(f"every checkpoint in {self.checkpoints} is damaged; delete {self.path} to train anew")
+        return None
+
+    def restored(self, saved: Checkpoint, shapes: Any) -> Any:
+        """What was saved, in the structure of `shapes`. Raises StorageError if it isn't this version's state."""
+        try:
+            if saved.version != checkpoint.VERSION:
+                raise ValueError(f"its arrays are of version {saved.version}, not {checkpoint.VERSION}")
+            return checkpoint.unflatten(shapes, saved.arrays)
+        except ValueError as error:
+            raise StorageError(
+                f"the checkpoint in {self.path} is of another version of itrpo: {error}; train anew in another --out"
+            ) from error
