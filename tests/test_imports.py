@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "files": {"errors"},
     "ranges": {"errors"},
     "registry": {"errors"},
+    "signals": set(),
     "tasks": set(),
     "ops": CONTRACTS,
     "nn": CONTRACTS | {"ops"},
@@ -30,15 +31,15 @@ MAY_IMPORT = {
     "evaluation": CONTRACTS,
     "data": CONTRACTS | {"console", "evaluation"},  # reference scores
     "collection": CONTRACTS
-    | {"ops", "nn", "config", "console", "data", "evaluation", "policy", "plotting", "results", "training"},
-    "results": CONTRACTS,
+    | {"ops", "nn", "config", "console", "data", "evaluation", "policy", "plotting", "results", "signals"},
+    "results": CONTRACTS | {"config"},
     "policy": CONTRACTS,
     "report": CONTRACTS | {"config", "data", "evaluation", "results", "tasks"},
     "plotting": CONTRACTS | {"data", "evaluation", "report", "results"},
     "theory": CONTRACTS | {"plotting"},
     "training": CONTRACTS
     | LAYERS
-    | {"config", "console", "data", "evaluation", "policy", "plotting", "report", "results", "tasks"},
+    | {"config", "console", "data", "evaluation", "policy", "plotting", "report", "results", "signals", "tasks"},
 }
 
 # package outside itrpo -> the only modules that may import it, and only inside a function
