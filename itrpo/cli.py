@@ -408,7 +408,7 @@ def run_command(command: object, rest: list[str]) -> int:
 
             print_runs(command.root, console)
         case DatasetsList():
-            from itrpo.data.tables import print_dataset_list
+            from itrpo.report.datasets import print_dataset_list
 
             print_dataset_list(console)
         case DatasetsInfo():
@@ -450,7 +450,7 @@ def run_command(command: object, rest: list[str]) -> int:
 def train(command: Train, fields: dict[str, str], console: Console) -> None:
     entry = registry.lookup(command.algorithm, registry.ALGORITHMS, "algorithm")
     from itrpo.config import leaves
-    from itrpo.data.tabular import parse_columns
+    from itrpo.data.column_map import parse_columns
     from itrpo.report.tables import print_run_summary
     from itrpo.training import configure
 
@@ -539,8 +539,9 @@ def evaluate(command: Evaluate, console: Console) -> None:
 
 
 def datasets_check(command: DatasetsCheck, console: Console) -> int:
-    from itrpo.data.health import check_dataset, print_health
-    from itrpo.data.tabular import parse_columns
+    from itrpo.data.column_map import parse_columns
+    from itrpo.data.health import check_dataset
+    from itrpo.report.health import print_health
 
     health = check_dataset(
         command.name,
@@ -561,8 +562,8 @@ def datasets_check(command: DatasetsCheck, console: Console) -> int:
 
 
 def datasets_convert(command: DatasetsConvert, console: Console) -> None:
+    from itrpo.data.column_map import parse_columns
     from itrpo.data.convert import convert
-    from itrpo.data.tabular import parse_columns
 
     columns = parse_columns(command.columns) if command.columns else None
     done = convert(command.source, command.target, columns=columns, env=command.env, console=console)
@@ -572,9 +573,9 @@ def datasets_convert(command: DatasetsConvert, console: Console) -> None:
 
 
 def datasets_info(command: DatasetsInfo, console: Console) -> None:
+    from itrpo.data.column_map import parse_columns
     from itrpo.data.load import load_dataset
-    from itrpo.data.tables import print_dataset_info
-    from itrpo.data.tabular import parse_columns
+    from itrpo.report.datasets import print_dataset_info
 
     dataset = load_dataset(
         command.name,

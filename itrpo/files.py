@@ -63,17 +63,21 @@ def replacing(path: Path, folder: Path | None = None) -> Generator[IO[bytes]]:
         temporary.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "x+b") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        sync_folder(path.parent)
+        put(temporary, path)
     except OSError as error:
         if isinstance(error, StorageError):
             raise
         raise cannot_write(path, error) from error
     finally:
-        with suppress(OSError):
+        with suppress(OSError):  # it may never have been there
             temporary.unlink()
+
+
+def put(finished: Path, path: Path) -> None:
+    """Moves a finished file of the same disk to `path`, in place of what is there. Raises OSError."""
+    sync_folder(finished)  # a file is synced as a folder is
+    os.replace(finished, path)
+    sync_folder(path.parent)
 
 
 @contextmanager

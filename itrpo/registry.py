@@ -39,15 +39,6 @@ BEHAVIOR_MODELS = {
     "mixture": "itrpo.behavior.mixture:MIXTURE",
 }
 
-# file ending -> module with `read(path) -> Episodes`
-READERS = {
-    ".hdf5": "itrpo.data.d4rl",
-    ".h5": "itrpo.data.d4rl",
-    ".npz": "itrpo.data.arrays",
-    ".parquet": "itrpo.data.tabular",
-    ".csv": "itrpo.data.tabular",
-}
-
 # datasets that are made from policies inside the package: name -> function(name, path, console) writing an HDF5 file
 _RECIPES = {
     f"{environment}-{kind}-itrpo1": "itrpo.collection.recipes:make_generated"

@@ -33,7 +33,7 @@ MAY_IMPORT = {
     | {"ops", "nn", "config", "console", "data", "evaluation", "policy", "plotting", "results", "training"},
     "results": CONTRACTS,
     "policy": CONTRACTS,
-    "report": CONTRACTS | {"config", "results", "tasks"},
+    "report": CONTRACTS | {"config", "data", "evaluation", "results", "tasks"},
     "plotting": CONTRACTS | {"data", "evaluation", "report", "results"},
     "theory": CONTRACTS | {"plotting"},
     "training": CONTRACTS
@@ -46,9 +46,9 @@ LAZY = {
     "gymnasium": ("evaluation", "collection"),
     "gymnasium_robotics": ("evaluation", "collection"),
     "mujoco": ("evaluation", "collection"),
-    "h5py": ("data.contents", "data.d4rl", "data.hdf5_probe", "data.minari_files", "collection"),
+    "h5py": ("data.behavior_policy", "data.formats", "collection"),
     "matplotlib": ("plotting", "theory.figures"),
-    "minari": ("data.minari_files",),
+    "minari": ("data.minari_ids",),
     "ray": (),
 }
 # modules that define environments: gymnasium's class stands in the class statement, so these import it at the top,

@@ -72,11 +72,6 @@ def test_registered_behavior_model_resolves(dotted):
     assert isinstance(registry.resolve(dotted), BehaviorEntry)
 
 
-@pytest.mark.parametrize("dotted", sorted(set(registry.READERS.values())))
-def test_registered_reader_resolves(dotted):
-    assert callable(registry.resolve(dotted).read)
-
-
 @pytest.mark.parametrize("dotted", registry.GENERATED_DATASETS.values())
 def test_registered_dataset_resolves(dotted):
     assert callable(registry.resolve(dotted))

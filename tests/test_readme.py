@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 import tyro
 
-from itrpo import cli
+from itrpo import cli, files
 from itrpo.collection import demo, making
-from itrpo.data import cache
 
 README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -24,7 +23,7 @@ def small_demo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """hopper-demo with few steps, in a cache of its own."""
     monkeypatch.setenv("ITRPO_CACHE", str(tmp_path / "cache"))
     shares = (demo.Share("hopper_sac_040k", 1), demo.Share("hopper_sac_100k", 2))
-    making.make(demo.plan(shares, steps_per_slot=400), cache.generated_path("hopper-demo"), workers=1)
+    making.make(demo.plan(shares, steps_per_slot=400), files.generated_path("hopper-demo"), workers=1)
 
 
 def test_python_of_the_readme_runs(small_demo, monkeypatch, tmp_path):

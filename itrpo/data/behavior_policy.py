@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from itrpo.data.formats.hostile import opened_dataset, opened_group, opened_hdf5, text
+from itrpo.data.layout import require_keys
+from itrpo.errors import InputError
+
+if TYPE_CHECKING:
+    import h5py
+
+POLICY = "metadata/policy"
 NONLINEARITIES = ("relu", "tanh")
 EDGE = 1e-6  # an action with |a| > 1 - EDGE is saturated: in float32 it no longer says which u = atanh(a) was drawn
 CHECKED_ROWS = 20_000  # rows, spread over the dataset, that densities are recomputed for
@@ -78,3 +88,55 @@ def agreement(
         return None
     differences = np.abs(log_probs[usable] - log_prob(policy, observations[usable], actions[usable]))
     return Agreement(len(differences), int((~usable).sum()), float(differences.mean()), float(differences.max()))
+
+
+def read_policy(path: str | os.PathLike[str]) -> BehaviorPolicy | None:
+    """The network that acted, from an HDF5 file whose rows were read already; None if the file has none.
+
+    D4RL's layout: `metadata/policy/{fc0, fc1, ..., last_fc, last_fc_log_std}/{weight [out, in], bias [out]}` and the
+    texts `nonlinearity` and `output_distribution`. `log_std_low` and `log_std_high`, numbers, hold the range that log
+    standard deviations were clipped to (ours; D4RL's files don't have them, and rlkit's range is meant).
+    Raises InputError if there is a policy, but not one that we can evaluate.
+    """
+    path = Path(path)
+    with opened_hdf5(path, probe=False) as file:
+        return _policy(file, str(path))
+
+
+def _policy(file: h5py.File, where: str) -> BehaviorPolicy | None:
+    metadata = opened_group(file, "metadata", where)
+    if metadata is None or "policy" not in set(metadata):
+        return None
+    group = opened_group(file, POLICY, where)
+    if group is None:
+        raise InputError(f"{where}: {POLICY!r} is not a group of layers")
+    names = set(group)
+    require_keys(
+        names, ("fc0", "last_fc", "last_fc_log_std", "nonlinearity", "output_distribution"), f"{where}: {POLICY}"
+    )
+    nonlinearity, distribution = (
+        text(opened_dataset(file, f"{POLICY}/{name}", where)[()]) for name in ("nonlinearity", "output_distribution")
+    )
+    if nonlinearity not in NONLINEARITIES or distribution != "tanh_gaussian":
+        raise InputError(
+            f"{where}: {POLICY!r} has nonlinearity {nonlinearity!r} and output_distribution {distribution!r}; known are"
+            f" {', '.join(NONLINEARITIES)} and 'tanh_gaussian'"
+        )
+    hidden = tuple(_layer(file, f"fc{index}", where) for index in range(sum(name[:2] == "fc" for name in names)))
+    low, high = (
+        float(opened_dataset(file, f"{POLICY}/{name}", where)[()]) if name in names else default
+        for name, default in (("log_std_low", -20.0), ("log_std_high", 2.0))
+    )
+    return BehaviorPolicy(
+        hidden, _layer(file, "last_fc", where), _layer(file, "last_fc_log_std", where), nonlinearity, low, high
+    )
+
+
+def _layer(file: h5py.File, name: str, where: str) -> Layer:
+    weight, bias = (opened_dataset(file, f"{POLICY}/{name}/{part}", where)[()] for part in ("weight", "bias"))
+    if weight.ndim != 2 or bias.shape != weight.shape[:1] or weight.dtype.kind != "f" or bias.dtype.kind != "f":
+        raise InputError(
+            f"{where}: '{POLICY}/{name}' has a weight of shape {list(weight.shape)} and a bias of {list(bias.shape)};"
+            " they must be floating-point [out, in] and [out]"
+        )
+    return Layer(weight.astype(np.float32), bias.astype(np.float32))

@@ -8,24 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
-import json
-import os
 import re
 import shutil
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from itrpo.data.cache import d4rl_path
 from itrpo.data.d4rl_files import D4RL_FILES, MIRRORS, D4RLFile
-from itrpo.data.hashing import file_sha256
 from itrpo.errors import InputError, StorageError
+from itrpo.files import d4rl_path, file_sha256, lock, put, read_json, write_json
 from itrpo.registry import nearest
 
 if TYPE_CHECKING:
@@ -67,10 +63,10 @@ def fetch(
         raise InputError(f"unknown D4RL dataset {name!r}{nearest(name, files)}")
     entry = files[name]
     path = d4rl_path(entry.file)
+    busy = f"Another process is downloading {entry.file}; waiting for it."
     try:
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with _lock(path.with_name(path.name + ".lock"), console):
+            with lock(path.with_name(path.name + ".lock"), busy, wait=lambda: _say(busy, console)):
                 if not path.exists():  # another process may have finished it while we waited
                     _download(path, entry, mirrors, console, timeout, pauses)
         _check_cached(path, entry)
@@ -98,8 +94,8 @@ def _download(
     urls = [template.format(folder=entry.folder, file=entry.file) for template in mirrors]
     failures: dict[str, _MirrorError] = {}
     for pause in (0.0, *pauses):
-        if pause and console is not None:
-            console.print(f"{entry.file} did not arrive yet; trying again in {pause:.0f} seconds")
+        if pause:
+            _say(f"{entry.file} did not arrive yet; trying again in {pause:.0f} seconds", console)
         time.sleep(pause)
         for url in urls:
             if url in failures and not failures[url].temporary:
@@ -139,9 +135,7 @@ def _download_from(url: str, path: Path, entry: D4RLFile, console: Console | Non
                 " files under the same name; to use such a version, give its path instead of the dataset's name)"
             )
         began_earlier = False
-    with part.open("r+b") as file:
-        os.fsync(file.fileno())
-    part.replace(path)
+    put(part, path)
 
 
 def _fill(url: str, part: Path, entry: D4RLFile, console: Console | None, timeout: float) -> None:
@@ -160,6 +154,11 @@ def _fill(url: str, part: Path, entry: D4RLFile, console: Console | None, timeou
             except _MirrorError as error:
                 if not error.temporary or _size(part) < min(have + WORTH_RESUMING, entry.size):
                     raise
+
+
+def _say(message: str, console: Console | None) -> None:
+    if console is not None:
+        console.print(message)
 
 
 def _size(part: Path) -> int:
@@ -228,19 +227,6 @@ def _body(response: HTTPResponse, timeout: float) -> Iterator[bytes]:
             since, received = now, 0
 
 
-@contextlib.contextmanager
-def _lock(path: Path, console: Console | None) -> Generator[None]:
-    """Held by one process at a time; the system frees it when that process ends, however it ends."""
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if console is not None:
-                console.print(f"Another process is downloading {path.stem}; waiting for it.")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _check_cached(path: Path, entry: D4RLFile) -> None:
     """Raises InputError unless the file is the published one. Hashes it only if it changed since the last time."""
     status = path.stat()
@@ -266,8 +252,8 @@ def _record_path(path: Path) -> Path:
 
 def _read_record(path: Path) -> dict[str, Any]:
     try:
-        record = json.loads(_record_path(path).read_text())
-    except (OSError, ValueError):
+        record = read_json(_record_path(path))
+    except StorageError:
         return {}
     return record if isinstance(record, dict) else {}
 
@@ -276,7 +262,5 @@ def _write_record(path: Path, sha256: str, url: str | None) -> None:
     """Notes that `path` has this hash. A cache that can't be written only costs the time to hash again."""
     status = path.stat()
     record = {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": sha256, "url": url}
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with contextlib.suppress(OSError):
-        temporary.write_text(json.dumps(record))
-        temporary.replace(_record_path(path))
+    with contextlib.suppress(StorageError):
+        write_json(_record_path(path), record)

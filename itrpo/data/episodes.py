@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from itrpo.data.columns import blocks, empty_rows
+from itrpo.data.memory import blocks, empty_rows
 from itrpo.errors import InputError
 from itrpo.types import Episodes, Transition
 

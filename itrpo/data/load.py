@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from itrpo.data import arrays, cache, d4rl, minari_files, tabular
-from itrpo.data.columns import blocks, empty_rows
+from itrpo.data import formats, minari_ids
+from itrpo.data.column_map import ColumnMap
 from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.data.episodes import episode_statistics, to_transitions, transition_rows
+from itrpo.data.formats import FORMATS, hdf5, npz
+from itrpo.data.memory import blocks, empty_rows
+from itrpo.data.wording import first_rows
 from itrpo.errors import InputError
-from itrpo.registry import GENERATED_DATASETS, READERS, nearest, resolve
+from itrpo.files import generated_path
+from itrpo.registry import GENERATED_DATASETS, nearest, resolve
 from itrpo.types import Dataset, Episodes
 
 if TYPE_CHECKING:
@@ -27,7 +31,7 @@ ROUNDING = 1e-6  # an action may exceed 1 by this much: float32 rounding in the 
 def load_dataset(
     source: str | os.PathLike[str] | Mapping[str, np.ndarray],
     *,
-    columns: tabular.ColumnMap | None = None,
+    columns: ColumnMap | None = None,
     env: str | None = None,
     action_low: float | Sequence[float] | np.ndarray | None = None,
     action_high: float | Sequence[float] | np.ndarray | None = None,
@@ -37,8 +41,8 @@ def load_dataset(
 
     `source` is a name (`hopper-demo`, `hopper-medium-v2`; downloaded or generated into the cache on first use), a path
     to an .hdf5, .h5, .npz, .parquet or .csv file, a Minari dataset (`minari:ID`, or its folder), or a mapping of arrays
-    (see `itrpo.data.arrays`).
-    `columns` says which columns of a CSV, Parquet or NPZ file or of a mapping are what (see `itrpo.data.tabular`).
+    (see `itrpo.data.formats.npz`).
+    `columns` says which columns of a CSV, Parquet or NPZ file or of a mapping are what (see `itrpo.data.column_map`).
     `env` is the gymnasium id to evaluate in: None takes what the file or the name says, "none" means no evaluation.
     `action_low` and `action_high`, numbers or one per action dimension, are the raw actions that become -1 and +1;
     without them the bounds that a Minari dataset declares are taken, and for others actions must lie in [-1, 1]
@@ -80,20 +84,19 @@ def load_dataset(
 def read_episodes(
     source: str | os.PathLike[str] | Mapping[str, np.ndarray],
     console: Console | None = None,
-    columns: tabular.ColumnMap | None = None,
+    columns: ColumnMap | None = None,
 ) -> Episodes:
     """The raw rows behind `source`, as `load_dataset` takes it, before any check on their values."""
     if isinstance(source, Mapping):
-        return arrays.from_mapping(source) if columns is None else tabular.from_mapping(source, columns)
+        return npz.read_mapping(source, columns)
     name = os.fspath(source)
     path, _ = dataset_file(name, console)
-    if columns is not None:
-        return tabular.read(path, columns)
-    if name in D4RL_FILES:
+    if name in D4RL_FILES and columns is None:
         return _read_d4rl(name, path)
+    episodes = formats.read(path, columns)
     if name in GENERATED_DATASETS:
-        return _read_generated(name, path)
-    return minari_files.read(path) if path.is_dir() else resolve(READERS[path.suffix.lower()]).read(path)
+        return replace(episodes, source=replace(episodes.source, name=name, kind="generated"))
+    return episodes
 
 
 def dataset_file(source: str | os.PathLike[str], console: Console | None = None) -> tuple[Path, str | None]:
@@ -106,21 +109,21 @@ def dataset_file(source: str | os.PathLike[str], console: Console | None = None)
 
         return fetch(name, console), D4RL_FILES[name].env_id
     if name in GENERATED_DATASETS:
-        path = cache.generated_path(name)
+        path = generated_path(name)
         if not path.exists():
             resolve(GENERATED_DATASETS[name])(name, path, console)
         return path, None
-    if name.startswith(minari_files.PREFIX):
-        return minari_files.find(name.removeprefix(minari_files.PREFIX)), None
+    if name.startswith(minari_ids.PREFIX):
+        return minari_ids.find(name.removeprefix(minari_ids.PREFIX)), None
     path = Path(name).expanduser()
-    if path.suffix.lower() in READERS or minari_files.data_folder(path) is not None:
+    if path.suffix.lower() in FORMATS or minari_ids.data_folder(path) is not None:
         return path, None
     if path.exists() or len(path.parts) > 1:
         kind = "no such file" if not path.exists() else "a folder" if path.is_dir() else "unknown file ending"
-        raise InputError(f"{path}: {kind}; a dataset is a file ending in {', '.join(READERS)}, or a Minari folder")
+        raise InputError(f"{path}: {kind}; a dataset is a file ending in {', '.join(FORMATS)}, or a Minari folder")
     raise InputError(
         f"unknown dataset {name!r}{_likely(name)}; `itrpo datasets list` shows all names,"
-        f" and a path to a file ({', '.join(READERS)}) or minari:ID works too"
+        f" and a path to a file ({', '.join(FORMATS)}) or minari:ID works too"
     )
 
 
@@ -138,14 +141,9 @@ def dataset_names() -> list[str]:
 def _read_d4rl(name: str, path: Path) -> Episodes:
     from itrpo.data.download import download_url
 
-    episodes = d4rl.read(path, sha256=D4RL_FILES[name].sha256, probe=False)  # its bytes are the published ones
+    episodes = hdf5.read(path, sha256=D4RL_FILES[name].sha256, probe=False)  # its bytes are the published ones
     source = replace(episodes.source, name=name, kind="d4rl", url=download_url(path))
     return replace(episodes, env_id=D4RL_FILES[name].env_id, source=source)
-
-
-def _read_generated(name: str, path: Path) -> Episodes:
-    episodes = d4rl.read(path)
-    return replace(episodes, source=replace(episodes.source, name=name, kind="generated"))
 
 
 def _check_finite(episodes: Episodes, where: str) -> None:
@@ -159,7 +157,7 @@ def _check_finite(episodes: Episodes, where: str) -> None:
         infinite = int(finite.size - finite.sum()) - nan
         raise InputError(
             f"{where}: {key!r} holds {nan:,} NaN and {infinite:,} infinite values (as float32), in {len(rows):,} of"
-            f" {len(values):,} rows (first: {_first(rows)}); remove those episodes or mend the values"
+            f" {len(values):,} rows (first: {first_rows(rows)}); remove those episodes or mend the values"
         )
 
 
@@ -210,10 +208,5 @@ def _check_actions(episodes: Episodes, where: str, rescaled: bool) -> None:
     )
     raise InputError(
         f"{where}: {len(rows):,} of {len(actions):,} rows have 'actions' outside [-1, 1]{after}: they range from"
-        f" {actions.min():.6g} to {actions.max():.6g} (first: {_first(rows)}); {advice}"
+        f" {actions.min():.6g} to {actions.max():.6g} (first: {first_rows(rows)}); {advice}"
     )
-
-
-def _first(rows: np.ndarray) -> str:
-    listed = ", ".join(str(row) for row in rows[:5])
-    return f"row {listed}" if len(rows) == 1 else f"rows {listed}{', ...' if len(rows) > 5 else ''}"

@@ -13,9 +13,9 @@ import numpy as np
 from itrpo import registry
 from itrpo.config import DataConfig, EvalConfig, RunConfig, TrainConfig, override
 from itrpo.console import make_console
+from itrpo.data.column_map import ColumnMap
 from itrpo.data.load import load_dataset
 from itrpo.data.preprocess import reward_transform
-from itrpo.data.tabular import ColumnMap
 from itrpo.errors import InputError
 from itrpo.evaluation.environments import is_antmaze, is_maze
 from itrpo.ranges import check_ranges

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from itrpo.config import RunConfig, leaves, replace_leaves, to_json
-from itrpo.data.cache import cache_dir
+from itrpo.files import cache_dir
 from itrpo.results.store import available_cores
 from itrpo.training.checkpoint import flatten, unflatten, write_synced
 from itrpo.types import Params

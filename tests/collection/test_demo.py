@@ -17,7 +17,7 @@ from itrpo.collection import demo
 from itrpo.collection.demo import Share
 from itrpo.collection.ladders import policy_sha256
 from itrpo.collection.making import make
-from itrpo.data import d4rl
+from itrpo.data.formats import hdf5
 from itrpo.data.load import load_dataset
 from itrpo.files import generated_path
 
@@ -41,7 +41,7 @@ def test_the_file_has_d4rls_keys_and_reads_back(small: Path) -> None:
     assert sorted(names) == sorted(
         ["observations", "actions", "next_observations", "rewards", "terminals", "timeouts", *infos]
     )
-    episodes = d4rl.read(small)
+    episodes = hdf5.read(small)
     assert episodes.env_id == "Hopper-v4"
     assert episodes.behavior_log_probs is not None
     assert np.isfinite(episodes.behavior_log_probs).all()
@@ -56,18 +56,18 @@ def test_the_bytes_do_not_depend_on_the_number_of_processes(small: Path, tmp_pat
 
 def test_another_seed_is_another_dataset(small: Path, tmp_path: Path) -> None:
     make(demo.plan(SHARES, 300, seed=1), tmp_path / "other.hdf5", workers=1)
-    assert d4rl.read(tmp_path / "other.hdf5").rewards[:50].tolist() != d4rl.read(small).rewards[:50].tolist()
+    assert hdf5.read(tmp_path / "other.hdf5").rewards[:50].tolist() != hdf5.read(small).rewards[:50].tolist()
 
 
 def test_slots_of_one_policy_differ(small: Path) -> None:
-    episodes = d4rl.read(small)
+    episodes = hdf5.read(small)
     first_rows = np.flatnonzero(np.concatenate([[True], (episodes.terminals | episodes.timeouts)[:-1]]))
     starts = episodes.observations[first_rows]
     assert len(np.unique(starts, axis=0)) == len(starts)
 
 
 def test_the_recipe_names_seeds_policies_and_versions(small: Path) -> None:
-    recipe = d4rl.read(small).source.recipe
+    recipe = hdf5.read(small).source.recipe
     assert (recipe["seed"], recipe["steps_per_slot"], recipe["env_id"]) == (0, 300, "Hopper-v4")
     assert [(part["policy"], part["slots"]) for part in recipe["parts"]] == list(SHARES)
     assert [part["sha256"] for part in recipe["parts"]] == [policy_sha256(policy) for policy, _ in SHARES]

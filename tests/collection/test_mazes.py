@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 from itrpo import registry
 from itrpo.collection import mazes
 from itrpo.collection.making import make
-from itrpo.data import d4rl
+from itrpo.data.formats import hdf5
 from itrpo.data.load import load_dataset
 from itrpo.errors import InputError
 from itrpo.evaluation.maze_maps import MAZES, Maze, ant_cell, ant_xy, draw_ant_goal, point_cell
@@ -290,7 +290,7 @@ def test_the_file_is_read_as_d4rls(small: Path):
         names: list[str] = []
         file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
     assert sorted(names) == sorted(KEYS)
-    read = d4rl.read(small)
+    read = hdf5.read(small)
     assert (read.env_id, len(read.rewards)) == ("itrpo/PointMaze_UMaze-v0", 2000)
     assert read.source.recipe["name"] == "pointmaze-umaze-itrpo1"
     assert read.source.recipe["task_goal"] == [1, 1]
@@ -327,12 +327,12 @@ make(mazes.plan("pointmaze-umaze", 2000, seed=0, steps_per_task=700), Path({str(
 def test_another_seed_is_another_dataset(small: Path, tmp_path: Path):
     path = tmp_path / "other.hdf5"
     make(mazes.plan("pointmaze-umaze", 2000, seed=1, steps_per_task=700), path, workers=1)
-    assert not np.array_equal(d4rl.read(path).observations, d4rl.read(small).observations)
+    assert not np.array_equal(hdf5.read(path).observations, hdf5.read(small).observations)
 
 
 def test_reached_goals_are_counted(small: Path, tmp_path: Path):
     reached, complete = mazes.goals_reached(small)
-    assert complete == int(d4rl.read(small).timeouts.sum()) == 6
+    assert complete == int(hdf5.read(small).timeouts.sum()) == 6
     assert reached == 6  # the ball always gets there
     with h5py.File(tmp_path / "by-hand.hdf5", "w") as file:  # two episodes on the way, one that arrives, one unfinished
         file["terminals"] = np.zeros(8, bool)

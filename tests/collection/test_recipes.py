@@ -15,9 +15,8 @@ from itrpo.collection import recipes
 from itrpo.collection.ladders import POLICY_FOLDER, Rung, expert, ladder, medium, policy_path, policy_sha256
 from itrpo.collection.making import make
 from itrpo.collection.rollout import LOG_STD_RANGE, load_acting_policy
-from itrpo.data import d4rl
-from itrpo.data.behavior_policy import agreement
-from itrpo.data.d4rl import read_policy
+from itrpo.data.behavior_policy import agreement, read_policy
+from itrpo.data.formats import hdf5
 from itrpo.data.load import load_dataset
 from itrpo.errors import InputError
 from itrpo.files import generated_path
@@ -303,7 +302,7 @@ def test_provenance_says_which_set_it_is(made: dict[str, Made]) -> None:
     assert (recipe["name"], recipe["rows"], recipe["seed"]) == ("hopper-medium-itrpo1", ROWS["hopper"], 0)
     assert recipe["parts"][0]["sha256"] == policy_sha256("hopper_sac_080k")
     assert set(recipe["versions"]) == {"itrpo", "gymnasium", "mujoco", "numpy"}
-    assert d4rl.read(made["hopper-medium"].path).source.recipe["name"] == "hopper-medium-itrpo1"
+    assert hdf5.read(made["hopper-medium"].path).source.recipe["name"] == "hopper-medium-itrpo1"
 
 
 def test_every_made_set_goes_by_name() -> None:

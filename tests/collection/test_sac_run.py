@@ -26,7 +26,7 @@ from itrpo.cli import main
 from itrpo.collection import sac, sac_rows, sac_run
 from itrpo.collection.rollout import load_acting_policy
 from itrpo.collection.sac_run import RunConfig
-from itrpo.data import d4rl
+from itrpo.data.formats import hdf5
 from itrpo.errors import InputError, StorageError
 from itrpo.types import SpaceSpec
 
@@ -228,7 +228,7 @@ def test_the_replay_file_reads_as_d4rls_with_whole_episodes(within: tuple[Path, 
     np.testing.assert_array_equal(actions, LOW + (HIGH - LOW) * (by_environment["action"] + 1) / 2)
     # a density of actions in other units: by the width of the unit
     np.testing.assert_allclose(densities, by_environment["action_log_prob"] - np.log(2 * 0.5), rtol=1e-6, atol=1e-6)
-    episodes = d4rl.read(folder / "replay.hdf5")
+    episodes = hdf5.read(folder / "replay.hdf5")
     assert episodes.env_id == "SteerWithin-v0"
     np.testing.assert_array_equal(episodes.observations, by_environment["observation"])
     np.testing.assert_array_equal(episodes.terminals, by_environment["terminal"])
@@ -241,7 +241,7 @@ def test_the_replay_file_reads_as_d4rls_with_whole_episodes(within: tuple[Path, 
     assert (recipe["steps"], recipe["config"]["env_id"]) == (300, "SteerWithin-v0")
 
     assert main(["sac", "replay", str(folder), "--steps", "100", "--out", str(tmp_path / "part.hdf5")]) == 0
-    part = d4rl.read(tmp_path / "part.hdf5")
+    part = hdf5.read(tmp_path / "part.hdf5")
     np.testing.assert_array_equal(part.observations, rows[:25].T.reshape(-1)["observation"])
 
 

@@ -8,8 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from itrpo.data import d4rl
-from itrpo.data.behavior_policy import CHECKED_ROWS, Layer, agreement, fits, log_prob, saturated
+from itrpo.data.behavior_policy import CHECKED_ROWS, Layer, agreement, fits, log_prob, read_policy, saturated
 from itrpo.errors import InputError
 from tests.data.hdf5_files import columns, write
 from tests.data.policy_files import moments, network, sampled, write_policy
@@ -55,7 +54,7 @@ def test_a_policy_comes_back_from_a_file(tmp_path: Path, clip: tuple[float, floa
     if clip is not None:
         with h5py.File(path, "a") as file:
             file["metadata/policy/log_std_low"], file["metadata/policy/log_std_high"] = clip
-    read = d4rl.read_policy(path)
+    read = read_policy(path)
     assert read is not None
     assert read[3:] == policy[3:]
     for mine, its in zip([*policy.hidden, *policy[1:3]], [*read.hidden, *read[1:3]], strict=True):
@@ -68,8 +67,8 @@ def test_a_policy_comes_back_from_a_file(tmp_path: Path, clip: tuple[float, floa
 
 
 def test_most_files_have_no_policy(tmp_path: Path) -> None:
-    assert d4rl.read_policy(write(tmp_path / "a.hdf5", columns())) is None
-    assert d4rl.read_policy(write(tmp_path / "b.hdf5", columns() | {"metadata/iteration": np.array(3)})) is None
+    assert read_policy(write(tmp_path / "a.hdf5", columns())) is None
+    assert read_policy(write(tmp_path / "b.hdf5", columns() | {"metadata/iteration": np.array(3)})) is None
 
 
 def remove(key: str) -> Callable[[h5py.Group], None]:
@@ -110,12 +109,12 @@ def test_policies_that_cannot_be_evaluated(tmp_path: Path, change: Callable[[h5p
     with h5py.File(path, "a") as file:
         change(file["metadata/policy"])
     if "does not fit" in message:
-        policy = d4rl.read_policy(path)
+        policy = read_policy(path)
         assert policy is not None
         assert not fits(policy, 2, 3)
         return
     with pytest.raises(InputError, match=message):
-        d4rl.read_policy(path)
+        read_policy(path)
 
 
 def test_stored_densities_of_the_policy_agree_with_it_and_those_of_another_do_not() -> None:

@@ -11,7 +11,7 @@ import pytest
 from itrpo.cli import main
 from itrpo.data.load import load_dataset
 from tests.data.hdf5_files import columns, write
-from tests.data.test_health import SOUND
+from tests.data.health.sound_log import SOUND
 
 MAP = ["observations=x_*", "actions=a_0,a_1", "reward=r", "terminals=tripped", "episode=run"]
 

@@ -7,8 +7,8 @@ import numpy as np
 import polars
 import pytest
 
-from itrpo.data import d4rl
 from itrpo.data.convert import convert, read_contents
+from itrpo.data.formats import hostile
 from itrpo.data.load import load_dataset
 from itrpo.errors import InputError, StorageError
 from tests.data.hdf5_files import columns, write
@@ -19,7 +19,7 @@ FORMATS = ["b.hdf5", "b.h5", "b.npz", "b.parquet", "b.csv", "b-v0", "minari:own/
 @pytest.fixture(autouse=True)
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "root"))
-    monkeypatch.setattr(d4rl, "survives", lambda *_: True)  # tested in test_d4rl; a process for every file takes long
+    monkeypatch.setattr(hostile, "survives", lambda *_: True)  # tested in test_hdf5; a process takes long
 
 
 def values() -> dict[str, np.ndarray]:

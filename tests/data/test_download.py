@@ -20,10 +20,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from itrpo.data.cache import cache_dir
 from itrpo.data.d4rl_files import D4RLFile
 from itrpo.data.download import download_url, fetch
 from itrpo.errors import InputError, StorageError
+from itrpo.files import cache_dir
 
 CONTENT = bytes(range(256)) * 12_000
 HALF = 1_500_000  # where connections break

@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from itrpo.data import columns
-from itrpo.data.arrays import from_mapping
+from itrpo.data import memory
 from itrpo.data.episodes import episode_statistics, to_transitions
+from itrpo.data.formats.npz import read_mapping
 from itrpo.errors import InputError
 from itrpo.types import Episodes, Transition
 
 
 def episodes_of(terminals: list[int], timeouts: list[int]) -> Episodes:
     rows = np.arange(len(terminals), dtype=np.float32)
-    return from_mapping(
+    return read_mapping(
         {
             "observations": np.stack([rows, -rows], axis=1),
             "actions": (rows[:, None] + 1) / 1000,
@@ -77,7 +77,7 @@ def test_taking_over_the_memory_of_the_rows_changes_no_value(flags: list[tuple[b
     elif not d4rl_loop(first):
         return
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(columns, "BLOCK", 3)  # rows move from one block to another
+        patch.setattr(memory, "BLOCK", 3)  # rows move from one block to another
         in_place = to_transitions(second, in_place=True)
     assert as_rows(in_place) == as_rows(to_transitions(first))
     for taken in (in_place.observation, in_place.action, in_place.reward):
@@ -168,7 +168,7 @@ def own_successors() -> dict[str, np.ndarray]:
 
 
 def test_with_next_observations_every_row_is_a_transition() -> None:
-    transitions = to_transitions(from_mapping(own_successors()))
+    transitions = to_transitions(read_mapping(own_successors()))
     assert transitions.next_observation[:, 0].tolist() == [1, 2, 6, 8, 9]
     assert transitions.continues.tolist() == [1, 1, 0, 1, 1]
     np.testing.assert_array_equal(transitions.next_action[:, 0], np.float32([0.2, 0, 0, 0.5, 0]))
@@ -177,13 +177,13 @@ def test_with_next_observations_every_row_is_a_transition() -> None:
 def test_with_next_observations_a_timeout_ends_the_episode_even_if_the_next_row_goes_on_from_there() -> None:
     arrays = own_successors()
     arrays["observations"][2] = arrays["next_observations"][1]
-    assert to_transitions(from_mapping(arrays)).next_action[1].tolist() == [0]
+    assert to_transitions(read_mapping(arrays)).next_action[1].tolist() == [0]
 
 
 def test_with_next_observations_shuffled_rows_have_no_next_action() -> None:
     order = [3, 0, 4, 2, 1]
     arrays = {key: values[order] for key, values in own_successors().items()}
-    transitions = to_transitions(from_mapping(arrays))
+    transitions = to_transitions(read_mapping(arrays))
     assert transitions.action[:, 0].tolist() == np.float32([0.4, 0.1, 0.5, 0.3, 0.2]).tolist()
     assert not transitions.next_action.any()
 
@@ -191,7 +191,7 @@ def test_with_next_observations_shuffled_rows_have_no_next_action() -> None:
 def test_the_users_arrays_are_left_as_they_are() -> None:
     arrays = {key: np.asarray(values, np.float32) for key, values in own_successors().items()}
     before = {key: values.copy() for key, values in arrays.items()}
-    to_transitions(from_mapping(arrays))
+    to_transitions(read_mapping(arrays))
     for key, values in arrays.items():
         np.testing.assert_array_equal(values, before[key])
 
@@ -199,6 +199,6 @@ def test_the_users_arrays_are_left_as_they_are() -> None:
 def test_cuts_are_found_without_timeouts() -> None:
     arrays = own_successors()
     del arrays["timeouts"]
-    episodes = from_mapping(arrays)
+    episodes = read_mapping(arrays)
     assert episodes.timeouts.tolist() == [False, True, False, False, False]
     assert episode_statistics(episodes)[1].tolist() == [2, 1]

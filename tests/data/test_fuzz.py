@@ -23,7 +23,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from itrpo.data import d4rl, hdf5_probe
+from itrpo.data.formats import hdf5, hdf5_probe, hostile
+from itrpo.data.layout import LOG_PROBS
 from itrpo.data.load import load_dataset
 from itrpo.errors import InputError
 from itrpo.types import Dataset
@@ -39,7 +40,7 @@ many = settings(few, max_examples=5_000)
 
 NUMBERS = ("<f2", "<f4", "<f8", ">f4", ">f8", "g", "?", "i1", "<i4", ">i8", "u1", "<u2")
 NO_NUMBERS = ("c8", "S3", "V4", "text", "compound", "array", "reference", "ragged")
-WIDTHS = {"observations": 3, "actions": 2, "rewards": 0, "terminals": 0, "timeouts": 0, d4rl.LOG_PROBS: 0}
+WIDTHS = {"observations": 3, "actions": 2, "rewards": 0, "terminals": 0, "timeouts": 0, LOG_PROBS: 0}
 
 
 class Column(NamedTuple):
@@ -71,7 +72,7 @@ def column(draw: st.DrawFn, key: str) -> Column:
             )
         )
     )
-    optional = key == d4rl.LOG_PROBS
+    optional = key == LOG_PROBS
     kind = draw(
         often("good", "missing", "group", "soft link", "external link", "virtual", "null", "unwritten", "scalar")
     )
@@ -151,7 +152,7 @@ def write_no_numbers(file: h5py.File, key: str, dtype: str, values: np.ndarray) 
 def expected_of(drawn: dict[str, Column], env_id: Any) -> dict[str, np.ndarray] | None:
     """The rows as float32, if the rules allow them; written without a look at the package."""
     present = {key: it for key, it in drawn.items() if it.kind != "missing"}
-    if set(WIDTHS) - set(present) - {d4rl.LOG_PROBS} or any(it.kind != "good" for it in present.values()):
+    if set(WIDTHS) - set(present) - {LOG_PROBS} or any(it.kind != "good" for it in present.values()):
         return None
     if env_id is not None and not isinstance(env_id, str | bytes):
         return None
@@ -182,7 +183,7 @@ def assert_transitions(dataset: Dataset, rows: dict[str, np.ndarray]) -> None:
         assert transitions.reward[i] == rows["rewards"][mine]
         assert transitions.continues[i] == 1 - rows["terminals"][mine]
     assert len(dataset) == len(kept)
-    log_probs = rows.get(d4rl.LOG_PROBS)
+    log_probs = rows.get(LOG_PROBS)
     if log_probs is None:
         assert dataset.behavior_log_probs is None
     else:
@@ -191,7 +192,7 @@ def assert_transitions(dataset: Dataset, rows: dict[str, np.ndarray]) -> None:
 
 @pytest.fixture
 def no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(d4rl, "survives", lambda path: True)
+    monkeypatch.setattr(hostile, "survives", lambda path: True)
 
 
 def check_columns(folder: Path, drawn: dict[str, Column], env_id: Any) -> bool:
@@ -234,11 +235,11 @@ READER = """
 import signal
 import sys
 import numpy as np
-from itrpo.data import d4rl
+from itrpo.data.formats import hostile
 from itrpo.data.load import load_dataset
 from itrpo.errors import InputError
 
-d4rl.survives = lambda path: True
+hostile.survives = lambda path: True
 for line in sys.stdin:
     signal.setitimer(signal.ITIMER_PROF, float(sys.argv[1]))  # CPU time, after which the process ends
     try:
@@ -381,7 +382,7 @@ def check_hdf5(reader: Reader, path: Path, content: bytes) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(hdf5_probe, "CPU_SECONDS", 2)
             with pytest.raises(InputError, match="the HDF5 library crashes or hangs on it"):
-                d4rl.read(path)
+                hdf5.read(path)
         return
     assert answer in ("read", "refused")
     if answer == "read":

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from itrpo.data.cache import d4rl_path
 from itrpo.data.load import load_dataset
 from itrpo.errors import InputError
+from itrpo.files import d4rl_path
 from tests.data.hdf5_files import columns, write
 
 

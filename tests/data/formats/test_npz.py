@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from itrpo.data import arrays
+from itrpo.data.formats import npz
 from itrpo.errors import InputError
 from tests.data.hdf5_files import columns
 
@@ -19,8 +19,8 @@ def savez(path: Path, values: dict[str, np.ndarray]) -> Path:
 
 def test_npz_and_mapping_give_the_same_rows(tmp_path: Path) -> None:
     values = columns() | {"env_id": np.array("Hopper-v4"), "infos/goal": np.zeros(3)}
-    from_file = arrays.read(savez(tmp_path / "own.npz", values))
-    from_memory = arrays.from_mapping(values)
+    from_file = npz.read(savez(tmp_path / "own.npz", values))
+    from_memory = npz.read_mapping(values)
     for episodes in (from_file, from_memory):
         for key in ("observations", "actions", "rewards", "terminals", "timeouts"):
             np.testing.assert_array_equal(getattr(episodes, key), values[key])
@@ -32,13 +32,13 @@ def test_npz_and_mapping_give_the_same_rows(tmp_path: Path) -> None:
 def test_the_hash_of_arrays_follows_every_value() -> None:
     changed = columns()
     changed["rewards"][8] += 1
-    hashes = [arrays.from_mapping(values).source.sha256 for values in (columns(), columns(), changed)]
+    hashes = [npz.read_mapping(values).source.sha256 for values in (columns(), columns(), changed)]
     assert hashes[0] == hashes[1] != hashes[2]
 
 
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.npz: no such file"):
-        arrays.read(tmp_path / "gone.npz")
+        npz.read(tmp_path / "gone.npz")
 
 
 def test_pickled_objects_are_never_loaded(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_pickled_objects_are_never_loaded(tmp_path: Path) -> None:
     values = columns()
     values["rewards"] = np.array([Payload()] * 9, dtype=object)
     with pytest.raises(InputError, match=r"'rewards'.*object"):
-        arrays.read(savez(tmp_path / "a.npz", values))
+        npz.read(savez(tmp_path / "a.npz", values))
     assert not marker.exists()
 
 
@@ -61,7 +61,7 @@ def test_a_truncated_file(tmp_path: Path, share: float) -> None:
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(InputError, match="not a readable NPZ file"):
-        arrays.read(path)
+        npz.read(path)
 
 
 def test_damaged_bytes_inside(tmp_path: Path) -> None:
@@ -72,14 +72,14 @@ def test_damaged_bytes_inside(tmp_path: Path) -> None:
     content[place] ^= 1
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"not a readable NPZ file.*CRC"):
-        arrays.read(path)
+        npz.read(path)
 
 
 def test_a_lone_npy_file_under_the_name_of_an_npz(tmp_path: Path) -> None:
     with (tmp_path / "a.npz").open("wb") as file:
         np.save(file, np.zeros((9, 2)))
     with pytest.raises(InputError, match="not a readable NPZ file"):
-        arrays.read(tmp_path / "a.npz")
+        npz.read(tmp_path / "a.npz")
 
 
 def test_declared_but_absent_rows_are_refused_before_they_are_allocated(tmp_path: Path) -> None:
@@ -90,39 +90,39 @@ def test_declared_but_absent_rows_are_refused_before_they_are_allocated(tmp_path
         for name in source.namelist():
             target.writestr(name, huge.getvalue() if name == "observations.npy" else source.read(name))
     with pytest.raises(InputError, match="'observations' declares"):
-        arrays.read(tmp_path / "huge.npz")
+        npz.read(tmp_path / "huge.npz")
 
 
 def test_wrong_key_names_the_nearest() -> None:
     values = columns()
     values["acts"] = values.pop("actions")
     with pytest.raises(InputError, match=r"no key 'actions' \(did you mean 'acts'\?\)"):
-        arrays.from_mapping(values)
+        npz.read_mapping(values)
 
 
 def test_a_misspelt_optional_key_is_not_ignored() -> None:
     with pytest.raises(InputError, match="unknown key 'next_observation': rename it to 'next_observations'"):
-        arrays.from_mapping(columns() | {"next_observation": np.zeros((9, 2))})
+        npz.read_mapping(columns() | {"next_observation": np.zeros((9, 2))})
 
 
 def test_neither_timeouts_nor_next_observations() -> None:
     values = columns()
     del values["timeouts"]
     with pytest.raises(InputError, match=r"add 'timeouts'.*or 'next_observations'"):
-        arrays.from_mapping(values)
+        npz.read_mapping(values)
 
 
 def test_next_observations_of_another_size() -> None:
     with pytest.raises(InputError, match=r"'observations' has shape \[9, 2\] but 'next_observations' \[9, 3\]"):
-        arrays.from_mapping(columns() | {"next_observations": np.zeros((9, 3))})
+        npz.read_mapping(columns() | {"next_observations": np.zeros((9, 3))})
 
 
 def test_ragged_lists_are_refused() -> None:
     with pytest.raises(InputError, match="'rewards' is not an array"):
-        arrays.from_mapping(columns() | {"rewards": [[1, 2], [3]]})  # type: ignore[dict-item]
+        npz.read_mapping(columns() | {"rewards": [[1, 2], [3]]})  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize("env_id", [np.array(["Hopper-v4"]), np.array(4)])
 def test_env_id_must_be_a_string(env_id: np.ndarray) -> None:
     with pytest.raises(InputError, match="'env_id' must be one string"):
-        arrays.from_mapping(columns() | {"env_id": env_id})
+        npz.read_mapping(columns() | {"env_id": env_id})

@@ -1,4 +1,8 @@
-"""What readers of every format share: checks on columns, and the memory that rows are read into.
+"""What the columns of a dataset are called and how they are laid out, whatever format they come in.
+
+`Episodes` is what training needs: float32, known columns. `Contents` is everything that a dataset's file holds, in the
+file's own types: what `convert` carries from one format to another. Names are those of D4RL's HDF5 layout:
+observations, actions, rewards, terminals, timeouts, next_observations, infos/action_log_probs, infos/qpos, ...
 
 The checks look at shapes and types only, so that a reader can run them on an opened file before it reads a single row.
 """
@@ -7,14 +11,24 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
+from itrpo.data.episodes import follows
+from itrpo.data.memory import to_float32
+from itrpo.data.wording import listed
 from itrpo.errors import InputError
 from itrpo.registry import nearest
+from itrpo.types import DataSource, Episodes
 
+LOG_PROBS = "infos/action_log_probs"
+FLAGS = ("terminals", "timeouts")
+MINIMUM = ("observations", "actions", "rewards", "terminals")  # where episodes are cut can be told in several ways
+REQUIRED = (*MINIMUM, "timeouts")
+NUMERIC = "biuf"  # kinds of NumPy's types
 NDIM = {
     "observations": 2,
     "actions": 2,
@@ -22,12 +36,19 @@ NDIM = {
     "terminals": 1,
     "timeouts": 1,
     "next_observations": 2,
-    "infos/action_log_probs": 1,
+    LOG_PROBS: 1,
 }
 SHAPES = {1: "[N]", 2: "[N, size]"}
-MAX_COMPRESSION = 1100  # gzip and zip can't shrink anything by more than 1032 : 1
-BLOCK = 1 << 16  # rows worked on at once: temporary arrays stay small, however many rows there are
-ALIGNMENT = 64  # bytes: JAX on a CPU takes arrays that begin at a multiple of it as they are, without a copy
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The rows of a file, N of them, and the rest of it."""
+
+    columns: Mapping[str, np.ndarray]  # name -> [N, ...], in the file's order and types; holds REQUIRED
+    env_id: str | None
+    extras: bytes | None = None  # an HDF5 file in memory: root attributes and arrays that aren't one row per step
+    notes: tuple[str, ...] = ()  # what reading had to leave out or decide, for a person
 
 
 class Column(Protocol):
@@ -51,7 +72,7 @@ def check_layout(columns: Mapping[str, Column], where: str) -> None:
     """Raises InputError unless every column is numeric, has the right number of axes and the same number of rows, and
     the transitions fit into this machine's memory. A column of single numbers may be [N, 1] instead of [N]."""
     for key, column in columns.items():
-        if column.dtype.kind not in "biuf":
+        if column.dtype.kind not in NUMERIC:
             raise InputError(f"{where}: {key!r} has type {column.dtype}; it must hold plain numbers")
         if len(column.shape) != NDIM[key] and not (NDIM[key] == 1 and column.shape[1:] == (1,)):
             shape = SHAPES[NDIM[key]]
@@ -81,17 +102,6 @@ def _check_memory(columns: Mapping[str, Column], where: str) -> None:
         )
 
 
-def check_stored_size(key: str, column: Column, stored: int, where: str) -> None:
-    """Raises InputError if a column declares more bytes than its `stored` bytes could expand to: a damaged or hostile
-    header must not make us allocate memory for data that isn't there."""
-    declared = math.prod(column.shape) * column.dtype.itemsize
-    if declared > MAX_COMPRESSION * stored:
-        raise InputError(
-            f"{where}: {key!r} declares {declared:,} bytes (shape {list(column.shape)}), but only {stored:,} bytes are"
-            " stored for it; the file is damaged or was never filled"
-        )
-
-
 def to_flags(values: np.ndarray, key: str, where: str) -> np.ndarray:
     """Zeros and ones of any type, [N] or [N, 1] -> bool [N]. Raises InputError on any other value."""
     values = values.reshape(-1)
@@ -107,26 +117,44 @@ def to_flags(values: np.ndarray, key: str, where: str) -> np.ndarray:
     return flags
 
 
-def to_float32(values: np.ndarray) -> np.ndarray:
-    """float32 without a copy where possible; values too large become infinite, which `load` then reports."""
-    with np.errstate(over="ignore"):
-        return np.ascontiguousarray(values, dtype=np.float32)
+def to_episodes(columns: Mapping[str, np.ndarray], where: str, source: DataSource, env_id: str | None) -> Episodes:
+    """Columns, their layout checked already, as `Episodes`. Raises InputError for flags other than 0 and 1."""
+    following, log_probs = columns.get("next_observations"), columns.get(LOG_PROBS)
+    terminals, timeouts = flags_in(columns, where)
+    return Episodes(
+        observations=to_float32(columns["observations"]),
+        actions=to_float32(columns["actions"]),
+        rewards=to_float32(columns["rewards"]).reshape(-1),
+        terminals=terminals,
+        timeouts=timeouts,
+        next_observations=None if following is None else to_float32(following),
+        behavior_log_probs=None if log_probs is None else to_float32(log_probs).reshape(-1),
+        env_id=env_id,
+        source=source,
+    )
 
 
-def empty_rows(*shape: int) -> np.ndarray:
-    """An uninitialised float32 array that begins at a multiple of ALIGNMENT."""
-    size = 4 * math.prod(shape)
-    memory = np.empty(size + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
-    return memory[start : start + size].view(np.float32).reshape(shape)
+def flags_in(columns: Mapping[str, np.ndarray], where: str) -> tuple[np.ndarray, np.ndarray]:
+    """bool [N]: terminals and timeouts. Where there are no timeouts, an episode is cut wherever the next row does not
+    start where `next_observations` led to; the last row is an episode still open.
+    """
+    terminals = to_flags(columns["terminals"], "terminals", where)
+    if "timeouts" in columns:
+        return terminals, to_flags(columns["timeouts"], "timeouts", where)
+    timeouts = ~terminals & ~follows(*(to_float32(columns[key]) for key in ("observations", "next_observations")))
+    timeouts[-1] = False
+    return terminals, timeouts
 
 
-def blocks(rows: int) -> Iterator[slice]:
-    """Slices that cover `rows` rows, BLOCK at a time."""
-    return (slice(start, min(start + BLOCK, rows)) for start in range(0, rows, BLOCK))
+def check_columns(columns: Mapping[str, np.ndarray], where: str) -> dict[str, np.ndarray]:
+    """The columns, with [N] where single numbers came as [N, 1]. Raises InputError unless the required ones are there
+    and all known ones are laid out as they must be.
+    """
+    require_keys(columns, REQUIRED, where)
+    check_layout({key: values for key, values in columns.items() if key in NDIM}, where)
+    return {key: values.reshape(-1) if NDIM.get(key) == 1 else values for key, values in columns.items()}
 
 
-def first_rows(rows: np.ndarray) -> str:
-    """'row 3', or 'rows 3, 8, 12, 13, 40, ...': the first few of the sorted `rows`."""
-    listed = ", ".join(f"{row}" for row in rows[:5])
-    return f"row {listed}" if len(rows) == 1 else f"rows {listed}{', ...' if len(rows) > 5 else ''}"
+def left_out(names: Sequence[str]) -> tuple[str, ...]:
+    """A note that says so, or nothing."""
+    return (f"left out: {listed(names)}",) if names else ()

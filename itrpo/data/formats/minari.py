@@ -24,113 +24,40 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import re
-import shutil
-import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from itrpo import files
 from itrpo.console import progress_bar
-from itrpo.data.columns import check_layout, check_stored_size, empty_rows, to_flags
-from itrpo.data.contents import Contents, check_columns
-from itrpo.data.d4rl import LOG_PROBS, opened
-from itrpo.data.hashing import file_sha256
+from itrpo.data.formats.hostile import check_storage, opened_hdf5, refuse_links
+from itrpo.data.formats.minari_metadata import Record, metadata_of, open_record
+from itrpo.data.layout import LOG_PROBS, NUMERIC, Contents, check_columns, check_layout, to_episodes, to_flags
+from itrpo.data.memory import empty_rows
+from itrpo.data.minari_ids import METADATA, id_of
 from itrpo.errors import InputError, StorageError
-from itrpo.evaluation.environments import env_spec_json
 from itrpo.types import DataSource, Episodes
 
 if TYPE_CHECKING:
     import h5py
     from rich.console import Console
 
-PREFIX = "minari:"
-MAIN, METADATA, EXTRAS = "main_data.hdf5", "metadata.json", "itrpo_extras.hdf5"
-VERSION = "0.5.0"  # of the layout that `write` writes; every later minari reads it
-MAX_METADATA = 1 << 24  # bytes; Minari's own are kilobytes
-ID = re.compile(r"([\w-]+/)*[\w-]+-v\d+")
-NUMERIC = "biuf"
+MAIN, EXTRAS = "main_data.hdf5", "itrpo_extras.hdf5"
 SHOWN = 1000  # episodes from which on writing takes more than a moment
-BOUNDLESS = 1e6  # actions "within" such bounds aren't scaled by them
 
 # A maze's observation as itrpo.evaluation.environments lays it out; keys of the dict, in order.
 MAZE_KEYS = {"AntMaze": ("achieved_goal", "observation"), "PointMaze": ("observation",)}
-
-
-class _Record(NamedTuple):
-    """What `metadata.json` says, as far as it matters here."""
-
-    dataset_id: str
-    env_id: str | None
-    total_episodes: int | None
-    final_observations: str | None  # "recorded", "repeated"; None: not written by `write`
-    dtypes: Mapping[str, str]  # of flags that were not bool
-    action_low: np.ndarray | None
-    action_high: np.ndarray | None
-    about: Mapping[str, Any]  # for `datasets info`
-
-
-class _Header(NamedTuple):
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
 
 
 class _Rows(NamedTuple):
     columns: dict[str, np.ndarray]
     cut: np.ndarray  # [N] bool: last row of an episode whose flags don't say that it ended
     notes: tuple[str, ...]
-
-
-def data_folder(path: Path) -> Path | None:
-    """The folder with Minari's two files if `path` is it or the folder above it, else None."""
-    return next((folder for folder in (path / "data", path) if (folder / METADATA).is_file()), None)
-
-
-def dataset_folder(dataset_id: str) -> Path:
-    """Where Minari keeps the dataset `dataset_id`, whether or not it is there: below $MINARI_DATASETS_PATH, or
-    ~/.minari/datasets. Raises InputError if that is no Minari id.
-    """
-    if not ID.fullmatch(dataset_id):
-        raise InputError(f"{PREFIX}{dataset_id}: a Minari id looks like NAME-v0 or GROUP/NAME-v0")
-    return _root() / dataset_id
-
-
-def find(dataset_id: str) -> Path:
-    """The folder of the dataset `dataset_id`, downloaded by the minari package if it isn't there yet.
-
-    Raises InputError, with what to do, if it can't be had.
-    """
-    folder = dataset_folder(dataset_id)
-    if data_folder(folder) is not None:
-        return folder
-    missing = f"{PREFIX}{dataset_id}: not in {_root()}"
-    elsewhere = (
-        f"or run `minari download {dataset_id}` where there is a network and copy the folder to {folder}"
-        " (MINARI_DATASETS_PATH names another root)"
-    )
-    try:
-        import minari
-    except ImportError:
-        raise InputError(
-            f"{missing}; to download it, pip install 'itrpo[minari]', {elsewhere}; reading a folder needs no package"
-        ) from None
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            minari.download_dataset(dataset_id)
-    except ImportError as error:
-        raise InputError(f"{missing}; to download it, pip install 'itrpo[minari]' ({error}), {elsewhere}") from error
-    except Exception as error:  # whatever the server, the network or the package come up with
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(
-            f"{missing}, and downloading it failed ({type(error).__name__}: {reason}); try again, {elsewhere}"
-        ) from error
-    if data_folder(folder) is None:
-        raise InputError(f"{missing}, though the minari package reports no error; {elsewhere}")
-    return folder
 
 
 def read(path: str | os.PathLike[str]) -> Episodes:
@@ -140,29 +67,19 @@ def read(path: str | os.PathLike[str]) -> Episodes:
     last episode, which stays open. Dict observations are laid out as a vector: a maze's as in evaluation, others in
     alphabetical order of their keys. Raises InputError if the folder is damaged or holds anything but vectors.
     """
-    folder, record = _open_record(Path(path))
+    folder, record = open_record(Path(path))
     rows = _read_rows(folder, record, everything=False)
-    columns = rows.columns
-    return Episodes(
-        observations=columns["observations"],
-        actions=columns["actions"],
-        rewards=columns["rewards"],
-        terminals=columns["terminals"],
-        timeouts=columns["timeouts"] | rows.cut,
-        next_observations=columns.get("next_observations"),
-        behavior_log_probs=columns.get(LOG_PROBS),
-        env_id=record.env_id,
-        source=DataSource(
-            record.dataset_id, "minari", str(folder.resolve()), file_sha256(folder / MAIN), recipe=record.about
-        ),
-        action_low=record.action_low,
-        action_high=record.action_high,
+    source = DataSource(
+        record.dataset_id, "minari", str(folder.resolve()), files.file_sha256(folder / MAIN), recipe=record.about
     )
+    columns = rows.columns | {"timeouts": rows.columns["timeouts"] | rows.cut}
+    episodes = to_episodes(columns, str(folder), source, record.env_id)
+    return replace(episodes, action_low=record.action_low, action_high=record.action_high)
 
 
 def read_contents(path: Path) -> Contents:
     """All of a Minari folder, in its own types. Raises InputError as `read` does."""
-    folder, record = _open_record(path)
+    folder, record = open_record(path)
     rows = _read_rows(folder, record, everything=True)
     columns, notes = rows.columns, rows.notes
     if record.final_observations is None and rows.cut.any():
@@ -175,15 +92,14 @@ def read_contents(path: Path) -> Contents:
     return Contents(columns, record.env_id, extras.read_bytes() if extras.is_file() else None, notes)
 
 
-def write(contents: Contents, folder: Path, dataset_id: str, console: Console | None = None) -> tuple[str, ...]:
+def write(contents: Contents, folder: Path, console: Console | None = None) -> tuple[str, ...]:
     """Writes a Minari folder, which appears whole or not at all, and returns notes for a person.
 
     Episodes end at terminals and timeouts, and where `next_observations` do not lead to the next row. Raises InputError
-    if the folder exists, the id is none, or `next_observations` have another type than `observations`; StorageError if
-    it can't be written.
+    if the folder exists or its name is no id, or if `next_observations` have another type than `observations`;
+    StorageError if it can't be written.
     """
-    if not ID.fullmatch(dataset_id):
-        raise InputError(f"{folder}: {dataset_id!r} is no Minari id; they look like NAME-v0 or GROUP/NAME-v0")
+    dataset_id = id_of(folder)
     if folder.exists():
         raise InputError(f"{folder}: exists already; delete it or choose another name")
     columns = check_columns(contents.columns, str(folder))
@@ -211,121 +127,36 @@ def write(contents: Contents, folder: Path, dataset_id: str, console: Console | 
             "the source does not know the last observation of an episode; it is repeated, and metadata.json says so",
         )
     stops = np.union1d(np.flatnonzero(ends) + 1, [len(ends)])
-    metadata = _metadata(contents, dataset_id, len(stops), flags)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    metadata = metadata_of(contents, dataset_id, len(stops), flags)
+    progress = contextlib.nullcontext[Callable[[int], None]](lambda steps: None)
+    if console is not None and len(stops) > SHOWN:
+        progress = progress_bar(console, f"Writing {dataset_id}", len(ends))
     try:
-        (temporary / "data").mkdir(parents=True)
-        progress = contextlib.nullcontext[Callable[[int], None]](lambda steps: None)
-        if console is not None and len(stops) > SHOWN:
-            progress = progress_bar(console, f"Writing {dataset_id}", len(ends))
-        with progress as advance:
-            _write_rows(temporary / "data" / MAIN, columns | flags, stops, advance)
-        if contents.extras is not None:
-            (temporary / "data" / EXTRAS).write_bytes(contents.extras)
-        size = sum(file.stat().st_size for file in (temporary / "data").iterdir())
-        metadata["dataset_size"] = round(size / 1e6, 1)
-        (temporary / "data" / METADATA).write_text(json.dumps(metadata), encoding="utf-8")
-        for file in (temporary / "data").iterdir():
-            with file.open("rb") as opened:
-                os.fsync(opened.fileno())
-        temporary.rename(folder)
-    except (OSError, RuntimeError) as error:  # HDF5 reports a full disk as either
-        raise StorageError(f"can't write {folder}: {getattr(error, 'strerror', None) or error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        with files.replacing_folder(folder) as temporary:
+            data = temporary / "data"
+            data.mkdir()
+            with progress as advance:
+                _write_rows(data / MAIN, columns | flags, stops, advance)
+            if contents.extras is not None:
+                (data / EXTRAS).write_bytes(contents.extras)
+            metadata["dataset_size"] = round(sum(file.stat().st_size for file in data.iterdir()) / 1e6, 1)
+            (data / METADATA).write_text(json.dumps(metadata), encoding="utf-8")
+    except RuntimeError as error:  # HDF5 reports a full disk so, or as an OSError
+        raise StorageError(f"can't write {folder}: {error}") from error
     return notes
 
 
-def _root() -> Path:
-    return Path(os.environ.get("MINARI_DATASETS_PATH") or Path.home() / ".minari" / "datasets").expanduser()
-
-
-def _open_record(path: Path) -> tuple[Path, _Record]:
-    folder = data_folder(path)
-    if folder is None:
-        kind = "no such folder" if not path.exists() else f"no Minari dataset: it has no {METADATA}"
-        raise InputError(f"{path}: {kind}")
-    where = str(folder / METADATA)
-    try:
-        if (folder / METADATA).stat().st_size > MAX_METADATA:
-            raise InputError(f"{where}: larger than any Minari metadata; the file is damaged")
-        metadata = json.loads((folder / METADATA).read_text("utf-8"))
-        if not isinstance(metadata, dict):
-            raise ValueError("not a JSON object")
-        return folder, _record(metadata, path)
-    except (OSError, ValueError, TypeError, RecursionError, OverflowError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{where}: not Minari's metadata ({error}); copy or download it again") from error
-
-
-def _record(metadata: dict[str, Any], path: Path) -> _Record:
-    data_format = metadata.get("data_format", "hdf5")
-    if data_format != "hdf5":
-        raise InputError(
-            f"{path}: stored in Minari's format {data_format!r}; itrpo reads 'hdf5': load it with the minari package"
-            " and write it with minari.create_dataset_from_buffers(..., data_format='hdf5')"
-        )
-    own = metadata.get("itrpo")
-    own = own if isinstance(own, dict) else {}
-    env_id, options = own.get("env_id"), None
-    for key in ("eval_env_spec", "env_spec"):
-        if env_id is None and isinstance(metadata.get(key), str):
-            spec = json.loads(metadata[key])
-            if isinstance(spec, dict) and isinstance(spec.get("id"), str):
-                env_id, options = spec["id"], spec.get("kwargs")
-    dtypes = own.get("dtypes")
-    low, high = _action_bounds(metadata.get("action_space"))
-    described = ("description", "algorithm_name", "author", "code_permalink", "minari_version")
-    about = {key: metadata[key] for key in described if isinstance(metadata.get(key), str | list)}
-    if options:
-        about["environment options (not applied)"] = options
-    total = metadata.get("total_episodes")
-    return _Record(
-        dataset_id=str(metadata.get("dataset_id") or (path.parent if path.name == "data" else path).name),
-        env_id=env_id if isinstance(env_id, str) else None,
-        total_episodes=total if isinstance(total, int) else None,
-        final_observations=own.get("final_observations"),
-        dtypes=dtypes if isinstance(dtypes, dict) else {},
-        action_low=low,
-        action_high=high,
-        about=about,
-    )
-
-
-def _action_bounds(space: Any) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """The bounds [A] of a serialized Box, two None if they are no bounds."""
-    described = json.loads(space) if isinstance(space, str) else None
-    if not isinstance(described, dict) or described.get("type") != "Box":
-        return None, None
-    low, high = (np.asarray(described.get(key), np.float32) for key in ("low", "high"))
-    if low.ndim != 1 or low.shape != high.shape or not ((low < high) & (low > -BOUNDLESS) & (high < BOUNDLESS)).all():
-        return None, None
-    return low, high
-
-
-def _read_rows(folder: Path, record: _Record, everything: bool) -> _Rows:
+def _read_rows(folder: Path, record: Record, everything: bool) -> _Rows:
     """The columns of all episodes under D4RL's names; as float32 and only what training needs unless `everything`."""
     path = folder / MAIN
     if not path.is_file():
         raise InputError(f"{path}: no such file; the dataset is not complete")
-    with opened(path) as file, np.errstate(over="ignore"):
-        _refuse_links(file, path)
+    with opened_hdf5(path) as file, np.errstate(over="ignore"):
+        refuse_links(file, str(path))
         return _stack(_open_episodes(file, record, path), record, path, everything)
 
 
-def _refuse_links(file: h5py.File, path: Path) -> None:
-    from h5py import h5l  # pyright: ignore[reportAttributeAccessIssue] (its stubs lack it)
-
-    def look(name: bytes, info: Any) -> bytes | None:
-        return None if info.type == h5l.TYPE_HARD else name
-
-    found = file.id.links.visit(look, info=True)
-    if found is not None:
-        raise InputError(f"{path}: {found.decode()!r} is a link to somewhere else; copy its rows into this file")
-
-
-def _open_episodes(file: h5py.File, record: _Record, path: Path) -> list[h5py.Group]:
+def _open_episodes(file: h5py.File, record: Record, path: Path) -> list[h5py.Group]:
     """The groups of all episodes, in order."""
     import h5py
 
@@ -352,7 +183,7 @@ class _Span(NamedTuple):
     stop: int
 
 
-def _stack(episodes: list[h5py.Group], record: _Record, path: Path, everything: bool) -> _Rows:
+def _stack(episodes: list[h5py.Group], record: Record, path: Path, everything: bool) -> _Rows:
     columns: dict[str, np.ndarray] = {}
     lengths: list[int] = []
     for name, key in (("rewards", "rewards"), ("terminals", "terminations"), ("timeouts", "truncations")):
@@ -472,15 +303,13 @@ def _values(episode: h5py.Group, key: str, ndim: int | None, path: Path) -> np.n
     except (KeyError, ValueError, TypeError):
         kind = "no" if key not in episode else "a group instead of an array under"
         raise InputError(f"{where}: {kind} {name!r}; itrpo reads Minari datasets of vectors (Box spaces)") from None
-    shape, dtype, layout = dataset.shape, dataset.dtype, dataset.get_create_plist()
+    shape, dtype = dataset.shape, dataset.dtype
     if dtype.kind not in NUMERIC or (ndim is not None and len(shape) != ndim):
         raise InputError(
             f"{where}: {name!r} has type {dtype} and shape {list(shape)}; itrpo learns from vectors of numbers: no"
             " images, text, or discrete actions"
         )
-    if layout.get_layout() == h5py.h5d.VIRTUAL or layout.get_external_count():
-        raise InputError(f"{where}: {name!r} keeps its rows in another file; copy them into this one")
-    check_stored_size(name, _Header(shape, dtype), dataset.get_storage_size(), where)
+    check_storage(name, dataset, where)
     values = np.empty(shape, dtype)
     dataset.read(h5py.h5s.ALL, h5py.h5s.ALL, values)
     return values
@@ -490,43 +319,6 @@ def _same_bits(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """bool [N]: rows that are equal to the bit (NaN equals itself; -0 and 0 differ)."""
     views = [np.ascontiguousarray(rows).view(np.uint8).reshape(len(rows), -1) for rows in (first, second)]
     return (views[0] == views[1]).all(axis=1)
-
-
-def _metadata(contents: Contents, dataset_id: str, episodes: int, flags: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    columns = contents.columns
-    recorded = "next_observations" in columns
-    final = "are the recorded ones" if recorded else "are unknown: each repeats the observation before it"
-    metadata: dict[str, Any] = {
-        "dataset_id": dataset_id,
-        "minari_version": VERSION,
-        "data_format": "hdf5",
-        "jpeg_encoding": False,
-        "total_episodes": episodes,
-        "total_steps": len(columns["rewards"]),
-        "observation_space": json.dumps(_box(columns["observations"], bounded=False)),
-        "action_space": json.dumps(_box(columns["actions"], bounded=True)),
-        "description": f"Converted by itrpo. The last observations of episodes {final}.",
-        "itrpo": {
-            "env_id": contents.env_id,
-            "final_observations": "recorded" if recorded else "repeated",
-            "dtypes": {name: columns[name].dtype.str for name in flags if columns[name].dtype != bool},
-        },
-    }
-    env_spec = env_spec_json(contents.env_id) if contents.env_id is not None else None
-    if env_spec is not None:
-        metadata["env_spec"] = env_spec
-    return metadata
-
-
-def _box(values: np.ndarray, bounded: bool) -> dict[str, Any]:
-    """A Box space as Minari writes it: [-1, 1] where `bounded` and the values keep to it, else without bounds."""
-    kind, size = values.dtype.kind, values.shape[1]
-    low, high = {"f": (-math.inf, math.inf), "b": (False, True)}.get(kind, (0, 0))
-    if kind in "iu":
-        low, high = (int(bound) for bound in (np.iinfo(values.dtype).min, np.iinfo(values.dtype).max))
-    elif kind == "f" and bounded and (np.abs(values) <= 1 + 1e-6).all():
-        low, high = -1.0, 1.0
-    return {"type": "Box", "dtype": str(values.dtype), "shape": [size], "low": [low] * size, "high": [high] * size}
 
 
 def _write_rows(

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from itrpo.data import d4rl
-from itrpo.data.behavior_policy import BehaviorPolicy, agreement, fits
-from itrpo.data.cache import cache_dir, d4rl_path, generated_path
+from itrpo.data.behavior_policy import BehaviorPolicy, agreement, fits, read_policy
 from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.errors import InputError
 from itrpo.evaluation.environments import normalized_score
+from itrpo.files import cache_dir, d4rl_path, generated_path
 from itrpo.registry import GENERATED_DATASETS
 from itrpo.types import Dataset
 
@@ -78,7 +78,7 @@ def _policy_facts(dataset: Dataset) -> dict[str, str]:
     if log_probs is not None:
         facts["log density of actions"] = f"{log_probs.mean():,.2f} on average, under the policy that acted"
     try:
-        policy = d4rl.read_policy(source.path) if source.path and source.kind in ("d4rl", "hdf5", "generated") else None
+        policy = read_policy(source.path) if source.path and source.kind in ("d4rl", "hdf5", "generated") else None
     except InputError as error:
         return facts | {"policy that acted": f"in the file, but can't be used: {error}"}
     if policy is None:
@@ -123,13 +123,18 @@ def print_dataset_list(console: Console) -> None:
 
 def print_dataset_info(dataset: Dataset, console: Console) -> None:
     """Prints `describe(dataset)` as a table."""
+    print_facts(dataset.name, describe(dataset), console)
+
+
+def print_facts(name: str, facts: Mapping[str, str], console: Console) -> None:
+    """Prints what is known of the dataset `name`, label -> text, as a table."""
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=dataset.name, title_justify="left", show_header=False)
+    table = Table(title=name, title_justify="left", show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for label, text in describe(dataset).items():
+    for label, text in facts.items():
         table.add_row(label, Text(text))
     console.print(table)
 

@@ -7,15 +7,16 @@ import h5py
 import numpy as np
 import pytest
 
-from itrpo.data import d4rl, hdf5_probe
+from itrpo.data.behavior_policy import read_policy
+from itrpo.data.formats import hdf5, hdf5_probe
 from itrpo.errors import InputError
 from itrpo.types import Episodes
 from tests.data.hdf5_files import TERMINALS, columns, write
 
 
 def read(path: Path) -> Episodes:
-    """As `d4rl.read`, but libhdf5 is not tried in a process of its own first, which takes a third of a second."""
-    return d4rl.read(path, probe=False)
+    """As `hdf5.read`, but libhdf5 is not tried in a process of its own first, which takes a third of a second."""
+    return hdf5.read(path, probe=False)
 
 
 def test_every_value_of_a_file_comes_back(tmp_path: Path) -> None:
@@ -76,7 +77,7 @@ def test_the_layout_of_antmaze_files(tmp_path: Path) -> None:
     for key in ("observations", "actions", "rewards", "terminals", "timeouts"):
         np.testing.assert_array_equal(getattr(episodes, key), arrays[key])
     assert (episodes.next_observations, episodes.behavior_log_probs) == (None, None)
-    assert d4rl.read_policy(path) is None
+    assert read_policy(path) is None
 
 
 @pytest.mark.parametrize("wrong", [2.0, -1.0, np.nan])
@@ -277,7 +278,7 @@ def test_a_file_that_libhdf5_never_comes_back_from(tmp_path: Path, monkeypatch: 
     path.write_bytes(content)
     monkeypatch.setattr(hdf5_probe, "CPU_SECONDS", 1)
     with pytest.raises(InputError, match="the HDF5 library crashes or hangs on it"):
-        d4rl.read(path)
+        hdf5.read(path)
 
 
 def test_a_damaged_file_that_libhdf5_notices_itself_is_no_reason_for_the_probe_to_complain(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
-"""Logs of the user's own under names of their own: Parquet and CSV tables, NPZ files and mappings with a column map.
-
-A column map says which columns are what:
+"""Column maps: which columns of a log, under names of its user's own, are what. For Parquet, CSV and NPZ files and
+mappings of arrays.
 
     columns = {"observations": ["temp", "pressure"], "actions": "valve", "rewards": "r",
                "terminals": "tripped", "episode": "run_id"}
@@ -23,34 +22,35 @@ missing. Numbers in a CSV file are read as float32, correctly rounded.
 from __future__ import annotations
 
 import fnmatch
-import os
 import re
 import tomllib
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from itrpo.data import arrays
-from itrpo.data.columns import check_layout, first_rows, to_flags
-from itrpo.data.contents import Contents, left_out, replaced
-from itrpo.data.d4rl import LOG_PROBS
-from itrpo.data.hashing import file_sha256
+from itrpo.data.layout import (
+    FLAGS,
+    LOG_PROBS,
+    MINIMUM,
+    NUMERIC,
+    Contents,
+    check_layout,
+    flags_in,
+    left_out,
+    to_episodes,
+    to_flags,
+)
+from itrpo.data.wording import first_rows
 from itrpo.errors import InputError
 from itrpo.registry import nearest
 from itrpo.types import DataSource, Episodes
 
-if TYPE_CHECKING:
-    import polars
-
 ColumnMap = Mapping[str, str | Sequence[str]]
 
 VECTORS = ("observations", "actions", "next_observations")
-FLAGS = ("terminals", "timeouts")
 FIELDS = ("observations", "actions", "rewards", "terminals", "timeouts", "episode", "next_observations", "log_probs")
 SINGULAR = {"observation": "observations", "action": "actions", "reward": "rewards", "terminal": "terminals"} | {
     "timeout": "timeouts",
@@ -58,13 +58,11 @@ SINGULAR = {"observation": "observations", "action": "actions", "reward": "rewar
     "episodes": "episode",
     "log_prob": "log_probs",
 }
-REQUIRED = ("observations", "actions", "rewards", "terminals")
 NONE = "none"
-SEPARATORS = ",;\t|"
 EXAMPLE = "--columns observations=COLUMN,COLUMN actions=COLUMN rewards=COLUMN terminals=COLUMN episode=COLUMN"
 
 
-class _Table(NamedTuple):
+class Table(NamedTuple):
     """Named columns of one file, or of a mapping."""
 
     names: list[str]
@@ -91,64 +89,25 @@ def parse_columns(words: Sequence[str]) -> dict[str, list[str]]:
     return columns
 
 
-def read(path: str | os.PathLike[str], columns: ColumnMap | None = None) -> Episodes:
-    """The rows of a .csv, .parquet or (with a map) .npz file. Raises InputError naming file, column, row and fix."""
-    path = Path(path)
-    table, values, selected = _load(path, columns)
-    recipe = {} if columns is None else {"columns": selected}
-    source = DataSource(path.stem, path.suffix.lower()[1:], str(path.resolve()), file_sha256(path), recipe=recipe)
-    return _episodes(values, table, source)
+def read(table: Table, columns: ColumnMap | None, source: DataSource) -> Episodes:
+    """The rows of a table. Raises InputError naming file, column, row and fix."""
+    values, selected = assemble(table, columns)
+    if columns is not None:
+        source = replace(source, recipe={"columns": selected})
+    return to_episodes(values, table.where, source, table.env_id)
 
 
-def from_mapping(values: Mapping[str, np.ndarray], columns: ColumnMap) -> Episodes:
-    """The rows of a mapping of arrays, [N] or [N, k], under names of the user's own. Raises InputError."""
-    table = _mapping_table(values, "the arrays")
-    selected = select(table.names, columns, table.where)
-    episodes = arrays.from_mapping(_assemble(table, selected))
-    return replace(episodes, source=replace(episodes.source, recipe={"columns": selected}))
-
-
-def read_contents(path: Path, columns: ColumnMap | None = None) -> Contents:
+def read_contents(table: Table, columns: ColumnMap | None) -> Contents:
     """What `read` reads in the file's own types, and all columns infos/... . Raises InputError as `read` does."""
-    table, values, selected = _load(path, columns)
-    kept = dict(values)
-    if "timeouts" not in kept:
-        kept["timeouts"] = _episodes(values, table, DataSource(path.stem, path.suffix[1:])).timeouts
+    values, selected = assemble(table, columns)
+    values.setdefault("timeouts", flags_in(values, table.where)[1])
     groups = _groups(name for name in table.names if name.startswith("infos/") and name != LOG_PROBS)
     table.expect([name for members in groups.values() for name in members])
     for name, members in groups.items():
-        if name not in kept:
-            kept[name] = _vector(table, members) if members != [name] else table.numbers(name)
+        if name not in values:
+            values[name] = _vector(table, members) if members != [name] else table.numbers(name)
     taken = {name for members in [*selected.values(), *groups.values()] for name in members}
-    return Contents(kept, table.env_id, notes=left_out([name for name in table.names if name not in taken]))
-
-
-def write_parquet(contents: Contents, path: Path) -> None:
-    """One column per array; those with several axes hold fixed-size lists. Raises StorageError."""
-    import polars
-
-    frame = polars.DataFrame({name: _plain(values) for name, values in contents.columns.items()})
-    metadata = None if contents.env_id is None else {"env_id": contents.env_id}
-    with replaced(path) as target:
-        frame.write_parquet(target, metadata=metadata)
-
-
-def write_csv(contents: Contents, path: Path) -> None:
-    """One column per number: observations_0, observations_1, ... Every float is written so that it reads back as the
-    same float. Raises StorageError if it can't be written.
-    """
-    import polars
-
-    flat: dict[str, np.ndarray] = {}
-    for name, values in contents.columns.items():
-        plain = _plain(values)
-        if plain.ndim == 1:
-            flat[name] = plain
-        else:
-            wide = plain.reshape(len(plain), -1)
-            flat |= {f"{name}_{index}": wide[:, index] for index in range(wide.shape[1])}
-    with replaced(path) as target:
-        polars.DataFrame(flat).write_csv(target)
+    return Contents(values, table.env_id, notes=left_out([name for name in table.names if name not in taken]))
 
 
 def select(names: Sequence[str], columns: ColumnMap | None, where: str) -> dict[str, list[str]]:
@@ -170,7 +129,7 @@ def select(names: Sequence[str], columns: ColumnMap | None, where: str) -> dict[
         repeated = [name for name in chosen if chosen.count(name) > 1]
         if repeated:
             raise InputError(f"{where}: {field!r} takes the column {repeated[0]!r} twice")
-    missing = [field for field in REQUIRED if field not in selected]
+    missing = [field for field in MINIMUM if field not in selected]
     if missing:
         advice = "; terminals=none if no episode ends by itself" if missing == ["terminals"] else ""
         raise InputError(
@@ -266,30 +225,12 @@ def _read_map(path: Path) -> dict[str, list[str]]:
     return columns
 
 
-def _load(path: Path, columns: ColumnMap | None) -> tuple[_Table, dict[str, np.ndarray], dict[str, list[str]]]:
-    """The file's table, its fields as arrays, and the columns that they came from."""
-    readers = {".csv": _csv_table, ".parquet": _parquet_table, ".npz": _npz_table}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise InputError(
-            f"{path}: a column map is for {', '.join(readers)} files and mappings; others have fixed names"
-        )
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    from polars.exceptions import PanicException, PolarsError
-
-    try:
-        table = reader(path)
-        selected = select(table.names, columns, table.where)
-        table.expect(sorted({name for names in selected.values() for name in names} - ({NONE} - set(table.names))))
-        return table, _assemble(table, selected), selected
-    except (PolarsError, PanicException, OSError, MemoryError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{path}: not a readable {path.suffix[1:].upper()} file ({reason})") from error
-
-
-def _assemble(table: _Table, selected: Mapping[str, Sequence[str]]) -> dict[str, np.ndarray]:
-    """The fields as arrays under our names, flags as bool, `episode` turned into timeouts, layout checked."""
+def assemble(table: Table, columns: ColumnMap | None) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
+    """The fields as arrays under our names, flags as bool, `episode` turned into timeouts, layout checked; and the
+    columns that they came from.
+    """
+    selected = select(table.names, columns, table.where)
+    table.expect(sorted({name for names in selected.values() for name in names} - ({NONE} - set(table.names))))
     values: dict[str, np.ndarray] = {}
     for field, names in selected.items():
         if field in VECTORS:
@@ -309,10 +250,10 @@ def _assemble(table: _Table, selected: Mapping[str, Sequence[str]]) -> dict[str,
         last = _last_rows(table, selected["episode"][0], rows)
         timeouts = values.get("timeouts", np.zeros(rows, dtype=bool))
         values["timeouts"] = timeouts | (last & ~values["terminals"])
-    return values
+    return values, selected
 
 
-def _last_rows(table: _Table, name: str, rows: int) -> np.ndarray:
+def _last_rows(table: Table, name: str, rows: int) -> np.ndarray:
     """bool [N]: the last row of each episode. Raises InputError if an episode's rows are not all together."""
     codes = table.codes(name)
     if codes.shape != (rows,):
@@ -329,7 +270,7 @@ def _last_rows(table: _Table, name: str, rows: int) -> np.ndarray:
     return last
 
 
-def _vector(table: _Table, names: Sequence[str]) -> np.ndarray:
+def _vector(table: Table, names: Sequence[str]) -> np.ndarray:
     """Columns side by side, [N, size]."""
     parts = [table.numbers(name) for name in names]
     parts = [part[:, None] if part.ndim == 1 else part.reshape(len(part), -1) for part in parts]
@@ -339,87 +280,12 @@ def _vector(table: _Table, names: Sequence[str]) -> np.ndarray:
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 
-def _episodes(values: Mapping[str, np.ndarray], table: _Table, source: DataSource) -> Episodes:
-    episodes = arrays.to_episodes(values, table.where, source)
-    return episodes if table.env_id is None else replace(episodes, env_id=table.env_id)
+def array_table(names: list[str], load: Callable[[str], np.ndarray], where: str) -> Table:
+    """Arrays by their names; `load` reads one."""
 
-
-def _csv_table(path: Path) -> _Table:
-    import polars
-
-    with path.open("rb") as file:
-        header = file.readline(1 << 20).decode("utf-8", "replace")
-    separator = max(SEPARATORS, key=header.count)  # a comma where there is none at all
-    scanned = polars.scan_csv(path, separator=separator, infer_schema=False, glob=False)
-    where, parsed = str(path), dict[str, polars.Series]()
-
-    def expect(names: Sequence[str]) -> None:  # one pass over the file, not one for each column
-        parsed.update({series.name: series for series in scanned.select(names).collect()})
-
-    def series(name: str) -> polars.Series:
-        return parsed.pop(name) if name in parsed else scanned.select(name).collect().to_series()
-
-    return _Table(
-        scanned.collect_schema().names(),
-        numbers=lambda name: _text_numbers(series(name), where, line_of_first=2),
-        codes=lambda name: _codes(series(name), where),
-        where=where,
-        expect=expect,
-    )
-
-
-def _parquet_table(path: Path) -> _Table:
-    import polars
-
-    where = str(path)
-    frame = polars.scan_parquet(path, glob=False, hive_partitioning=False)
-    names = frame.collect_schema().names()
-    rows, size = frame.select(polars.len()).collect().item(), path.stat().st_size
-    if rows > max(1 << 28, 1000 * size):  # runs of one value take no room, but no log is all runs
-        raise InputError(f"{where}: declares {rows:,} rows in {size:,} bytes; the file is damaged")
-    env_id = polars.read_parquet_metadata(path).get("env_id")
-
-    def series(name: str) -> polars.Series:
-        return frame.select(name).collect().to_series()
-
-    return _Table(
-        names,
-        numbers=lambda name: _series_numbers(series(name), where),
-        codes=lambda name: _codes(series(name), where),
-        where=where,
-        env_id=env_id,
-    )
-
-
-def _npz_table(path: Path) -> _Table:
-    where = str(path)
-    with zipfile.ZipFile(path) as archive:
-        names = [member.removesuffix(".npy") for member in archive.namelist()]
-
-    def load(name: str) -> np.ndarray:
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                return file[name]
-        except ValueError as error:
-            raise InputError(f"{where}: {name!r} can't be read ({error})") from error
-
-    return _array_table(names, load, where)
-
-
-def _mapping_table(values: Mapping[str, np.ndarray], where: str) -> _Table:
-    def load(name: str) -> np.ndarray:
-        try:
-            return np.asarray(values[name])
-        except ValueError as error:  # a ragged list
-            raise InputError(f"{where}: {name!r} is not an array ({error})") from error
-
-    return _array_table([str(name) for name in values], load, where)
-
-
-def _array_table(names: list[str], load: Callable[[str], np.ndarray], where: str) -> _Table:
     def numbers(name: str) -> np.ndarray:
         values = load(name)
-        if values.dtype.kind not in "biuf" or not values.ndim:
+        if values.dtype.kind not in NUMERIC or not values.ndim:
             raise InputError(
                 f"{where}: {name!r} has type {values.dtype} and shape {list(values.shape)}; it must hold one row of"
                 " numbers per step"
@@ -428,96 +294,11 @@ def _array_table(names: list[str], load: Callable[[str], np.ndarray], where: str
 
     def codes(name: str) -> np.ndarray:
         values = load(name)
-        if values.ndim != 1 or values.dtype.kind not in "biufUS":
+        if values.ndim != 1 or values.dtype.kind not in NUMERIC + "US":
             raise InputError(f"{where}: {name!r} must hold one number or text per step")
         return np.unique(values, return_inverse=True)[1]
 
-    return _Table(names, numbers, codes, where)
-
-
-def _series_numbers(series: polars.Series, where: str) -> np.ndarray:
-    """A Parquet column as [N], or as [N, k, ...] if it holds lists of numbers."""
-    import polars
-
-    dtype = series.dtype
-    if dtype == polars.String:
-        return _text_numbers(series, where)
-    _refuse_missing(series.is_null(), series.name, where)
-    if isinstance(dtype, polars.Array):
-        shape, inner = dtype.shape, series.reshape((-1,))
-    elif isinstance(dtype, polars.List):
-        lengths = series.list.len().to_numpy()
-        shape = (int(lengths[0]) if len(lengths) else 0,)
-        uneven = np.flatnonzero(lengths != shape[0])
-        if uneven.size:
-            raise InputError(
-                f"{where}: the lists in column {series.name!r} have unequal lengths: {shape[0]} numbers in row 0,"
-                f" {lengths[uneven[0]]} in row {uneven[0]}"
-            )
-        inner = series.explode()
-    else:
-        shape, inner = (), series
-    if isinstance(inner.dtype, polars.Decimal):
-        inner = inner.cast(polars.Float64)
-    if not (inner.dtype.is_numeric() or inner.dtype == polars.Boolean):
-        raise InputError(f"{where}: column {series.name!r} holds {dtype}; it must hold numbers, or lists of numbers")
-    if shape and inner.null_count():
-        rows = np.any(inner.is_null().to_numpy().reshape(len(series), -1), axis=1)
-        _refuse_missing(polars.Series(rows.tolist()), series.name, where)
-    return inner.to_numpy().reshape(len(series), *shape)
-
-
-def _text_numbers(series: polars.Series, where: str, line_of_first: int | None = None) -> np.ndarray:
-    """Text as float32 [N]: numbers, or true and false."""
-    import polars
-
-    text = series.str.strip_chars()
-    _refuse_missing(text.is_null() | (text == ""), series.name, where, line_of_first)
-    numbers = text.cast(polars.Float32, strict=False)
-    if numbers.null_count():
-        flags = text.str.to_lowercase().replace_strict(
-            {"true": 1.0, "false": 0.0}, default=None, return_dtype=polars.Float32
-        )
-        numbers = polars.select(polars.coalesce(numbers, flags)).to_series()
-    wrong = np.flatnonzero(numbers.is_null().to_numpy())
-    if wrong.size:
-        example = str(text[int(wrong[0])])[:40]
-        advice = (
-            "write the decimal point as a point" if re.fullmatch(r"[+-]?\d+,\d+", example) else "mend or remove them"
-        )
-        raise InputError(
-            f"{where}: column {series.name!r} must hold numbers, but {len(wrong):,} of {len(series):,} rows are"
-            f" something else, such as {example!r} (first: {_placed(wrong, line_of_first)}); {advice}"
-        )
-    return numbers.to_numpy()
-
-
-def _codes(series: polars.Series, where: str) -> np.ndarray:
-    _refuse_missing(series.is_null(), series.name, where)
-    if series.dtype.is_nested():
-        raise InputError(f"{where}: column {series.name!r} must hold one number or text per step")
-    return series.rank("dense").to_numpy()
-
-
-def _refuse_missing(missing: polars.Series, name: str, where: str, line_of_first: int | None = None) -> None:
-    rows = np.flatnonzero(missing.to_numpy())
-    if rows.size:
-        raise InputError(
-            f"{where}: column {name!r} is empty in {len(rows):,} of {len(missing):,} rows (first:"
-            f" {_placed(rows, line_of_first)}); fill them in, or leave those episodes out"
-        )
-
-
-def _placed(rows: np.ndarray, line_of_first: int | None) -> str:
-    """'rows 3, 8', and for text files also the line of the first one."""
-    line = "" if line_of_first is None else f", line {rows[0] + line_of_first:,} of the file"
-    return f"{first_rows(rows)}{line}"
-
-
-def _plain(values: np.ndarray) -> np.ndarray:
-    """A type that Polars has: the processor's byte order, and float32 for float16."""
-    kind = np.float32 if values.dtype == np.float16 else values.dtype.newbyteorder("=")
-    return np.ascontiguousarray(values, dtype=kind)
+    return Table(names, numbers, codes, where)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -13,8 +13,9 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
-from itrpo.data import contents, d4rl, minari_files
-from itrpo.data.contents import Contents
+from itrpo.data.formats import hdf5, hostile
+from itrpo.data.formats import minari as minari_format
+from itrpo.data.layout import Contents
 from itrpo.data.load import load_dataset, read_episodes
 from itrpo.errors import InputError
 from tests.data.hdf5_files import columns, write
@@ -25,7 +26,7 @@ BOX = {"type": "Box", "dtype": "float32", "shape": [1], "low": [-1.0], "high": [
 @pytest.fixture(autouse=True)
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "root"))
-    monkeypatch.setattr(d4rl, "survives", lambda *_: True)  # tested in test_d4rl; a process for every file takes long
+    monkeypatch.setattr(hostile, "survives", lambda *_: True)  # tested in test_hdf5; a process takes long
     return tmp_path / "root"
 
 
@@ -102,7 +103,7 @@ def test_dict_observations(tmp_path: Path, env_id: str, expected: list[list[floa
     del steps["observations"]
     path = write_folder(tmp_path / "set-v0", [steps], env_spec=json.dumps({"id": env_id}))
     assert read_episodes(path).observations.tolist() == expected
-    kept = minari_files.read_contents(path).columns
+    kept = minari_format.read_contents(path).columns
     if env_id == "PointMaze_UMaze-v3":  # what is no part of the observation is kept beside it
         assert kept["infos/achieved_goal"].tolist() == [[7], [8]]
 
@@ -111,11 +112,11 @@ def test_infos_of_the_reset_are_left_out(tmp_path: Path) -> None:
     first = episode(0, 2) | {"infos/qpos": np.arange(6).reshape(3, 2), "infos/speed": [1.0, 2.0], "infos/name": "x"}
     first |= {"infos/action_log_probs": [-1.0, -2.0]}
     path = write_folder(tmp_path / "set-v0", [first])
-    read = minari_files.read_contents(path)
+    read = minari_format.read_contents(path)
     assert read.columns["infos/qpos"].tolist() == [[0, 1], [2, 3]]
     assert read.columns["infos/speed"].tolist() == [1, 2]
     assert read.notes == ("left out, not one row of numbers per step: infos/name",)
-    log_probs = minari_files.read(path).behavior_log_probs
+    log_probs = minari_format.read(path).behavior_log_probs
     assert log_probs is not None
     assert log_probs.tolist() == [-1, -2]
 
@@ -153,8 +154,8 @@ def test_hdf5_to_minari_and_back_is_lossless(ends: list[tuple[int, int]], succes
         with h5py.File(source, "a") as file:
             file["metadata/policy/fc0/weight"] = np.arange(6.0).reshape(2, 3)
             file["metadata/algorithm"] = "SAC"
-        minari_files.write(contents.read_hdf5(source), folder / "own-v0", "own-v0")
-        contents.write_hdf5(minari_files.read_contents(folder / "own-v0"), folder / "b.hdf5")
+        minari_format.write(hdf5.read_contents(source), folder / "own-v0")
+        hdf5.write(minari_format.read_contents(folder / "own-v0"), folder / "b.hdf5")
         with h5py.File(folder / "b.hdf5") as file:
             for key, expected in values.items():
                 read = file[key][()]
@@ -171,7 +172,7 @@ def test_hdf5_to_minari_and_back_is_lossless(ends: list[tuple[int, int]], succes
 
 def test_unknown_last_observations_give_the_transitions_of_the_file(tmp_path: Path) -> None:
     source = write(tmp_path / "a.hdf5", columns(), env_id="Hopper-v4")
-    notes = minari_files.write(contents.read_hdf5(source), tmp_path / "own-v0", "own-v0")
+    notes = minari_format.write(hdf5.read_contents(source), tmp_path / "own-v0")
     assert "does not know the last observation" in notes[0]
     with h5py.File(tmp_path / "own-v0" / "data" / "main_data.hdf5") as file:
         assert [len(group["observations"]) for group in file.values()] == [4, 5, 3]
@@ -186,14 +187,14 @@ def test_a_break_within_an_episode_is_said_and_starts_a_new_one(tmp_path: Path) 
     following = np.roll(columns()["observations"], -1, axis=0)
     following[4] += 0.5
     broken = Contents(columns() | {"next_observations": following}, None)
-    notes = minari_files.write(broken, tmp_path / "a-v0", "a-v0")
+    notes = minari_format.write(broken, tmp_path / "a-v0")
     assert notes == (
         "in 1 rows next_observations do not lead to the next row, though no flag ends the episode there: in Minari a"
         " new episode starts after each",
     )
     episodes = read_episodes(tmp_path / "a-v0")
     assert np.flatnonzero(episodes.timeouts).tolist() == [4, 6]
-    assert minari_files.read_contents(tmp_path / "a-v0").columns["timeouts"].tolist() == columns()["timeouts"].tolist()
+    assert minari_format.read_contents(tmp_path / "a-v0").columns["timeouts"].tolist() == columns()["timeouts"].tolist()
     assert episodes.next_observations is not None
     np.testing.assert_array_equal(episodes.next_observations, following)
 
@@ -204,8 +205,8 @@ def test_the_minari_package_reads_what_we_write(tmp_path: Path, root: Path) -> N
         "next_observations": columns()["observations"] + np.float32([1, -1]),
         "infos/qpos": np.zeros((9, 2)),
     }
-    found = contents.read_hdf5(write(tmp_path / "a.hdf5", values, env_id="Hopper-v4"))
-    minari_files.write(found, root / "own" / "set-v0", "own/set-v0")
+    found = hdf5.read_contents(write(tmp_path / "a.hdf5", values, env_id="Hopper-v4"))
+    minari_format.write(found, root / "own" / "set-v0")
     dataset = minari.load_dataset("own/set-v0")
     assert (dataset.total_episodes, dataset.total_steps, dataset.env_spec.id) == (3, 9, "Hopper-v4")
     assert (dataset.observation_space.shape, dataset.action_space.shape) == ((2,), (1,))
@@ -248,7 +249,7 @@ def test_we_read_what_the_minari_package_writes(root: Path) -> None:
     assert dataset.transitions.action[:, 0].tolist() == [0, 0, 0, 0.5, 0.5, 0.5]  # 1 of [-2, 2]
     assert dataset.num_timeouts == 1
     np.testing.assert_allclose(
-        minari_files.read_contents(root / "own" / "set-v0").columns["infos/speed"], [0, 0.1, 0.2, 0, 0.1, 0.2]
+        minari_format.read_contents(root / "own" / "set-v0").columns["infos/speed"], [0, 0.1, 0.2, 0, 0.1, 0.2]
     )
 
 
@@ -272,7 +273,7 @@ def test_nothing_that_the_metadata_names_is_imported(tmp_path: Path, monkeypatch
     spec = {"id": "hostile_env:Env-v0", "entry_point": "hostile_env:Env", "kwargs": {}}
     path = write_folder(tmp_path / "set-v0", [episode(0, 3)], env_spec=json.dumps(spec))
     load_dataset(path)
-    minari_files.write(minari_files.read_contents(path), tmp_path / "again-v0", "again-v0")
+    minari_format.write(minari_format.read_contents(path), tmp_path / "again-v0")
     assert "hostile_env" not in sys.modules
     assert not (tmp_path / "executed").exists()
 
@@ -342,7 +343,7 @@ def test_a_truncated_file(tmp_path: Path, share: float) -> None:
 
 def test_no_such_folder_and_no_such_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no Minari dataset"):
-        minari_files.read(tmp_path)
+        minari_format.read(tmp_path)
     path = write_folder(tmp_path / "set-v0", [episode(0, 3)])
     (path / "data" / "main_data.hdf5").unlink()
     with pytest.raises(InputError, match=r"main_data.hdf5: no such file; the dataset is not complete"):
@@ -373,10 +374,10 @@ def test_declared_but_absent_rows_are_refused_before_they_are_allocated(tmp_path
 def test_writing_refuses_what_is_there_and_what_it_could_not_keep(tmp_path: Path) -> None:
     (tmp_path / "there-v0").mkdir()
     with pytest.raises(InputError, match="exists already"):
-        minari_files.write(Contents(columns(), None), tmp_path / "there-v0", "there-v0")
+        minari_format.write(Contents(columns(), None), tmp_path / "there-v0")
     with pytest.raises(InputError, match="'own' is no Minari id"):
-        minari_files.write(Contents(columns(), None), tmp_path / "own", "own")
+        minari_format.write(Contents(columns(), None), tmp_path / "own")
     mixed = columns() | {"next_observations": np.zeros((9, 2))}
     with pytest.raises(InputError, match="'observations' are float32 and 'next_observations' float64"):
-        minari_files.write(Contents(mixed, None), tmp_path / "own-v0", "own-v0")
+        minari_format.write(Contents(mixed, None), tmp_path / "own-v0")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["there-v0"]

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from itrpo.data.cache import d4rl_path
 from itrpo.data.load import dataset_names, load_dataset
-from itrpo.data.tables import dataset_rows, describe, print_dataset_info, print_dataset_list
+from itrpo.files import d4rl_path
+from itrpo.report.datasets import dataset_rows, describe, print_dataset_info, print_dataset_list
 from tests.data.hdf5_files import columns, write
 from tests.data.policy_files import network, sampled, write_policy
 

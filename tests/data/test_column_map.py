@@ -8,8 +8,8 @@ import numpy as np
 import polars
 import pytest
 
+from itrpo.data.column_map import parse_columns, select
 from itrpo.data.load import load_dataset, read_episodes
-from itrpo.data.tabular import parse_columns, select
 from itrpo.errors import InputError
 
 # three runs of a valve: rows 0-3 trip (a terminal), 4-6 and 7-9 are cut by the clock
@@ -319,5 +319,5 @@ def test_missing_files(name: str) -> None:
 
 
 def test_a_map_for_a_file_with_fixed_names(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"a column map is for \.csv, \.parquet, \.npz files and mappings"):
+    with pytest.raises(InputError, match=r"a column map is for \.npz, \.parquet, \.csv files and mappings"):
         load_dataset(tmp_path / "a.hdf5", columns=MAP)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from itrpo.data.columns import ALIGNMENT, BLOCK, blocks, check_layout, empty_rows, to_flags
+from itrpo.data.layout import check_layout, to_flags
 from itrpo.errors import InputError
 
 
@@ -28,24 +28,6 @@ def test_more_transitions_than_memory_are_refused() -> None:
         InputError, match=r"a\.hdf5: [\d,]+ rows become [\d.,]+ GB of transitions, and this machine has"
     ):
         check_layout(headers(installed // bytes_per_row + 1), "a.hdf5")
-
-
-@pytest.mark.parametrize("rows", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK])
-def test_blocks_cover_every_row_once(rows: int) -> None:
-    covered = np.zeros(rows, int)
-    for block in blocks(rows):
-        covered[block] += 1
-        assert 0 < block.stop - block.start <= BLOCK
-    assert (covered == 1).all()
-
-
-@pytest.mark.parametrize("shape", [(1,), (7, 3), (100_000, 17)])
-def test_empty_rows_begin_where_jax_wants_them_to(shape: tuple[int, ...]) -> None:
-    for _ in range(5):
-        rows = empty_rows(*shape)
-        assert (rows.shape, rows.dtype) == (shape, np.float32)
-        assert rows.flags.c_contiguous
-        assert rows.ctypes.data % ALIGNMENT == 0
 
 
 def test_booleans_other_than_0_and_1_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,191 @@
+"""HDF5 files laid out like D4RL's v2 files.
+
+Keys: observations [N, O], actions [N, A], rewards [N], terminals [N], timeouts [N];
+infos/action_log_probs [N], optional. [N, 1] will do for [N]: D4RL's replay buffers keep rewards so.
+Training leaves `next_observations` aside even if the file has it, as D4RL's own Q-learning view does. Attributes of the
+file's root: `env_id`, a gymnasium id, and `recipe`, JSON that says how the file was made; both optional.
+`metadata/policy/...` is the network that acted, where one did (`itrpo.data.behavior_policy` reads it).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from itrpo import files
+from itrpo.data.formats.hostile import (
+    check_chunks,
+    check_storage,
+    datasets_below,
+    opened_dataset,
+    opened_group,
+    opened_hdf5,
+    text,
+)
+from itrpo.data.layout import (
+    FLAGS,
+    LOG_PROBS,
+    MINIMUM,
+    NDIM,
+    NUMERIC,
+    REQUIRED,
+    Contents,
+    check_columns,
+    check_layout,
+    left_out,
+    require_keys,
+    to_episodes,
+)
+from itrpo.data.memory import empty_rows, to_float32
+from itrpo.errors import InputError
+from itrpo.types import DataSource, Episodes
+
+if TYPE_CHECKING:
+    import h5py
+
+
+def read(path: str | os.PathLike[str], sha256: str | None = None, probe: bool = True) -> Episodes:
+    """The rows of an HDF5 file, floating-point columns as float32. `sha256` is the file's, if it is known already.
+
+    `probe`: first make sure that libhdf5 survives the file; without it a damaged file may crash or hang the process.
+    Raises InputError if the file is missing, truncated, not HDF5, or not laid out as above.
+    """
+    path = Path(path)
+    where = str(path)
+    with opened_hdf5(path, probe) as file:
+        _require(set(file), where)
+        infos = opened_group(file, "infos", where)
+        with_log_probs = infos is not None and LOG_PROBS.removeprefix("infos/") in set(infos)
+        keys = (*REQUIRED, LOG_PROBS) if with_log_probs else REQUIRED
+        datasets = {key: opened_dataset(file, key, where) for key in keys}
+        check_layout(datasets, where)
+        columns = {key: _float32(key, datasets.pop(key)) for key in keys}  # each has a cache while open
+        env_id, recipe = _env_id(file, where), _recipe(file)
+    source = DataSource(path.stem, "hdf5", str(path.resolve()), sha256 or files.file_sha256(path), recipe=recipe)
+    return to_episodes(columns, where, source, env_id)
+
+
+def read_contents(path: Path) -> Contents:
+    """All of the file. Raises InputError if it is not laid out as above, or refers to other files."""
+    where = str(path)
+    with opened_hdf5(path) as file:
+        datasets = datasets_below(file, where)
+        _require(datasets, where)
+        rows = datasets["rewards"].shape[:1]
+        columns: dict[str, np.ndarray] = {}
+        rest: dict[str, h5py.Dataset] = {}
+        for name, dataset in datasets.items():
+            check_storage(name, dataset.id, where)
+            check_chunks(name, dataset, where)
+            per_step = dataset.dtype.kind in NUMERIC and dataset.shape[:1] == rows
+            if name in REQUIRED or (per_step and not name.startswith("metadata/")):
+                columns[name] = dataset[()]
+            else:
+                rest[name] = dataset
+        return Contents(check_columns(columns, where), _env_id(file, where), _copied(file, rest))
+
+
+def write(contents: Contents, path: Path) -> tuple[str, ...]:
+    """D4RL's layout, uncompressed; returns notes for a person. Raises StorageError if it can't be written."""
+    import h5py
+
+    image = io.BytesIO()  # HDF5 does not survive a full disk; plain writing does
+    with h5py.File(image, "w") as file:
+        for name, values in contents.columns.items():
+            file.create_dataset(name, data=values)
+        if contents.extras is not None:
+            with h5py.File(io.BytesIO(contents.extras), "r") as extras:
+                file.attrs.update(extras.attrs)
+                for name, dataset in datasets_below(extras, "the extras").items():
+                    _copy(dataset, file, name)
+        if contents.env_id is not None:
+            file.attrs["env_id"] = contents.env_id
+    with files.replacing(path) as target:
+        target.write(image.getbuffer())
+    cut = int(np.asarray(contents.columns["timeouts"], bool).sum())
+    if not cut or "next_observations" not in contents.columns:
+        return ()
+    return (
+        f"read as D4RL reads it, the file's {cut:,} rows cut by the clock are no transitions, though their"
+        " next_observations are in it",
+    )
+
+
+def notes_of_flat_files(contents: Contents) -> tuple[str, ...]:
+    """What formats of plain columns have no place for, and what they mean otherwise than HDF5 does."""
+    names: list[str] = []
+    if contents.extras is not None:
+        import h5py
+
+        with h5py.File(io.BytesIO(contents.extras), "r") as file:
+            names = [*datasets_below(file, "the extras"), *file.attrs]
+    if "next_observations" not in contents.columns:
+        return left_out(names)
+    return (
+        *left_out(names),
+        "next_observations are there, so every row is a transition, rows cut by the clock too",
+    )
+
+
+def _require(present: Collection[str], where: str) -> None:
+    require_keys(present, MINIMUM, where)
+    if "timeouts" not in present:
+        raise InputError(
+            f"{where}: add a 'timeouts' column (1 in rows where the clock ended the episode, else 0; all 0 if episodes"
+            " only end by themselves): without it nobody can tell where an episode was cut"
+        )
+
+
+def _float32(key: str, dataset: h5py.Dataset) -> np.ndarray:
+    """All rows: flags as they are, other columns as float32. [N, 1] becomes [N] where a row is a single number."""
+    if key in FLAGS:
+        return dataset[()]
+    if dataset.dtype.kind == "f":
+        values = empty_rows(*dataset.shape)
+        dataset.read_direct(values)  # libhdf5 converts piece by piece: no float64 copy in memory
+    else:
+        values = to_float32(dataset[()])
+    return values.reshape(-1) if NDIM[key] == 1 else values
+
+
+def _copied(file: h5py.File, datasets: Mapping[str, h5py.Dataset]) -> bytes | None:
+    """Root attributes (but env_id) and the `datasets` as a file of their own; None where there is neither."""
+    import h5py
+
+    attributes = {name: value for name, value in file.attrs.items() if name != "env_id"}
+    if not datasets and not attributes:
+        return None
+    image = io.BytesIO()
+    with h5py.File(image, "w") as target:
+        target.attrs.update(attributes)
+        for name, dataset in datasets.items():
+            _copy(dataset, target, name)
+    return image.getvalue()
+
+
+def _copy(dataset: h5py.Dataset, target: h5py.File, name: str) -> None:
+    parent, _, last = name.rpartition("/")
+    target.copy(dataset, target.require_group(parent or "/"), last)
+
+
+def _env_id(file: h5py.File, where: str) -> str | None:
+    if "env_id" not in file.attrs:
+        return None
+    env_id = text(file.attrs["env_id"])
+    if env_id is None:
+        raise InputError(f"{where}: the attribute 'env_id' must be one string, like 'Hopper-v4'; change or delete it")
+    return env_id or None
+
+
+def _recipe(file: h5py.File) -> dict[str, Any]:
+    try:
+        recipe = json.loads(text(file.attrs.get("recipe")) or "{}")
+    except (ValueError, RecursionError, TypeError, OSError):
+        return {}  # somebody else's attribute of the same name
+    return recipe if isinstance(recipe, dict) else {}

@@ -1,0 +1,231 @@
+"""Tables: Parquet and CSV files, a column for each array or number.
+
+Without a column map (see `itrpo.data.column_map`) the columns must have our own names (`observations`, or
+`observations_0`, `observations_1`, ...), as in the files that `itrpo datasets convert` writes. Nothing may be missing.
+Numbers in a CSV file are read as float32, correctly rounded.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from itrpo import files
+from itrpo.data import column_map
+from itrpo.data.column_map import ColumnMap, Table
+from itrpo.data.formats.hdf5 import notes_of_flat_files
+from itrpo.data.layout import Contents
+from itrpo.data.wording import first_rows
+from itrpo.errors import InputError
+from itrpo.types import DataSource, Episodes
+
+if TYPE_CHECKING:
+    import polars
+
+SEPARATORS = ",;\t|"
+
+
+def read(path: str | os.PathLike[str], columns: ColumnMap | None = None) -> Episodes:
+    """The rows of a .csv or .parquet file. Raises InputError naming file, column, row and fix."""
+    path = Path(path)
+    with _opened(path) as table:
+        source = DataSource(path.stem, path.suffix.lower()[1:], str(path.resolve()), files.file_sha256(path))
+        return column_map.read(table, columns, source)
+
+
+def read_contents(path: Path, columns: ColumnMap | None = None) -> Contents:
+    """What `read` reads in the file's own types, and all columns infos/... . Raises InputError as `read` does."""
+    with _opened(path) as table:
+        return column_map.read_contents(table, columns)
+
+
+def write(contents: Contents, path: Path) -> tuple[str, ...]:
+    """A .csv or .parquet file; returns notes for a person. Raises StorageError if it can't be written."""
+    notes = notes_of_flat_files(contents)
+    if path.suffix.lower() == ".parquet":
+        _write_parquet(contents, path)
+    else:
+        _write_csv(contents, path)
+        if contents.env_id is not None:
+            advice = f"give --env {contents.env_id} when you use it"
+            notes += (f"a CSV file can't say that it came from {contents.env_id}: {advice}",)
+    return notes
+
+
+def _write_parquet(contents: Contents, path: Path) -> None:
+    """One column per array; those with several axes hold fixed-size lists."""
+    import polars
+
+    frame = polars.DataFrame({name: _plain(values) for name, values in contents.columns.items()})
+    metadata = None if contents.env_id is None else {"env_id": contents.env_id}
+    with files.replacing(path) as target:
+        frame.write_parquet(target, metadata=metadata)
+
+
+def _write_csv(contents: Contents, path: Path) -> None:
+    """One column per number: observations_0, observations_1, ... Every float is written so that it reads back as the
+    same float.
+    """
+    import polars
+
+    flat: dict[str, np.ndarray] = {}
+    for name, values in contents.columns.items():
+        plain = _plain(values)
+        if plain.ndim == 1:
+            flat[name] = plain
+        else:
+            wide = plain.reshape(len(plain), -1)
+            flat |= {f"{name}_{index}": wide[:, index] for index in range(wide.shape[1])}
+    with files.replacing(path) as target:
+        polars.DataFrame(flat).write_csv(target)
+
+
+@contextmanager
+def _opened(path: Path) -> Generator[Table]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    from polars.exceptions import PanicException, PolarsError
+
+    try:
+        yield _csv_table(path) if path.suffix.lower() == ".csv" else _parquet_table(path)
+    except (PolarsError, PanicException, OSError, MemoryError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{path}: not a readable {path.suffix[1:].upper()} file ({reason})") from error
+
+
+def _csv_table(path: Path) -> Table:
+    import polars
+
+    with path.open("rb") as file:
+        header = file.readline(1 << 20).decode("utf-8", "replace")
+    separator = max(SEPARATORS, key=header.count)  # a comma where there is none at all
+    scanned = polars.scan_csv(path, separator=separator, infer_schema=False, glob=False)
+    where, parsed = str(path), dict[str, polars.Series]()
+
+    def expect(names: Sequence[str]) -> None:  # one pass over the file, not one for each column
+        parsed.update({series.name: series for series in scanned.select(names).collect()})
+
+    def series(name: str) -> polars.Series:
+        return parsed.pop(name) if name in parsed else scanned.select(name).collect().to_series()
+
+    return Table(
+        scanned.collect_schema().names(),
+        numbers=lambda name: _text_numbers(series(name), where, line_of_first=2),
+        codes=lambda name: _codes(series(name), where),
+        where=where,
+        expect=expect,
+    )
+
+
+def _parquet_table(path: Path) -> Table:
+    import polars
+
+    where = str(path)
+    frame = polars.scan_parquet(path, glob=False, hive_partitioning=False)
+    names = frame.collect_schema().names()
+    rows, size = frame.select(polars.len()).collect().item(), path.stat().st_size
+    if rows > max(1 << 28, 1000 * size):  # runs of one value take no room, but no log is all runs
+        raise InputError(f"{where}: declares {rows:,} rows in {size:,} bytes; the file is damaged")
+    env_id = polars.read_parquet_metadata(path).get("env_id")
+
+    def series(name: str) -> polars.Series:
+        return frame.select(name).collect().to_series()
+
+    return Table(
+        names,
+        numbers=lambda name: _series_numbers(series(name), where),
+        codes=lambda name: _codes(series(name), where),
+        where=where,
+        env_id=env_id,
+    )
+
+
+def _series_numbers(series: polars.Series, where: str) -> np.ndarray:
+    """A Parquet column as [N], or as [N, k, ...] if it holds lists of numbers."""
+    import polars
+
+    dtype = series.dtype
+    if dtype == polars.String:
+        return _text_numbers(series, where)
+    _refuse_missing(series.is_null(), series.name, where)
+    if isinstance(dtype, polars.Array):
+        shape, inner = dtype.shape, series.reshape((-1,))
+    elif isinstance(dtype, polars.List):
+        lengths = series.list.len().to_numpy()
+        shape = (int(lengths[0]) if len(lengths) else 0,)
+        uneven = np.flatnonzero(lengths != shape[0])
+        if uneven.size:
+            raise InputError(
+                f"{where}: the lists in column {series.name!r} have unequal lengths: {shape[0]} numbers in row 0,"
+                f" {lengths[uneven[0]]} in row {uneven[0]}"
+            )
+        inner = series.explode()
+    else:
+        shape, inner = (), series
+    if isinstance(inner.dtype, polars.Decimal):
+        inner = inner.cast(polars.Float64)
+    if not (inner.dtype.is_numeric() or inner.dtype == polars.Boolean):
+        raise InputError(f"{where}: column {series.name!r} holds {dtype}; it must hold numbers, or lists of numbers")
+    if shape and inner.null_count():
+        rows = np.any(inner.is_null().to_numpy().reshape(len(series), -1), axis=1)
+        _refuse_missing(polars.Series(rows.tolist()), series.name, where)
+    return inner.to_numpy().reshape(len(series), *shape)
+
+
+def _text_numbers(series: polars.Series, where: str, line_of_first: int | None = None) -> np.ndarray:
+    """Text as float32 [N]: numbers, or true and false."""
+    import polars
+
+    text = series.str.strip_chars()
+    _refuse_missing(text.is_null() | (text == ""), series.name, where, line_of_first)
+    numbers = text.cast(polars.Float32, strict=False)
+    if numbers.null_count():
+        flags = text.str.to_lowercase().replace_strict(
+            {"true": 1.0, "false": 0.0}, default=None, return_dtype=polars.Float32
+        )
+        numbers = polars.select(polars.coalesce(numbers, flags)).to_series()
+    wrong = np.flatnonzero(numbers.is_null().to_numpy())
+    if wrong.size:
+        example = str(text[int(wrong[0])])[:40]
+        advice = (
+            "write the decimal point as a point" if re.fullmatch(r"[+-]?\d+,\d+", example) else "mend or remove them"
+        )
+        raise InputError(
+            f"{where}: column {series.name!r} must hold numbers, but {len(wrong):,} of {len(series):,} rows are"
+            f" something else, such as {example!r} (first: {_placed(wrong, line_of_first)}); {advice}"
+        )
+    return numbers.to_numpy()
+
+
+def _codes(series: polars.Series, where: str) -> np.ndarray:
+    _refuse_missing(series.is_null(), series.name, where)
+    if series.dtype.is_nested():
+        raise InputError(f"{where}: column {series.name!r} must hold one number or text per step")
+    return series.rank("dense").to_numpy()
+
+
+def _refuse_missing(missing: polars.Series, name: str, where: str, line_of_first: int | None = None) -> None:
+    rows = np.flatnonzero(missing.to_numpy())
+    if rows.size:
+        raise InputError(
+            f"{where}: column {name!r} is empty in {len(rows):,} of {len(missing):,} rows (first:"
+            f" {_placed(rows, line_of_first)}); fill them in, or leave those episodes out"
+        )
+
+
+def _placed(rows: np.ndarray, line_of_first: int | None) -> str:
+    """'rows 3, 8', and for text files also the line of the first one."""
+    line = "" if line_of_first is None else f", line {rows[0] + line_of_first:,} of the file"
+    return f"{first_rows(rows)}{line}"
+
+
+def _plain(values: np.ndarray) -> np.ndarray:
+    """A type that Polars has: the processor's byte order, and float32 for float16."""
+    kind = np.float32 if values.dtype == np.float16 else values.dtype.newbyteorder("=")
+    return np.ascontiguousarray(values, dtype=kind)

@@ -1,0 +1,86 @@
+"""Actions: out of range, clipped, of a few values only, and how much they vary in one state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from itrpo.data.health.rows import Finding, Rows, finding
+from itrpo.data.load import ROUNDING
+from itrpo.data.wording import listed
+
+CLIPPED = (0.005, 0.05)  # share of rows with the very largest or smallest action: note, warning
+DISCRETE = 10  # an action with at most so many values isn't a continuous one
+NARROW = 0.2  # of the range of actions
+NOISELESS = 0.02  # standard deviation of the actions in one state, in a range of [-1, 1]
+
+
+def actions(rows: Rows) -> Iterator[Finding]:
+    actions = rows.episodes.actions
+    outside = np.flatnonzero((np.abs(actions) > 1 + ROUNDING).any(axis=1) & rows.sound)
+    sound = actions if rows.sound.all() else actions[rows.sound]
+    if not len(sound):
+        return
+    low, high = sound.min(axis=0), sound.max(axis=0)
+    if outside.size:
+        what = f"actions outside [-1, 1]{' after rescaling' if rows.scaled else ''}: they range from {low.min():.6g} to"
+        advice = "widen --action-low and --action-high"
+        if not rows.scaled:
+            bounds = [_bound(values, limit) for values, limit in ((low, np.floor), (high, np.ceil))]
+            advice = (
+                "training refuses them: give the environment's bounds, which the data can't show; they need at least"
+                f" --action-low {bounds[0]} --action-high {bounds[1]}"
+            )
+        yield finding("error", "action-range", f"{what} {high.max():.6g}", advice, outside)
+    discrete: list[str] = []
+    clipped: list[tuple[str, np.ndarray]] = []
+    for index in np.flatnonzero(low < high):
+        column, name = sound[:, index], rows.name("actions", int(index))
+        sample = column[:: max(1, len(column) // 10_000)]
+        values = np.unique(sample)
+        if len(values) <= DISCRETE and len(sample) > 10 * DISCRETE:
+            discrete.append(f"{name} ({', '.join(f'{value:.4g}' for value in values)})")
+            continue
+        edges = [(low[index], column == low[index]), (high[index], column == high[index])]
+        if max(mask.mean() for _, mask in edges) >= CLIPPED[0]:
+            shares = " and ".join(f"{mask.mean():.1%} at {edge:.4g}" for edge, mask in edges)
+            clipped.append((f"{name}: {shares}", edges[0][1] | edges[1][1]))
+    if discrete:
+        what = f"actions of a few values only: {listed(discrete)}"
+        yield finding("warning", "discrete-actions", what, "itrpo learns densities of continuous actions")
+    if clipped:
+        piles = listed([text for text, _ in clipped])
+        what = f"rows in which an action is exactly its largest or smallest value: {piles}"
+        advice = (
+            "clipped, it seems. A density can't describe a pile of values on a bound: log the command before it was"
+            " clipped, or expect pi_beta to fit poorly there"
+        )
+        masks = np.stack([mask for _, mask in clipped])
+        severity = "warning" if masks.mean(axis=1).max() >= CLIPPED[1] else "note"
+        yield finding(severity, "clipped-actions", what, advice, np.flatnonzero(rows.sound)[masks.any(axis=0)])
+    widest = float(np.max(high - low)) / 2
+    if 0 < widest < NARROW:
+        what = f"actions use {widest:.1%} of the range [-1, 1]"
+        advice = "if the bounds are wider than the environment's, narrow --action-low and --action-high"
+        yield finding("note", "narrow-actions", what, advice)
+
+
+def little_noise(rows: Rows) -> Iterator[Finding]:
+    if rows.noise is None:
+        return
+    share = float((rows.noise < NOISELESS).mean())
+    if share > 0.5:
+        what = f"in {share:.0%} of the states looked at, actions vary by less than {NOISELESS} (of a range of [-1, 1])"
+        advice = (
+            "the behaviour is close to deterministic: log densities are huge and nothing is known about other actions;"
+            " keep a floor on pi_beta's standard deviation, and prefer data with exploration"
+        )
+        yield finding("warning", "little-noise", what, advice)
+
+
+def _bound(values: np.ndarray, rounding: np.ufunc) -> str:
+    """One number per dimension, rounded outwards to two digits; only one if they are all the same."""
+    digits = 10.0 ** (1 - np.floor(np.log10(np.maximum(np.abs(values), 1e-12))))
+    texts = [f"{value:g}" for value in rounding(values.astype(np.float64) * digits) / digits]
+    return texts[0] if len(set(texts)) == 1 else " ".join(texts)

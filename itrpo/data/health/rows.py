@@ -1,0 +1,95 @@
+"""What the checks of a dataset share: the rows, with what is measured on them once, and what a finding is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from itrpo.data.episodes import episode_statistics
+from itrpo.data.health.measures import action_noise, equal_columns, spectrum
+from itrpo.data.memory import blocks
+from itrpo.types import Episodes
+
+MAX_ROWS = 5  # listed
+
+Severity = Literal["error", "warning", "note"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found."""
+
+    severity: Severity
+    name: str  # of the check, stable: "not-finite", "terminals-go-on", ...
+    what: str
+    advice: str
+    rows: tuple[int, ...] = ()  # the first few
+    count: int = 0  # of rows
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a dataset, and what several checks need to know of them."""
+
+    episodes: Episodes  # actions scaled to [-1, 1]
+    scaled: bool  # by bounds that were given or declared
+    horizon: int | None  # steps after which the clock ends an episode, if it is known and there is one
+    sound: np.ndarray  # [N] bool: no NaN or infinity in the row
+    ends: np.ndarray  # [N] bool
+    returns: np.ndarray
+    lengths: np.ndarray
+    names: Mapping[str, Sequence[str]]  # of columns, where the user mapped them
+    std: np.ndarray  # [O] of the observations
+    equal: Sequence[tuple[int, int]]  # pairs of observation columns that are the same in all rows
+    moved: np.ndarray  # [N - 1]: distance from an observation to the next row's, in std, averaged over dimensions
+    noise: np.ndarray | None  # standard deviation of the actions in one state, for some states
+    spectrum: np.ndarray  # variances of the observations that vary, in directions without correlation
+
+    def name(self, key: str, index: int) -> str:
+        """'observation 3', or 'observation 3 (speed)'."""
+        mapped = self.names.get(key, ())
+        whole = getattr(self.episodes, key).shape[1]
+        return f"{key[:-1]} {index}" + (f" ({mapped[index]})" if len(mapped) == whole else "")
+
+
+def finding(severity: Severity, name: str, what: str, advice: str, rows: np.ndarray | None = None) -> Finding:
+    """`rows`: all in which it was found, sorted."""
+    if rows is None:
+        return Finding(severity, name, what, advice)
+    return Finding(severity, name, what, advice, tuple(int(row) for row in rows[:MAX_ROWS]), len(rows))
+
+
+def prepare(episodes: Episodes, scaled: bool, horizon: int | None) -> Rows:
+    """Measures the rows; `scaled`: whether their actions were, by bounds."""
+    sound = np.ones(len(episodes.rewards), dtype=bool)
+    for values in (episodes.observations, episodes.actions, episodes.rewards, episodes.next_observations):
+        if values is not None:
+            for block in blocks(len(values)):
+                sound[block] &= np.isfinite(values[block].reshape(len(values[block]), -1)).all(axis=1)
+    returns, lengths = episode_statistics(episodes)
+    mapped = episodes.source.recipe.get("columns")
+    observations = episodes.observations if sound.all() else episodes.observations[sound]
+    std = observations.std(axis=0, dtype=np.float64) if len(observations) else np.zeros(observations.shape[1])
+    varying = np.flatnonzero(std > 0).tolist()
+    moved = np.zeros(len(sound) - 1, np.float32)
+    for block in blocks(len(moved)) if varying else ():
+        steps = episodes.observations[block.start + 1 : block.stop + 1] - episodes.observations[block]
+        moved[block] = np.sqrt(((steps[:, varying] / std[varying]) ** 2).mean(axis=1))
+    return Rows(
+        episodes=episodes,
+        scaled=scaled,
+        horizon=horizon,
+        sound=sound,
+        ends=episodes.terminals | episodes.timeouts,
+        returns=returns,
+        lengths=lengths,
+        names=mapped if isinstance(mapped, dict) else {},
+        std=std,
+        equal=equal_columns(observations, varying),
+        moved=moved,
+        noise=action_noise(episodes, scaled, sound, std),
+        spectrum=spectrum(episodes, sound, std),
+    )

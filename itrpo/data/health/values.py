@@ -1,0 +1,100 @@
+"""Columns: values that are not finite, that say nothing or say it twice, and sizes that networks learn badly from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from itrpo.data.health.rows import Finding, Rows, finding
+from itrpo.data.wording import listed
+
+LARGE = (10.0, 100.0)  # mean or standard deviation of an observation: note, warning
+UNEQUAL = (100.0, 10_000.0)  # ratio of the standard deviations of two observations: note, warning
+SMALL = 10_000  # rows; D4RL's sets have 200,000 to 2,000,000
+
+
+def not_finite(rows: Rows) -> Iterator[Finding]:
+    for key in ("observations", "actions", "rewards", "next_observations"):
+        values = getattr(rows.episodes, key)
+        if values is None or rows.sound.all():
+            continue
+        wide = values.reshape(len(values), -1)
+        nan, infinite = np.isnan(wide), np.isinf(wide)
+        bad = np.flatnonzero((nan | infinite).any(axis=1))
+        if not bad.size:
+            continue
+        where = ""
+        if values.ndim == 2 and key != "next_observations":
+            dimensions = np.flatnonzero((nan | infinite).any(axis=0))
+            where = " in " + listed([rows.name(key, int(index)) for index in dimensions])
+        what = f"'{key}' holds {nan.sum():,} NaN and {infinite.sum():,} infinite values{where}"
+        advice = "training refuses them: remove those episodes, or mend the values where you know them"
+        yield finding("error", "not-finite", what, advice, bad)
+
+
+def columns(rows: Rows) -> Iterator[Finding]:
+    """Columns that say nothing, say the same twice, or say what can't be known when acting."""
+    episodes = rows.episodes
+    sound = slice(None) if rows.sound.all() else rows.sound
+    observations, actions, rewards = episodes.observations[sound], episodes.actions[sound], episodes.rewards[sound]
+    if not len(rewards):
+        return
+    for key, values, advice in (
+        ("observations", observations, "it tells a policy nothing; leave it out, or find out why it never changed"),
+        ("actions", actions, "nothing can be learned about the others; leave this dimension out"),
+    ):
+        constant = np.flatnonzero(values.min(axis=0) == values.max(axis=0))
+        if constant.size:
+            named = listed([f"{rows.name(key, int(index))} = {values[0, index]:.6g}" for index in constant])
+            yield finding("warning", "constant-column", f"the same value in all rows: {named}", advice)
+    changing = [index for index in range(observations.shape[1]) if np.ptp(observations[:, index]) > 0]
+    for first, second in rows.equal:
+        what = f"{rows.name('observations', second)} equals {rows.name('observations', first)} in all rows"
+        yield finding("warning", "duplicate-column", what, "it adds nothing: leave one of the two out")
+    for index in range(actions.shape[1]):
+        if np.ptp(actions[:, index]) > 0:
+            for other in changing:
+                if np.array_equal(observations[:, other], actions[:, index]):
+                    what = f"{rows.name('observations', other)} is {rows.name('actions', index)} of the same row"
+                    advice = (
+                        "a policy can't see its own action before it acts, and would learn to copy it: log the"
+                        " observation from before the action, or leave it out"
+                    )
+                    yield finding("error", "action-in-observation", what, advice)
+    if np.ptp(rewards) > 0:
+        for other in changing:
+            if np.array_equal(observations[:, other], rewards):
+                what = f"{rows.name('observations', other)} is the reward of the same row"
+                advice = "it isn't known before the action: leave it out, or shift it by a step"
+                yield finding("warning", "reward-in-observation", what, advice)
+
+
+def scales(rows: Rows) -> Iterator[Finding]:
+    observations = rows.episodes.observations[rows.sound] if not rows.sound.all() else rows.episodes.observations
+    if len(observations) < SMALL:
+        what = f"only {len(observations):,} rows"
+        yield finding("warning", "small", what, f"few methods learn from fewer than {SMALL:,}; scores will be noise")
+    varying = np.flatnonzero(rows.std > 0)
+    if not varying.size:
+        return
+    mean = np.abs(observations.mean(axis=0, dtype=np.float64))
+    size = np.maximum(mean, rows.std)
+    ratio = rows.std[varying].max() / rows.std[varying].min()
+    if size.max() > LARGE[0] or ratio > UNEQUAL[0]:
+        largest = int(np.argmax(size))
+        what = (
+            f"observations of very different sizes: standard deviations from {rows.std[varying].min():.3g} to"
+            f" {rows.std[varying].max():.3g}; {rows.name('observations', largest)} is largest, mean"
+            f" {observations[:, largest].mean(dtype=np.float64):.4g}"
+        )
+        severe = size.max() > LARGE[1] or ratio > UNEQUAL[1]
+        yield finding("warning" if severe else "note", "scales", what, "train with --normalize-observations")
+
+
+def dependent_columns(rows: Rows) -> Iterator[Finding]:
+    flat = int((rows.spectrum < 1e-9 * rows.spectrum.max(initial=0)).sum()) - len(rows.equal)
+    if flat > 0:
+        directions = f"{flat} of {len(rows.spectrum)} directions of the observations never vary"
+        what = f"{directions}: columns are combinations of others"
+        yield finding("note", "dependent-columns", what, "harmless for networks; they cost inputs and say nothing new")
