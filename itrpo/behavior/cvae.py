@@ -131,9 +131,12 @@ def make(config: Config, spec: SpaceSpec, fit_steps: int) -> LatentModel:
 
 
 def stepped(
-    spec: SpaceSpec, hidden: tuple[int, ...], learning_rate: Scalar, kl_weight: Scalar, latent_clip: Scalar
+    spec: SpaceSpec, hidden: tuple[int, ...], learning_rate: Any, kl_weight: Any, latent_clip: Any
 ) -> LatentModel:
-    """The model of those that call `fit_step` once in each step of their own, on its batch (BCQ, BEAR, UWAC)."""
+    """The model of those that call `fit_step` once in each step of their own, on its batch (BCQ, BEAR, UWAC).
+
+    The three numbers are floats, or traced where a sweep compiles over them.
+    """
     config = Config(kl_weight, latent_clip=latent_clip, fit_learning_rate=learning_rate, hidden=hidden)
     return make(config, spec, fit_steps=0)
 

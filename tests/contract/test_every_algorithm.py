@@ -254,7 +254,7 @@ def test_targets_move_by_polyak_alone_and_pi_beta_not_at_all(name):
 def test_with_a_delay_of_three_the_actor_steps_every_third_time(name, first):
     """The TD3 family: after as many steps of the critics, as in TD3's code; ReBRAC's at the first step already."""
     entry, (_, model) = ENTRIES[name], build(name)
-    config = dataclasses.replace(small(entry.presets["source"].config), policy_delay=3)
+    config = replace_leaves(small(entry.presets["source"].config), {"policy_delay": 3})
     algorithm = entry.make(config, SPEC, model)
     state = algorithm.init(jax.random.key(0), model.params(model.init(jax.random.key(1))) if model else None)
     batch = jax.tree.map(lambda it: it[:16], data())
