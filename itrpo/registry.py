@@ -100,7 +100,7 @@ def algorithm(name: str) -> AlgorithmEntry:
         loaded = importlib.import_module(module)
     except (ImportError, ValueError) as error:
         raise InputError(
-            f"algorithm {name!r} can't be imported ({error}); MODULE:ENTRY names an installed module, or one on PYTHONPATH"
+            f"algorithm {name!r} can't be imported ({error}); MODULE:ENTRY names one that is installed or on PYTHONPATH"
         ) from error
     entry = getattr(loaded, attribute, None)
     if not isinstance(entry, AlgorithmEntry):

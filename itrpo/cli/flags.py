@@ -145,7 +145,7 @@ def parse(
 ) -> tuple[dict[str, Any], list[str]]:
     """(name -> value of the flags that are given, words that are none of them). Raises as `read` does."""
     members = {f"flag{index}": argument(flag) for index, flag in enumerate(flags)}
-    form = TypedDict("form", members, total=False)  # pyright: ignore
+    form = TypedDict("form", members, total=False)  # pyright: ignore[reportArgumentType]
     said = io.StringIO()
     try:
         with redirect_stderr(said):

@@ -120,9 +120,9 @@ class Evaluate:
 
 def evaluate(command: Evaluate, console: Console) -> None:
     from itrpo.report.tables import print_evaluation
-    from itrpo.training import run
+    from itrpo.training.evaluate import evaluate
 
-    result = run.evaluate(command.run, episodes=command.episodes, seed=command.seed, env=command.env)
+    result = evaluate(command.run, episodes=command.episodes, seed=command.seed, env=command.env)
     print_evaluation(result, console)
 
 

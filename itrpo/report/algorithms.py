@@ -40,7 +40,7 @@ def print_algorithm(name: str, console: Console) -> None:
     if entry.behaviors:
         behaviors: dict[str, Any] = {}
         for preset, values in entry.presets.items():
-            model = registry.lookup(values.behavior, registry.BEHAVIOR_MODELS, "behaviour model")
+            model = registry.lookup(values.behavior or "", registry.BEHAVIOR_MODELS, "behaviour model")
             behaviors[preset] = values.behavior_config or model.config()
         print_fields("its model of pi_beta", behaviors, "behavior-", console)
     print_data_rules(entry.presets, console)
