@@ -141,21 +141,27 @@ def append(path: Path, content: bytes) -> None:
 
 
 def open_log(path: Path, size: int | None = None) -> io.FileIO:
-    """A file to `add` to, cut to its first `size` bytes. Raises OSError.
+    """A file to `add` to, cut to its first `size` bytes. Raises StorageError.
 
     For what grows by pieces, and is whole at any length; `sync` it where it must not be lost.
     """
-    file = open(path, "ab", buffering=0)  # noqa: SIM115 (who asked for it closes it)
-    if size is not None:
-        file.truncate(size)
-    return file
+    try:
+        file = open(path, "ab", buffering=0)  # noqa: SIM115 (who asked for it closes it)
+        if size is not None:
+            file.truncate(size)
+        return file
+    except OSError as error:
+        raise cannot_write(path, error) from error
 
 
 def add(log: io.FileIO, content: bytes) -> None:
-    """Adds to an open log at once: nothing waits in a buffer that closing it would try to write. Raises OSError."""
+    """Adds to an open log at once: nothing waits in a buffer that closing it would write. Raises StorageError."""
     rest = memoryview(content)
-    while rest:
-        rest = rest[log.write(rest) :]
+    try:
+        while rest:
+            rest = rest[log.write(rest) :]
+    except OSError as error:
+        raise cannot_write(Path(log.name), error) from error
 
 
 def make_folder(path: Path) -> None:
