@@ -141,27 +141,21 @@ def append(path: Path, content: bytes) -> None:
 
 
 def open_log(path: Path, size: int | None = None) -> io.FileIO:
-    """A file to `add` to, cut to its first `size` bytes. Raises StorageError.
+    """A file to `add` to, cut to its first `size` bytes. Raises OSError.
 
     For what grows by pieces, and is whole at any length; `sync` it where it must not be lost.
     """
-    try:
-        file = open(path, "ab", buffering=0)  # noqa: SIM115 (who asked for it closes it)
-        if size is not None:
-            file.truncate(size)
-        return file
-    except OSError as error:
-        raise cannot_write(path, error) from error
+    file = open(path, "ab", buffering=0)  # noqa: SIM115 (who asked for it closes it)
+    if size is not None:
+        file.truncate(size)
+    return file
 
 
 def add(log: io.FileIO, content: bytes) -> None:
-    """Adds to an open log at once: nothing waits in a buffer that closing it would write. Raises StorageError."""
+    """Adds to an open log at once: nothing waits in a buffer that closing it would write. Raises OSError."""
     rest = memoryview(content)
-    try:
-        while rest:
-            rest = rest[log.write(rest) :]
-    except OSError as error:
-        raise cannot_write(Path(log.name), error) from error
+    while rest:
+        rest = rest[log.write(rest) :]
 
 
 def make_folder(path: Path) -> None:

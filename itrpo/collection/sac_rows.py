@@ -77,6 +77,14 @@ def row_type(spec: SpaceSpec) -> np.dtype:
     )
 
 
+def open_rows(path: Path, size: int) -> io.FileIO:
+    """rows.bin to add to, without what a killed run wrote after its checkpoint. Raises StorageError."""
+    try:
+        return files.open_log(path, size)
+    except OSError as error:
+        raise files.cannot_write(path, error) from error
+
+
 @dataclass
 class Environments:
     """Environments stepped together in this process. One whose episode ends starts its next one at once."""

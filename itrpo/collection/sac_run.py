@@ -40,6 +40,7 @@ from itrpo.collection.sac_rows import (
     Spaces,
     find_env,
     open_environments,
+    open_rows,
     row_type,
     rows_until,
     spaces_of,
@@ -236,7 +237,7 @@ def open_trainer(config: RunConfig, env_id: str, spaces: Spaces, folder: RunFold
         make_block(config.sac, spaces.spec),
         jax.random.fold_in(key, UPDATE),
         environments,
-        files.open_log(folder.path / ROWS, history.nbytes),  # what a killed run wrote after its checkpoint is cut off
+        open_rows(folder.path / ROWS, history.nbytes),
         time_step,
         curve,
     )
@@ -246,8 +247,9 @@ def append(trainer: Trainer, rows: np.ndarray) -> None:
     """Adds rows to rows.bin. Raises StorageError."""
     try:
         files.add(trainer.rows, rows.tobytes())
-    except StorageError as error:
-        raise StorageError(f"{error}; the checkpoint is intact") from error
+    except OSError as error:
+        message = files.cannot_write(trainer.folder.path / ROWS, error)
+        raise StorageError(f"{message}; the checkpoint is intact") from error
 
 
 def save_checkpoint(trainer: Trainer) -> None:

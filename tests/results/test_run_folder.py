@@ -79,8 +79,8 @@ def test_a_run_of_another_version_is_refused_in_one_sentence(folder, recorded, w
     with pytest.raises(InputError) as refused:
         begin(folder)
     assert str(refused.value) == (
-        f"{folder.path} was begun by {which} version of itrpo, whose checkpoints this one does not continue; train anew "
-        f"in another --out (`itrpo evaluate {folder.path}` still works)"
+        f"{folder.path} was begun by {which} version of itrpo, whose checkpoints this one does not continue; train "
+        f"anew in another --out (`itrpo evaluate {folder.path}` still works)"
     )
     assert contents(folder) == before
 

@@ -93,7 +93,7 @@ def test_what_a_fit_follows_from_is_in_its_name(key, monkeypatch):
         {"options": replace(OPTIONS, behavior_steps=7)},
         {"options": replace(OPTIONS, normalize_observations=False)},
         {"options": replace(OPTIONS, action_low=-2.0, action_high=2.0)},
-        {"behavior_hidden": (9,)},
+        {"behavior_dual_learning_rate": 0.5},
     ]
     names = [key(**change) for change in changes]
     assert len(set(names)) == len(changes)
