@@ -152,7 +152,7 @@ def open_log(path: Path, size: int | None = None) -> io.FileIO:
 
 
 def add(log: io.FileIO, content: bytes) -> None:
-    """Adds to an open log at once: nothing waits in a buffer that closing it would try to write. Raises OSError."""
+    """Adds to an open log at once: nothing waits in a buffer that closing it would write. Raises OSError."""
     rest = memoryview(content)
     while rest:
         rest = rest[log.write(rest) :]

@@ -19,7 +19,8 @@ MAY_IMPORT = {
     "types": set(),
     "files": {"errors"},
     "ranges": {"errors"},
-    "registry": {"errors"},
+    "registry": {"errors", "types"},
+    "options": {"ranges"},
     "signals": set(),
     "tasks": set(),
     "ops": CONTRACTS,
@@ -39,7 +40,19 @@ MAY_IMPORT = {
     "theory": CONTRACTS | {"plotting"},
     "training": CONTRACTS
     | LAYERS
-    | {"config", "console", "data", "evaluation", "policy", "plotting", "report", "results", "signals", "tasks"},
+    | {
+        "config",
+        "console",
+        "data",
+        "evaluation",
+        "options",
+        "policy",
+        "plotting",
+        "report",
+        "results",
+        "signals",
+        "tasks",
+    },
 }
 
 # package outside itrpo -> the only modules that may import it, and only inside a function

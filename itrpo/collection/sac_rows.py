@@ -77,6 +77,14 @@ def row_type(spec: SpaceSpec) -> np.dtype:
     )
 
 
+def open_rows(path: Path, size: int) -> io.FileIO:
+    """rows.bin to add to, without what a killed run wrote after its checkpoint. Raises StorageError."""
+    try:
+        return files.open_log(path, size)
+    except OSError as error:
+        raise files.cannot_write(path, error) from error
+
+
 @dataclass
 class Environments:
     """Environments stepped together in this process. One whose episode ends starts its next one at once."""
@@ -139,20 +147,13 @@ def open_environments(
     return made
 
 
-def open_rows(path: Path, row: np.dtype, time_step: int, envs: int) -> tuple[io.FileIO, np.ndarray]:
-    """rows.bin to add to, and its rows [T, E] up to a checkpoint; what a killed run wrote after it is cut off.
-
-    Raises StorageError if some of those rows are missing, or the disk refuses.
-    """
+def rows_until(path: Path, row: np.dtype, time_step: int, envs: int) -> np.ndarray:
+    """The rows [T, E] of rows.bin up to a checkpoint. Raises StorageError if some are missing."""
     size = time_step * envs * row.itemsize
     present = path.stat().st_size if path.exists() else 0
     if present < size:
         raise StorageError(f"{path} is damaged: {present:,} bytes, not {size:,}; delete its folder to train anew")
-    try:
-        log = files.open_log(path, size)
-    except OSError as error:
-        raise files.cannot_write(path, error) from error
-    return log, np.memmap(path, row, "r", shape=(time_step, envs)) if time_step else np.zeros((0, envs), row)
+    return np.memmap(path, row, "r", shape=(time_step, envs)) if time_step else np.zeros((0, envs), row)
 
 
 def write_replay(folder: Path, path: Path, steps: int | None = None) -> int:

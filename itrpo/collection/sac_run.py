@@ -42,6 +42,7 @@ from itrpo.collection.sac_rows import (
     open_environments,
     open_rows,
     row_type,
+    rows_until,
     spaces_of,
     write_replay,
 )
@@ -215,16 +216,16 @@ def open_trainer(config: RunConfig, env_id: str, spaces: Spaces, folder: RunFold
     none = np.zeros(config.envs, np.int32)
     saved = folder.newest(console)
     if saved is None:
-        time_step, begun = 0, Saved(init(jax.random.fold_in(key, INIT)), *fresh_sums(), none, none)
+        time_step, start = 0, Saved(init(jax.random.fold_in(key, INIT)), *fresh_sums(), none, none)
     else:
         shapes = Saved(jax.eval_shape(init, key), *fresh_sums(), none, none)
-        time_step, begun = saved.step // config.envs, folder.restored(saved, shapes)
-    rows, history = open_rows(folder.path / ROWS, row_type(spaces.spec), time_step, config.envs)
+        time_step, start = saved.step // config.envs, folder.restored(saved, shapes)
+    history = rows_until(folder.path / ROWS, row_type(spaces.spec), time_step, config.envs)
     environments = open_environments(
-        env_id, config.seed, spaces, np.array(begun.episodes), np.array(begun.begun), history
+        env_id, config.seed, spaces, np.array(start.episodes), np.array(start.begun), history
     )
     buffer = jnp.asarray(filled_buffer(buffer_size(config), spaces.spec, history.reshape(-1)))
-    learner = Learner(begun.state, buffer, begun.sums, begun.count)
+    learner = Learner(start.state, buffer, start.sums, start.count)
     curve = [row for row in read_curve(folder.path) if row["step"] <= time_step * config.envs]
     return Trainer(
         config,
@@ -232,11 +233,11 @@ def open_trainer(config: RunConfig, env_id: str, spaces: Spaces, folder: RunFold
         spaces,
         folder,
         learner,
-        acting_policy(sac.acting_arrays(begun.state.policy.params)),
+        acting_policy(sac.acting_arrays(start.state.policy.params)),
         make_block(config.sac, spaces.spec),
         jax.random.fold_in(key, UPDATE),
         environments,
-        rows,
+        open_rows(folder.path / ROWS, history.nbytes),
         time_step,
         curve,
     )
@@ -247,9 +248,8 @@ def append(trainer: Trainer, rows: np.ndarray) -> None:
     try:
         files.add(trainer.rows, rows.tobytes())
     except OSError as error:
-        raise StorageError(
-            f"{files.cannot_write(trainer.folder.path / ROWS, error)}; the checkpoint is intact"
-        ) from error
+        message = files.cannot_write(trainer.folder.path / ROWS, error)
+        raise StorageError(f"{message}; the checkpoint is intact") from error
 
 
 def save_checkpoint(trainer: Trainer) -> None:
