@@ -1,12 +1,15 @@
-"""Pages that name code or tests name what is there."""
+"""Pages that name code or tests name what is there; the picture of the house is the house."""
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 from pathlib import Path
 
 import pytest
+
+from tests.test_imports import imports, modules
 
 REPOSITORY = Path(__file__).parents[1]
 DOTTED = re.compile(r"`([a-z_]\w*(?:\.\w+)+)`")
@@ -77,3 +80,56 @@ def test_a_name_that_is_not_there_is_noticed(line: str, missing: list[str]):
 def test_a_test_that_is_not_there_is_noticed():
     assert unknown_tests("`tests/ops/test_tables.py`") == ["tests/ops/test_tables.py::"]
     assert unknown_tests("`tests/ops/test_td.py::test_none_of_that`") == ["tests/ops/test_td.py::test_none_of_that"]
+
+
+# --- architecture.md -----------------------------------------------------------------------------------------------
+
+HOUSE = (REPOSITORY / "docs" / "architecture.md").read_text("utf-8")
+
+
+def floors(page: str) -> dict[str, int]:
+    """part -> floor, from the table; a part that stands there twice is an error."""
+    rows = re.findall(r"^\| (\d+) \| ([^|]+) \|", page, re.MULTILINE)
+    found = [(part, int(floor)) for floor, parts in rows for part in re.findall(r"`(\w+)`", parts)]
+    assert len(dict(found)) == len(found)
+    return dict(found)
+
+
+def imported() -> set[tuple[str, str]]:
+    """(part, other part that it imports), of all of the package."""
+    pairs = set[tuple[str, str]]()
+    for module, source in modules().items():
+        part = module.partition(".")[0]
+        names = (name.split(".") for name, _ in imports(ast.parse(source)))
+        pairs |= {(part, name[1]) for name in names if name[0] == "itrpo" and len(name) > 1 and name[1] != part}
+    return {(part, other) for part, other in pairs if other in {name.partition(".")[0] for name in modules()}}
+
+
+def arrows(page: str) -> set[tuple[str, str]]:
+    """Of the picture: `a --> b & c`. Dotted ones are no imports."""
+    lines = re.findall(r"^    (\w+) --> ([\w &]+)$", page, re.MULTILINE)
+    return {(part, other) for part, others in lines for other in others.split(" & ")}
+
+
+def test_every_part_stands_on_one_floor_and_imports_only_from_below():
+    floor = floors(HOUSE)
+    assert set(floor) == {name.partition(".")[0] for name in modules()}
+    assert [(part, other) for part, other in imported() if floor[part] <= floor[other]] == []
+
+
+def test_every_arrow_of_the_picture_is_an_import():
+    assert len(arrows(HOUSE)) > 20
+    assert arrows(HOUSE) - imported() == set()
+
+
+def test_the_walks_name_functions_that_are_there_and_go_down():
+    floor = floors(HOUSE)
+    walks = [walk for walk in HOUSE.split("## Three walks")[1].split("## ")[0].split("\nA **")[1:] if walk]
+    assert len(walks) == 3
+    for walk in walks:
+        stops = [re.findall(r"`([\w/]+\.py):(\w+)`", line) for line in walk.splitlines() if re.match(r"\d+\. ", line)]
+        for file, name in [stop for line in stops for stop in line]:
+            source = ast.parse((REPOSITORY / "itrpo" / file).read_text("utf-8"))
+            assert name in {node.name for node in ast.walk(source) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        levels = [floor[line[0][0].partition("/")[0].removesuffix(".py")] for line in stops]
+        assert levels == sorted(levels, reverse=True)
