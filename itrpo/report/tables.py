@@ -102,7 +102,7 @@ def print_run_summary(run_dir: Path, console: Console) -> None:
 
 
 def print_evaluation(result: Evaluation, console: Console) -> None:
-    """Print the returns of `itrpo.training.run.evaluate`: a line per seed, the mean over seeds with its interval."""
+    """Print the returns of `itrpo.evaluate`: a line per seed, the mean over seeds with its interval."""
     from rich.table import Table
 
     episodes = result.returns.shape[1]

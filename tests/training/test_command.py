@@ -177,7 +177,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(finished, pendulum, t
     content[-5] ^= 1
     arrays.write_bytes(content)
     assert main(arguments(pendulum, out)) == 0
-    printed = capsys.readouterr().out.replace("\n", " ")
+    printed = " ".join(capsys.readouterr().out.split())
     assert "is damaged" in printed
     assert "resuming train at step 40" in printed
     assert_same_run(finished, out)
