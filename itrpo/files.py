@@ -8,6 +8,7 @@ which stands alone.
 from __future__ import annotations
 
 import hashlib
+import io
 import itertools
 import json
 import math
@@ -75,9 +76,9 @@ def replacing(path: Path, folder: Path | None = None) -> Generator[IO[bytes]]:
 
 def put(finished: Path, path: Path) -> None:
     """Moves a finished file of the same disk to `path`, in place of what is there. Raises OSError."""
-    sync_folder(finished)  # a file is synced as a folder is
+    sync(finished)
     os.replace(finished, path)
-    sync_folder(path.parent)
+    sync(path.parent)
 
 
 @contextmanager
@@ -91,12 +92,12 @@ def replacing_folder(path: Path) -> Generator[Path]:
         temporary.mkdir(parents=True)
         yield temporary
         for it in sorted(temporary.rglob("*"), reverse=True):
-            sync_folder(it)  # a file is synced as a folder is
-        sync_folder(temporary)
+            sync(it)
+        sync(temporary)
         if path.exists():
             shutil.rmtree(path)
         os.replace(temporary, path)
-        sync_folder(path.parent)
+        sync(path.parent)
     except OSError as error:
         if isinstance(error, StorageError):
             raise
@@ -139,6 +140,30 @@ def append(path: Path, content: bytes) -> None:
         raise cannot_write(path, error) from error
 
 
+def open_log(path: Path, size: int | None = None) -> io.FileIO:
+    """A file to `add` to, cut to its first `size` bytes. Raises StorageError.
+
+    For what grows by pieces, and is whole at any length; `sync` it where it must not be lost.
+    """
+    try:
+        file = open(path, "ab", buffering=0)  # noqa: SIM115 (who asked for it closes it)
+        if size is not None:
+            file.truncate(size)
+        return file
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def add(log: io.FileIO, content: bytes) -> None:
+    """Adds to an open log at once: nothing waits in a buffer that closing it would write. Raises StorageError."""
+    rest = memoryview(content)
+    try:
+        while rest:
+            rest = rest[log.write(rest) :]
+    except OSError as error:
+        raise cannot_write(Path(log.name), error) from error
+
+
 def make_folder(path: Path) -> None:
     """Makes a folder and those above it. Raises StorageError."""
     try:
@@ -158,8 +183,8 @@ def remove_temporaries(folder: Path) -> None:
         shutil.rmtree(it, ignore_errors=True) if it.is_dir() else it.unlink(missing_ok=True)
 
 
-def sync_folder(path: Path) -> None:
-    """Makes renames inside a folder, or what was written to a file, survive a power cut."""
+def sync(path: Path) -> None:
+    """Makes renames inside a folder, or what was written to a file, survive a power cut. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -8,16 +8,15 @@ from __future__ import annotations
 import importlib
 import io
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from itrpo import files
 from itrpo.errors import InputError, StorageError
 from itrpo.evaluation.environments import check_spaces, make_env
-from itrpo.results import store
 from itrpo.types import SpaceSpec
 
 if TYPE_CHECKING:
@@ -140,15 +139,12 @@ def open_environments(
     return made
 
 
-def truncated_rows(path: Path, row: np.dtype, time_step: int, envs: int) -> np.ndarray:
-    """The rows [T, E] of rows.bin up to a checkpoint; what a killed run wrote after it is cut off."""
+def rows_until(path: Path, row: np.dtype, time_step: int, envs: int) -> np.ndarray:
+    """The rows [T, E] of rows.bin up to a checkpoint. Raises StorageError if some are missing."""
     size = time_step * envs * row.itemsize
-    path.touch()
-    if path.stat().st_size < size:
-        raise StorageError(
-            f"{path} is damaged: {path.stat().st_size:,} bytes, not {size:,}; delete its folder to train anew"
-        )
-    os.truncate(path, size)
+    present = path.stat().st_size if path.exists() else 0
+    if present < size:
+        raise StorageError(f"{path} is damaged: {present:,} bytes, not {size:,}; delete its folder to train anew")
     return np.memmap(path, row, "r", shape=(time_step, envs)) if time_step else np.zeros((0, envs), row)
 
 
@@ -161,7 +157,7 @@ def write_replay(folder: Path, path: Path, steps: int | None = None) -> int:
     """
     import h5py
 
-    if not (folder / "config.json").exists() or "sac" not in (recorded := store.read_json(folder / "config.json")):
+    if not (folder / "config.json").exists() or "sac" not in (recorded := files.read_json(folder / "config.json")):
         raise InputError(f"{folder} holds no run of `itrpo sac`")
     recorded = recorded["sac"]
     env_id, envs = find_env(recorded["env_id"]), recorded["envs"]
@@ -182,7 +178,7 @@ def write_replay(folder: Path, path: Path, steps: int | None = None) -> int:
         "config": recorded,
         "steps": length * envs,
         "rows_per_environment": length,
-        "versions": store.read_json(folder / "provenance.json")["versions"],
+        "versions": files.read_json(folder / "provenance.json")["versions"],
     }
     image = io.BytesIO()  # HDF5 does not survive a full disk; plain writing does
     with h5py.File(image, "w") as file:
@@ -195,5 +191,6 @@ def write_replay(folder: Path, path: Path, steps: int | None = None) -> int:
         file["infos/action_log_probs"] = flat["action_log_prob"] - log_unit
         file.attrs["env_id"] = env_id
         file.attrs["recipe"] = json.dumps(recipe)
-    store.write_atomic(path, image.getbuffer())  # pyright: ignore[reportArgumentType] (bytes-like)
+    with files.replacing(path) as target:
+        target.write(image.getbuffer())
     return len(flat)

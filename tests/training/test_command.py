@@ -17,11 +17,13 @@ import numpy as np
 import pytest
 
 import itrpo
-from itrpo.cli import main, whole
+from itrpo.cli import main
 from itrpo.errors import InputError
+from itrpo.files import read_json
 from itrpo.policy import load_policy
-from itrpo.results.store import read_json, read_metrics, read_status
-from itrpo.training import checkpoint
+from itrpo.results import checkpoint
+from itrpo.results.run_folder import RunFolder
+from itrpo.results.store import read_metrics, read_status
 
 SMALL = ["--policy-hidden", "16,16", "--critic-hidden", "16,16", "--behavior-hidden", "16,16", "--batch-size", "32"]
 SIZES = ["--seeds", "2", "--steps", "60", "--eval-every", "20", "--eval-episodes", "1", "--behavior-steps", "100"]
@@ -250,8 +252,10 @@ def test_normalising_observations_is_said_in_the_fields_own_words(words, expecte
 
 def test_policies_of_a_run_act_from_anywhere_and_are_read_once(pendulum, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    sizes = {"steps": 5, "seeds": 1, "env": "none", "action_low": -2.0, "action_high": 2.0, "behavior_steps": 5}
-    run = itrpo.train(pendulum, out="relative", **sizes)
+    options = itrpo.RunOptions(
+        steps=5, seeds=1, env="none", action_low=-2.0, action_high=2.0, behavior_steps=5, out="relative"
+    )
+    run = itrpo.train(pendulum, options=options)
     monkeypatch.chdir(tmp_path.parent)
     action = run.policy(np.zeros(3))
     (run.folder / "seed0" / "policy.npz").unlink()
@@ -265,7 +269,7 @@ def test_policies_of_a_run_act_from_anywhere_and_are_read_once(pendulum, tmp_pat
 def test_arguments_of_train_that_make_no_sense(arguments, words, pendulum, tmp_path):
     dataset = itrpo.load_dataset(pendulum, action_low=-2.0, action_high=2.0)
     with pytest.raises(InputError, match=words):
-        itrpo.train(dataset, out=tmp_path / "run", steps=5, **arguments)
+        itrpo.train(dataset, options=itrpo.RunOptions(out=tmp_path / "run", steps=5, **arguments))
     assert not (tmp_path / "run").exists()
 
 
@@ -374,9 +378,7 @@ def test_a_folder_that_is_no_run_is_refused(pendulum, tmp_path, capsys):
 
 
 def test_two_processes_do_not_share_a_folder(pendulum, tmp_path, capsys):
-    from itrpo.training.run import lock
-
-    with lock(tmp_path / "busy"):
+    with RunFolder(tmp_path / "busy").lock():
         assert main(arguments(pendulum, tmp_path / "busy")) == 2
     assert "another process" in capsys.readouterr().err
 
@@ -392,6 +394,8 @@ def test_a_wrong_command_line_is_status_2(words, capsys):
 
 
 def test_numbers_of_steps_are_read_as_people_write_them(capsys):
+    from itrpo.cli import whole
+
     assert [whole([it]) for it in ("1e6", "1_000_000", "1000000", "2.5e3", "-1")] == [10**6] * 3 + [2500, -1]
     for wrong in ("1.5", "1e-3", "inf", "nan", "many"):
         with pytest.raises(SystemExit) as stop:

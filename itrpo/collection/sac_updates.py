@@ -1,0 +1,79 @@
+"""SAC's learner on the device: the replay buffer, and blocks of updates on it as one compiled program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from itrpo.collection import sac
+from itrpo.types import Metrics, SpaceSpec
+
+METRICS = ("critic_loss", "policy_loss", "entropy", "q_target", "entropy_weight")
+ROWS_READ = 10_000  # at a time
+
+
+class Learner(NamedTuple):
+    """What is on the device."""
+
+    state: sac.State
+    buffer: Any  # [capacity, 2O + A + 2] float32: observation, action, reward, continues, next observation
+    sums: Metrics  # metrics added up over `count` updates
+    count: Any
+
+
+Block = Callable[..., Learner]
+
+
+def buffer_rows(rows: np.ndarray) -> np.ndarray:
+    """Rows of `row_type` [N] -> [N, 2O + A + 2] float32."""
+    continues = 1 - rows["terminal"].astype(np.float32)
+    columns = (rows["observation"], rows["action"], rows["reward"][:, None], continues[:, None])
+    return np.concatenate([*columns, rows["next_observation"]], axis=1)
+
+
+def make_block(config: sac.Config, spec: SpaceSpec) -> Block:
+    """-> block(learner, key, rows [n, 2O + A + 2], slots [n], filled, first, last): puts rows into the buffer's slots,
+    then does the updates numbered from `first` to before `last` on its first `filled` rows. It consumes its learner.
+    """
+    update = sac.make(config, spec).update
+    ends = np.cumsum([spec.observation_dim, spec.action_dim, 1, 1])
+
+    def one_update(buffer: Any, filled: Any, key: Array, state: sac.State) -> tuple[sac.State, Metrics]:
+        rows_key, update_key = jax.random.split(key)
+        rows = buffer[jax.random.randint(rows_key, (config.batch_size,), 0, filled)]
+        observation, action, reward, continues, following = jnp.split(rows, ends, axis=1)
+        batch = sac.Experience(observation, action, reward[:, 0], continues[:, 0], following)
+        return update(state, batch, update_key)
+
+    @partial(jax.jit, donate_argnums=0)
+    def block(learner: Learner, key: Array, rows: Any, slots: Any, filled: Any, first: Any, last: Any) -> Learner:
+        buffer = learner.buffer.at[slots].set(rows)
+
+        def body(number: Any, carry: tuple[Any, ...]) -> tuple[Any, ...]:
+            state, sums, count = carry
+            state, metrics = one_update(buffer, filled, jax.random.fold_in(key, number), state)
+            return state, {name: sums[name] + metrics[name] for name in sums}, count + 1.0
+
+        state, sums, count = jax.lax.fori_loop(first, last, body, (learner.state, learner.sums, learner.count))
+        return Learner(state, buffer, sums, count)
+
+    return block
+
+
+def fresh_sums() -> tuple[Metrics, Any]:
+    return {name: jnp.zeros(()) for name in METRICS}, jnp.zeros(())
+
+
+def filled_buffer(size: int, spec: SpaceSpec, past: np.ndarray) -> np.ndarray:
+    """A buffer of `size` rows as it is after `past` [N], rows of `row_type`: row n is in slot n modulo `size`."""
+    buffer = np.zeros((size, 2 * spec.observation_dim + spec.action_dim + 2), np.float32)
+    for start in range(max(0, len(past) - size), len(past), ROWS_READ):
+        part = past[start : start + ROWS_READ]
+        buffer[np.arange(start, start + len(part)) % size] = buffer_rows(part)
+    return buffer

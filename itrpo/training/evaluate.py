@@ -1,0 +1,88 @@
+"""Policies as they ship: written, read back, and played in their environment while they train; and `itrpo.evaluate`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import itrpo
+from itrpo.errors import InputError
+from itrpo.evaluation import rollout
+from itrpo.evaluation.environments import check_compatible, normalized_score
+from itrpo.policy import Policy, load_policy, save_policy
+from itrpo.results.schema import Evaluation
+from itrpo.training.session import Session
+
+EVALUATE_STEP = 2**31  # the "step" of `evaluate`'s start states: no run gets there
+
+
+def policy_path(folder: Path, index: int) -> Path:
+    return folder / f"seed{index}" / "policy.npz"
+
+
+def save_policies(session: Session, exports: list[dict[str, Any]], step: int) -> list[Policy]:
+    """Writes seedK/policy.npz and reads them back: what is evaluated is what ships."""
+    dataset, policies = session.dataset, list[Policy]()
+    mean, std = session.preprocess.observation_mean, session.preprocess.observation_std
+    for index, export in enumerate(exports):
+        path = policy_path(session.folder.path, index)
+        metadata = {
+            "algorithm": session.config.algorithm,
+            "dataset": dataset.name,
+            "env_id": session.pool.env_id if session.pool else None,
+            "itrpo": itrpo.__version__,
+            "run": session.run_hash,
+            "seed": index,
+            "step": step,
+        }
+        save_policy(path, export, mean, std, dataset.action_low, dataset.action_high, metadata)
+        policies.append(load_policy(path))
+    return policies
+
+
+def save_and_evaluate(session: Session, exports: list[dict[str, Any]], step: int) -> dict[str, np.ndarray]:
+    """Writes the policies, and plays one episode per seed and slot -> metric -> [S]; none without an environment."""
+    policies = save_policies(session, exports, step)
+    if session.pool is None:
+        return {}
+    returns, lengths = rollout.evaluate(session.pool, acting(policies), session.config.train.seed, step)
+    metrics = {"return": returns.mean(1), "return_std": returns.std(1), "episode_length": lengths.mean(1)}
+    score = normalized_score(session.pool.env_id, returns.mean(1))
+    return metrics if score is None else metrics | {"score": score}
+
+
+def acting(policies: list[Policy]) -> Callable[[np.ndarray], np.ndarray]:
+    """observations [S, E, O] -> actions [S, E, A]."""
+    return lambda observations: np.stack([policy(own) for policy, own in zip(policies, observations, strict=True)])
+
+
+def load_policies(folder: Path) -> list[Policy]:
+    """The policies of a run, by seed. Raises InputError if there are none."""
+    paths = sorted(folder.glob("seed*/policy.npz"), key=lambda path: int(path.parent.name[4:]))
+    if not paths:
+        raise InputError(f"{folder} holds no trained policy (seedK/policy.npz); `itrpo runs list` shows the runs")
+    return [load_policy(path) for path in paths]
+
+
+def evaluate(
+    folder: str | os.PathLike[str], *, episodes: int = 100, seed: int = 0, env: str | None = None
+) -> Evaluation:
+    """Plays `episodes` episodes with each seed's policy in a run folder, from start states that training never used.
+
+    Raises InputError if there is no run, or no environment to evaluate in.
+    """
+    policies = load_policies(Path(folder))
+    env_id = env or policies[0].metadata.get("env_id")
+    if not env_id:
+        raise InputError(f"{Path(folder)} was trained without an environment; name one with --env")
+    check_compatible(env_id, len(policies[0].observation_mean), len(policies[0].action_low))
+    pool = rollout.make_pool(env_id, len(policies), episodes)
+    try:
+        returns, lengths = rollout.evaluate(pool, acting(policies), seed, EVALUATE_STEP)
+    finally:
+        pool.close()
+    return Evaluation(env_id, policies[0].metadata["step"], returns, lengths, normalized_score(env_id, returns))

@@ -1,0 +1,51 @@
+"""What the folder of a run remembers of it: its configuration, its data, and lengths from when it began."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from itrpo.config import RunConfig, to_json
+from itrpo.evaluation.environments import normalized_score
+from itrpo.results.run_folder import RunFolder
+from itrpo.types import Dataset
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def begin_or_continue(
+    folder: RunFolder, config: RunConfig, dataset: Dataset, fit_steps: int, console: Console
+) -> dict[str, Any]:
+    """-> steps of pi_beta's fit, and steps that the run began with: what scales with a run's length is as it was at the
+    beginning, however many more steps a run that is continued is given.
+
+    Raises InputError for the folder of another run.
+    """
+    return folder.begin_or_continue(
+        "config",
+        to_json(config),
+        console,
+        reader="itrpo evaluate",
+        free=("train.steps", "data.dataset"),
+        lasting={"behavior_steps": fit_steps, "begun_steps": config.train.steps},
+        about={"dataset_sha256": dataset.source.sha256, "dataset": describe(dataset)},
+    )
+
+
+def describe(dataset: Dataset) -> dict[str, Any]:
+    """What a report needs to know of the dataset once its file is gone."""
+    returns = dataset.episode_returns
+    about: dict[str, Any] = {
+        "name": dataset.name,
+        "source": dataclasses.asdict(dataset.source),
+        "env_id": dataset.env_id,
+        "transitions": len(dataset),
+        "episodes": len(returns),
+    }
+    if len(returns):
+        about |= {"return_mean": returns.mean(), "return_std": returns.std(), "return_max": returns.max()}
+        score = normalized_score(dataset.env_id, returns.mean()) if dataset.env_id else None
+        if score is not None:
+            about["score_mean"] = float(score)
+    return about

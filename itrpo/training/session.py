@@ -1,0 +1,130 @@
+"""What the phases of one run share, and how each of them goes from step to step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from itrpo.config import RunConfig
+from itrpo.console import LiveLine
+from itrpo.data.preprocess import Preprocess
+from itrpo.errors import DivergenceError
+from itrpo.evaluation.rollout import EvaluationPool
+from itrpo.results.run_folder import CHECKPOINT_SECONDS, RunFolder
+from itrpo.results.schema import Row, State, Status
+from itrpo.training import loop
+from itrpo.training.divergence import divergence
+from itrpo.types import Dataset, Transition
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# streams of randomness of one seed: fold_in(fold_in(key(seed), index of the seed), STREAM)
+INIT_BEHAVIOR, FIT_BEHAVIOR, INIT, TRAIN, PROBES = range(5)
+PROBE_ROWS = 1024  # fixed rows of the dataset on which probes are measured
+TICK_SECONDS = 0.5  # between two looks at the clock and at Ctrl-C
+
+
+@dataclass(frozen=True)
+class Session:
+    folder: RunFolder
+    config: RunConfig
+    run_hash: str
+    dataset: Dataset
+    preprocess: Preprocess
+    data: Transition  # on the device
+    pool: EvaluationPool | None  # None: there is no environment to evaluate in
+    console: Console
+    signals: list[int]  # received so far: Ctrl-C, or a request to terminate
+
+    def keys(self, stream: int) -> Array:
+        """[S] random keys of one stream."""
+        root = jax.random.key(self.config.train.seed)
+        by_seed = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(root, jnp.arange(self.config.train.seeds))
+        return jax.vmap(jax.random.fold_in, in_axes=(0, None))(by_seed, stream)
+
+    def append_metrics(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """metrics: name -> [S]. Raises StorageError."""
+        self.folder.append_metrics(
+            Row(self.run_hash, index, step, name, float(value))
+            for name, values in metrics.items()
+            for index, value in enumerate(np.asarray(values))
+        )
+
+    def write_status(self, step: int, state: State, message: str = "") -> None:
+        """Raises StorageError."""
+        self.folder.write_status(
+            Status(
+                run=self.run_hash,
+                algorithm=self.config.algorithm,
+                dataset=self.dataset.name,
+                env_id=self.pool.env_id if self.pool else None,
+                seeds=self.config.train.seeds,
+                episodes=self.config.evaluation.eval_episodes,
+                step=step,
+                steps=self.config.train.steps,
+                state=state,
+                message=message,
+            )
+        )
+
+    def save(self, phase: str, step: int, carry: loop.Carry) -> None:
+        """Writes a checkpoint. Raises StorageError."""
+        meta = {"run": self.run_hash, "dataset_sha256": self.dataset.source.sha256}
+        self.folder.save(phase, step, carry, meta)
+
+    def check(self, phase: str, step: int, carry: loop.Carry) -> None:
+        """Raises DivergenceError if the run has diverged, and its status says so."""
+        message = divergence(carry, self.folder.checkpoints)
+        if message is not None:
+            self.write_status(step if phase == "train" else 0, "diverged", message)
+            raise DivergenceError(message)
+
+    def advance(
+        self, phase: str, run_block: Any, carry: loop.Carry, step: int, stop: int, live: LiveLine
+    ) -> loop.Carry:
+        """`carry` from `step` to `stop`, in pieces of about half a second so that Ctrl-C and the live line get a
+        look in.
+
+        The pieces change no bit, and nothing but an occasional checkpoint leaves the device.
+        Raises DivergenceError, and KeyboardInterrupt once a checkpoint is written after a signal.
+        """
+        size, saved_at = 1, time.monotonic()
+        while step < stop:
+            piece = min(size, stop - step)
+            started = time.monotonic()
+            carry = run_block(carry, start=step, stop=step + piece)
+            jax.block_until_ready(carry.count)
+            step += piece
+            elapsed = time.monotonic() - started
+            size = max(1, min(2 * size, int(piece * TICK_SECONDS / max(elapsed, 1e-6))))
+            live.update(step, {})
+            overdue = time.monotonic() - saved_at > CHECKPOINT_SECONDS
+            if self.signals or (overdue and step < stop):
+                self.check(phase, step, carry)
+                self.save(phase, step, carry)
+                saved_at = time.monotonic()
+            if self.signals:
+                self.write_status(step if phase == "train" else 0, "stopped")
+                raise KeyboardInterrupt(f"stopped at step {step:,} of {phase}; the same command continues from there")
+        self.check(phase, step, carry)
+        return carry
+
+
+def probe_rows(columns: Any) -> Any:
+    """PROBE_ROWS rows, spread evenly, of a pytree of [B, ...]."""
+    stride = max(1, len(jax.tree.leaves(columns)[0]) // PROBE_ROWS)
+    return jax.tree.map(lambda column: column[::stride][:PROBE_ROWS], columns)
+
+
+def members(tree: Any) -> list[Any]:
+    """Each seed's part of a pytree of [S, ...]."""
+    leaves, structure = jax.tree.flatten(tree)
+    return [jax.tree.unflatten(structure, [leaf[index] for leaf in leaves]) for index in range(len(leaves[0]))]
