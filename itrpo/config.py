@@ -82,7 +82,10 @@ def leaves(config: Any) -> Iterator[tuple[str, Any, Any]]:
 
 def descriptions(kind: type) -> dict[str, str]:
     """Field -> the comment at the end of its line in the source, groups opened, in their order."""
-    source = textwrap.dedent(inspect.getsource(kind))
+    try:
+        source = textwrap.dedent(inspect.getsource(kind))
+    except (OSError, TypeError):  # a class that was typed into a notebook or a prompt has no file
+        return {name: "" for name, _, _ in leaves(kind())}
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     comments = {it.start[0]: it.string.lstrip("# ") for it in tokens if it.type == tokenize.COMMENT}
     hints, found = get_type_hints(kind), dict[str, str]()

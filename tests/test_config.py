@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from itrpo import config, registry
@@ -16,7 +17,7 @@ from itrpo.training.configure import make_config
 
 def test_override_reaches_nested_fields_by_their_own_name():
     changed = config.override(
-        Config(), {"alpha": "0.25", "critic_hidden": "64, 32", "warm_start": "true", "kl": "sampled"}, "x"
+        Config(), {"alpha": np.float32(0.25), "critic_hidden": [64, 32], "warm_start": np.True_, "kl": "sampled"}, "x"
     )
     assert (changed.alpha, changed.backbone.critic_hidden, changed.backbone.warm_start) == (0.25, (64, 32), True)
     assert changed.backbone.kl == "sampled"
@@ -24,23 +25,23 @@ def test_override_reaches_nested_fields_by_their_own_name():
 
 
 @pytest.mark.parametrize(
-    ("field", "text", "words"),
+    ("field", "value", "words"),
     [
-        ("alfa", "1", "did you mean 'alpha'"),
-        ("alpha", "x", "takes float"),
-        ("alpha", "nan", "must be a number"),
-        ("batch_size", "1.5", "takes int"),
-        ("warm_start", "maybe", "takes bool"),
+        ("alfa", 1, "did you mean 'alpha'"),
+        ("alpha", "x", "alpha must be a number, got 'x'"),
+        ("alpha", math.nan, "must be a number"),
+        ("batch_size", 1.5, "batch_size must be a whole number, got 1.5"),
+        ("warm_start", "yes", "warm_start must be true or false, got 'yes'"),
         ("kl", "exact", "closed_form"),
     ],
 )
-def test_bad_text_names_field_and_type(field, text, words):
+def test_a_bad_value_names_field_and_type(field, value, words):
     with pytest.raises(InputError, match=words):
-        config.override(Config(), {field: text}, "algorithm itrpo")
+        config.override(Config(), {field: value}, "algorithm itrpo")
 
 
 def test_infinity_is_a_value():
-    assert config.override(Config(), {"log_ratio_low": "-inf"}, "x").log_ratio_low == -math.inf
+    assert config.override(Config(), {"log_ratio_low": -math.inf}, "x").log_ratio_low == -math.inf
 
 
 @pytest.mark.parametrize("name", sorted(registry.ALGORITHMS))
@@ -70,7 +71,7 @@ def test_identity_covers_everything_but_the_length():
     assert config.config_hash(longer) == config.config_hash(base)
     for other in (
         make_config("itrpo", fields={"tau": 0.4}),
-        make_config("itrpo", fields={"behavior_hidden": "256,256,256", "warm_start": "false"}),
+        make_config("itrpo", fields={"behavior_hidden": (256, 256, 256), "warm_start": False}),
         replace(base, train=replace(base.train, seed=1)),
         replace(base, evaluation=replace(base.evaluation, eval_every=7)),
     ):
