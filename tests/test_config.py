@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,13 +66,19 @@ def test_field_names_are_unique_within_a_config():
         assert not any(it.startswith("behavior_") for it in names)  # that prefix is the behaviour model's
 
 
+def run_config(algorithm: str, **choices: Any) -> config.RunConfig:
+    data = config.DataConfig("x", "none", None, False, 1.0, 0.0, (-1.0,), (1.0,))
+    train, evaluation = config.TrainConfig(1_000_000, 4, 0, None), config.EvalConfig(5_000, 10)
+    return config.RunConfig(data, train=train, evaluation=evaluation, **make_config(algorithm, **choices)._asdict())
+
+
 def test_identity_covers_everything_but_the_length():
-    base = make_config("itrpo")
+    base = run_config("itrpo")
     longer = replace(base, train=replace(base.train, steps=5))
     assert config.config_hash(longer) == config.config_hash(base)
     for other in (
-        make_config("itrpo", fields={"tau": 0.4}),
-        make_config("itrpo", fields={"behavior_hidden": (256, 256, 256), "warm_start": False}),
+        run_config("itrpo", fields={"tau": 0.4}),
+        run_config("itrpo", fields={"behavior_hidden": (256, 256, 256), "warm_start": False}),
         replace(base, train=replace(base.train, seed=1)),
         replace(base, evaluation=replace(base.evaluation, eval_every=7)),
     ):
@@ -81,7 +88,7 @@ def test_identity_covers_everything_but_the_length():
 def test_the_fit_is_as_long_as_the_source_says_scaled():
     from itrpo.training.scaling import behavior_steps
 
-    base = make_config("brac_v", preset="source")
+    base = run_config("brac_v", preset="source")
     half = replace(base, train=replace(base.train, steps=250_000))
     assert behavior_steps(half, 500_000, 300_000) == 150_000
     assert behavior_steps(replace(base, train=replace(base.train, steps=10)), 500_000, 300_000) == 100
@@ -91,7 +98,7 @@ def test_the_fit_is_as_long_as_the_source_says_scaled():
 def test_counts_of_steps_take_the_share_of_a_run_that_they_have_in_the_source():
     from itrpo.training.scaling import scaled_config
 
-    base = make_config("brac_v", preset="source")  # 20,000 of 500,000 steps without Q
+    base = run_config("brac_v", preset="source")  # 20,000 of 500,000 steps without Q
     marked = replace(base, scaled_fields=("kl_only_steps",))
     assert scaled_config(marked, 500_000, 500_000) == base.algorithm_config
     assert scaled_config(marked, 500_000, 50_000).backbone.kl_only_steps == 2_000

@@ -21,7 +21,6 @@ from itrpo.cli import main
 from itrpo.cli.flags import Flag, value_of
 from itrpo.errors import InputError
 from itrpo.files import read_json
-from itrpo.options import RunOptions
 from itrpo.policy import load_policy
 from itrpo.results import checkpoint
 from itrpo.results.run_folder import RunFolder
