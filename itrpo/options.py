@@ -67,6 +67,6 @@ def lengths(options: RunOptions, in_maze: bool) -> Scale:
 def scales_in_words() -> str:
     """One line per scale, for help texts."""
     return "\n".join(
-        f"--scale {name}: {it.steps:,} steps, {it.seeds} seeds, {it.eval_episodes} episodes every {it.eval_every:,} steps"
-        for name, it in SCALES.items()
+        f"--scale {name}: {steps:,} steps, {seeds} seeds, {episodes} episodes every {every:,} steps"
+        for name, (steps, seeds, every, episodes) in SCALES.items()
     )

@@ -145,7 +145,7 @@ def parse(
 ) -> tuple[dict[str, Any], list[str]]:
     """(name -> value of the flags that are given, words that are none of them). Raises as `read` does."""
     members = {f"flag{index}": argument(flag) for index, flag in enumerate(flags)}
-    form = TypedDict("form", members, total=False)  # pyright: ignore
+    form = TypedDict("form", members, total=False)  # pyright: ignore[reportArgumentType, reportGeneralTypeIssues]
     said = io.StringIO()
     try:
         with redirect_stderr(said):
@@ -160,7 +160,7 @@ def parse(
         flag = re.search(r"'(--[^']+)'", said.getvalue())
         if flag is not None:
             raise InputError(f"{flag[1]} needs a value") from None
-        wanted = " and ".join(f"a {flag.metavar}" for flag in flags if flag.required)
+        wanted = " and ".join(flag.metavar or flag.text for flag in flags if flag.required)
         raise InputError(f"{prog} needs {wanted}; `{prog} --help` explains it") from None
     return {flag.name: given[f"flag{index}"] for index, flag in enumerate(flags) if f"flag{index}" in given}, unknown
 

@@ -60,7 +60,7 @@ def test_compare_takes_every_option_that_train_takes():
         (["train", "x", "--track", "tensorbord"], "did you mean 'tensorboard'?"),
         (["datasets", "check", "x", "--steps", "3"], "unknown flag --steps"),
         (["datasets", "chek"], "did you mean 'check'?"),
-        (["sac"], "needs a ENV"),
+        (["sac"], "itrpo sac needs ENV"),
         (["sac", "Hopper-v4"], "needs --out"),
         (["theory", "--instances", "many"], "--instances must be a whole number"),
     ],
