@@ -157,7 +157,10 @@ def checked(value: Any, kind: Any, what: str) -> Any:
     wanted = " or ".join(in_words(it) for it in alternatives(kind) if it is not type(None))
     plain = isinstance(value, str | int | float | tuple | list | None)
     got = repr(value) if plain else f"an object of type {type(value).__name__}"
-    close = nearest(value, get_args(kind)) if isinstance(value, str) and get_origin(kind) is Literal else ""
+    one = get_args(kind)[0] if get_origin(kind) is tuple else kind
+    names = get_args(one) if get_origin(one) is Literal else ()
+    texts = [text for text in (value if isinstance(value, tuple | list) else [value]) if isinstance(text, str)]
+    close = next((nearest(text, names) for text in texts if names and text not in names), "")
     raise InputError(f"{what} must be {wanted}, got {got}{close}")
 
 

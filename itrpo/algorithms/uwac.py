@@ -50,9 +50,7 @@ from itrpo.types import Algorithm, AlgorithmEntry, Metrics, Params, Preset, Spac
 @dataclass(frozen=True)
 class Config:
     uncertainty_weight: NonNegative = 0.5  # the paper's beta: how fast weights fall with the variance of Q
-    masks: Count = (
-        100  # T: dropout masks that mean and variance of Q are taken over (authors' code; 10 to 20 for trials)
-    )
+    masks: Count = 100  # T: dropout masks for mean and variance of Q (authors' code; 10 to 20 for trials)
     masks_at_once: Count = 1  # masks evaluated together, for memory and speed (1 is fastest on CPU); no other effect
     critic_dropout: Annotated[float, Interval("[0, 1)")] = 0.1  # share of the critics' hidden units that are silent
     spectral_norm: bool = True  # divide each weight of the critics by its largest singular value
