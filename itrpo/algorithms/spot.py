@@ -57,9 +57,7 @@ SilentShare = Annotated[float, Interval("[0, 1)")]
 @dataclass(frozen=True)
 class Config:
     support_weight: NonNegative = 0.1  # the paper's lambda: of L against normalised Q, by task; here hopper-medium's
-    policy_dropout: Annotated[float, Interval("[0, 1)")] = (  # share of the policy's hidden units that training drops
-        0.1  # share of the actor's hidden units that are silent (MuJoCo; AntMaze 0)
-    )
+    policy_dropout: Annotated[float, Interval("[0, 1)")] = 0.1  # dropped share of the actor's units (MuJoCo; AntMaze 0)
     backbone: Backbone = Backbone()
 
 

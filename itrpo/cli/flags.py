@@ -249,7 +249,8 @@ def spelling(text: str, kind: Any) -> Any:
     if first in (int, float):
         for number in (int, float):
             try:
-                return number(text)
+                value = number(text)
             except ValueError:
                 continue
+            return value if first is float or value == value // 1 else text
     return text
