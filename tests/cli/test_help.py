@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from itrpo import cli, registry
@@ -71,3 +74,14 @@ def test_a_wrong_word_is_one_sentence(words, message, capsys):
     assert message in error
     assert error.startswith("error: ")
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("word", ["--help", "--version", "trian"])
+def test_words_that_need_no_jax_load_none(word):
+    code = f"""
+import sys
+from itrpo.cli import main
+main([{word!r}])
+print("loaded:", {{"jax", "equinox", "gymnasium", "matplotlib"}} & set(sys.modules))"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "loaded: set()", done.stderr
