@@ -19,9 +19,8 @@ import numpy as np
 import tyro
 
 import itrpo
-from itrpo.files import read_json
 from itrpo.report.aggregate import final_score, mean_interval, over_seeds
-from itrpo.results.store import read_metrics
+from itrpo.results.store import read_json, read_metrics
 
 
 @dataclass(frozen=True)

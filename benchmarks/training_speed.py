@@ -28,8 +28,8 @@ import tyro
 
 from itrpo import registry
 from itrpo.data.load import load_dataset
-from itrpo.results.provenance import machine
 from itrpo.training import loop
+from itrpo.training.phases import machine
 
 HEADER = (
     "| algorithm | seeds | MFLOP/seed-step | steps/s | seed-steps/s | GFLOP/s | matrix GFLOP/s | fraction "

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from itrpo.options import RunOptions
     from itrpo.policy import load_policy
     from itrpo.training.compare import compare
-    from itrpo.training.evaluate import evaluate
+    from itrpo.training.run import evaluate
     from itrpo.training.train import train
 
 __version__ = "0.1.0"
@@ -37,7 +37,7 @@ _HOMES = {
     "ItrpoError": "itrpo.errors",
     "RunOptions": "itrpo.options",
     "compare": "itrpo.training.compare",
-    "evaluate": "itrpo.training.evaluate",
+    "evaluate": "itrpo.training.run",
     "load_dataset": "itrpo.data.load",
     "load_policy": "itrpo.policy",
     "train": "itrpo.training.train",

@@ -8,7 +8,6 @@ which stands alone.
 from __future__ import annotations
 
 import hashlib
-import io
 import itertools
 import json
 import math
@@ -76,9 +75,9 @@ def replacing(path: Path, folder: Path | None = None) -> Generator[IO[bytes]]:
 
 def put(finished: Path, path: Path) -> None:
     """Moves a finished file of the same disk to `path`, in place of what is there. Raises OSError."""
-    sync(finished)
+    sync_folder(finished)  # a file is synced as a folder is
     os.replace(finished, path)
-    sync(path.parent)
+    sync_folder(path.parent)
 
 
 @contextmanager
@@ -92,12 +91,12 @@ def replacing_folder(path: Path) -> Generator[Path]:
         temporary.mkdir(parents=True)
         yield temporary
         for it in sorted(temporary.rglob("*"), reverse=True):
-            sync(it)
-        sync(temporary)
+            sync_folder(it)  # a file is synced as a folder is
+        sync_folder(temporary)
         if path.exists():
             shutil.rmtree(path)
         os.replace(temporary, path)
-        sync(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         if isinstance(error, StorageError):
             raise
@@ -140,30 +139,6 @@ def append(path: Path, content: bytes) -> None:
         raise cannot_write(path, error) from error
 
 
-def open_log(path: Path, size: int | None = None) -> io.FileIO:
-    """A file to `add` to, cut to its first `size` bytes. Raises StorageError.
-
-    For what grows by pieces, and is whole at any length; `sync` it where it must not be lost.
-    """
-    try:
-        file = open(path, "ab", buffering=0)  # noqa: SIM115 (who asked for it closes it)
-        if size is not None:
-            file.truncate(size)
-        return file
-    except OSError as error:
-        raise cannot_write(path, error) from error
-
-
-def add(log: io.FileIO, content: bytes) -> None:
-    """Adds to an open log at once: nothing waits in a buffer that closing it would write. Raises StorageError."""
-    rest = memoryview(content)
-    try:
-        while rest:
-            rest = rest[log.write(rest) :]
-    except OSError as error:
-        raise cannot_write(Path(log.name), error) from error
-
-
 def make_folder(path: Path) -> None:
     """Makes a folder and those above it. Raises StorageError."""
     try:
@@ -183,8 +158,8 @@ def remove_temporaries(folder: Path) -> None:
         shutil.rmtree(it, ignore_errors=True) if it.is_dir() else it.unlink(missing_ok=True)
 
 
-def sync(path: Path) -> None:
-    """Makes renames inside a folder, or what was written to a file, survive a power cut. Raises OSError."""
+def sync_folder(path: Path) -> None:
+    """Makes renames inside a folder, or what was written to a file, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -86,7 +86,7 @@ def test_identity_covers_everything_but_the_length():
 
 
 def test_the_fit_is_as_long_as_the_source_says_scaled():
-    from itrpo.training.scaling import behavior_steps
+    from itrpo.training.phases import behavior_steps
 
     base = run_config("brac_v", preset="source")
     half = replace(base, train=replace(base.train, steps=250_000))
@@ -96,7 +96,7 @@ def test_the_fit_is_as_long_as_the_source_says_scaled():
 
 
 def test_counts_of_steps_take_the_share_of_a_run_that_they_have_in_the_source():
-    from itrpo.training.scaling import scaled_config
+    from itrpo.training.phases import scaled_config
 
     base = run_config("brac_v", preset="source")  # 20,000 of 500,000 steps without Q
     marked = replace(base, scaled_fields=("kl_only_steps",))

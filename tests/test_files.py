@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 
@@ -119,147 +117,3 @@ def test_two_writers_of_one_file_do_not_meet(tmp_path):
     names = {files.temporary_name(tmp_path / "a") for _ in range(10)}
     assert len(names) == 10
     assert all(str(os.getpid()) in name.name for name in names)
-
-
-def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "config.json"
-    files.write_json(path, {"alpha": 0.9})
-
-    def full_disk(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full_disk)
-    with pytest.raises(StorageError, match=r"config\.json: No space left on device"):
-        files.write_json(path, {"alpha": 0.1})
-    assert json.loads(path.read_text()) == {"alpha": 0.9}
-    assert [file.name for file in tmp_path.iterdir()] == ["config.json"]
-
-
-def test_cores_are_those_that_this_process_may_use():
-    if hasattr(os, "sched_setaffinity"):
-        allowed = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, {min(allowed)})
-        try:
-            assert files.available_cores() == 1
-        finally:
-            os.sched_setaffinity(0, allowed)
-    assert 1 <= files.available_cores() <= (os.cpu_count() or 1)
-
-
-def test_a_log_is_cut_to_what_is_known_of_and_grows_at_once(tmp_path):
-    path = tmp_path / "rows.bin"
-    path.write_bytes(b"0123456789")
-    with files.open_log(path, 4) as log:
-        assert path.read_bytes() == b"0123"
-        files.add(log, b"abc")
-        assert path.read_bytes() == b"0123abc"
-    with files.open_log(path) as log:
-        files.add(log, b"d")
-    assert path.read_bytes() == b"0123abcd"
-
-
-def test_a_disk_that_fills_up_in_the_middle_of_a_piece_is_an_error(tmp_path):
-    code = (
-        "import resource, sys; from pathlib import Path; from itrpo import files\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))\n"
-        "files.add(files.open_log(Path(sys.argv[1])), b'x' * 15)"
-    )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "log")], capture_output=True, text=True)
-    assert "File too large" in done.stderr
-
-
-# --- nobody writes another way ---------------------------------------------------------------------------------------
-
-# calls that make, fill or move files, by the last part of their name; h5py, np.savez and savefig, which are given an
-# open file or a place in a temporary folder, are not among them
-WRITES = {
-    *("write_text", "write_bytes", "touch", "mkdir", "makedirs", "mkfifo", "symlink_to", "hardlink_to", "symlink"),
-    *("link", "rename", "renames", "fsync", "fdatasync", "mkstemp", "mkdtemp", "copyfile", "copyfileobj"),
-    *("copytree", "move", "sendfile"),
-}
-LIBRARIES = {"fcntl", "tempfile", "filelock"}
-
-
-def other_ways_to_write(source: str) -> list[str]:
-    """Lines of a module that write a file by themselves."""
-    found = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
-            found += [f"{node.lineno}: import {name}" for name in names if name.partition(".")[0] in LIBRARIES]
-        elif isinstance(node, ast.Call):
-            whole = ast.unparse(node.func)
-            name = whole.rpartition(".")[2]
-            # Path.replace has one argument; str.replace has two, dataclasses.replace has keywords
-            moves = whole in ("os.replace", "os.truncate") or (
-                "." in whole and name == "replace" and len(node.args) == 1 and not node.keywords
-            )
-            if name in WRITES or moves or (name in ("open", "fdopen") and may_write(whole, node)):
-                found.append(f"{node.lineno}: {ast.unparse(node)}")
-    return found
-
-
-def may_write(name: str, call: ast.Call) -> bool:
-    """Whether an open() may be for writing: its mode or flags say so, or are not known."""
-    if name == "os.open":
-        return [ast.unparse(flags) for flags in call.args[1:]] != ["os.O_RDONLY"]
-    if name not in ("open", "io.open", "os.fdopen") and call.args[:1] and not isinstance(call.args[0], ast.Constant):
-        return False  # a method of another library, given what to open: zipfile's, h5py's, urllib's
-    position = 1 if name in ("open", "io.open", "os.fdopen") else 0  # Path.open has the mode first
-    modes = [*call.args[position : position + 1], *(word.value for word in call.keywords if word.arg == "mode")]
-    if not modes:
-        return False
-    return not isinstance(modes[0], ast.Constant) or bool(set(str(modes[0].value)) & set("wxa+"))
-
-
-def test_files_are_written_here_and_nowhere_else():
-    package = Path(files.__file__).parent
-    found = [
-        f"{path.relative_to(package)}:{line}"
-        for path in sorted(package.rglob("*.py"))
-        if path.name not in ("files.py", "policy.py") or path.parent != package
-        for line in other_ways_to_write(path.read_text("utf-8"))
-    ]
-    assert found == []
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        'path.write_text("x")',
-        'open(path, "w")',
-        'open(path, mode="xb")',
-        "open(path, mode)",
-        'path.open("ab")',
-        'path.open(mode="r+b")',
-        "os.open(path, os.O_WRONLY)",
-        "os.replace(a, b)",
-        "part.replace(path)",
-        "path.rename(other)",
-        "os.fsync(file.fileno())",
-        "import tempfile",
-        "from fcntl import flock",
-        "shutil.move(a, b)",
-        "path.parent.mkdir(parents=True)",
-        "os.truncate(path, 3)",
-    ],
-)
-def test_each_other_way_is_noticed(line):
-    assert len(other_ways_to_write(f"def f():\n    {line}")) == 1
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        'open(path, "rb")',
-        "open(path)",
-        'path.open("rb")',
-        'name.replace("/", "-")',
-        "dataclasses.replace(config, **changes)",
-        "archive.open(member)",
-        "os.open(path, os.O_RDONLY)",
-        "import shutil",
-    ],
-)
-def test_reading_is_not_writing(line):
-    assert other_ways_to_write(line) == []

@@ -19,9 +19,7 @@ MAY_IMPORT = {
     "types": set(),
     "files": {"errors"},
     "ranges": {"errors"},
-    "registry": {"errors", "types"},
-    "options": {"ranges"},
-    "signals": set(),
+    "registry": {"errors"},
     "tasks": set(),
     "ops": CONTRACTS,
     "nn": CONTRACTS | {"ops"},
@@ -32,27 +30,15 @@ MAY_IMPORT = {
     "evaluation": CONTRACTS,
     "data": CONTRACTS | {"console", "evaluation"},  # reference scores
     "collection": CONTRACTS
-    | {"ops", "nn", "config", "console", "data", "evaluation", "policy", "plotting", "results", "signals"},
-    "results": CONTRACTS | {"config"},
+    | {"ops", "nn", "config", "console", "data", "evaluation", "policy", "plotting", "results", "training"},
+    "results": CONTRACTS,
     "policy": CONTRACTS,
     "report": CONTRACTS | {"config", "data", "evaluation", "results", "tasks"},
     "plotting": CONTRACTS | {"data", "evaluation", "report", "results"},
     "theory": CONTRACTS | {"plotting"},
     "training": CONTRACTS
     | LAYERS
-    | {
-        "config",
-        "console",
-        "data",
-        "evaluation",
-        "options",
-        "policy",
-        "plotting",
-        "report",
-        "results",
-        "signals",
-        "tasks",
-    },
+    | {"config", "console", "data", "evaluation", "policy", "plotting", "report", "results", "tasks"},
 }
 
 # package outside itrpo -> the only modules that may import it, and only inside a function

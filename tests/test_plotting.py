@@ -8,12 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from itrpo import files
 from itrpo.data.health import Health
 from itrpo.plotting import BLACK, BLUE, VERMILLION, health_picture, learning_curve, returns_curve
 from itrpo.results import store
-from itrpo.results.run_folder import RunFolder
-from itrpo.results.schema import Row
 from tests.report.canned import make_run
 
 
@@ -67,7 +64,7 @@ assert "MPLCONFIGDIR" not in os.environ
 def test_what_was_not_recorded_is_not_drawn(tmp_path):
     make_run(tmp_path / "full", seeds=1)
     make_run(tmp_path / "bare", seeds=1, scores=False, probes=False)
-    files.write_json(tmp_path / "bare" / "provenance.json", {"dataset": {}})
+    store.write_json_atomic(tmp_path / "bare" / "provenance.json", {"dataset": {}})
     pictures = []
     for name in ("full", "bare"):
         learning_curve(tmp_path / name, tmp_path / name / "curve.png")
@@ -81,7 +78,7 @@ def test_a_run_without_evaluation_has_its_probes_drawn(tmp_path):
     (run_dir / store.METRICS).unlink()
     assert not learning_curve(run_dir, run_dir / "curve.png")
     assert not (run_dir / "curve.png").exists()
-    RunFolder(run_dir).append_metrics(Row(*row) for row in rows)
+    store.append_metrics(run_dir, [store.Row(*row) for row in rows])
     assert learning_curve(run_dir, run_dir / "curve.png")
     picture = read_png(run_dir / "curve.png")
     assert pixels_of(picture, BLUE) > 500

@@ -8,15 +8,16 @@ from __future__ import annotations
 import importlib
 import io
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from itrpo import files
 from itrpo.errors import InputError, StorageError
 from itrpo.evaluation.environments import check_spaces, make_env
+from itrpo.results import store
 from itrpo.types import SpaceSpec
 
 if TYPE_CHECKING:
@@ -139,12 +140,15 @@ def open_environments(
     return made
 
 
-def rows_until(path: Path, row: np.dtype, time_step: int, envs: int) -> np.ndarray:
-    """The rows [T, E] of rows.bin up to a checkpoint. Raises StorageError if some are missing."""
+def truncated_rows(path: Path, row: np.dtype, time_step: int, envs: int) -> np.ndarray:
+    """The rows [T, E] of rows.bin up to a checkpoint; what a killed run wrote after it is cut off."""
     size = time_step * envs * row.itemsize
-    present = path.stat().st_size if path.exists() else 0
-    if present < size:
-        raise StorageError(f"{path} is damaged: {present:,} bytes, not {size:,}; delete its folder to train anew")
+    path.touch()
+    if path.stat().st_size < size:
+        raise StorageError(
+            f"{path} is damaged: {path.stat().st_size:,} bytes, not {size:,}; delete its folder to train anew"
+        )
+    os.truncate(path, size)
     return np.memmap(path, row, "r", shape=(time_step, envs)) if time_step else np.zeros((0, envs), row)
 
 
@@ -157,7 +161,7 @@ def write_replay(folder: Path, path: Path, steps: int | None = None) -> int:
     """
     import h5py
 
-    if not (folder / "config.json").exists() or "sac" not in (recorded := files.read_json(folder / "config.json")):
+    if not (folder / "config.json").exists() or "sac" not in (recorded := store.read_json(folder / "config.json")):
         raise InputError(f"{folder} holds no run of `itrpo sac`")
     recorded = recorded["sac"]
     env_id, envs = find_env(recorded["env_id"]), recorded["envs"]
@@ -178,7 +182,7 @@ def write_replay(folder: Path, path: Path, steps: int | None = None) -> int:
         "config": recorded,
         "steps": length * envs,
         "rows_per_environment": length,
-        "versions": files.read_json(folder / "provenance.json")["versions"],
+        "versions": store.read_json(folder / "provenance.json")["versions"],
     }
     image = io.BytesIO()  # HDF5 does not survive a full disk; plain writing does
     with h5py.File(image, "w") as file:
@@ -191,6 +195,5 @@ def write_replay(folder: Path, path: Path, steps: int | None = None) -> int:
         file["infos/action_log_probs"] = flat["action_log_prob"] - log_unit
         file.attrs["env_id"] = env_id
         file.attrs["recipe"] = json.dumps(recipe)
-    with files.replacing(path) as target:
-        target.write(image.getbuffer())
+    store.write_atomic(path, image.getbuffer())  # pyright: ignore[reportArgumentType] (bytes-like)
     return len(flat)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from itrpo.data.d4rl_files import D4RL_FILES, MIRRORS, D4RLFile
 from itrpo.errors import InputError, StorageError
-from itrpo.files import add, d4rl_path, file_sha256, lock, open_log, put, read_json, write_json
+from itrpo.files import d4rl_path, file_sha256, lock, put, read_json, write_json
 from itrpo.registry import nearest
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _download_from(url: str, path: Path, entry: D4RLFile, console: Console | Non
         digest = file_sha256(part)
         if digest == entry.sha256:
             break
-        put(part, aside)
+        part.replace(aside)
         if not began_earlier:
             raise _MirrorError(
                 f"gave other bytes than the published ones, SHA-256 {digest}; kept as {aside} (D4RL has replaced"
@@ -186,13 +186,13 @@ def _request(url: str, part: Path, have: int, size: int, timeout: float, advance
         position = _first_byte(response, have)  # 0 if the server does not do ranges: then what we have passes by again
         if response.length is not None and position + response.length != size:
             raise _MirrorError(f"offers {position + response.length:,} bytes instead of {size:,}")
-        with open_log(part) as file:
+        with part.open("ab") as file:
             for chunk in _body(response, timeout):
                 position += len(chunk)
                 if position > size:
                     raise _MirrorError(f"sends more than {size:,} bytes")
                 new = chunk[-(position - have) :] if position > have else b""
-                add(file, new)
+                file.write(new)
                 have += len(new)
                 advance(len(new))
     if position < size:

@@ -12,7 +12,7 @@ from itrpo.report.aggregate import Interval, final_score, mean_interval
 from itrpo.report.published import TABLES
 from itrpo.report.tables import algorithm_name, format_interval, format_returns
 from itrpo.results.schema import Status
-from itrpo.results.store import read_metrics, read_status, read_timing
+from itrpo.results.store import read_json, read_metrics, read_status, read_timing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,8 +45,8 @@ def read_comparison(folder: Path, names: Sequence[str]) -> Comparison:
     runs = {name: folder / folder_name(name) for name in names}
     runs = {name: run for name, run in runs.items() if (run / "status.json").exists()}
     first = next(iter(runs.values()))
-    about = files.read_json(first / "provenance.json")["dataset"]
-    config = files.read_json(first / "config.json")["config"]
+    about = read_json(first / "provenance.json")["dataset"]
+    config = read_json(first / "config.json")["config"]
     published = TABLES.get(config["data"]["task"] or "", {}) if about["source"]["kind"] == "d4rl" else {}
     return Comparison(
         about["name"],

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from itrpo.errors import StorageError
-from itrpo.files import read_json
 from itrpo.report.aggregate import Interval, final_score, mean_interval, over_seeds
 from itrpo.results.schema import Evaluation, Status
-from itrpo.results.store import read_metrics, read_status
+from itrpo.results.store import read_json, read_metrics, read_status
 
 if TYPE_CHECKING:
     import polars

@@ -1,5 +1,4 @@
-"""Checkpoints: a folder each, `train_0000012000/` with `arrays.safetensors` and `meta.json`, written whole or not
-at all.
+"""Checkpoints: a folder each, `train_0000012000/` with `arrays.safetensors` and `meta.json`, written whole or not at all.
 
 The two newest are kept. `meta.json` holds the SHA-256 of the arrays, so that damage is noticed.
 """
@@ -21,9 +20,9 @@ from itrpo.errors import StorageError
 
 KEEP = 2
 FOLDER = re.compile(r"(behavior|train)_(\d{10})")
-# Raise it when arrays, or the draws that follow from them, come to mean something else, so that runs of before are
-# refused and not continued wrongly. It is in a run's config.json; before it was recorded, it was 1.
-VERSION = 2
+# Raise it when arrays of the same names and shapes come to mean something else (an axis moved, say), so that runs of
+# before are refused and not continued wrongly. Other changes are noticed by `unflatten`. Before it was recorded: 1.
+VERSION = 1
 
 
 def flatten(tree: Any) -> dict[str, np.ndarray]:
@@ -49,11 +48,11 @@ def save(folder: Path, phase: str, step: int, tree: Any, meta: dict[str, Any]) -
     from safetensors.numpy import save as to_bytes
 
     arrays = to_bytes(flatten(tree))
-    about = {"phase": phase, "step": step, "sha256": hashlib.sha256(arrays).hexdigest()}
+    about = {"version": VERSION, "phase": phase, "step": step, "sha256": hashlib.sha256(arrays).hexdigest()}
     try:
         with files.replacing_folder(folder / f"{phase}_{step:010d}") as temporary:
-            files.write(temporary / "arrays.safetensors", arrays)
-            files.write_json(temporary / "meta.json", meta | about)
+            (temporary / "arrays.safetensors").write_bytes(arrays)
+            (temporary / "meta.json").write_bytes(json.dumps(meta | about, indent=1).encode())
     except StorageError as error:
         raise StorageError(f"{error}; earlier checkpoints are intact") from error
     for old in sorted_checkpoints(folder)[KEEP:]:

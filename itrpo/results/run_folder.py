@@ -33,6 +33,7 @@ class Checkpoint(NamedTuple):
     phase: str
     step: int
     arrays: dict[str, np.ndarray]
+    version: int
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,6 @@ class RunFolder:
         config: Any,
         console: Console,
         *,
-        reader: str,
         free: Sequence[str],
         lasting: Mapping[str, Any] | None = None,
         about: Mapping[str, Any] | None = None,
@@ -66,8 +66,7 @@ class RunFolder:
         `kind` is the key of the configuration (of JSON's own types) in config.json. `free` are the fields that a run
         may change when it continues. `lasting` is what a run keeps as it was when it began, whatever is given later;
         it is returned as recorded. `about` goes into provenance.json; a run whose "dataset_sha256" is another one is
-        refused. `reader` is the command that still reads a run whose checkpoints are of another version of itrpo.
-        Raises InputError for a folder of anything else, and leaves it as it is.
+        refused. Raises InputError for a folder of anything else, and leaves it as it is.
         """
         lasting, about = dict(lasting or {}), dict(about or {})
         path, provenance_path = self.path / "config.json", self.path / "provenance.json"
@@ -75,18 +74,11 @@ class RunFolder:
             if any(present.name != LOCK for present in self.path.iterdir()):
                 raise InputError(f"{self.path} holds other files and no config.json of a run; choose another --out")
             files.write_json(provenance_path, provenance() | about | {"resumed_on": []})
-            files.write_json(path, {kind: config, "version": checkpoint.VERSION} | lasting)
+            files.write_json(path, {kind: config} | lasting)
             return lasting
         recorded = files.read_json(path)
         if kind not in recorded:
             raise InputError(f"{self.path} belongs to a run of another kind; choose another --out")
-        version = recorded.get("version", 1)
-        if version != checkpoint.VERSION:
-            raise InputError(
-                f"{self.path} was begun by {'an earlier' if version < checkpoint.VERSION else 'a later'} version of "
-                f"itrpo, whose checkpoints this one does not continue; train anew in another --out (`{reader} "
-                f"{self.path}` still works)"
-            )
         began = files.read_json(provenance_path)
         changed = differences(recorded[kind], config)
         changed = [line for line in changed if not line.startswith(tuple(f"{name}:" for name in free))]
@@ -118,7 +110,7 @@ class RunFolder:
         files.append(self.path / store.METRICS, "".join(map(row_to_json, rows)).encode())
 
     def drop_metrics_after(self, step: int) -> None:
-        """Drops the rows of metrics.jsonl past `step`, and a line that a kill cut short: the run resumes there."""
+        """Drops the rows of metrics.jsonl past `step`, and a line that a kill cut short; for a run that resumes there."""
         path = self.path / store.METRICS
         if path.exists():
             files.write(path, "".join(row_to_json(row) for row in store.read_rows(path) if row.step <= step).encode())
@@ -146,7 +138,7 @@ class RunFolder:
                 console.print(f"checkpoint {path} is damaged ({error}); falling back to the one before it")
                 continue
             console.print(f"resuming {meta['phase']} at step {meta['step']:,}")
-            return Checkpoint(meta["phase"], meta["step"], arrays)
+            return Checkpoint(meta["phase"], meta["step"], arrays, meta.get("version", 1))
         if found:
             raise StorageError(f"every checkpoint in {self.checkpoints} is damaged; delete {self.path} to train anew")
         return None
@@ -154,6 +146,8 @@ class RunFolder:
     def restored(self, saved: Checkpoint, shapes: Any) -> Any:
         """What was saved, in the structure of `shapes`. Raises StorageError if it isn't this version's state."""
         try:
+            if saved.version != checkpoint.VERSION:
+                raise ValueError(f"its arrays are of version {saved.version}, not {checkpoint.VERSION}")
             return checkpoint.unflatten(shapes, saved.arrays)
         except ValueError as error:
             raise StorageError(

@@ -177,7 +177,7 @@ def test_the_greedy_action_is_the_best_of_many_under_q1(steps):
 
 def test_constants_by_task_and_of_short_runs():
     from itrpo.training.configure import make_config
-    from itrpo.training.scaling import scaled_config
+    from itrpo.training.phases import scaled_config
 
     for task, kernel in (
         ("hopper-medium", "laplacian"),

@@ -23,12 +23,11 @@ import pytest
 from rich.console import Console
 
 from itrpo.cli import main
-from itrpo.collection import sac, sac_rows, sac_run, sac_updates
+from itrpo.collection import sac, sac_rows, sac_run
 from itrpo.collection.rollout import load_acting_policy
 from itrpo.collection.sac_run import RunConfig
 from itrpo.data.formats import hdf5
 from itrpo.errors import InputError, StorageError
-from itrpo.results.run_folder import RunFolder
 from itrpo.types import SpaceSpec
 
 QUIET = Console(quiet=True)
@@ -275,10 +274,10 @@ def test_a_block_is_its_updates_one_by_one_on_the_rows_that_are_there() -> None:
     algorithm = sac.make(TINY, SpaceSpec(2, 2))
     state = jax.jit(algorithm.init)(jax.random.key(0))
     buffer = np.full((300, 2 + 2 + 1 + 1 + 2), np.nan, np.float32)
-    buffer[:20] = sac_updates.buffer_rows(rows[:20])
-    learner = sac_updates.Learner(jax.tree.map(jnp.array, state), jnp.asarray(buffer), *sac_updates.fresh_sums())
-    block = sac_updates.make_block(TINY, SpaceSpec(2, 2))
-    after = block(learner, key, sac_updates.buffer_rows(rows[20:]), np.arange(20, 40), 40, 3, 5)
+    buffer[:20] = sac_run.buffer_rows(rows[:20])
+    learner = sac_run.Learner(jax.tree.map(jnp.array, state), jnp.asarray(buffer), *sac_run.fresh_sums())
+    block = sac_run.make_block(TINY, SpaceSpec(2, 2))
+    after = block(learner, key, sac_run.buffer_rows(rows[20:]), np.arange(20, 40), 40, 3, 5)
 
     update, losses = jax.jit(algorithm.update), []
     for number in (3, 4):
@@ -376,7 +375,7 @@ def test_capacity_keeps_the_newest_rows(tmp_path: Path) -> None:
     it = config("Steer-v0", capacity=200)
     spaces = sac_rows.spaces_of("Steer-v0")
     sac_run.run(it, tmp_path / "run", QUIET)
-    trainer = sac_run.open_trainer(it, "Steer-v0", spaces, RunFolder(tmp_path / "run"), QUIET)
+    trainer = sac_run.open_trainer(it, "Steer-v0", spaces, tmp_path / "run", QUIET)
     trainer.rows.close()
     newest = rows_of(tmp_path / "run", it).reshape(-1)[-200:]
     kept = np.asarray(trainer.learner.buffer)

@@ -22,8 +22,7 @@ from itrpo.config import leaves, replace_leaves
 from itrpo.errors import InputError
 from itrpo.policy import load_policy, save_policy
 from itrpo.ranges import check_ranges, intervals
-from itrpo.results import checkpoint
-from itrpo.training import loop
+from itrpo.training import checkpoint, loop
 from itrpo.types import SpaceSpec, Transition
 
 SPEC, ROWS, SEEDS = SpaceSpec(3, 2), 64, 3

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from itrpo import files
-from itrpo.results.run_folder import RunFolder
+from itrpo.results import store
 from itrpo.results.schema import Row, Status
 
 
@@ -21,11 +20,11 @@ def make_run(run_dir: Path, seeds: int = 4, evaluations: int = 22, scores: bool 
             if probes:
                 measured |= {"probe_kl": 0.1 * evaluation + 0.02 * seed, "probe_shaping_reward": -0.02 * evaluation}
             rows += [Row("canned", seed, 5000 * evaluation, metric, number) for metric, number in measured.items()]
-    RunFolder(run_dir).append_metrics(rows)
+    store.append_metrics(run_dir, rows)
     steps = 5000 * evaluations
-    RunFolder(run_dir).write_status(
-        Status("canned", "itrpo", "hopper-demo", "Hopper-v4", seeds, 10, steps, steps, "finished")
+    store.write_status(
+        run_dir, Status("canned", "itrpo", "hopper-demo", "Hopper-v4", seeds, 10, steps, steps, "finished")
     )
     dataset = {"return_mean": 800.0, "return_std": 300.0, "return_max": 2000.0, "score_mean": 25.0 if scores else None}
-    files.write_json(run_dir / "provenance.json", {"dataset": dataset})
+    store.write_json_atomic(run_dir / "provenance.json", {"dataset": dataset})
     return run_dir

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from itrpo.report.aggregate import final_score, mean_interval
-from itrpo.results.run_folder import RunFolder
 from itrpo.results.schema import Row
-from itrpo.results.store import read_metrics
+from itrpo.results.store import append_metrics, read_metrics
 
 # 0.975 quantiles of Student's t, from the printed tables
 T_QUANTILES = {1: 12.7062, 2: 4.30265, 3: 3.18245, 4: 2.77645, 9: 2.26216, 30: 2.04227, 120: 1.97993}
@@ -34,7 +33,7 @@ def test_one_seed_has_no_interval():
 
 
 def metrics_of(tmp_path, rows):
-    RunFolder(tmp_path).append_metrics([Row("r", *row) for row in rows])
+    append_metrics(tmp_path, [Row("r", *row) for row in rows])
     return read_metrics(tmp_path)
 
 

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from itrpo import files, registry
+from itrpo import registry
 from itrpo.report.comparison import print_comparison, read_comparison, write_comparison
 from itrpo.report.published import TABLES
 from itrpo.results import store
-from itrpo.results.run_folder import RunFolder
 from tests.report.canned import make_run
 
 
@@ -18,15 +17,15 @@ def comparison_folder(folder, kind="d4rl", task="hopper-medium"):
     """Runs of iql (seeds return 1000 ... 1300), of bc (diverged, nothing evaluated), and nothing yet of cql."""
     for name in ("iql", "bc"):
         make_run(folder / name, evaluations=22 if name == "iql" else 0)
-        about = files.read_json(folder / name / "provenance.json")["dataset"]
+        about = store.read_json(folder / name / "provenance.json")["dataset"]
         about |= {"name": "hopper-medium-v2", "source": {"kind": kind}}
-        files.write_json(folder / name / "provenance.json", {"dataset": about})
-        files.write_json(folder / name / "config.json", {"config": {"data": {"task": task}}})
+        store.write_json_atomic(folder / name / "provenance.json", {"dataset": about})
+        store.write_json_atomic(folder / name / "config.json", {"config": {"data": {"task": task}}})
     status = store.read_status(folder / "bc")
-    RunFolder(folder / "bc").write_status(status._replace(state="diverged", message="q_target at step 7"))
+    store.write_status(folder / "bc", status._replace(state="diverged", message="q_target at step 7"))
     for step, seconds in ((5_000, 100.0), (10_000, 40.0), (10_000, 60.0)):  # killed and resumed after 5,000 steps
         record = {"step": step, "train_seconds": seconds, "steps_per_second": 5_000 / seconds}
-        RunFolder(folder / "iql").append_timing(record)
+        store.append_timing(folder / "iql", record)
     return folder
 
 

@@ -9,7 +9,6 @@ from rich.console import Console
 from itrpo.report.aggregate import Interval
 from itrpo.report.tables import format_returns, list_runs, print_run_summary, print_runs, summarize_run
 from itrpo.results import store
-from itrpo.results.run_folder import RunFolder
 from tests.report.canned import make_run
 
 # seeds return 1000, 1100, 1200, 1300: s = 100 * sqrt(5 / 3), half-width = 3.18245 * s / 2
@@ -77,8 +76,8 @@ def test_without_reference_scores_there_is_no_score_column(tmp_path):
 def test_list_of_runs_with_a_damaged_one(tmp_path):
     make_run(tmp_path / "a")
     make_run(tmp_path / "b", seeds=1)
-    RunFolder(tmp_path / "b").write_status(
-        store.read_status(tmp_path / "b")._replace(state="diverged", message="q_mean, step 70")
+    store.write_status(
+        tmp_path / "b", store.read_status(tmp_path / "b")._replace(state="diverged", message="q_mean, step 70")
     )
     make_run(tmp_path / "c")
     (tmp_path / "c" / "status.json").write_text("{")

@@ -8,21 +8,20 @@ import pytest
 
 from itrpo.errors import StorageError
 from itrpo.results import store
-from itrpo.results.run_folder import RunFolder
 from itrpo.results.schema import Row, Status
 
 ROWS = [Row("abc", seed, step, "return", 10.0 * step + seed) for step in (0, 5, 10) for seed in (0, 1)]
 
 
 def test_rows_come_back_as_they_were(tmp_path):
-    RunFolder(tmp_path).append_metrics(ROWS[:2])
-    RunFolder(tmp_path).append_metrics(ROWS[2:])
+    store.append_metrics(tmp_path, ROWS[:2])
+    store.append_metrics(tmp_path, ROWS[2:])
     assert [Row(*row) for row in store.read_metrics(tmp_path).rows()] == ROWS
 
 
 def test_values_keep_every_bit_and_files_are_strict_json(tmp_path):
     values = [0.1 + 0.2, 1e-320, math.nan, math.inf, -math.inf]
-    RunFolder(tmp_path).append_metrics([Row("abc", 0, i, "loss", value) for i, value in enumerate(values)])
+    store.append_metrics(tmp_path, [Row("abc", 0, i, "loss", value) for i, value in enumerate(values)])
     read = store.read_metrics(tmp_path)["value"].to_list()
     assert read[:2] == values[:2]
     assert math.isnan(read[2])
@@ -34,32 +33,34 @@ def test_values_keep_every_bit_and_files_are_strict_json(tmp_path):
     text = (tmp_path / store.METRICS).read_text()
     lines = [json.loads(line, parse_constant=refuse) for line in text.splitlines()]
     assert lines[2] == {"run": "abc", "seed": 0, "step": 2, "metric": "loss", "value": None, "text": "NaN"}
+    store.write_json_atomic(tmp_path / "config.json", {"a": [math.inf, 1.0]})
+    assert json.loads((tmp_path / "config.json").read_text(), parse_constant=refuse) == {"a": ["Infinity", 1.0]}
 
 
 @pytest.mark.parametrize("torn_bytes", [1, 7, 40])
 def test_a_line_cut_short_by_a_kill_is_dropped_and_the_next_append_is_whole(tmp_path, torn_bytes):
-    RunFolder(tmp_path).append_metrics(ROWS)
+    store.append_metrics(tmp_path, ROWS)
     path = tmp_path / store.METRICS
     os.truncate(path, path.stat().st_size - torn_bytes)
     assert [Row(*row) for row in store.read_metrics(tmp_path).rows()] == ROWS[:-1]
-    RunFolder(tmp_path).append_metrics(ROWS[-1:])
+    store.append_metrics(tmp_path, ROWS[-1:])
     assert [Row(*row) for row in store.read_metrics(tmp_path).rows()] == ROWS
 
 
 def test_resuming_drops_later_rows_and_gives_the_bytes_of_an_uninterrupted_run(tmp_path):
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     for run in (whole, resumed):
-        RunFolder(run).append_metrics(ROWS)
+        store.append_metrics(run, ROWS)
     with (resumed / store.METRICS).open("ab") as file:
         file.write(b'{"run": "abc", "se')
-    RunFolder(resumed).drop_metrics_after(5)
+    store.truncate_after(resumed, 5)
     assert store.read_metrics(resumed)["step"].max() == 5
-    RunFolder(resumed).append_metrics(ROWS[4:])
+    store.append_metrics(resumed, ROWS[4:])
     assert (resumed / store.METRICS).read_bytes() == (whole / store.METRICS).read_bytes()
 
 
 def test_a_damaged_line_in_the_middle_is_an_error_that_names_it(tmp_path):
-    RunFolder(tmp_path).append_metrics(ROWS)
+    store.append_metrics(tmp_path, ROWS)
     path = tmp_path / store.METRICS
     lines = path.read_text().splitlines()
     path.write_text("\n".join([lines[0], lines[1][:20], *lines[2:]]) + "\n")
@@ -70,10 +71,47 @@ def test_a_damaged_line_in_the_middle_is_an_error_that_names_it(tmp_path):
         store.read_metrics(tmp_path)
 
 
+def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "config.json"
+    store.write_json_atomic(path, {"alpha": 0.9})
+
+    def full_disk(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(StorageError, match=r"config\.json: No space left on device"):
+        store.write_json_atomic(path, {"alpha": 0.1})
+    assert json.loads(path.read_text()) == {"alpha": 0.9}
+    assert [file.name for file in tmp_path.iterdir()] == ["config.json"]
+
+
 def test_status_round_trip_and_damage(tmp_path):
     status = Status("abc", "itrpo", "hopper-demo", "Hopper-v4", 4, 10, 10, 500, 1000, "stopped")
-    RunFolder(tmp_path).write_status(status)
+    store.write_status(tmp_path, status)
     assert store.read_status(tmp_path) == status
     (tmp_path / "status.json").write_text('{"run": "abc"}')
     with pytest.raises(StorageError, match=r"status\.json"):
         store.read_status(tmp_path)
+
+
+def test_provenance_is_json_and_names_what_ran():
+    import jax
+    import numpy
+
+    found = store.provenance()
+    json.dumps(found, allow_nan=False)
+    assert found["versions"]["jax"] == jax.__version__
+    assert found["versions"]["numpy"] == numpy.__version__
+    assert len(found["devices"]) == jax.device_count()
+    assert found["git"] is None or len(found["git"]["commit"]) == 40
+
+
+def test_cores_are_those_that_this_process_may_use():
+    if hasattr(os, "sched_setaffinity"):
+        allowed = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {min(allowed)})
+        try:
+            assert store.available_cores() == 1
+        finally:
+            os.sched_setaffinity(0, allowed)
+    assert 1 <= store.available_cores() <= (os.cpu_count() or 1)

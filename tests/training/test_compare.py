@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from itrpo.cli import main
-from itrpo.files import read_json
-from itrpo.results.store import read_status
+from itrpo.results.store import read_json, read_status
 
 SIZES = ["--seeds", "2", "--steps", "20", "--eval-every", "20", "--eval-episodes", "1"]
 BOUNDS = ["--action-low", "-2", "--action-high", "2"]

@@ -134,13 +134,13 @@ def write(contents: Contents, folder: Path, console: Console | None = None) -> t
     try:
         with files.replacing_folder(folder) as temporary:
             data = temporary / "data"
-            files.make_folder(data)
+            data.mkdir()
             with progress as advance:
                 _write_rows(data / MAIN, columns | flags, stops, advance)
             if contents.extras is not None:
-                files.write(data / EXTRAS, contents.extras)
+                (data / EXTRAS).write_bytes(contents.extras)
             metadata["dataset_size"] = round(sum(file.stat().st_size for file in data.iterdir()) / 1e6, 1)
-            files.write(data / METADATA, json.dumps(metadata).encode())
+            (data / METADATA).write_text(json.dumps(metadata), encoding="utf-8")
     except RuntimeError as error:  # HDF5 reports a full disk so, or as an OSError
         raise StorageError(f"can't write {folder}: {error}") from error
     return notes
