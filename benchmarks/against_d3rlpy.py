@@ -91,13 +91,15 @@ def scores(command: Scores) -> None:
         run = itrpo.train(
             dataset,
             name,
-            preset="matched",
+            itrpo.RunOptions(
+                preset="matched",
+                steps=command.steps,
+                seeds=command.seeds,
+                eval_every=command.steps,
+                eval_episodes=command.episodes,
+                out=command.out / name,
+            ),
             fields=FIELDS.get(name, {}),
-            steps=command.steps,
-            seeds=command.seeds,
-            eval_every=command.steps,
-            eval_episodes=command.episodes,
-            out=command.out / name,
             console=Console(stderr=True),
         )
         ours = final_score(read_metrics(run.folder), "score", 1).per_seed.tolist()

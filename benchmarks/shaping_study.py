@@ -58,13 +58,15 @@ def train(command: Train) -> None:
         itrpo.train(
             dataset,
             algorithm,
-            steps=command.steps,
-            seeds=command.seeds,
-            preset=command.preset,
+            itrpo.RunOptions(
+                steps=command.steps,
+                seeds=command.seeds,
+                preset=command.preset,
+                eval_every=command.eval_every,
+                eval_episodes=command.eval_episodes,
+                out=command.out / name,
+            ),
             fields=fields,
-            eval_every=command.eval_every,
-            eval_episodes=command.eval_episodes,
-            out=command.out / name,
         )
 
 

@@ -65,13 +65,15 @@ def largest_q(name: str, dataset: Dataset, arguments: Arguments) -> str:
         run = itrpo.train(
             dataset,
             name,
-            preset=arguments.preset,
+            itrpo.RunOptions(
+                preset=arguments.preset,
+                steps=arguments.steps,
+                seeds=1,
+                eval_every=max(1, arguments.steps // 10),
+                env="none",
+                out=folder,
+            ),
             fields=fields_of(name, arguments),
-            steps=arguments.steps,
-            seeds=1,
-            eval_every=max(1, arguments.steps // 10),
-            env="none",
-            out=folder,
             console=Console(stderr=True),
         )
     except DivergenceError as error:

@@ -82,7 +82,10 @@ def leaves(config: Any) -> Iterator[tuple[str, Any, Any]]:
 
 def descriptions(kind: type) -> dict[str, str]:
     """Field -> the comment at the end of its line in the source, groups opened, in their order."""
-    source = textwrap.dedent(inspect.getsource(kind))
+    try:
+        source = textwrap.dedent(inspect.getsource(kind))
+    except (OSError, TypeError):  # a class that was typed into a notebook or a prompt has no file
+        return {name: "" for name, _, _ in leaves(kind())}
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     comments = {it.start[0]: it.string.lstrip("# ") for it in tokens if it.type == tokenize.COMMENT}
     hints, found = get_type_hints(kind), dict[str, str]()
@@ -154,7 +157,10 @@ def checked(value: Any, kind: Any, what: str) -> Any:
     wanted = " or ".join(in_words(it) for it in alternatives(kind) if it is not type(None))
     plain = isinstance(value, str | int | float | tuple | list | None)
     got = repr(value) if plain else f"an object of type {type(value).__name__}"
-    close = nearest(value, get_args(kind)) if isinstance(value, str) and get_origin(kind) is Literal else ""
+    one = get_args(kind)[0] if get_origin(kind) is tuple else kind
+    names = get_args(one) if get_origin(one) is Literal else ()
+    texts = [text for text in (value if isinstance(value, tuple | list) else [value]) if isinstance(text, str)]
+    close = next((nearest(text, names) for text in texts if names and text not in names), "")
     raise InputError(f"{what} must be {wanted}, got {got}{close}")
 
 

@@ -67,7 +67,6 @@ def lengths(options: RunOptions, in_maze: bool) -> Scale:
 def scales_in_words() -> str:
     """One line per scale, for help texts."""
     return "\n".join(
-        f"--scale {name}: {scale.steps:,} steps, {scale.seeds} seeds,"
-        f" {scale.eval_episodes} episodes every {scale.eval_every:,} steps"
-        for name, scale in SCALES.items()
+        f"--scale {name}: {steps:,} steps, {seeds} seeds, {episodes} episodes every {every:,} steps"
+        for name, (steps, seeds, every, episodes) in SCALES.items()
     )

@@ -6,6 +6,7 @@ import difflib
 import importlib
 import importlib.metadata
 import re
+import traceback
 from collections.abc import Iterable
 from typing import Any
 
@@ -98,9 +99,12 @@ def algorithm(name: str) -> AlgorithmEntry:
     module, _, attribute = dotted.partition(":")
     try:
         loaded = importlib.import_module(module)
-    except (ImportError, ValueError) as error:
+    except Exception as error:  # the module is the user's: anything may go wrong in it
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = "" if isinstance(error, ImportError | ValueError) else f", {last.filename}:{last.lineno}"
         raise InputError(
-            f"algorithm {name!r} can't be imported ({error}); MODULE:ENTRY names one that is installed or on PYTHONPATH"
+            f"algorithm {name!r} can't be imported ({type(error).__name__}: {error}{where}); MODULE:ENTRY names an "
+            "AlgorithmEntry in a module of the current folder, of PYTHONPATH or installed"
         ) from error
     entry = getattr(loaded, attribute, None)
     if not isinstance(entry, AlgorithmEntry):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 
 from itrpo import config, registry
@@ -16,7 +18,7 @@ from itrpo.training.configure import make_config
 
 def test_override_reaches_nested_fields_by_their_own_name():
     changed = config.override(
-        Config(), {"alpha": "0.25", "critic_hidden": "64, 32", "warm_start": "true", "kl": "sampled"}, "x"
+        Config(), {"alpha": np.float32(0.25), "critic_hidden": [64, 32], "warm_start": np.True_, "kl": "sampled"}, "x"
     )
     assert (changed.alpha, changed.backbone.critic_hidden, changed.backbone.warm_start) == (0.25, (64, 32), True)
     assert changed.backbone.kl == "sampled"
@@ -24,23 +26,23 @@ def test_override_reaches_nested_fields_by_their_own_name():
 
 
 @pytest.mark.parametrize(
-    ("field", "text", "words"),
+    ("field", "value", "words"),
     [
-        ("alfa", "1", "did you mean 'alpha'"),
-        ("alpha", "x", "takes float"),
-        ("alpha", "nan", "must be a number"),
-        ("batch_size", "1.5", "takes int"),
-        ("warm_start", "maybe", "takes bool"),
+        ("alfa", 1, "did you mean 'alpha'"),
+        ("alpha", "x", "alpha must be a number, got 'x'"),
+        ("alpha", math.nan, "must be a number"),
+        ("batch_size", 1.5, "batch_size must be a whole number, got 1.5"),
+        ("warm_start", "yes", "warm_start must be true or false, got 'yes'"),
         ("kl", "exact", "closed_form"),
     ],
 )
-def test_bad_text_names_field_and_type(field, text, words):
+def test_a_bad_value_names_field_and_type(field, value, words):
     with pytest.raises(InputError, match=words):
-        config.override(Config(), {field: text}, "algorithm itrpo")
+        config.override(Config(), {field: value}, "algorithm itrpo")
 
 
 def test_infinity_is_a_value():
-    assert config.override(Config(), {"log_ratio_low": "-inf"}, "x").log_ratio_low == -math.inf
+    assert config.override(Config(), {"log_ratio_low": -math.inf}, "x").log_ratio_low == -math.inf
 
 
 @pytest.mark.parametrize("name", sorted(registry.ALGORITHMS))
@@ -64,13 +66,19 @@ def test_field_names_are_unique_within_a_config():
         assert not any(it.startswith("behavior_") for it in names)  # that prefix is the behaviour model's
 
 
+def run_config(algorithm: str, **choices: Any) -> config.RunConfig:
+    data = config.DataConfig("x", "none", None, False, 1.0, 0.0, (-1.0,), (1.0,))
+    train, evaluation = config.TrainConfig(1_000_000, 4, 0, None), config.EvalConfig(5_000, 10)
+    return config.RunConfig(data, train=train, evaluation=evaluation, **make_config(algorithm, **choices)._asdict())
+
+
 def test_identity_covers_everything_but_the_length():
-    base = make_config("itrpo")
+    base = run_config("itrpo")
     longer = replace(base, train=replace(base.train, steps=5))
     assert config.config_hash(longer) == config.config_hash(base)
     for other in (
-        make_config("itrpo", fields={"tau": 0.4}),
-        make_config("itrpo", fields={"behavior_hidden": "256,256,256", "warm_start": "false"}),
+        run_config("itrpo", fields={"tau": 0.4}),
+        run_config("itrpo", fields={"behavior_hidden": (256, 256, 256), "warm_start": False}),
         replace(base, train=replace(base.train, seed=1)),
         replace(base, evaluation=replace(base.evaluation, eval_every=7)),
     ):

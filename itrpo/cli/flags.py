@@ -10,8 +10,10 @@ import dataclasses
 import inspect
 import io
 import re
+import shutil
+import textwrap
 from collections.abc import Mapping, Sequence
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import (
     Annotated,
@@ -124,8 +126,9 @@ def read(
         word = next((it for it in unknown if it.startswith("-")), unknown[0]).partition("=")[0]
         if not word.startswith("-"):
             raise InputError(f"unexpected argument {word!r}; options are given as --NAME VALUE{hint}")
-        known = [flag.text for flag in (*own, *fields) if flag.metavar is None]
-        raise InputError(f"unknown flag {word}{nearest(word.replace('_', '-'), known)}{hint}")
+        known = [flag.text.lstrip("-") for flag in (*own, *fields) if flag.metavar is None]
+        close = nearest(word.lstrip("-").replace("_", "-"), known).replace("'", "'--", 1)
+        raise InputError(f"unknown flag {word}{close}{hint}")
     members = {field.name for field in dataclasses.fields(command)}  # pyright: ignore[reportArgumentType]
     values = {name: given[name] for name in given if name in members}
     if "options" in members:
@@ -145,24 +148,47 @@ def parse(
 ) -> tuple[dict[str, Any], list[str]]:
     """(name -> value of the flags that are given, words that are none of them). Raises as `read` does."""
     members = {f"flag{index}": argument(flag) for index, flag in enumerate(flags)}
-    form = TypedDict("form", members, total=False)  # pyright: ignore[reportArgumentType]
-    said = io.StringIO()
+    form = TypedDict("form", members, total=False)  # pyright: ignore[reportArgumentType, reportGeneralTypeIssues]
+    said, shown_help = io.StringIO(), io.StringIO()
     try:
-        with redirect_stderr(said):
+        with redirect_stderr(said), redirect_stdout(shown_help):
             given, unknown = tyro.cli(
-                form, prog=prog, description=about, args=words, return_unknown_args=True, add_help=not looking
+                form, prog=prog, description="", args=words, return_unknown_args=True, add_help=not looking
             )
     except Refused as refused:
         raise InputError(str(refused)) from None
     except SystemExit as stop:
         if stop.code == 0:
+            usage, _, rest = shown_help.getvalue().partition("\n")
+            print(
+                "\n".join(
+                    [
+                        wrapped(usage),
+                        "",
+                        *map(wrapped, paragraphs(about)),
+                        "",
+                        *map(str.rstrip, rest.strip().splitlines()),
+                    ]
+                )
+            )
             raise
         flag = re.search(r"'(--[^']+)'", said.getvalue())
         if flag is not None:
             raise InputError(f"{flag[1]} needs a value") from None
-        wanted = " and ".join(f"a {flag.metavar}" for flag in flags if flag.required)
+        wanted = " and ".join(flag.metavar or flag.text for flag in flags if flag.required)
         raise InputError(f"{prog} needs {wanted}; `{prog} --help` explains it") from None
     return {flag.name: given[f"flag{index}"] for index, flag in enumerate(flags) if f"flag{index}" in given}, unknown
+
+
+def paragraphs(text: str) -> list[str]:
+    """Lines that belong together joined; those that begin with a flag, and empty ones, stand alone."""
+    return re.sub(r"(?<=\S)\n(?=[^-\s])", " ", text).split("\n")
+
+
+def wrapped(text: str) -> str:
+    """As wide as the terminal, at most 120. (tyro leaves descriptions as they are.)"""
+    width = min(shutil.get_terminal_size().columns, 120)
+    return textwrap.fill(text, width, subsequent_indent="  " if text.startswith(("usage", "--")) else "")
 
 
 def argument(flag: Flag) -> Any:
@@ -223,7 +249,8 @@ def spelling(text: str, kind: Any) -> Any:
     if first in (int, float):
         for number in (int, float):
             try:
-                return number(text)
+                value = number(text)
             except ValueError:
                 continue
+            return value if first is float or value == value // 1 else text
     return text

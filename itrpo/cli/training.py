@@ -37,10 +37,15 @@ def train_fields(words: Sequence[str]) -> list[Flag]:
     return algorithm_flags(said.get("algorithm", Train.algorithm), said.get("preset"), said.get("behavior"))
 
 
+def allow_own(algorithm: str) -> None:
+    """MODULE:ENTRY may lie in the current folder, which Python leaves out for an installed command."""
+    if ":" in algorithm and "" not in sys.path:
+        sys.path.append("")
+
+
 def algorithm_flags(name: str, preset: str | None, behavior: str | None, prefix: str = "") -> list[Flag]:
     """The fields of an algorithm and of its model of pi_beta."""
-    if ":" in name and "" not in sys.path:
-        sys.path.append("")  # the user's own module may lie in the current folder
+    allow_own(name)
     from itrpo.training.configure import BEHAVIOR, choose
 
     setup = choose(name, preset, behavior)
@@ -63,7 +68,7 @@ class Compare:
     """Train several algorithms on a dataset with the same seeds, steps and evaluations, and print one table.
 
     The same command on the same folder continues it. --ALGORITHM.FIELD VALUE sets a field of one algorithm
-    (--itrpo.alpha 6), --ALGORITHM.preset NAME its preset; `itrpo algorithms NAME` lists them.
+    (--itrpo.alpha 6, --mymodule:ENTRY.alpha 6), --ALGORITHM.preset NAME its preset; `itrpo algorithms NAME` lists them.
     """
 
     dataset: Annotated[str, Word("DATASET")]  # name (`itrpo datasets list`), path to a file, or minari:ID
@@ -101,6 +106,7 @@ def compare(command: Compare, console: Console) -> None:
             presets[name] = value
         else:
             fields.setdefault(name, {})[field_name] = value
+    allow_own(command.algorithms)
     from itrpo.report.comparison import print_comparison
     from itrpo.training.compare import compare
 
@@ -152,4 +158,5 @@ def algorithms(command: Algorithms, console: Console) -> None:
     if command.name is None:
         print_algorithms(console)
     else:
+        allow_own(command.name)
         print_algorithm(command.name, console)

@@ -45,10 +45,10 @@ class Config:
     polyak_rate: Rate = 0.005  # target averaging per update (the paper's)
     batch_size: Count = 256  # transitions per update (the paper's)
     policy_learning_rate: Positive = 3e-4  # Adam (the paper's)
-    critic_learning_rate: Positive = 3e-4
-    entropy_learning_rate: Positive = 3e-4
+    critic_learning_rate: Positive = 3e-4  # Adam (the paper's)
+    entropy_learning_rate: Positive = 3e-4  # Adam, of the entropy's weight (the paper's)
     target_entropy: Annotated[float | None, Interval("(-inf, inf)")] = None  # nats per action; None: -A (the paper's)
-    initial_entropy_weight: Positive = 1.0
+    initial_entropy_weight: Positive = 1.0  # the temperature before the first update
     policy_hidden: Widths = (256, 256)  # widths of the hidden ReLU layers (the paper's)
     critic_hidden: Widths = (256, 256)  # of the critics
     critics: Count = 2  # targets and actor take the minimum

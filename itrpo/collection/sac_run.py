@@ -73,7 +73,7 @@ class RunConfig:
     env_id: str  # gymnasium id, also as "module:id", whose module registers it
     steps: int = 1_000_000  # environment steps, summed over the environments
     until: float | None = None  # ends earlier, at the first evaluation whose mean return (sampled) is this much
-    seed: int = 0
+    seed: int = 0  # everything random comes from it
     envs: int = 10  # environments stepped together
     updates_per_step: float = 1.0  # gradient steps per environment step, once the uniform steps are done
     uniform_steps: int = 5_000  # first environment steps, with uniform actions and without updates

@@ -49,7 +49,7 @@ class RunEntry(NamedTuple):
 
 def algorithm_name(algorithm: str) -> str:
     """The name of a registered algorithm as people write it."""
-    return _NAMES.get(algorithm, algorithm.upper())
+    return _NAMES.get(algorithm, algorithm if ":" in algorithm else algorithm.upper())
 
 
 def summarize_run(run_dir: Path) -> list[SummaryRow]:

@@ -39,6 +39,8 @@ def compare(
     reported as such, and the others go on.
     Raises InputError before any long work, StorageError if the disk refuses.
     """
+    if isinstance(algorithms, str):
+        raise InputError(f"algorithms must be a list of names, such as [{algorithms!r}], got {algorithms!r}")
     names = registry.algorithm_names() if algorithms is None else list(dict.fromkeys(algorithms))
     fields, presets = fields or {}, presets or {}
     for name in {**fields, **presets}:

@@ -93,6 +93,11 @@ def check_options(options: RunOptions, dataset: Any) -> RunOptions:
 
     Raises InputError for anything else, and for a `dataset` that can't be one.
     """
+    if not isinstance(options, RunOptions):  # pyright: ignore[reportUnnecessaryIsInstance]
+        got = repr(options) if isinstance(options, str) else f"an object of type {type(options).__name__}"
+        raise InputError(f"options must be itrpo.RunOptions(...), such as RunOptions(scale='laptop'), got {got}")
+    if hasattr(options.env, "reset"):
+        raise InputError("env must be the id of an environment, such as env.spec.id, not the environment itself")
     options = replace(options, **{name: checked(value, kind, name) for name, kind, value in leaves(options)})
     check_ranges(options)
     if isinstance(dataset, Dataset):
@@ -103,8 +108,8 @@ def check_options(options: RunOptions, dataset: Any) -> RunOptions:
         name = dataset
     else:
         raise InputError(
-            "dataset must be a name, a path, a mapping of arrays, or what itrpo.load_dataset returns; "
-            f"got an object of type {type(dataset).__name__}"
+            "dataset must be a name, a path, a mapping of arrays, or what itrpo.load_dataset returns, got an object of "
+            f"type {type(dataset).__name__}; write a table to a .parquet or .csv file, and pass its path"
         )
     return options if options.task is not None else replace(options, task=task_of(name))
 

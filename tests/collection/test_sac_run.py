@@ -393,7 +393,7 @@ def test_capacity_keeps_the_newest_rows(tmp_path: Path) -> None:
         (["FrozenLake-v1"], "FrozenLake-v1: observations are Discrete(16)"),
         (["Hoper-v4"], "unknown environment 'Hoper-v4' (did you mean 'Hopper-v4'?)"),
         (["no_such_module:Hopper-v4"], "module 'no_such_module' can't be imported"),
-        (["Steer-v0", "--gama", "0.9"], "sac has no field 'gama' (did you mean 'gamma'?)"),
+        (["Steer-v0", "--gama", "0.9"], "unknown flag --gama (did you mean '--gamma'?)"),
         (["Steer-v0", "--gamma", "2"], "gamma must be in [0, 1), got 2.0"),
         (["Steer-v0", "--policy-hidden", "8"], "policy_hidden must have 2 widths"),
         (["Steer-v0", "--steps", "0"], "steps must be at least 1, got 0"),

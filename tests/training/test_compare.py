@@ -61,7 +61,7 @@ def test_one_algorithm_can_have_a_preset_of_its_own(pendulum, tmp_path):
         (["--itrpo.preset", "quik"], "did you mean 'quick'?"),
         (["--algorithms", "itrpo,brac_w"], "did you mean 'brac_v'?"),
         (["--preset", "mached"], "did you mean 'matched'?"),
-        (["--itrpo.alhpa", "3"], "did you mean 'alpha'?"),
+        (["--itrpo.alhpa", "3"], "did you mean '--itrpo.alpha'?"),
         (["--alpha", "3"], "--ALGORITHM.FIELD"),
         (["--algorithms", "bc", "--itrpo.alpha", "3"], "not compared"),
     ],

@@ -1,0 +1,87 @@
+"""What a person reads: every field says what it means, every command has a help text that fits a terminal."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from itrpo import cli, registry
+from itrpo.cli.flags import flags_of
+from itrpo.collection.sac_run import RunConfig
+from itrpo.config import descriptions
+from itrpo.options import RunOptions
+
+CONFIGS = {name: registry.algorithm(name).config for name in registry.ALGORITHMS}
+MODELS = {name: registry.resolve(dotted).config for name, dotted in registry.BEHAVIOR_MODELS.items()}
+COMMANDS = {name: command.kind for name, command in cli.COMMANDS.items()}
+
+
+@pytest.mark.parametrize("kind", [*CONFIGS.values(), *MODELS.values(), RunOptions, RunConfig])
+def test_every_field_says_what_it_means(kind):
+    found = descriptions(kind)
+    assert found
+    assert [name for name, meaning in found.items() if not meaning] == []
+
+
+@pytest.mark.parametrize("kind", COMMANDS.values(), ids=list(COMMANDS))
+def test_every_flag_says_what_it_means(kind):
+    assert [flag.text for flag in flags_of(kind) if not flag.meaning.partition("[")[0].strip()] == []
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_help_fits_the_terminal(name, columns, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*name.split(), "--help"])
+    assert stop.value.code == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"usage: itrpo {name} ")
+    assert max(map(len, printed.splitlines())) <= columns
+    assert all(flag.text in printed for flag in flags_of(cli.COMMANDS[name].kind))
+
+
+def test_compare_takes_every_option_that_train_takes():
+    train, compare = ({flag.name for flag in flags_of(COMMANDS[name])} for name in ("train", "compare"))
+    assert train - compare == {"algorithm"}
+    assert {"columns", "track", "normalize_observations"} <= compare
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["train", "x", "--normalize-observations", "maybe"],
+            "--normalize-observations must be true or false, got 'maybe'",
+        ),
+        (["train", "x", "--seeds"], "--seeds needs a value"),
+        (["compare", "x", "--batch_size", "3"], "unknown flag --batch_size"),
+        (["compare", "x", "--itrpo.batch-sise", "3"], "did you mean '--itrpo.batch-size'?"),
+        (["train", "x", "y"], "unexpected argument 'y'"),
+        (["train", "x", "--track", "tensorbord"], "did you mean 'tensorboard'?"),
+        (["datasets", "check", "x", "--steps", "3"], "unknown flag --steps"),
+        (["datasets", "chek"], "did you mean 'check'?"),
+        (["sac"], "itrpo sac needs ENV"),
+        (["sac", "Hopper-v4"], "needs --out"),
+        (["theory", "--instances", "many"], "--instances must be a whole number"),
+    ],
+)
+def test_a_wrong_word_is_one_sentence(words, message, capsys):
+    assert cli.main(words) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("word", ["--help", "--version", "trian"])
+def test_words_that_need_no_jax_load_none(word):
+    code = f"""
+import sys
+from itrpo.cli import main
+main([{word!r}])
+print("loaded:", {{"jax", "equinox", "gymnasium", "matplotlib"}} & set(sys.modules))"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "loaded: set()", done.stderr

@@ -1,0 +1,68 @@
+"""Values that come from Python: what fits is taken, what does not is one sentence."""
+
+from __future__ import annotations
+
+import gymnasium
+import numpy as np
+import polars
+import pytest
+
+import itrpo
+from itrpo import RunOptions
+from itrpo.errors import InputError
+from itrpo.training.configure import check_options, complete, make_config
+from itrpo.types import Dataset
+
+
+def test_numbers_of_numpy_are_numbers():
+    options = check_options(RunOptions(steps=np.int64(20), seeds=np.float32(2), action_low=np.array([-2.0, -1.0])), "x")
+    assert (options.steps, options.seeds, options.action_low) == (20, 2, (-2.0, -1.0))
+    assert [type(options.steps), type(options.seeds)] == [int, int]
+    setup = make_config("itrpo", fields={"alpha": np.float64(2.5), "batch_size": np.int32(64), "warm_start": np.True_})
+    assert type(setup.algorithm_config.alpha) is float
+    assert setup.algorithm_config.backbone.warm_start is True
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (RunOptions(steps=20.5), "steps must be a whole number, got 20.5"),
+        (RunOptions(steps=0), "steps must be at least 1, got 0"),
+        (RunOptions(seed=2**31), "seed must be in"),
+        (RunOptions(seeds=True), "seeds must be a whole number, got True"),
+        (RunOptions(normalize_observations="yes"), "normalize_observations must be true or false, got 'yes'"),
+        (RunOptions(reward_scale=np.nan), "reward_scale must be a number, got nan"),
+        (RunOptions(scale="laptp"), "did you mean 'laptop'?"),
+        (RunOptions(track="wandb"), "track must be a list"),
+        (RunOptions(env=gymnasium.make("Pendulum-v1")), "env must be the id of an environment, such as env.spec.id"),
+        ({"steps": 5}, "options must be itrpo.RunOptions"),
+        ("laptop", "options must be itrpo.RunOptions"),
+    ],
+)
+def test_what_does_not_fit_is_one_sentence(options, message):
+    with pytest.raises(InputError, match=message.replace("(", r"\(")) as error:
+        itrpo.train("x.hdf5", "bc", options)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("dataset", [polars.DataFrame({"a": [1.0]}), gymnasium.make("Pendulum-v1"), 3, None])
+def test_what_is_no_dataset_is_one_sentence(dataset):
+    for call in (itrpo.train, itrpo.compare):
+        with pytest.raises(InputError, match=f"dataset must be a name.*{type(dataset).__name__}; write a table to"):
+            call(dataset)
+
+
+def test_names_of_compare_are_a_list():
+    with pytest.raises(InputError, match="algorithms must be a list of names"):
+        itrpo.compare("x.hdf5", "bc")
+
+
+def test_what_is_given_is_what_a_run_is_made_of(pendulum):
+    """Also values that are false: 0 and False are not 'not given'."""
+    dataset: Dataset = itrpo.load_dataset(pendulum, action_low=-2.0, action_high=2.0)
+    setup = make_config("td3_bc")
+    options = check_options(RunOptions("smoke", seeds=3, reward_shift=0.0, normalize_observations=False), dataset)
+    config = complete(setup, options, dataset)
+    assert (config.train.steps, config.train.seeds, config.evaluation.eval_every) == (300, 3, 100)
+    assert (config.data.normalize_observations, config.data.reward_shift) == (False, 0.0)
+    assert complete(setup, RunOptions(), dataset).data.normalize_observations is True
