@@ -6,6 +6,7 @@ Set here, before anything imports JAX:
   milliseconds. Not with none: at level 0 jaxlib 0.10.2 miscompiles some gradients on the CPU (NaN for that of
   mean(min_i(p_i + q_i atanh(tanh(b x)))) with respect to b, where levels 1 to 3 agree with the closed form);
 - XLA uses two threads and BLAS one, on every machine: the last bits of a result depend on their number;
+- programs that a process of this session has compiled are read from a cache, which all of them share;
 - the home folder and the caches are temporary ones, and Hypothesis draws the same examples each time.
 - shapes and types that functions on arrays declare (jaxtyping) are checked at every call (tests/shapes.py).
 A test runs in an empty folder. If it leaves a file there or in the home folder, it fails: itrpo writes where it is told
@@ -36,6 +37,7 @@ os.environ.update(
     ITRPO_CACHE=str(SESSION / "cache"),
     JAX_CAPTURED_CONSTANTS_WARN_BYTES="1000000",
     JAX_NUMPY_RANK_PROMOTION="raise",
+    JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
     OMP_NUM_THREADS="1",
     OPENBLAS_NUM_THREADS="1",
     PJRT_NPROC="2",
@@ -43,6 +45,7 @@ os.environ.update(
     XLA_FLAGS="--xla_backend_optimization_level=1",
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(SESSION / "xla"))  # workers find the first process's here
 for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR"):
     os.environ.pop(name, None)
 

@@ -160,17 +160,8 @@ def parse(
     except SystemExit as stop:
         if stop.code == 0:
             usage, _, rest = shown_help.getvalue().partition("\n")
-            print(
-                "\n".join(
-                    [
-                        wrapped(usage),
-                        "",
-                        *map(wrapped, paragraphs(about)),
-                        "",
-                        *map(str.rstrip, rest.strip().splitlines()),
-                    ]
-                )
-            )
+            flag_lines = map(str.rstrip, rest.strip().splitlines())
+            print(wrapped(usage), "", *map(wrapped, paragraphs(about)), "", *flag_lines, sep="\n")
             raise
         flag = re.search(r"'(--[^']+)'", said.getvalue())
         if flag is not None:
