@@ -36,6 +36,7 @@ class DataConfig:
     reward_shift: float
     action_low: tuple[float, ...]  # raw actions in [low, high] are rescaled to [-1, 1]
     action_high: tuple[float, ...]
+    columns: Mapping[str, Any] | None = None  # of a log with names of its own: field -> the columns that it took
 
 
 @dataclass(frozen=True)
@@ -82,19 +83,35 @@ def leaves(config: Any) -> Iterator[tuple[str, Any, Any]]:
 
 def descriptions(kind: type) -> dict[str, str]:
     """Field -> the comment at the end of its line in the source, groups opened, in their order."""
+    comments: dict[str, str] = {}
+    for one in reversed(kind.__mro__):
+        if dataclasses.is_dataclass(one):
+            comments |= own_comments(one)
+    hints, found = get_type_hints(kind), dict[str, str]()
+    for field in dataclasses.fields(kind):
+        group = hints[field.name]
+        found |= (
+            descriptions(group)
+            if isinstance(group, type) and dataclasses.is_dataclass(group)
+            else {field.name: comments.get(field.name, "")}
+        )
+    return found
+
+
+def own_comments(kind: type) -> dict[str, str]:
+    """Of the fields that stand in the class itself; none if it was typed into a notebook or a prompt."""
     try:
         source = textwrap.dedent(inspect.getsource(kind))
-    except (OSError, TypeError):  # a class that was typed into a notebook or a prompt has no file
-        return {name: "" for name, _, _ in leaves(kind())}
+    except (OSError, TypeError):
+        return {}
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    comments = {it.start[0]: it.string.lstrip("# ") for it in tokens if it.type == tokenize.COMMENT}
-    hints, found = get_type_hints(kind), dict[str, str]()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            name = node.target.id
-            group = dataclasses.is_dataclass(hints[name])
-            found |= descriptions(hints[name]) if group else {name: comments.get(node.end_lineno or 0, "")}
-    return found
+    comments = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
+    (definition,) = ast.parse(source).body
+    return {
+        node.target.id: comments.get(node.end_lineno or 0, "")
+        for node in ast.iter_child_nodes(definition)
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+    }
 
 
 def override(config: Any, values: Mapping[str, Any], what: str) -> Any:
@@ -178,9 +195,12 @@ def fit(value: Any, kind: Any) -> Any:
     if origin is Path:
         return Path(value) if isinstance(value, str | os.PathLike) else UNFIT
     if origin in (int, float):
-        if not isinstance(value, int | float) or isinstance(value, bool) or math.isnan(value):
+        if not isinstance(value, int | float) or isinstance(value, bool) or value != value:
             return UNFIT
-        return float(value) if origin is float else int(value) if value == value // 1 else UNFIT
+        try:
+            return float(value) if origin is float else int(value) if value == value // 1 else UNFIT
+        except OverflowError:
+            return UNFIT
     return value if isinstance(value, origin) else UNFIT
 
 

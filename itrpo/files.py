@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import io
-import itertools
 import json
 import math
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
@@ -20,9 +20,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from itrpo.errors import InputError, StorageError
-
-_NUMBERS = itertools.count()
-
 
 # --- places --------------------------------------------------------------------------------------------------------
 
@@ -83,7 +80,7 @@ def put(finished: Path, path: Path) -> None:
 
 @contextmanager
 def replacing_folder(path: Path) -> Generator[Path]:
-    """A new folder to fill, which becomes `path`, in place of what is there, once the block ends without an error.
+    """A new folder to fill, which becomes `path` once the block ends without an error; what was there goes just before.
 
     Raises StorageError if the disk refuses; then, as after any error in the block, `path` is as it was.
     """
@@ -167,8 +164,8 @@ def make_folder(path: Path) -> None:
 
 
 def temporary_name(path: Path, folder: Path | None = None) -> Path:
-    """A name that no other writer of `path` uses, in any process: .NAME.PROCESS.NUMBER.tmp."""
-    return (folder or path.parent) / f".{path.name}.{os.getpid()}.{next(_NUMBERS)}.tmp"
+    """A name that no other writer of `path` uses, in any process on any machine: .NAME.RANDOM.tmp."""
+    return (folder or path.parent) / f".{path.name}.{secrets.token_hex(8)}.tmp"
 
 
 def remove_temporaries(folder: Path) -> None:
@@ -197,7 +194,7 @@ def read_json(path: Path) -> Any:
     """The content of a JSON file. Raises StorageError naming the file."""
     try:
         return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StorageError(f"can't read {path}: {error}") from error
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from itrpo.ranges import Count, Interval
+from itrpo.ranges import Count, Finite, Seed
 
 
 class Scale(NamedTuple):
@@ -37,7 +37,7 @@ class RunOptions:
     seeds: Count | None = None  # policies trained together as one program [the scale's]
     eval_every: Count | None = None  # gradient steps between evaluations [the scale's; in mazes 10 times as many]
     eval_episodes: Count | None = None  # episodes per seed and evaluation [the scale's; in mazes 10 times as many]
-    seed: Annotated[int, Interval("[0, 2147483647]")] = 0  # everything random comes from it
+    seed: Seed = 0  # everything random comes from it
     out: Path | str | None = None  # folder to write into [runs/DATASET-ALGORITHM-HASH, or runs/compare-DATASET]
     preset: str | None = None  # set of constants: `itrpo algorithms NAME` [the algorithm's default; compare: matched]
     env: str | None = None  # gymnasium id of the dataset's environment, or none [what the dataset says]
@@ -46,8 +46,8 @@ class RunOptions:
     behavior_steps: Count | None = None  # gradient steps of its fit [the source's, scaled by steps, at least 100]
     columns: Mapping[str, Any] | None = None  # of a CSV, Parquet or NPZ file: FIELD=COLUMN ... [their usual names]
     normalize_observations: bool | None = None  # train on (s - mean) / (std + 1e-3); saved with it [the preset's]
-    reward_scale: float | None = None  # train on reward_scale * r + reward_shift [the preset's]
-    reward_shift: float | None = None  # see reward_scale [the preset's]
+    reward_scale: Finite | None = None  # train on reward_scale * r + reward_shift [the preset's]
+    reward_shift: Finite | None = None  # see reward_scale [the preset's]
     action_low: tuple[float, ...] | float | None = None  # raw action that becomes -1: one number, or one each [-1]
     action_high: tuple[float, ...] | float | None = None  # raw action that becomes +1 [+1]
     track: tuple[Literal["tensorboard", "wandb"], ...] = ()  # where else metrics go: extras of itrpo [nowhere]

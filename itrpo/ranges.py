@@ -36,6 +36,8 @@ WORDS = {
     "[2, inf": "at least 2",
 }
 
+Finite = Annotated[float, Interval("(-inf, inf)")]
+Seed = Annotated[int, Interval("[0, 2147483647]")]
 Positive = Annotated[float, Interval("(0, inf)")]
 PositiveOrInf = Annotated[float, Interval("(0, inf]")]
 NonNegative = Annotated[float, Interval("[0, inf)")]
@@ -45,6 +47,7 @@ InnerShare = Annotated[float, Interval("(0, 1)")]
 Discount = Annotated[float, Interval("[0, 1)")]
 Rate = Annotated[float, Interval("(0, 1]")]
 Count = Annotated[int, Interval("[1, inf)")]
+Several = Annotated[int, Interval("[2, inf)")]
 CountOrZero = Annotated[int, Interval("[0, inf)")]
 Widths = Annotated[tuple[int, ...], Interval("[1, inf)")]
 

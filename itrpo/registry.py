@@ -99,7 +99,7 @@ def algorithm(name: str) -> AlgorithmEntry:
     module, _, attribute = dotted.partition(":")
     try:
         loaded = importlib.import_module(module)
-    except Exception as error:  # the module is the user's: anything may go wrong in it
+    except (Exception, SystemExit) as error:  # the module is the user's: anything may go wrong in it
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = "" if isinstance(error, ImportError | ValueError) else f", {last.filename}:{last.lineno}"
         raise InputError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -83,3 +83,28 @@ def test_identity_covers_everything_but_the_length():
         replace(base, evaluation=replace(base.evaluation, eval_every=7)),
     ):
         assert config.config_hash(other) != config.config_hash(base)
+
+
+@dataclass(frozen=True)
+class Plain:
+    alpha: float = 1.0  # its weight
+    beta: float = 2.0
+
+
+@dataclass(frozen=True)
+class Derived(Plain):
+    gamma: float = 0.9  # per step
+
+    def twice(self) -> float:
+        local: float = 2.0  # no field
+        return local * self.gamma
+
+
+def test_fields_that_a_class_inherits_keep_their_descriptions():
+    assert config.descriptions(Derived) == {"alpha": "its weight", "beta": "", "gamma": "per step"}
+
+
+def test_a_class_from_a_prompt_has_fields_without_descriptions():
+    names: dict[str, Any] = {}
+    exec("from dataclasses import dataclass\n@dataclass\nclass Typed:\n    alpha: float", names)
+    assert config.descriptions(names["Typed"]) == {"alpha": ""}

@@ -34,6 +34,7 @@ from jaxtyping import Float, Int, Key
 
 from itrpo.algorithms import mmd_actor_critic
 from itrpo.algorithms.mmd_actor_critic import Backbone, Draws, Networks, Optimizers, State
+from itrpo.nn.critics import critic_loss
 from itrpo.nn.ensemble import first_member
 from itrpo.nn.trainable import gradient_step, polyak
 from itrpo.ops import td
@@ -65,14 +66,6 @@ def critic_targets(
     q = networks.critics.apply(target_critic_params, batch.next_observation, actions)
     next_value = jnp.max(td.ensemble_mix(q, backbone.min_weight), axis=1)
     return td.bellman_target(batch.reward, batch.continues, backbone.gamma, next_value)
-
-
-def critic_loss(
-    networks: Networks, critic_params: Params, batch: Transition, targets: Float[Array, "B"]
-) -> tuple[Float[Array, ""], Metrics]:
-    """Mean over the batch of sum_i (Q_i(s,a) - y)^2."""
-    loss = td.squared_error(networks.critics.apply(critic_params, batch.observation, batch.action), targets[None])
-    return loss, {"critic_loss": loss, "q_target": jnp.mean(targets)}
 
 
 def policy_loss(
@@ -116,7 +109,7 @@ def update(
     noise = jax.random.normal(target_key, (rows, backbone.target_actions, action_dim))
     targets = critic_targets(networks, config, state.policy.params, state.critic.target_params, batch, noise)
     critic, metrics = gradient_step(
-        state.critic, optimizers.critic, lambda params: critic_loss(networks, params, batch, targets)
+        state.critic, optimizers.critic, lambda params: critic_loss(networks.critics, params, batch, targets)
     )
 
     draws = mmd_actor_critic.draw(backbone, networks, batch.action, policy_key, latent_key)

@@ -43,13 +43,12 @@ from jaxtyping import Float, Int, Key
 from itrpo.algorithms import soft_actor_critic
 from itrpo.algorithms.kl_actor_critic import is_zero
 from itrpo.algorithms.soft_actor_critic import ACTION_EDGE, Backbone
-from itrpo.errors import InputError
 from itrpo.nn import soft
 from itrpo.nn.soft import Networks, Optimizers
 from itrpo.nn.trainable import Trainable, cached_chunk, chunked_gradient_step, gradient_step, polyak, trainable
 from itrpo.ops import distributions, lagrange, pessimism, policy_losses, td
 from itrpo.ops.td import Scalar
-from itrpo.ranges import Count, CountOrZero, NonNegative
+from itrpo.ranges import Count, CountOrZero, NonNegative, Positive
 from itrpo.types import Algorithm, AlgorithmEntry, Metrics, Params, Preset, RewardRule, SpaceSpec, Transition
 
 CRITICS = 2
@@ -60,7 +59,7 @@ CLONED_MEAN = 9.0  # the pre-tanh mean is clipped to +- this in the likelihood o
 class Config:
     conservative_weight: NonNegative = 5.0  # the paper's alpha, weight of the conservative term (source: 5 or 10)
     conservative_actions: Count = 10  # actions per state of each of the three kinds (source: 10)
-    lagrange_threshold: float | None = None  # the paper's tau, of conservative_weight * gap; None: no multiplier
+    lagrange_threshold: Positive | None = None  # the paper's tau, of conservative_weight * gap; None: no multiplier
     backup_actions: Count = 1  # actions at s' that a target takes the best of; 1: plain (source's max_q_backup: 10)
     bc_steps: CountOrZero = 40_000  # first steps, in which the actor clones (source's policy_eval_start)
     backbone: Backbone = Backbone()
@@ -246,14 +245,6 @@ def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
     )
 
 
-def validate(config: Config, behavior: str | None, behavior_config: object) -> None:
-    """Raises InputError for a threshold that is not positive."""
-    if config.lagrange_threshold is not None and not config.lagrange_threshold > 0:
-        raise InputError(
-            f"lagrange_threshold must be positive, got {config.lagrange_threshold}; none: a fixed conservative_weight"
-        )
-
-
 SOURCE = Config(
     backbone=Backbone(
         policy_learning_rate=1e-4,
@@ -268,4 +259,4 @@ PRESETS = {
     "source": Preset(SOURCE, steps=3_000_000, antmaze_rewards=CENTRED, tasks="cql", scaled_fields=("bc_steps",)),
     "matched": Preset(Config(), antmaze_rewards=CENTRED, tasks="cql", scaled_fields=("bc_steps",)),
 }
-CQL = AlgorithmEntry(Config, PRESETS, "source", (), make, validate)
+CQL = AlgorithmEntry(Config, PRESETS, "source", (), make)

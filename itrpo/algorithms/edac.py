@@ -30,21 +30,20 @@ from jaxtyping import Float, Int, Key
 from itrpo.algorithms import soft_actor_critic
 from itrpo.algorithms.kl_actor_critic import is_zero
 from itrpo.algorithms.soft_actor_critic import ACTION_EDGE, Backbone
-from itrpo.errors import InputError
 from itrpo.nn import soft
 from itrpo.nn.ensemble import action_gradients
 from itrpo.nn.soft import Networks, Optimizers, State
 from itrpo.nn.trainable import gradient_step, polyak
 from itrpo.ops import pessimism
 from itrpo.ops.td import Scalar
-from itrpo.ranges import Count, NonNegative
+from itrpo.ranges import NonNegative, Several
 from itrpo.types import Algorithm, AlgorithmEntry, Metrics, Params, Preset, SpaceSpec, Transition
 
 
 @dataclass(frozen=True)
 class Config:
     diversity_weight: NonNegative = 1.0  # the paper's eta, by task (CORL's default 1)
-    critics: Count = 10  # the paper's N, by task (CORL's default 10)
+    critics: Several = 10  # the paper's N, by task (CORL's default 10)
     backbone: Backbone = Backbone()
 
 
@@ -92,12 +91,6 @@ def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
     )
 
 
-def validate(config: Config, behavior: str | None, behavior_config: object) -> None:
-    """Raises InputError for a single critic."""
-    if config.critics < 2:
-        raise InputError(f"critics must be at least 2, got {config.critics}: diversity is between critics")
-
-
 SOURCE = Config(
     backbone=Backbone(policy_hidden=(256, 256, 256), critic_hidden=(256, 256, 256), initializer="edac"),
 )
@@ -105,4 +98,4 @@ PRESETS = {
     "source": Preset(SOURCE, steps=3_000_000, tasks="edac"),
     "matched": Preset(Config(), tasks="edac_matched"),  # 10 critics on every task: what a CPU can train
 }
-EDAC = AlgorithmEntry(Config, PRESETS, "source", (), make, validate)
+EDAC = AlgorithmEntry(Config, PRESETS, "source", (), make)

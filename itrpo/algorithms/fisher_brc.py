@@ -26,14 +26,15 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array
 from jaxtyping import Float, Int, Key
 
 from itrpo.behavior import factored_mixture
+from itrpo.nn import soft
 from itrpo.nn.actors import GaussianActor, gaussian_actor
 from itrpo.nn.ensemble import Ensemble, critic_ensemble
 from itrpo.nn.network import Initializer
+from itrpo.nn.soft import Optimizers
 from itrpo.nn.trainable import Trainable, gradient_step, polyak, trainable
 from itrpo.ops import distributions, divergences, policy_losses, td
 from itrpo.ops.td import Scalar
@@ -158,12 +159,6 @@ def policy_loss(
 # --- one step ------------------------------------------------------------------------------------------------------
 
 
-class Optimizers(NamedTuple):
-    policy: optax.GradientTransformation
-    critic: optax.GradientTransformation
-    entropy: optax.GradientTransformation
-
-
 def update(
     config: Config,
     networks: Networks,
@@ -215,11 +210,7 @@ def make(config: Config, spec: SpaceSpec, behavior: DensityModel) -> Algorithm:
     networks = Networks(
         actor, critic_ensemble(spec, config.critic_hidden, config.critics, config.initializer), behavior
     )
-    optimizers = Optimizers(
-        optax.adam(config.policy_learning_rate),
-        optax.adam(config.critic_learning_rate),
-        optax.adam(config.entropy_learning_rate),
-    )
+    optimizers = soft.adam(config.policy_learning_rate, config.critic_learning_rate, config.entropy_learning_rate)
 
     def init(key: Key[Array, ""], behavior_params: Params) -> State:
         policy_key, critic_key = jax.random.split(key)

@@ -192,8 +192,7 @@ def acting(config: Backbone, networks: Networks, q1: Callable[[Any], Params]) ->
             return sampled.act(state, observation, key, greedy)
         noise = jnp.broadcast_to(noises(), (len(observation), config.acting_actions, spec.action_dim))
         actions = jnp.tanh(actor.pre_tanh(state.policy.params, observation, noise))
-        best = jnp.argmax(networks.critics.apply_one(q1(state), observation, actions), axis=1)
-        return jnp.take_along_axis(actions, best[:, None, None], axis=1)[:, 0]
+        return td.best_action(actions, networks.critics.apply_one(q1(state), observation, actions))
 
     def export(state: Any) -> dict[str, Any]:
         return {

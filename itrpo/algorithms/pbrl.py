@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,16 +36,18 @@ from jaxtyping import Float, Int, Key
 
 from itrpo.algorithms import soft_actor_critic
 from itrpo.algorithms.soft_actor_critic import ACTION_EDGE, Backbone
-from itrpo.errors import InputError
 from itrpo.nn import soft
 from itrpo.nn.soft import Networks, Optimizers
 from itrpo.nn.trainable import Trainable, cached_chunk, chunked_gradient_step, gradient_step, polyak
 from itrpo.ops import pessimism, td
 from itrpo.ops.td import Scalar
-from itrpo.ranges import Count, CountOrZero, NonNegative
+from itrpo.ranges import Count, CountOrZero, Interval, NonNegative, Several
 from itrpo.types import Algorithm, AlgorithmEntry, Metrics, Params, Preset, SpaceSpec, Transition
 
 RECORDS, RECENT = 20, 5  # of mean Q(s,a~): kept; compared with the rest (source's two queues)
+
+
+DecayFactor = Annotated[float, Interval("[1, inf)")]
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,13 @@ class Config:
     ood_weight_start: NonNegative = 5.0  # the paper's beta_ood, off targets of actions of pi(.|s), at the first step
     ood_weight_end: NonNegative = 1.0  # and from ood_weight_steps on
     ood_weight_steps: Count = 50_000  # it falls along a line in so many steps
-    ood_weight_decay: float = 1.01  # divides it when sampled actions' values fall; 1: never (medium-expert, expert)
+    ood_weight_decay: DecayFactor = 1.01  # divides it when sampled actions' values fall; 1: never (expert sets)
     ood_weight_low: NonNegative = 0.2  # not below this
     ood_record_every: Count = 1_000  # steps between records of those values
     ood_weight_next: NonNegative = 0.1  # off the targets of actions of pi(.|s')
     ood_actions: CountOrZero = 10  # sampled actions per state, of s and of s'; 0: no such term
     ood_floor: float = 0.0  # lowest target of a sampled action, in reward units; -inf: none
-    critics: Count = 10  # the paper's K
+    critics: Several = 10  # the paper's K
     backbone: Backbone = Backbone()
 
 
@@ -228,14 +230,6 @@ def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
     )
 
 
-def validate(config: Config, behavior: str | None, behavior_config: object) -> None:
-    """Raises InputError for a single critic, and for a decay that would let the weight grow."""
-    if config.critics < 2:
-        raise InputError(f"critics must be at least 2, got {config.critics}: the penalty is what they disagree on")
-    if config.ood_weight_decay < 1:
-        raise InputError(f"ood_weight_decay must be at least 1, got {config.ood_weight_decay}: it divides the weight")
-
-
 SOURCE = Config(
     backbone=Backbone(
         policy_learning_rate=1e-4,
@@ -250,4 +244,4 @@ PRESETS = {
     "source": Preset(SOURCE, tasks="pbrl", scaled_fields=COUNTS),
     "matched": Preset(Config(), tasks="pbrl", scaled_fields=COUNTS),
 }
-PBRL = AlgorithmEntry(Config, PRESETS, "source", (), make, validate)
+PBRL = AlgorithmEntry(Config, PRESETS, "source", (), make)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from itrpo.cli.flags import Only, Word
 from itrpo.options import RunOptions
+from itrpo.ranges import Count, CountOrZero, Seed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,7 +51,7 @@ class Check:
 
     dataset: Annotated[str, Word("DATASET")]  # name (`itrpo datasets list`), path to a file, or minari:ID
     options: Annotated[RunOptions, READING] = RunOptions()
-    horizon: int | None = None  # steps after which the clock ends an episode [the environment's]
+    horizon: Count | None = None  # steps after which the clock ends an episode [the environment's]
     picture: Path | None = None  # PNG file for histograms of returns, lengths and actions [none]
 
 
@@ -113,9 +114,9 @@ class Make:
 
     name: Annotated[str, Word("NAME")]  # ENV-SET-itrpo1: `itrpo datasets list`
     out: Path | None = None  # HDF5 file [the cache, where its name finds it]
-    steps: int | None = None  # rows; needs --out [the set's own number]
-    seed: int = 0  # of everything random; another than 0 needs --out
-    workers: int = 0  # processes [one per core]
+    steps: Count | None = None  # rows; needs --out [the set's own number]
+    seed: Seed = 0  # of everything random; another than 0 needs --out
+    workers: CountOrZero = 0  # processes [one per core]
 
 
 def make(command: Make, console: Console) -> None:

@@ -33,6 +33,7 @@ import tyro
 from itrpo.config import alternatives, checked, descriptions, leaves, shown
 from itrpo.errors import InputError
 from itrpo.options import RunOptions, scales_in_words
+from itrpo.ranges import check_ranges
 from itrpo.registry import nearest
 
 Command = TypeVar("Command")
@@ -135,7 +136,9 @@ def read(
         values["options"] = RunOptions(**{name: given[name] for name in given if name in names - members})
     if "fields" in members:
         values["fields"] = {flag.name: given[flag.name] for flag in fields if flag.name in given}
-    return command(**values)
+    filled = command(**values)
+    check_ranges(filled)
+    return filled
 
 
 def look(flags: Sequence[Flag], words: Sequence[str]) -> dict[str, Any]:
@@ -167,7 +170,8 @@ def parse(
         if flag is not None:
             raise InputError(f"{flag[1]} needs a value") from None
         wanted = " and ".join(flag.metavar or flag.text for flag in flags if flag.required)
-        raise InputError(f"{prog} needs {wanted}; `{prog} --help` explains it") from None
+        problem = f"needs {wanted}" if wanted else f"does not understand {' '.join(words)!r}"
+        raise InputError(f"{prog} {problem}; `{prog} --help` explains it") from None
     return {flag.name: given[f"flag{index}"] for index, flag in enumerate(flags) if f"flag{index}" in given}, unknown
 
 

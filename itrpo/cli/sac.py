@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from itrpo.cli.flags import Flag, Word, field_flags
 from itrpo.errors import InputError
+from itrpo.ranges import Count
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -53,7 +54,7 @@ class Replay:
     """Write all steps of a run of `itrpo sac` as a dataset, also while it goes on."""
 
     run: Annotated[Path, Word("RUN")]  # folder of the run
-    steps: int | None = None  # environment steps from the first on, over all environments [all so far]
+    steps: Count | None = None  # environment steps from the first on, over all environments [all so far]
     out: Path | None = None  # HDF5 file [RUN/replay.hdf5]
 
 

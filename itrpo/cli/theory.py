@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from itrpo.cli.flags import Word
+from itrpo.ranges import Count, Seed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,8 +18,8 @@ class Theory:
     """Check the paper's statements on exact finite MDPs."""
 
     statement: Annotated[str, Word("STATEMENT")] = "all"  # all, or one statement by name
-    instances: int = 1000  # random MDPs per statement
-    seed: int = 0  # of the instances
+    instances: Count = 1000  # random MDPs per statement
+    seed: Seed = 0  # of the instances
     out: Path | None = None  # folder for figures [none]
 
 

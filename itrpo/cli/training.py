@@ -12,6 +12,7 @@ from itrpo import registry
 from itrpo.cli.flags import Flag, Word, field_flags, flags_of, look
 from itrpo.errors import InputError
 from itrpo.options import RunOptions
+from itrpo.ranges import Count, Seed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -119,8 +120,8 @@ class Evaluate:
     """Play more episodes with the policies of a run, and print their returns with 95% intervals over seeds."""
 
     run: Annotated[Path, Word("RUN")]  # run folder
-    episodes: int = 100  # per seed
-    seed: int = 0  # of the start states
+    episodes: Count = 100  # per seed
+    seed: Seed = 0  # of the start states
     env: str | None = None  # gymnasium id [the run's own]
 
 

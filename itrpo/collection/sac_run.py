@@ -52,6 +52,7 @@ from itrpo.console import LiveLine, make_console
 from itrpo.errors import DivergenceError, InputError, StorageError
 from itrpo.evaluation import rollout
 from itrpo.plotting import returns_curve
+from itrpo.ranges import Count, Positive, Seed, check_ranges
 from itrpo.results.run_folder import CHECKPOINT_SECONDS, RunFolder
 from itrpo.signals import stop_on_signal
 from itrpo.types import Metrics
@@ -71,16 +72,16 @@ class RunConfig:
     """All that a run's bits follow from, apart from machine and versions."""
 
     env_id: str  # gymnasium id, also as "module:id", whose module registers it
-    steps: int = 1_000_000  # environment steps, summed over the environments
+    steps: Count = 1_000_000  # environment steps, summed over the environments
     until: float | None = None  # ends earlier, at the first evaluation whose mean return (sampled) is this much
-    seed: int = 0  # everything random comes from it
-    envs: int = 10  # environments stepped together
-    updates_per_step: float = 1.0  # gradient steps per environment step, once the uniform steps are done
-    uniform_steps: int = 5_000  # first environment steps, with uniform actions and without updates
-    steps_per_block: int = 5  # steps of each environment between two changes of the acting weights
-    every: int = 20_000  # environment steps between evaluations; each saves a policy and a checkpoint
-    episodes: int = 20  # per evaluation, of sampled actions and as many of the policy's mode
-    capacity: int = 1_000_000  # environment steps that updates sample from: the newest ones
+    seed: Seed = 0  # everything random comes from it
+    envs: Count = 10  # environments stepped together
+    updates_per_step: Positive = 1.0  # gradient steps per environment step, once the uniform steps are done
+    uniform_steps: Count = 5_000  # first environment steps, with uniform actions and without updates
+    steps_per_block: Count = 5  # steps of each environment between two changes of the acting weights
+    every: Count = 20_000  # environment steps between evaluations; each saves a policy and a checkpoint
+    episodes: Count = 20  # per evaluation, of sampled actions and as many of the policy's mode
+    capacity: Count = 1_000_000  # environment steps that updates sample from: the newest ones
     sac: sac.Config = field(default_factory=sac.Config)
 
 
@@ -94,31 +95,21 @@ def train(
     env_id: str,
     out: str | os.PathLike[str],
     *,
-    steps: int = 1_000_000,
-    seed: int = 0,
     fields: Mapping[str, Any] | None = None,
     console: Console | None = None,
 ) -> Finished:
-    """Trains SAC in `env_id` for `steps` environment steps, or continues `out`; more steps extend it.
+    """Trains SAC in `env_id`, or continues `out`; more steps extend it.
 
-    `fields` sets fields of `RunConfig` and of `sac.Config` by name.
+    `fields` sets fields of `RunConfig` (`steps`, `seed`, ...) and of `sac.Config` by name.
     Raises InputError before any long work, DivergenceError if a loss is not finite, StorageError if the disk refuses.
     """
-    config = override(RunConfig(SHORT_NAMES.get(env_id, env_id), steps, seed=seed), fields or {}, "sac")
+    config = override(RunConfig(SHORT_NAMES.get(env_id, env_id)), fields or {}, "sac")
     return run(config, Path(out), console or make_console())
 
 
 def validate(config: RunConfig) -> None:
     """Raises InputError for a value outside its range."""
-    for name in ("steps", "envs", "steps_per_block", "every", "episodes", "capacity"):
-        if getattr(config, name) < 1:
-            raise InputError(f"{name} must be at least 1, got {getattr(config, name)}")
-    if config.uniform_steps < 1:
-        raise InputError(f"uniform_steps must be at least 1: updates need rows; got {config.uniform_steps}")
-    if not 0 < config.updates_per_step < np.inf:
-        raise InputError(f"updates_per_step must be positive, got {config.updates_per_step}")
-    if not 0 <= config.seed < 2**31:
-        raise InputError(f"seed must be in [0, 2^31), got {config.seed}")
+    check_ranges(config)
     if config.capacity < config.envs * config.steps_per_block:
         raise InputError(
             f"capacity must hold a block of envs * steps_per_block = {config.envs * config.steps_per_block} steps, "

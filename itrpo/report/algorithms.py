@@ -40,9 +40,11 @@ def print_algorithm(name: str, console: Console) -> None:
     if entry.behaviors:
         behaviors: dict[str, Any] = {}
         for preset, values in entry.presets.items():
-            model = registry.lookup(values.behavior or "", registry.BEHAVIOR_MODELS, "behaviour model")
-            behaviors[preset] = values.behavior_config or model.config()
-        print_fields("its model of pi_beta", behaviors, "behavior-", console)
+            if values.behavior is not None:
+                model = registry.lookup(values.behavior, registry.BEHAVIOR_MODELS, "behaviour model")
+                behaviors[preset] = values.behavior_config or model.config()
+        if behaviors:
+            print_fields("its model of pi_beta", behaviors, "behavior-", console)
     print_data_rules(entry.presets, console)
     print_task_constants(entry.presets, console)
 
@@ -95,11 +97,13 @@ def reward_formula(rule: RewardRule) -> str:
 def print_fields(title: str, configs: dict[str, Any], prefix: str, console: Console) -> None:
     """configs: preset -> Config, all of one class."""
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("flag", *configs, "meaning", title=title, title_justify="left")
     described = descriptions(type(next(iter(configs.values()))))
     values = {preset: {name: value for name, _, value in leaves(config)} for preset, config in configs.items()}
     for name, meaning in described.items():
         flag = f"--{prefix}{name.replace('_', '-')}"
-        table.add_row(flag, *(shown(values[preset][name]) for preset in configs), meaning)
+        cells = [*(shown(values[preset][name]) for preset in configs), meaning]
+        table.add_row(flag, *(Text(cell) for cell in cells))  # brackets in a comment are no markup
     console.print(table)

@@ -61,7 +61,7 @@ def save(folder: Path, phase: str, step: int, tree: Any, meta: dict[str, Any]) -
 
 
 def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """(arrays, meta) of one checkpoint. Raises ValueError if any byte of it is missing or changed."""
+    """(arrays, meta) of one checkpoint. Raises ValueError if it is not whole, or not the one that its name says."""
     from safetensors import SafetensorError
     from safetensors.numpy import load as from_bytes
 
@@ -70,8 +70,10 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         content = (path / "arrays.safetensors").read_bytes()
         if hashlib.sha256(content).hexdigest() != meta["sha256"]:
             raise ValueError("its arrays don't have the recorded SHA-256")
+        if path.name != f"{meta['phase']}_{meta['step']:010d}":
+            raise ValueError(f"it says that it is {meta['phase']} at step {meta['step']}")
         return from_bytes(content), meta
-    except (OSError, KeyError, json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
+    except (OSError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
         raise ValueError(str(error)) from error
 
 

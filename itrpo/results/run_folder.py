@@ -72,7 +72,9 @@ class RunFolder:
         lasting, about = dict(lasting or {}), dict(about or {})
         path, provenance_path = self.path / "config.json", self.path / "provenance.json"
         if not path.exists():
-            if any(present.name != LOCK for present in self.path.iterdir()):
+            # a run that was killed as it began leaves one of these
+            own = (LOCK, provenance_path.name, f".{provenance_path.name}.*.tmp", f".{path.name}.*.tmp")
+            if not all(any(present.match(name) for name in own) for present in self.path.iterdir()):
                 raise InputError(f"{self.path} holds other files and no config.json of a run; choose another --out")
             files.write_json(provenance_path, provenance() | about | {"resumed_on": []})
             files.write_json(path, {kind: config, "version": checkpoint.VERSION} | lasting)

@@ -1,12 +1,15 @@
 """What the files of a run folder hold.
 
-    config.json       the whole configuration, as it was given (written by training)
+    config.json       the whole configuration, and what a run keeps from its beginning
     provenance.json   versions, device, git, dataset: `provenance.provenance` and what the run adds
     status.json       one `Status`: how far the run is and how it ended
     metrics.jsonl     one `Row` per line: bit-identical for identical runs, so no clock is in it
     timing.jsonl      wall-clock records, one object per line
+    checkpoints/      the two newest: `checkpoint`
+    seedK/policy.npz  the newest policies: `itrpo.policy`
+    learning_curve.png
 
-Every file is strict JSON. JSON has no NaN and no infinity: a row with such a value has `"value": null` and the value's
+Every JSON file is strict. JSON has no NaN and no infinity: a row with such a value has `"value": null` and the value's
 name in `"text"` ("NaN", "Infinity" or "-Infinity"); in any other file such a number is written as that name.
 """
 

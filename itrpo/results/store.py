@@ -32,7 +32,10 @@ def read_metrics(run_dir: Path) -> polars.DataFrame:
 def read_timing(run_dir: Path) -> list[dict[str, Any]]:
     """The records of timing.jsonl in their order; none if there is no such file. A torn last line is left out."""
     path = run_dir / TIMING
-    return [json.loads(line) for line in whole_lines(path)] if path.exists() else []
+    try:
+        return [json.loads(line) for line in whole_lines(path)] if path.exists() else []
+    except ValueError as error:
+        raise StorageError(f"{path}: a line is no record of timing ({error})") from error
 
 
 def read_status(run_dir: Path) -> Status:

@@ -10,8 +10,6 @@ import numpy as np
 
 from itrpo.errors import InputError
 
-TRACKERS = ("tensorboard", "wandb")
-
 
 class Tracker(NamedTuple):
     log: Callable[[int, Mapping[str, np.ndarray]], None]  # (gradient step, metric name -> [S])
@@ -20,8 +18,6 @@ class Tracker(NamedTuple):
 
 def open_tracker(name: str, folder: Path, config: Any) -> Tracker:
     """A tracker that writes below `folder`. Raises InputError if its package is missing, naming the extra."""
-    if name not in TRACKERS:
-        raise InputError(f"unknown tracker {name!r}; known: {', '.join(TRACKERS)}")
     try:
         return _tensorboard(folder) if name == "tensorboard" else _wandb(folder, config)
     except ImportError as error:

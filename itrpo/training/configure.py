@@ -137,6 +137,7 @@ def complete(setup: AlgorithmSetup, options: RunOptions, dataset: Dataset) -> Ru
             reward_shift=shift if options.reward_shift is None else options.reward_shift,
             action_low=tuple(map(float, dataset.action_low)),
             action_high=tuple(map(float, dataset.action_high)),
+            columns=(dataset.source.recipe or {}).get("columns"),
         ),
         train=TrainConfig(length.steps, length.seeds, options.seed, options.behavior_steps),
         evaluation=EvalConfig(length.eval_every, length.eval_episodes),

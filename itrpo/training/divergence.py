@@ -41,5 +41,5 @@ def divergence(carry: loop.Carry, checkpoints: Path) -> str | None:
     return (
         f"training diverged: {name} of seed {index} was not finite, or beyond its limit, at step {at:,}."
         f" The last good checkpoint in {checkpoints} is intact."
-        " A larger alpha, a smaller learning rate or critic_layer_norm = true may help"
+        " A smaller learning rate may help, and --critic-layer-norm true where the algorithm has it"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,10 @@ from typing import Any
 import numpy as np
 
 import itrpo
-from itrpo.errors import InputError
+from itrpo.errors import InputError, StorageError
 from itrpo.evaluation import rollout
 from itrpo.evaluation.environments import check_compatible, normalized_score
-from itrpo.policy import Policy, load_policy, save_policy
+from itrpo.policy import Policy, PolicyFileError, load_policy, save_policy
 from itrpo.results.schema import Evaluation
 from itrpo.training.session import Session
 
@@ -62,10 +63,14 @@ def acting(policies: list[Policy]) -> Callable[[np.ndarray], np.ndarray]:
 
 def load_policies(folder: Path) -> list[Policy]:
     """The policies of a run, by seed. Raises InputError if there are none."""
-    paths = sorted(folder.glob("seed*/policy.npz"), key=lambda path: int(path.parent.name[4:]))
+    found = {path: re.fullmatch(r"seed(\d+)", path.parent.name) for path in folder.glob("seed*/policy.npz")}
+    paths = sorted((int(match[1]), path) for path, match in found.items() if match)
     if not paths:
         raise InputError(f"{folder} holds no trained policy (seedK/policy.npz); `itrpo runs list` shows the runs")
-    return [load_policy(path) for path in paths]
+    try:
+        return [load_policy(path) for _, path in paths]
+    except PolicyFileError as error:
+        raise StorageError(str(error)) from error
 
 
 def evaluate(
@@ -73,8 +78,11 @@ def evaluate(
 ) -> Evaluation:
     """Plays `episodes` episodes with each seed's policy in a run folder, from start states that training never used.
 
-    Raises InputError if there is no run, or no environment to evaluate in.
+    Raises InputError if there is no run, or no environment to evaluate in, StorageError for a damaged policy.
     """
+    for name, value, least in (("episodes", episodes, 1), ("seed", seed, 0)):
+        if value < least:
+            raise InputError(f"{name} must be at least {least}, got {value}")
     policies = load_policies(Path(folder))
     env_id = env or policies[0].metadata.get("env_id")
     if not env_id:
@@ -85,4 +93,4 @@ def evaluate(
         returns, lengths = rollout.evaluate(pool, acting(policies), seed, EVALUATE_STEP)
     finally:
         pool.close()
-    return Evaluation(env_id, policies[0].metadata["step"], returns, lengths, normalized_score(env_id, returns))
+    return Evaluation(env_id, policies[0].metadata.get("step", 0), returns, lengths, normalized_score(env_id, returns))

@@ -1,4 +1,4 @@
-"""The one place with `scan`-like loops and `vmap`: blocks of updates for S seeds as one compiled program.
+"""The loop over gradient steps: blocks of updates for S seeds as one compiled program.
 
 A block runs from step `start` to step `stop`, both traced: any length runs the same program. Keys come from
 `fold_in(seed_key, step)`, so how a run is cut into blocks changes no bit of it. The dataset is an argument, one copy on

@@ -9,7 +9,7 @@ import resource
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -70,8 +70,11 @@ def run(config: RunConfig, dataset: Dataset, out: Path | None, console: Console,
     preset, run_hash = entry.presets[config.preset], config_hash(config)
     name = f"{dataset.name.replace('/', '-')}-{registry.folder_name(config.algorithm)}-{run_hash}"
     folder = RunFolder(out or Path("runs") / name)
-    pool = open_pool(config, dataset)
-    with folder.lock(), stop_on_signal(console) as signals, closing(pool) if pool else nullcontext():
+    if config.data.env != "none":
+        check_compatible(config.data.env, *dataset.spec)
+    with ExitStack() as stack:
+        stack.enter_context(folder.lock())
+        signals = stack.enter_context(stop_on_signal(console))
         fit_steps = behavior_steps(config, preset.steps, preset.behavior_steps)
         lengths = begin_or_continue(folder, config, dataset, fit_steps, console)
         values = config.data
@@ -80,6 +83,11 @@ def run(config: RunConfig, dataset: Dataset, out: Path | None, console: Console,
         )
         data = jax.device_put(apply(preprocess, dataset.transitions))  # on a CPU without a copy, unlike jnp.asarray
         trackers = [open_tracker(name, folder.path, to_json(config)) for name in track]
+        for tracker in trackers:
+            stack.callback(tracker.close)
+        pool = open_pool(config)
+        if pool is not None:
+            stack.enter_context(closing(pool))
         session = Session(folder, config, run_hash, dataset, preprocess, data, pool, console, signals)
         behavior: BehaviorModel | None = None
         if config.behavior is not None:
@@ -88,18 +96,15 @@ def run(config: RunConfig, dataset: Dataset, out: Path | None, console: Console,
         algorithm_config = scaled_config(config, preset.steps, lengths["begun_steps"])
         algorithm = entry.make(algorithm_config, dataset.spec, behavior)
         train_phases(session, behavior, algorithm, lengths["behavior_steps"], trackers)
-        for tracker in trackers:
-            tracker.close()
         learning_curve(folder.path, folder.path / "learning_curve.png")
     final = final_score(read_metrics(folder.path))
     return Run(folder.path.resolve(), config, final.per_seed if final else None)
 
 
-def open_pool(config: RunConfig, dataset: Dataset) -> EvaluationPool | None:
-    """The environments to evaluate in. Raises InputError if they don't fit the dataset."""
+def open_pool(config: RunConfig) -> EvaluationPool | None:
+    """The environments to evaluate in."""
     if config.data.env == "none":
         return None
-    check_compatible(config.data.env, *dataset.spec)
     return make_pool(config.data.env, config.train.seeds, config.evaluation.eval_episodes)
 
 

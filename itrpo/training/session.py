@@ -107,11 +107,11 @@ class Session:
             size = max(1, min(2 * size, int(piece * TICK_SECONDS / max(elapsed, 1e-6))))
             live.update(step, {})
             overdue = time.monotonic() - saved_at > CHECKPOINT_SECONDS
-            if self.signals or (overdue and step < stop):
+            if step < stop and (self.signals or overdue):  # at `stop` itself the caller has more to write
                 self.check(phase, step, carry)
                 self.save(phase, step, carry)
                 saved_at = time.monotonic()
-            if self.signals:
+            if self.signals and step < stop:
                 self.write_status(step if phase == "train" else 0, "stopped")
                 raise KeyboardInterrupt(f"stopped at step {step:,} of {phase}; the same command continues from there")
         self.check(phase, step, carry)

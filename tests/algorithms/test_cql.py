@@ -16,6 +16,7 @@ from itrpo.algorithms.cql import Config, Rows, State
 from itrpo.algorithms.soft_actor_critic import Backbone
 from itrpo.errors import InputError
 from itrpo.nn.trainable import trainable
+from itrpo.ranges import check_ranges
 from tests.algorithms.soft_problem import (
     GAMMA,
     NETWORKS,
@@ -162,4 +163,4 @@ def test_the_actor_clones_before_step_bc_steps():
 
 def test_a_threshold_of_nothing_is_refused():
     with pytest.raises(InputError, match="lagrange_threshold must be positive"):
-        cql.validate(Config(lagrange_threshold=0.0), None, None)
+        check_ranges(Config(lagrange_threshold=0.0))

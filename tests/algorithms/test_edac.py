@@ -13,6 +13,7 @@ from itrpo.algorithms.edac import Config
 from itrpo.algorithms.soft_actor_critic import Backbone
 from itrpo.errors import InputError
 from itrpo.nn.soft import State
+from itrpo.ranges import check_ranges
 from tests.algorithms.soft_problem import (
     GAMMA,
     NETWORKS,
@@ -90,4 +91,4 @@ def test_without_diversity_it_is_sac_n_to_the_bit():
 
 def test_a_single_critic_is_refused():
     with pytest.raises(InputError, match="critics must be at least 2"):
-        edac.validate(Config(critics=1), None, None)
+        check_ranges(Config(critics=1))

@@ -15,6 +15,7 @@ from itrpo.algorithms import pbrl
 from itrpo.algorithms.pbrl import RECORDS, Config, Rows, State
 from itrpo.algorithms.soft_actor_critic import Backbone
 from itrpo.errors import InputError
+from itrpo.ranges import check_ranges
 from tests.algorithms.soft_problem import (
     GAMMA,
     NETWORKS,
@@ -172,4 +173,4 @@ def test_a_decay_of_one_never_gives_way():
 def test_bad_values_are_refused():
     for bad in (Config(critics=1), Config(ood_weight_decay=0.9)):
         with pytest.raises(InputError, match="must be at least"):
-            pbrl.validate(bad, None, None)
+            check_ranges(bad)

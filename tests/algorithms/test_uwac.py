@@ -16,6 +16,7 @@ from itrpo.algorithms.uwac import UWAC, Config
 from itrpo.errors import InputError
 from itrpo.nn.dropout import draw_masks
 from itrpo.nn.trainable import Trainable
+from itrpo.ranges import check_ranges
 from itrpo.types import SpaceSpec, Transition
 
 SPEC = SpaceSpec(2, 2)
@@ -232,4 +233,4 @@ def test_directions_follow_the_weights_of_critics_and_of_their_targets():
 
 def test_a_single_mask_is_refused():
     with pytest.raises(InputError, match="masks must be at least 2"):
-        uwac.validate(Config(masks=1), None, None)
+        check_ranges(Config(masks=1))

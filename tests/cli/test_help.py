@@ -66,6 +66,10 @@ def test_compare_takes_every_option_that_train_takes():
         (["sac"], "itrpo sac needs ENV"),
         (["sac", "Hopper-v4"], "needs --out"),
         (["theory", "--instances", "many"], "--instances must be a whole number"),
+        (["theory", "--instances", "0"], "instances must be at least 1"),
+        (["theory", "--x"], "--x"),
+        (["evaluate", "x", "--seed", "-1"], "seed must be in [0, 2147483647], got -1"),
+        (["train", "x", "--reward-scale", "inf"], "reward_scale must be finite, got inf"),
     ],
 )
 def test_a_wrong_word_is_one_sentence(words, message, capsys):

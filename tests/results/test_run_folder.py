@@ -104,6 +104,11 @@ def test_a_killed_beginning_leaves_a_folder_that_can_begin(tmp_path):
     with pytest.raises(InputError, match=r"holds other files and no config\.json"):
         begin(folder)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    (tmp_path / "thesis.tex").unlink()
+    (tmp_path / "provenance.json").write_text("{}")
+    (tmp_path / ".config.json.0a1b.tmp").write_text('{"conf')
+    begin(folder)
+    assert files.read_json(tmp_path / "config.json")["config"] == CONFIG
 
 
 def test_the_newest_whole_checkpoint_is_found(folder):

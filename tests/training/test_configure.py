@@ -9,6 +9,7 @@ import pytest
 
 import itrpo
 from itrpo import RunOptions
+from itrpo.config import config_hash, differences, to_json
 from itrpo.errors import InputError
 from itrpo.training.configure import check_options, complete, make_config
 from itrpo.types import Dataset
@@ -66,3 +67,17 @@ def test_what_is_given_is_what_a_run_is_made_of(pendulum):
     assert (config.train.steps, config.train.seeds, config.evaluation.eval_every) == (300, 3, 100)
     assert (config.data.normalize_observations, config.data.reward_shift) == (False, 0.0)
     assert complete(setup, RunOptions(), dataset).data.normalize_observations is True
+
+
+def test_other_columns_of_the_same_file_are_another_run(tmp_path):
+    rng = np.random.default_rng(0)
+    table = polars.DataFrame({name: rng.uniform(-1, 1, 20) for name in ("a", "b", "c", "u", "r")})
+    table.with_columns(end=polars.Series([0] * 20)).write_csv(tmp_path / "log.csv")
+    setup, configs = make_config("td3_bc"), []
+    for observations in (["a", "b"], ["b", "c"]):
+        columns = {"observations": observations, "actions": "u", "rewards": "r", "terminals": "end", "timeouts": "none"}
+        configs.append(complete(setup, RunOptions(), itrpo.load_dataset(tmp_path / "log.csv", columns=columns)))
+    assert config_hash(configs[0]) != config_hash(configs[1])
+    assert differences(to_json(configs[0]), to_json(configs[1])) == [
+        "data.columns.observations: ['a', 'b'] -> ['b', 'c']"
+    ]

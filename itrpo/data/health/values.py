@@ -89,7 +89,7 @@ def scales(rows: Rows) -> Iterator[Finding]:
             f" {observations[:, largest].mean(dtype=np.float64):.4g}"
         )
         severe = size.max() > LARGE[1] or ratio > UNEQUAL[1]
-        yield finding("warning" if severe else "note", "scales", what, "train with --normalize-observations")
+        yield finding("warning" if severe else "note", "scales", what, "train with --normalize-observations true")
 
 
 def dependent_columns(rows: Rows) -> Iterator[Finding]:
