@@ -238,12 +238,13 @@ def lock(path: Path, refusal: str, wait: Callable[[], None] | None = None) -> Ge
     make_folder(path.parent)
     held = FileLock(path)
     try:
-        held.acquire(blocking=False)
-    except Timeout:
-        if wait is None:
-            raise InputError(refusal) from None
-        wait()
-        held.acquire()
+        try:
+            held.acquire(blocking=False)
+        except Timeout:
+            if wait is None:
+                raise InputError(refusal) from None
+            wait()
+            held.acquire()
     except OSError as error:
         raise cannot_write(path, error) from error
     try:

@@ -271,13 +271,13 @@ def gaussian_networks(config: Backbone, actor: GaussianActor, critics: Ensemble,
         noise: Float[Array, "B draws A"],
     ) -> Actions:
         moments = actor.moments(policy_params, observation)
-        of_actions = distributions.for_actions(moments, noise)
-        pre_tanh = distributions.normal_sample(noise, *of_actions)
+        moments_per_action = distributions.for_actions(moments, noise)
+        pre_tanh = distributions.normal_sample(noise, *moments_per_action)
         if behavior_moments is not None:
             kl = divergences.normal_kl(*moments, *behavior_moments(behavior_params, observation))
         else:
             u = pre_tanh[:, : config.kl_samples]
-            own = distributions.normal_log_prob(u, *of_actions)
+            own = distributions.normal_log_prob(u, *moments_per_action)
             kl = jnp.mean(own - behavior.pre_tanh_log_prob(behavior_params, observation, u), axis=1)
         action = jnp.tanh(pre_tanh[:, : config.action_samples])
         return Actions(action, jnp.full(action.shape[:2], 1.0 / config.action_samples), kl)

@@ -112,10 +112,10 @@ def q_moments(
     """
 
     @jax.checkpoint
-    def of_one(one: Masks) -> Float[Array, "2 B *n"]:
+    def one_mask(one: Masks) -> Float[Array, "2 B *n"]:
         return masked_q(critics, observation, action, one)
 
-    q = jax.lax.map(of_one, masks, batch_size=min(config.masks_at_once, config.masks))
+    q = jax.lax.map(one_mask, masks, batch_size=min(config.masks_at_once, config.masks))
     return jnp.mean(q, axis=0), jnp.var(q, axis=0, ddof=1)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from itrpo.cli.flags import Only, Word
 from itrpo.options import RunOptions
-from itrpo.ranges import Count, CountOrZero, Seed
+from itrpo.ranges import Count, Seed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -116,7 +116,7 @@ class Make:
     out: Path | None = None  # HDF5 file [the cache, where its name finds it]
     steps: Count | None = None  # rows; needs --out [the set's own number]
     seed: Seed = 0  # of everything random; another than 0 needs --out
-    workers: CountOrZero = 0  # processes [one per core]
+    workers: int = 0  # processes [one per core]
 
 
 def make(command: Make, console: Console) -> None:

@@ -152,9 +152,9 @@ def parse(
     """(name -> value of the flags that are given, words that are none of them). Raises as `read` does."""
     members = {f"flag{index}": argument(flag) for index, flag in enumerate(flags)}
     form = TypedDict("form", members, total=False)  # pyright: ignore[reportArgumentType, reportGeneralTypeIssues]
-    said, shown_help = io.StringIO(), io.StringIO()
+    errors, help_page = io.StringIO(), io.StringIO()
     try:
-        with redirect_stderr(said), redirect_stdout(shown_help):
+        with redirect_stderr(errors), redirect_stdout(help_page):
             given, unknown = tyro.cli(
                 form, prog=prog, description="", args=words, return_unknown_args=True, add_help=not looking
             )
@@ -162,11 +162,11 @@ def parse(
         raise InputError(str(refused)) from None
     except SystemExit as stop:
         if stop.code == 0:
-            usage, _, rest = shown_help.getvalue().partition("\n")
+            usage, _, rest = help_page.getvalue().partition("\n")
             flag_lines = map(str.rstrip, rest.strip().splitlines())
             print(wrapped(usage), "", *map(wrapped, paragraphs(about)), "", *flag_lines, sep="\n")
             raise
-        flag = re.search(r"'(--[^']+)'", said.getvalue())
+        flag = re.search(r"'(--[^']+)'", errors.getvalue())
         if flag is not None:
             raise InputError(f"{flag[1]} needs a value") from None
         wanted = " and ".join(flag.metavar or flag.text for flag in flags if flag.required)

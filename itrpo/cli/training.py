@@ -34,8 +34,8 @@ class Train:
 
 def train_fields(words: Sequence[str]) -> list[Flag]:
     """The fields of the algorithm that the words name."""
-    said = look(flags_of(Train), words)
-    return algorithm_flags(said.get("algorithm", Train.algorithm), said.get("preset"), said.get("behavior"))
+    given = look(flags_of(Train), words)
+    return algorithm_flags(given.get("algorithm", Train.algorithm), given.get("preset"), given.get("behavior"))
 
 
 def allow_own(algorithm: str) -> None:
@@ -84,8 +84,8 @@ def compared(algorithms: str) -> list[str]:
 
 def compare_fields(words: Sequence[str]) -> list[Flag]:
     """The presets and fields of those algorithms that the words set some of: only these are imported."""
-    said = look(flags_of(Compare), words)
-    names = {name.replace("_", "-"): name for name in compared(said.get("algorithms", Compare.algorithms))}
+    given = look(flags_of(Compare), words)
+    names = {name.replace("_", "-"): name for name in compared(given.get("algorithms", Compare.algorithms))}
     flags: list[Flag] = []
     for word in dict.fromkeys(word.partition("=")[0].rpartition(".")[0] for word in words if word.startswith("--")):
         if word:
@@ -94,8 +94,8 @@ def compare_fields(words: Sequence[str]) -> list[Flag]:
                 close = registry.nearest(word[2:], names.values())
                 raise InputError(f"fields were given for {word[2:]!r}{close}, which is not compared")
             own = Flag(f"{name}.preset", str | None, "set of constants of this algorithm alone [that of --preset]")
-            preset = look([own], words).get(own.name, said.get("preset", "matched"))
-            flags += [own, *algorithm_flags(name, preset, said.get("behavior"), f"{name}.")]
+            preset = look([own], words).get(own.name, given.get("preset", "matched"))
+            flags += [own, *algorithm_flags(name, preset, given.get("behavior"), f"{name}.")]
     return flags
 
 

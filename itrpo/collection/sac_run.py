@@ -256,8 +256,8 @@ def save_checkpoint(trainer: Trainer) -> None:
 
 def buffer_size(config: RunConfig) -> int:
     """Rows of the buffer on the device: no more than the run makes."""
-    of_block = config.envs * config.steps_per_block
-    return min(config.capacity, -(-config.steps // of_block) * of_block)
+    block_steps = config.envs * config.steps_per_block
+    return min(config.capacity, -(-config.steps // block_steps) * block_steps)
 
 
 def train_blocks(trainer: Trainer, pool: rollout.EvaluationPool, signals: list[int], console: Console) -> None:
@@ -346,9 +346,9 @@ def record(trainer: Trainer, pool: rollout.EvaluationPool) -> None:
     def both(observations: np.ndarray) -> np.ndarray:
         """[2, episodes, O] -> [2, episodes, A]"""
         actions = []
-        for scale, of_kind in zip((1, 0), observations, strict=True):  # sampled, mode
-            noise = rng.standard_normal((len(of_kind), trainer.spaces.spec.action_dim), np.float32)
-            actions.append(act(trainer.policy, of_kind, scale * noise)[0])
+        for scale, kind_observations in zip((1, 0), observations, strict=True):  # sampled, mode
+            noise = rng.standard_normal((len(kind_observations), trainer.spaces.spec.action_dim), np.float32)
+            actions.append(act(trainer.policy, kind_observations, scale * noise)[0])
         return trainer.spaces.to_env(np.stack(actions))
 
     returns, lengths = rollout.evaluate(pool, both, config.seed, trainer.steps)

@@ -30,20 +30,22 @@ def trainable(optimizer: optax.GradientTransformation, params: Params, target: b
 
 
 def gradient_step(
-    it: Trainable, optimizer: optax.GradientTransformation, loss: Callable[[Params], tuple[Float[Array, ""], Metrics]]
+    trained: Trainable,
+    optimizer: optax.GradientTransformation,
+    loss: Callable[[Params], tuple[Float[Array, ""], Metrics]],
 ) -> tuple[Trainable, Metrics]:
     """One step down `loss(params) -> (scalar, metrics)`. The target is left alone."""
-    gradients, metrics = jax.grad(loss, has_aux=True)(it.params)
-    return apply_gradients(it, optimizer, gradients), metrics
+    gradients, metrics = jax.grad(loss, has_aux=True)(trained.params)
+    return apply_gradients(trained, optimizer, gradients), metrics
 
 
-def apply_gradients(it: Trainable, optimizer: optax.GradientTransformation, gradients: Params) -> Trainable:
-    updates, opt_state = optimizer.update(gradients, it.opt_state, it.params)
-    return it._replace(params=optax.apply_updates(it.params, updates), opt_state=opt_state)
+def apply_gradients(trained: Trainable, optimizer: optax.GradientTransformation, gradients: Params) -> Trainable:
+    updates, opt_state = optimizer.update(gradients, trained.opt_state, trained.params)
+    return trained._replace(params=optax.apply_updates(trained.params, updates), opt_state=opt_state)
 
 
 def chunked_gradient_step(
-    it: Trainable,
+    trained: Trainable,
     optimizer: optax.GradientTransformation,
     loss: Callable[[Params, Params], tuple[Float[Array, ""], Metrics]],
     rows: Params,
@@ -56,17 +58,17 @@ def chunked_gradient_step(
     """
     count = jax.tree.leaves(rows)[0].shape[0] // chunk
     if count == 1:
-        return gradient_step(it, optimizer, lambda params: loss(params, rows))
+        return gradient_step(trained, optimizer, lambda params: loss(params, rows))
     chunks = jax.tree.map(lambda leaf: leaf.reshape(count, chunk, *leaf.shape[1:]), rows)
-    gradient = partial(jax.grad(loss, has_aux=True), it.params)
+    gradient = partial(jax.grad(loss, has_aux=True), trained.params)
 
     def add(total: Any, part: Any) -> tuple[Any, None]:
         return jax.tree.map(jnp.add, total, gradient(part)), None
 
     shapes = jax.eval_shape(gradient, jax.tree.map(lambda leaf: leaf[0], chunks))
-    total, _ = jax.lax.scan(add, jax.tree.map(lambda it: jnp.zeros(it.shape, it.dtype), shapes), chunks)
+    total, _ = jax.lax.scan(add, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes), chunks)
     gradients, metrics = jax.tree.map(lambda leaf: leaf / count, total)
-    return apply_gradients(it, optimizer, gradients), metrics
+    return apply_gradients(trained, optimizer, gradients), metrics
 
 
 def cached_chunk(batch_size: int, rows_each: int) -> int:
@@ -81,6 +83,6 @@ def cached_chunk(batch_size: int, rows_each: int) -> int:
     )
 
 
-def polyak(it: Trainable, rate: Scalar) -> Trainable:
+def polyak(trained: Trainable, rate: Scalar) -> Trainable:
     """target <- (1 - rate) * target + rate * params."""
-    return it._replace(target_params=optax.incremental_update(it.params, it.target_params, rate))
+    return trained._replace(target_params=optax.incremental_update(trained.params, trained.target_params, rate))

@@ -100,10 +100,10 @@ def table_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """(column names, rows), best first, then runs without a score, then the dataset; columns nobody fills left out."""
     rows = comparison.rows
     by_score = sorted(rows, key=lambda it: -(it.score or it.returns or Interval(float("-inf"), None)).mean)
-    of_dataset = None if comparison.dataset_return is None else Interval(comparison.dataset_return, None)
+    dataset_return = None if comparison.dataset_return is None else Interval(comparison.dataset_return, None)
     columns = {
         "algorithm": [algorithm_name(it.algorithm) for it in by_score] + ["dataset"],
-        "return": [format_returns(it.returns) for it in by_score] + [format_returns(of_dataset)],
+        "return": [format_returns(it.returns) for it in by_score] + [format_returns(dataset_return)],
         "D4RL score": [format_interval(it.score, 1) for it in by_score] + [_number(comparison.dataset_score, 1)],
         "each seed": [_seeds(it) for it in by_score] + [""],
         "paper": [_paper(it.paper) for it in by_score] + [""],

@@ -39,5 +39,5 @@ def print_health(health: Health, console: Console) -> None:
         console.print(listing)
         console.print()
     numbers = [(health.number(severity), severity) for severity in styles]
-    said = ", ".join(f"{number} {severity}{'s' if number != 1 else ''}" for number, severity in numbers if number)
-    console.print(Text(said or "Nothing unusual was found."))
+    summary = ", ".join(f"{number} {severity}{'s' if number != 1 else ''}" for number, severity in numbers if number)
+    console.print(Text(summary or "Nothing unusual was found."))

@@ -66,14 +66,14 @@ def make_block(update: Update, batch_size: int) -> Callable[..., Carry]:
 
     @partial(jax.jit, donate_argnums=0)
     def block(carry: Carry, data: Transition, seed_keys: Array, limits: Metrics, start: Array, stop: Array) -> Carry:
-        def body(step: Array, it: Carry) -> Carry:
-            state, metrics = jax.vmap(one_seed, in_axes=(0, 0, None, None))(it.state, seed_keys, data, step)
-            sums = {name: it.sums[name] + metrics[name] for name in it.sums}
+        def body(step: Array, carry: Carry) -> Carry:
+            state, metrics = jax.vmap(one_seed, in_axes=(0, 0, None, None))(carry.state, seed_keys, data, step)
+            sums = {name: carry.sums[name] + metrics[name] for name in carry.sums}
             first_bad = {}
-            for name, seen in it.first_bad.items():
+            for name, seen in carry.first_bad.items():
                 good = jnp.abs(metrics[name]) <= limits[name]  # False for NaN too
                 first_bad[name] = jnp.where(good, seen, jnp.minimum(seen, step))
-            return Carry(state, sums, it.count + 1.0, first_bad)
+            return Carry(state, sums, carry.count + 1.0, first_bad)
 
         return jax.lax.fori_loop(start, stop, body, carry)
 

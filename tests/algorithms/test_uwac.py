@@ -183,7 +183,7 @@ def test_without_dropout_and_spectral_norm_it_is_bear():
     config = Config(**shared, masks=3, spectral_norm=False)
     ours, theirs = UWAC.make(config, SPEC, None), bear.BEAR.make(bear.Config(**shared), SPEC, None)
 
-    @partial(jax.jit, static_argnames=("module", "dropout"))
+    @partial(jax.jit, static_argnames="module")
     def update(module, state, dropout, key, step):
         if module is bear:
             return theirs.update(state, batch(), key, step)

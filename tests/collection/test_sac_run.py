@@ -400,7 +400,7 @@ def test_capacity_keeps_the_newest_rows(tmp_path: Path) -> None:
         (["Steer-v0", "--updates-per-step", "0"], "updates_per_step must be positive"),
         (["Steer-v0", "--uniform-steps", "0"], "uniform_steps must be at least 1"),
         (["Steer-v0", "--capacity", "10"], "capacity must hold a block of envs * steps_per_block = 50 steps"),
-        (["Steer-v0", "--seed", "-1"], "seed must be in [0, 2^31)"),
+        (["Steer-v0", "--seed", "-1"], "seed must be in [0, 2147483647]"),
     ],
 )
 def test_bad_input_is_one_message_and_leaves_nothing(

@@ -64,16 +64,17 @@ def ends(rows: Rows) -> Iterator[Finding]:
         advice = "the clock ended these, it seems: as terminals they teach that nothing follows; make them timeouts"
         yield finding("warning", "terminals-at-the-clock", what, advice, at_clock)
     by_timeout = ~episodes.terminals[ended]
-    by_clock, of_clock = ended[by_timeout], lengths[by_timeout]
+    by_clock, clock_lengths = ended[by_timeout], lengths[by_timeout]
     if by_clock.size < 5:
         return
-    commonest = int(np.bincount(of_clock).argmax())
-    if horizon is None and (of_clock == commonest).sum() < 0.5 * by_clock.size:
-        what = f"timeouts after anything from {of_clock.min():,} to {of_clock.max():,} steps: no clock does that"
+    commonest = int(np.bincount(clock_lengths).argmax())
+    if horizon is None and (clock_lengths == commonest).sum() < 0.5 * by_clock.size:
+        shortest, longest = clock_lengths.min(), clock_lengths.max()
+        what = f"timeouts after anything from {shortest:,} to {longest:,} steps: no clock does that"
         early = by_clock
     else:
         clock = horizon or commonest
-        early = by_clock[of_clock < clock]
+        early = by_clock[clock_lengths < clock]
         what = f"timeouts before the clock's {clock:,} steps: {early.size:,} of {by_clock.size:,}"
     if early.size >= max(5, 0.05 * by_clock.size):
         advice = "fine if recording was cut; if the environment ended these episodes, make them terminals"
