@@ -36,10 +36,19 @@ class Info:
 
 
 def info(command: Info, console: Console) -> None:
+    from itrpo.data.load import load_dataset
     from itrpo.report.datasets import print_dataset_info
-    from itrpo.training.train import read
 
-    print_dataset_info(read(command.dataset, command.options, console), console)
+    options = command.options
+    dataset = load_dataset(
+        command.dataset,
+        columns=options.columns,
+        env=options.env,
+        action_low=options.action_low,
+        action_high=options.action_high,
+        console=console,
+    )
+    print_dataset_info(dataset, console)
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,7 @@ def fit_key(session: Session, steps: int) -> str:
     """Name of a fit in the cache. Models of pi_beta read observations and actions, as training sees them."""
     config, rows = session.config, hashlib.sha256()
     for column in (session.data.observation, session.data.action):
-        rows.update(np.asarray(column).tobytes())
+        rows.update(np.ascontiguousarray(column).data)  # on a CPU no copy of the rows
     depends_on = {
         "version": FIT_VERSION,
         "rows": [rows.hexdigest(), len(session.dataset), *session.dataset.spec],

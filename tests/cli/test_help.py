@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from itrpo import cli, registry
@@ -89,3 +90,15 @@ main([{word!r}])
 print("loaded:", {{"jax", "equinox", "gymnasium", "matplotlib"}} & set(sys.modules))"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "loaded: set()", done.stderr
+
+
+def test_describing_a_dataset_loads_no_jax(tmp_path):
+    rows = {"observations": np.zeros((10, 3)), "actions": np.zeros((10, 2)), "rewards": np.zeros(10)}
+    np.savez(tmp_path / "log.npz", **rows, terminals=np.zeros(10), timeouts=np.eye(10)[4])
+    code = f"""
+import sys
+from itrpo.cli import main
+assert main(["datasets", "info", {str(tmp_path / "log.npz")!r}]) == 0
+print("loaded:", {{"jax", "equinox"}} & set(sys.modules))"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.endswith("loaded: set()\n"), done
