@@ -22,37 +22,21 @@ if TYPE_CHECKING:
     import gymnasium
     from gymnasium.envs.registration import EnvSpec
 
-# family -> return of the random policy, return of the expert. Source: D4RL's infos.py, REF_MIN_SCORE and REF_MAX_SCORE
-# (Farama-Foundation/D4RL); the same numbers hold for the v0, v1 and v2 data sets of a family.
-REFERENCE_SCORES: dict[str, tuple[float, float]] = {
-    "halfcheetah": (-280.178953, 12135.0),
-    "hopper": (-20.272305, 3234.3),
-    "walker2d": (1.629008, 4592.3),
-    "ant": (-325.6, 3879.7),
-    "antmaze": (0.0, 1.0),  # a return is a success
-    "maze2d-umaze": (23.85, 161.86),
-    "maze2d-medium": (13.13, 277.39),
-    "maze2d-large": (6.7, 273.99),
-    "pen": (96.262799, 3076.8331),
-    "hammer": (-274.856578, 12794.1349),
-    "relocate": (-6.425911, 4233.8778),
-    "door": (-56.512833, 2880.5693),
-}
-
-# pattern of gymnasium ids -> family of the table above
-_FAMILIES = (
-    (r"HalfCheetah-v[2-4]", "halfcheetah"),
-    (r"Hopper-v[2-4]", "hopper"),
-    (r"Walker2d-v[2-4]", "walker2d"),
-    (r"Ant-v[2-4]", "ant"),
-    (r"(itrpo/)?AntMaze_\w+-v\d+", "antmaze"),
-    (r"itrpo/PointMaze_UMaze-v0", "maze2d-umaze"),  # gymnasium-robotics' PointMaze has other goals, so no reference
-    (r"itrpo/PointMaze_Medium-v0", "maze2d-medium"),
-    (r"itrpo/PointMaze_Large-v0", "maze2d-large"),
-    (r"AdroitHandPen-v\d+", "pen"),
-    (r"AdroitHandHammer-v\d+", "hammer"),
-    (r"AdroitHandRelocate-v\d+", "relocate"),
-    (r"AdroitHandDoor-v\d+", "door"),
+# Pattern of gymnasium ids, return of the random policy, return of the expert. Source: D4RL's infos.py, REF_MIN_SCORE
+# and REF_MAX_SCORE (Farama-Foundation/D4RL); the same numbers hold for the v0, v1 and v2 data sets of a family.
+REFERENCE_SCORES = (
+    (r"HalfCheetah-v[2-4]", -280.178953, 12135.0),
+    (r"Hopper-v[2-4]", -20.272305, 3234.3),
+    (r"Walker2d-v[2-4]", 1.629008, 4592.3),
+    (r"Ant-v[2-4]", -325.6, 3879.7),
+    (r"(itrpo/)?AntMaze_\w+-v\d+", 0.0, 1.0),  # a return is a success
+    (r"itrpo/PointMaze_UMaze-v0", 23.85, 161.86),  # gymnasium-robotics' PointMaze has other goals, so no reference
+    (r"itrpo/PointMaze_Medium-v0", 13.13, 277.39),
+    (r"itrpo/PointMaze_Large-v0", 6.7, 273.99),
+    (r"AdroitHandPen-v\d+", 96.262799, 3076.8331),
+    (r"AdroitHandHammer-v\d+", -274.856578, 12794.1349),
+    (r"AdroitHandRelocate-v\d+", -6.425911, 4233.8778),
+    (r"AdroitHandDoor-v\d+", -56.512833, 2880.5693),
 )
 _ROBOTICS = re.compile(r"(AntMaze|PointMaze|AdroitHand|FrankaKitchen)")
 
@@ -69,15 +53,12 @@ def is_maze(env_id: str) -> bool:
 
 def reference_score(env_id: str) -> tuple[float, float] | None:
     """The returns that D4RL scores 0 and 100 in this environment, or None where D4RL has none."""
-    family = next((family for pattern, family in _FAMILIES if re.fullmatch(pattern, env_id)), None)
-    return None if family is None else REFERENCE_SCORES[family]
+    return next(((low, high) for pattern, low, high in REFERENCE_SCORES if re.fullmatch(pattern, env_id)), None)
 
 
 def normalized_score(env_id: str, returns: Any) -> np.ndarray | None:
     """100 * (return - min) / (max - min), the score of D4RL (Fu et al. 2020, arXiv:2004.07219), in the shape of
-    `returns`.
-
-    None where D4RL has no reference for this environment.
+    `returns`; None where D4RL has no reference for this environment.
     """
     reference = reference_score(env_id)
     if reference is None:

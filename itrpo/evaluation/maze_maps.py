@@ -1,4 +1,4 @@
-"""D4RL's three mazes as maps: walls, starts and goals. Needs no simulator.
+"""D4RL's three mazes as maps: walls, starts and goals (`mazes.toml`). Needs no simulator.
 
 Maps and constants: D4RL (Fu et al. 2020, arXiv:2004.07219), d4rl/locomotion/maze_env.py and __init__.py for the ant,
 d4rl/pointmaze/maze_model.py and __init__.py for the point. Both have the same walls.
@@ -7,6 +7,8 @@ d4rl/pointmaze/maze_model.py and __init__.py for the point. Both have the same w
 from __future__ import annotations
 
 import math
+import tomllib
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -39,45 +41,16 @@ class Maze(NamedTuple):
         return [(i, j) for i, row in enumerate(self.rows) for j, cell in enumerate(row) if cell == "#"]
 
 
-MAZES: dict[str, Maze] = {
-    "UMaze": Maze(
-        ("#####", "#...#", "###.#", "#...#", "#####"),
-        start=(1, 1),
-        goal=(3, 1),
-        picked=((3, 1),),
-        ant_horizon=700,
-        point_goal=(1, 1),
-        point_horizon=300,
-    ),
-    "Medium": Maze(
-        ("########", "#..##..#", "#..#...#", "##...###", "#..#...#", "#.#..#.#", "#...#..#", "########"),
-        start=(1, 1),
-        goal=(6, 6),
-        picked=((2, 6), (5, 1), (6, 5)),
-        ant_horizon=1000,
-        point_goal=(6, 6),
-        point_horizon=600,
-    ),
-    "Large": Maze(
-        (
-            "############",
-            "#....#.....#",
-            "#.##.#.#.#.#",
-            "#......#...#",
-            "#.####.###.#",
-            "#..#.#.....#",
-            "##.#.#.#.###",
-            "#..#...#...#",
-            "############",
-        ),
-        start=(1, 1),
-        goal=(7, 9),
-        picked=((1, 6), (3, 5), (3, 10), (5, 2), (7, 4), (7, 6), (7, 9)),
-        ant_horizon=1000,
-        point_goal=(7, 9),
-        point_horizon=800,
-    ),
-}
+def _read_mazes() -> dict[str, Maze]:
+    mazes = tomllib.loads((Path(__file__).parent / "mazes.toml").read_text("utf-8"))
+    for maze in mazes.values():
+        maze["rows"] = tuple(maze["rows"].split())
+        maze["picked"] = tuple(map(tuple, maze["picked"]))
+        maze |= {name: tuple(maze[name]) for name in ("start", "goal", "point_goal")}
+    return {name: Maze(**maze) for name, maze in mazes.items()}
+
+
+MAZES = _read_mazes()
 
 
 def ant_xy(cell: Cell) -> np.ndarray:

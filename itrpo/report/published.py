@@ -1,199 +1,27 @@
-"""The scores printed in the paper's Tables 2 and 3, to stand beside ours: task -> algorithm -> (mean, std).
+"""The scores printed in the paper's Tables 2 and 3, to stand beside ours: `paper_table2.csv`, `paper_table3.csv`.
 
-std is over 4 seeds (Table 2: and the last 10 evaluations), None where the paper prints none. BEAR, UWAC and PBRL are
+std is over 4 seeds (Table 2: and the last 10 evaluations), missing where the paper prints none. BEAR, UWAC and PBRL are
 copied there from the PBRL paper; the others are the author's own runs (section "Experimental Setup").
 """
 
 from __future__ import annotations
 
-TABLES: dict[str, dict[str, tuple[float, float | None]]] = {
-    "halfcheetah-random": {
-        "bear": (2.3, 0.0),
-        "uwac": (2.3, 0.0),
-        "iql": (12.1, 2.8),
-        "td3_bc": (11.8, 0.5),
-        "cql": (23.2, 1.0),
-        "pbrl": (11.0, 5.8),
-        "itrpo": (27.4, 0.3),
-    },
-    "hopper-random": {
-        "bear": (3.9, 2.3),
-        "uwac": (2.7, 0.3),
-        "iql": (8.4, 0.8),
-        "td3_bc": (9.1, 1.6),
-        "cql": (8.5, 0.5),
-        "pbrl": (26.8, 9.3),
-        "itrpo": (31.6, 0.1),
-    },
-    "walker2d-random": {
-        "bear": (12.8, 10.2),
-        "uwac": (2.0, 0.4),
-        "iql": (6.3, 1.2),
-        "td3_bc": (1.4, 1.0),
-        "cql": (5.5, 1.0),
-        "pbrl": (8.1, 4.4),
-        "itrpo": (5.7, 4.7),
-    },
-    "halfcheetah-medium": {
-        "bear": (43.2, 0.2),
-        "uwac": (42.2, 0.4),
-        "iql": (47.1, 0.1),
-        "td3_bc": (48.2, 0.1),
-        "cql": (49.1, 0.1),
-        "pbrl": (57.9, 1.5),
-        "itrpo": (56.2, 1.1),
-    },
-    "hopper-medium": {
-        "bear": (51.8, 4.0),
-        "uwac": (50.9, 4.4),
-        "iql": (63.6, 2.9),
-        "td3_bc": (59.0, 0.7),
-        "cql": (67.5, 2.4),
-        "pbrl": (75.3, 31.2),
-        "itrpo": (98.5, 0.6),
-    },
-    "walker2d-medium": {
-        "bear": (-0.2, 0.1),
-        "uwac": (75.4, 3.0),
-        "iql": (80.2, 2.8),
-        "td3_bc": (83.8, 0.3),
-        "cql": (83.1, 0.6),
-        "pbrl": (89.6, 0.7),
-        "itrpo": (85.0, 0.4),
-    },
-    "halfcheetah-medium-replay": {
-        "bear": (36.3, 3.1),
-        "uwac": (35.9, 3.7),
-        "iql": (44.3, 0.3),
-        "td3_bc": (44.6, 0.1),
-        "cql": (45.5, 0.2),
-        "pbrl": (45.1, 8.0),
-        "itrpo": (55.0, 0.5),
-    },
-    "hopper-medium-replay": {
-        "bear": (52.2, 19.3),
-        "uwac": (25.3, 1.7),
-        "iql": (95.4, 4.9),
-        "td3_bc": (65.4, 14.0),
-        "cql": (95.5, 0.8),
-        "pbrl": (100.6, 1.0),
-        "itrpo": (101.2, 0.7),
-    },
-    "walker2d-medium-replay": {
-        "bear": (7.0, 7.8),
-        "uwac": (23.6, 6.9),
-        "iql": (69.9, 8.4),
-        "td3_bc": (80.3, 1.8),
-        "cql": (82.5, 2.1),
-        "pbrl": (77.7, 14.5),
-        "itrpo": (94.2, 3.1),
-    },
-    "halfcheetah-medium-expert": {
-        "bear": (46.0, 4.7),
-        "uwac": (42.7, 0.3),
-        "iql": (89.2, 1.2),
-        "td3_bc": (91.7, 1.9),
-        "cql": (87.7, 5.2),
-        "pbrl": (92.3, 1.1),
-        "itrpo": (94.4, 0.3),
-    },
-    "hopper-medium-expert": {
-        "bear": (50.6, 25.3),
-        "uwac": (44.9, 8.1),
-        "iql": (101.6, 7.4),
-        "td3_bc": (101.6, 2.0),
-        "cql": (104.6, 2.2),
-        "pbrl": (110.8, 0.8),
-        "itrpo": (110.8, 0.3),
-    },
-    "walker2d-medium-expert": {
-        "bear": (22.1, 44.9),
-        "uwac": (96.5, 9.1),
-        "iql": (109.6, 0.6),
-        "td3_bc": (110.1, 0.3),
-        "cql": (109.5, 0.1),
-        "pbrl": (110.1, 0.3),
-        "itrpo": (110.6, 0.4),
-    },
-    "halfcheetah-expert": {
-        "bear": (92.7, 0.6),
-        "uwac": (92.9, 0.6),
-        "iql": (94.8, 0.2),
-        "td3_bc": (96.7, 0.5),
-        "cql": (98.2, 1.3),
-        "pbrl": (92.4, 1.7),
-        "itrpo": (95.2, 0.1),
-    },
-    "hopper-expert": {
-        "bear": (54.6, 21.0),
-        "uwac": (110.5, 0.5),
-        "iql": (109.1, 2.0),
-        "td3_bc": (110.2, 1.9),
-        "cql": (107.7, 2.4),
-        "pbrl": (110.5, 0.4),
-        "itrpo": (111.3, 0.1),
-    },
-    "walker2d-expert": {
-        "bear": (106.6, 6.8),
-        "uwac": (108.4, 0.4),
-        "iql": (109.3, 0.2),
-        "td3_bc": (110.2, 0.1),
-        "cql": (109.4, 0.1),
-        "pbrl": (108.3, 0.3),
-        "itrpo": (111.8, 1.9),
-    },
-    "antmaze-umaze": {
-        "bear": (73.0, None),
-        "td3_bc": (73.0, 34.0),
-        "plas": (62.0, 16.7),
-        "cql": (82.6, 5.7),
-        "iql": (89.6, 4.2),
-        "spot": (93.5, 2.4),
-        "itrpo": (92.7, 1.4),
-    },
-    "antmaze-umaze-diverse": {
-        "bear": (61.0, None),
-        "td3_bc": (47.0, 7.3),
-        "plas": (45.4, 7.9),
-        "cql": (10.2, 6.7),
-        "iql": (65.6, 8.3),
-        "spot": (40.7, 5.1),
-        "itrpo": (86.5, 4.3),
-    },
-    "antmaze-medium-play": {
-        "bear": (0.0, None),
-        "td3_bc": (0.0, 0.0),
-        "plas": (31.4, 21.5),
-        "cql": (59.0, 1.6),
-        "iql": (76.4, 2.7),
-        "spot": (74.7, 4.6),
-        "itrpo": (77.9, 5.3),
-    },
-    "antmaze-medium-diverse": {
-        "bear": (8.0, None),
-        "td3_bc": (0.2, 0.4),
-        "plas": (20.6, 27.7),
-        "cql": (46.6, 24.0),
-        "iql": (72.8, 7.0),
-        "spot": (79.1, 5.6),
-        "itrpo": (76.3, 1.8),
-    },
-    "antmaze-large-play": {
-        "bear": (0.0, None),
-        "td3_bc": (0.0, 0.0),
-        "plas": (2.2, 3.8),
-        "cql": (16.4, 17.1),
-        "iql": (42.0, 3.8),
-        "spot": (35.3, 8.3),
-        "itrpo": (50.9, 4.9),
-    },
-    "antmaze-large-diverse": {
-        "bear": (0.0, None),
-        "td3_bc": (0.0, 0.0),
-        "plas": (3.0, 6.7),
-        "cql": (3.2, 4.1),
-        "iql": (46.0, 4.5),
-        "spot": (36.3, 13.7),
-        "itrpo": (50.6, 4.7),
-    },
-}
+import csv
+from pathlib import Path
+
+
+def _scores(file: str) -> dict[str, dict[str, tuple[float, float | None]]]:
+    lines = (Path(__file__).parent / file).read_text("utf-8").splitlines()
+    return {
+        row.pop("task"): {algorithm: _mean_and_std(cell) for algorithm, cell in row.items()}
+        for row in csv.DictReader(lines)
+    }
+
+
+def _mean_and_std(cell: str) -> tuple[float, float | None]:
+    mean, _, std = cell.partition(" ± ")
+    return float(mean), float(std) if std else None
+
+
+# task -> algorithm -> (mean, std)
+TABLES = _scores("paper_table2.csv") | _scores("paper_table3.csv")
