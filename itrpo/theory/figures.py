@@ -28,17 +28,16 @@ def write_figures(folder: Path, seed: int = 0) -> list[Path]:
     files.make_folder(folder)
     with import_matplotlib().rc_context(STYLE):
         figures = {
-            "figure1_policy_paths": figure1(seed),
-            "convergence": convergence_figure(seed),
-            "corollary1_constant": corollary1_figure(seed),
-            "theorem2_bounds": theorem2_figure(),
-            "error_propagation": error_figure(seed),
-            "fixed_point": fixed_point_figure(seed),
+            folder / "figure1_policy_paths.png": figure1(seed),
+            folder / "convergence.png": convergence_figure(seed),
+            folder / "corollary1_constant.png": corollary1_figure(seed),
+            folder / "theorem2_bounds.png": theorem2_figure(),
+            folder / "error_propagation.png": error_figure(seed),
+            folder / "fixed_point.png": fixed_point_figure(seed),
         }
-        paths = [folder / f"{name}.png" for name in figures]
-        for figure, path in zip(figures.values(), paths, strict=True):
+        for path, figure in figures.items():
             save(figure, path)
-        return paths
+        return list(figures)
 
 
 # Figure 1 -----------------------------------------------------------------------------------------------------------
@@ -58,30 +57,21 @@ def figure1(seed: int) -> Figure:
     temperature, tau, iterations = 0.3, 0.9, 60
     alpha = temperature / (1 - tau)
     errors = wandering_errors(iterations, 0.3, np.random.default_rng([seed, 30]))
-    paths = (
-        (
-            f"BRAC-VI, $\\alpha$ = {temperature:g}",
-            brac_vi(mdp, behavior, temperature, iterations, errors).policies,
-            False,
-        ),
-        (
-            f"iTRPO, $\\alpha$ = {alpha:g}, $\\tau$ = {tau:g} ($\\alpha(1-\\tau)$ = {temperature:g})",
-            itrpo_vi(mdp, behavior, alpha, tau, iterations, errors).policies,
-            True,
-        ),
-    )
+    brac = brac_vi(mdp, behavior, temperature, iterations, errors)
+    itrpo = itrpo_vi(mdp, behavior, alpha, tau, iterations, errors)
+    itrpo_title = f"iTRPO, $\\alpha$ = {alpha:g}, $\\tau$ = {tau:g} ($\\alpha(1-\\tau)$ = {temperature:g})"
     best = np.exp(soft_optimum(mdp, behavior, temperature).log_policy)[0]
     radius = float(kl(best, behavior[0])) * 1.1
     figure, axes = _subplots(1, 2, (9.6, 5.4))
-    for axis, (title, policies, trust) in zip(axes.flat, paths, strict=True):
-        path = np.concatenate([behavior[None, 0], policies[:, 0]])
+    titles = (f"BRAC-VI, $\\alpha$ = {temperature:g}", itrpo_title)
+    for axis, title, run in zip(axes.flat, titles, (brac, itrpo), strict=True):
+        path = np.concatenate([behavior[None, 0], run.policies[:, 0]])
         _simplex(axis)
         _kl_ball(axis, behavior[0], radius, BLUE, "--", f"behavior ball, KL($\\pi\\|\\pi_\\beta$) $\\leq$ {radius:.2f}")
-        if trust:
+        if run is itrpo:
             step = float(kl(path[1:], path[:-1]).max())
-            _kl_ball(
-                axis, path[5], step, GREEN, "-", f"trust region of $\\pi_5$, KL($\\pi\\|\\pi_5$) $\\leq$ {step:.3f}"
-            )
+            label = f"trust region of $\\pi_5$, KL($\\pi\\|\\pi_5$) $\\leq$ {step:.3f}"
+            _kl_ball(axis, path[5], step, GREEN, "-", label)
             axis.plot(*_to_plane(path[5]), "s", color=GREEN, markersize=6, zorder=5, label="$\\pi_5$")
         axis.plot(*_to_plane(path), "-", color=GREY, linewidth=0.8)
         axis.scatter(*_to_plane(path), c=np.arange(len(path)), cmap="viridis", s=16, zorder=4)
@@ -104,17 +94,14 @@ def _to_plane(policy: Array) -> tuple[Array, Array]:
 def _simplex(axis: Axes) -> None:
     corners = np.eye(3)[[0, 1, 2, 0]]
     axis.plot(*_to_plane(corners), color=BLACK, linewidth=1)
-    for name, (x, y), shift in zip(
-        ("action 1\n(r = 0)", "action 2\n(r = 0.3)", "action 3 (r = 0.8)"),
-        np.stack(_to_plane(np.eye(3)), -1),
-        ((0, -0.04), (0, -0.04), (0, 0.03)),
-        strict=True,
+    for name, corner, shift, align in (
+        ("action 1\n(r = 0)", corners[0], -0.04, "top"),
+        ("action 2\n(r = 0.3)", corners[1], -0.04, "top"),
+        ("action 3 (r = 0.8)", corners[2], 0.03, "bottom"),
     ):
-        align = "bottom" if shift[1] > 0 else "top"
-        axis.text(x + shift[0], y + shift[1], name, ha="center", va=align, fontsize=8)
-    axis.set_aspect("equal")
-    axis.set_xlim(-0.12, 1.12)
-    axis.set_ylim(-0.14, 0.95)
+        x, y = map(float, _to_plane(corner))
+        axis.text(x, y + shift, name, ha="center", va=align, fontsize=8)
+    axis.set(aspect="equal", xlim=(-0.12, 1.12), ylim=(-0.14, 0.95))
     axis.axis("off")
 
 
@@ -154,17 +141,13 @@ def convergence_figure(seed: int) -> Figure:
         size = _largest(h_residuals(mdp, behavior, temperature, h))
         axes[0, 0].semilogy(steps[1:], size, color=color, linestyle=style, label=f"$\\tau$ = {tau:g}")
         axes[0, 0].semilogy(steps[1:], size[0] * tau ** (steps[1:] - 1), ":", color=GREY, linewidth=2.5, zorder=1)
-        axes[0, 1].semilogy(
-            steps, _largest(h - optimum), color=color, linestyle=style, label=f"iTRPO, $\\tau$ = {tau:g}"
-        )
+        axes[0, 1].semilogy(steps, _largest(h - optimum), style, color=color, label=f"iTRPO, $\\tau$ = {tau:g}")
     axes[0, 0].plot([], [], ":", color=GREY, linewidth=2.5, label="law: $\\tau^k R_0$")
-    axes[0, 0].set(
-        title="Lemma 1: residual $\\|h_k - T_* h_{k-1}\\|_\\infty$", xlabel="iteration k", ylim=(1e-15, None)
-    )
-    axes[0, 0].set_ylabel("residual (reward units)")
+    axes[0, 0].set(title="Lemma 1: residual $\\|h_k - T_* h_{k-1}\\|_\\infty$", ylim=(1e-15, None))
+    axes[0, 0].set(xlabel="iteration k", ylabel="residual (reward units)")
     axes[0, 1].semilogy(steps, _largest(brac - optimum)[0] * 0.9**steps, ":", color=GREY, label="$\\gamma^k$")
-    axes[0, 1].set(title="Distance to the optimum $\\|h_k - h_*\\|_\\infty$", xlabel="iteration k")
-    axes[0, 1].set_ylabel("distance (reward units)")
+    axes[0, 1].set(title="Distance to the optimum $\\|h_k - h_*\\|_\\infty$")
+    axes[0, 1].set(xlabel="iteration k", ylabel="distance (reward units)")
     _legends(axes)
     figure.suptitle("Gridworld, 16 states, $\\gamma$ = 0.9, $\\alpha(1-\\tau)$ = 0.1 for every curve", fontsize=10)
     return figure
@@ -184,9 +167,8 @@ def corollary1_figure(seed: int) -> Figure:
     fine = np.linspace(0.01, 0.99, 200)
     axis.plot(fine, c1.sharper_factor(fine), color=VERMILLION, label="proven upper limit (docs/theory.md, 6.3)")
     axis.plot(grid, found, "o", color=ORANGE, label="worst found by search")
-    axis.plot(
-        fine, c1.local_factor(fine), "--", color=BLUE, label="$\\sqrt{1-\\gamma}$: exact limit as $\\pi\\to\\pi_\\beta$"
-    )
+    limit = "$\\sqrt{1-\\gamma}$: exact limit as $\\pi\\to\\pi_\\beta$"
+    axis.plot(fine, c1.local_factor(fine), "--", color=BLUE, label=limit)
     axis.set(xlabel="discount $\\gamma$", ylabel="loss / printed bound", yscale="log", ylim=(1e-4, 1.5))
     axis.set_title("How much of Corollary 1's constant is needed", fontsize=10)
     _legends(axes)
@@ -196,33 +178,27 @@ def corollary1_figure(seed: int) -> Figure:
 def theorem2_figure() -> Figure:
     """Gap against every form of the bound on the two counter-examples."""
     figure, axes = _subplots(1, 2, (9.6, 4.0))
-    large = large_temperature()
-    shown = t2.bounds_against_gap(*large)
-    started = t2.bounds_against_gap(*large, from_behavior=True)
-    steps = np.arange(large.iterations)
-    left = axes[0, 0]
-    left.semilogy(steps, shown.gap, color=BLACK, linewidth=2, label="exact gap")
-    left.semilogy(steps, shown.bounds["as printed"], "--", color=VERMILLION, label="as printed, $(\\tau/\\lambda)^j$")
-    left.semilogy(steps, shown.bounds["corrected"], "-", color=BLUE, label="corrected, $(\\tau/\\gamma)^j$")
-    left.semilogy(steps, started.bounds["natural start"], "-.", color=GREEN, label="from $Q_0 = 0$, $\\max|r|$")
-    left.semilogy(
-        steps, started.bounds["quadratic"], ":", color=ORANGE, linewidth=2, label="from $Q_0 = 0$, second order"
-    )
-    left.semilogy(steps, started.gap, color=GREY, linewidth=2, label="exact gap from $Q_0 = 0$")
+    large, rare = large_temperature(), unlikely_error()
+    shown, started = (t2.bounds_against_gap(*large, from_behavior=it) for it in (False, True))
+    left, right = axes[0]
+    for values, style, color, width, label in (
+        (shown.gap, "-", BLACK, 2, "exact gap"),
+        (shown.bounds["as printed"], "--", VERMILLION, 1.5, "as printed, $(\\tau/\\lambda)^j$"),
+        (shown.bounds["corrected"], "-", BLUE, 1.5, "corrected, $(\\tau/\\gamma)^j$"),
+        (started.bounds["natural start"], "-.", GREEN, 1.5, "from $Q_0 = 0$, $\\max|r|$"),
+        (started.bounds["quadratic"], ":", ORANGE, 2, "from $Q_0 = 0$, second order"),
+        (started.gap, "-", GREY, 2, "exact gap from $Q_0 = 0$"),
+    ):
+        left.semilogy(np.arange(large.iterations), values, style, color=color, linewidth=width, label=label)
     left.set_title("A: no error, $\\alpha$ = 100, $\\tau$ = 0.95, $\\gamma$ = 0.5", fontsize=10)
-    rare = unlikely_error()
     shown = t2.bounds_against_gap(*rare)
-    right = axes[0, 1]
-    window = slice(rare.iterations - 12, rare.iterations)
-    steps = np.arange(rare.iterations)[window]
-    right.semilogy(
-        steps, np.maximum(shown.gap[window], 1e-9), "o-", color=BLACK, label="exact gap (below $10^{-9}$: drawn there)"
-    )
-    right.semilogy(steps, shown.bounds["as printed"][window], "s--", color=VERMILLION, label="as printed")
-    right.semilogy(
-        steps, shown.bounds["base only"][window], "x:", color=ORANGE, label="$(\\tau/\\gamma)^j$, Assumption 1's $c(t)$"
-    )
-    right.semilogy(steps, shown.bounds["corrected"][window], "^-", color=BLUE, label="corrected, path $C(t)$")
+    for values, style, color, label in (
+        (np.maximum(shown.gap, 1e-9), "o-", BLACK, "exact gap (below $10^{-9}$: drawn there)"),
+        (shown.bounds["as printed"], "s--", VERMILLION, "as printed"),
+        (shown.bounds["base only"], "x:", ORANGE, "$(\\tau/\\gamma)^j$, Assumption 1's $c(t)$"),
+        (shown.bounds["corrected"], "^-", BLUE, "corrected, path $C(t)$"),
+    ):
+        right.semilogy(np.arange(rare.iterations)[-12:], values[-12:], style, color=color, label=label)
     right.set_title("B: one error at an unlikely pair", fontsize=10)
     for axis in axes.flat:
         axis.set_xlabel("iteration k")
@@ -240,26 +216,25 @@ def error_figure(seed: int) -> Figure:
     independent = 0.3 * rng.standard_normal((iterations, mdp.states, mdp.actions))
     single = np.zeros_like(independent)
     single[29, 2, 0] = 3.0
-    constant = np.broadcast_to(independent[0], independent.shape)
+    start = soft_optimum(mdp, behavior, temperature)
+    steps = np.arange(1, iterations + 1)
     figure, axes = _subplots(2, 3, (10.5, 5.6))
-    cases = (
-        ("one error at k = 30", single),
-        ("independent errors", independent),
-        ("the same error every time", constant),
-    )
+    cases = {
+        "one error at k = 30": single,
+        "independent errors": independent,
+        "the same error every time": np.broadcast_to(independent[0], independent.shape),
+    }
     methods = (
         (0.0, "BRAC", BLACK, "-"),
         (0.9, "iTRPO, $\\tau$ = 0.9", BLUE, "-"),
         (0.98, "iTRPO, $\\tau$ = 0.98", VERMILLION, "--"),
     )
-    for column, (title, errors) in enumerate(cases):
+    for column, (title, errors) in enumerate(cases.items()):
         for tau, name, color, style in methods:
             alpha = temperature / (1 - tau)
-            start = soft_optimum(mdp, behavior, temperature)
             shaping = tau * alpha * (start.log_policy - np.log(behavior))
             run = itrpo_vi(mdp, behavior, alpha, tau, iterations, errors, start.q + shaping)
             gap = t2.regularised_gap(mdp, behavior, temperature, run)
-            steps = np.arange(1, iterations + 1)
             axes[0, column].plot(steps, _largest(moving_average(errors, tau)), style, color=color, label=name)
             axes[1, column].semilogy(steps, np.maximum(gap, 1e-8), style, color=color, label=name)
         axes[0, column].set_title(title, fontsize=10)
@@ -267,10 +242,8 @@ def error_figure(seed: int) -> Figure:
     axes[0, 0].set_ylabel("$\\|E_k\\|_\\infty$ (reward units)")
     axes[1, 0].set_ylabel("gap of $\\pi_k$, floored at $10^{-8}$ (return units)", fontsize=9)
     axes[0, 0].legend(fontsize=8)
-    figure.suptitle(
-        "Chain of 6 states, $\\gamma$ = 0.9, $\\alpha(1-\\tau)$ = 0.1 for every method, started at the optimum",
-        fontsize=10,
-    )
+    title = "Chain of 6 states, $\\gamma$ = 0.9, $\\alpha(1-\\tau)$ = 0.1 for every method, started at the optimum"
+    figure.suptitle(title, fontsize=10)
     return figure
 
 

@@ -28,10 +28,7 @@ def check_fixed_point(batches: list[Instance], seed: int) -> list[Row]:
         policy_residual.add(b, table_max(stepped.policies - np.exp(log_policy)), logit_size(b, stepped))
         same = brac_vi(b.mdp, b.behavior, b.alpha * (1 - b.tau), 1, initial_q=implied)
         brac.add(b, table_max(same.policies - np.exp(log_policy)), logit_size(b, stepped))
-        weaker, stronger = (
-            soft_optimum(b.mdp, b.behavior, b.alpha * (1 - b.tau)),
-            soft_optimum(b.mdp, b.behavior, b.alpha),
-        )
+        weaker, stronger = (soft_optimum(b.mdp, b.behavior, it) for it in (b.alpha * (1 - b.tau), b.alpha))
         change.add(b, 0.5 * np.abs(np.exp(weaker.log_policy) - np.exp(stronger.log_policy)).sum(-1).max(-1))
         less_pessimistic.add(b, (stronger.v - weaker.v).max(-1) / (1 + np.abs(weaker.v).max(-1)))
     return [

@@ -6,6 +6,7 @@ from Q_0 = `initial_q` (zero if not given) and add `errors[k]` = epsilon_{k+1} [
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -64,14 +65,14 @@ def itrpo_vi(
     alpha, tau = check_coefficients(alpha, tau)
     log_behavior = check_behavior(mdp, behavior)
     temperature, shaping = expand(alpha), expand(tau * alpha)
-    record = _Record(mdp, iterations, errors, initial_q)
-    q = record.q_values[0]
-    for k in range(iterations):
+
+    def step(q: Array) -> tuple[Array, Array]:
         log_policy = log_softmax(q / temperature + log_behavior)
         log_ratio = log_policy - log_behavior
         target = inner(np.exp(log_policy), q - temperature * log_ratio)
-        q = record.store(k, log_policy, mdp.reward + shaping * log_ratio + backup(mdp, target))
-    return record.result()
+        return log_policy, mdp.reward + shaping * log_ratio + backup(mdp, target)
+
+    return _iterate(step, mdp, iterations, errors, initial_q)
 
 
 def theorem1_vi(
@@ -92,18 +93,19 @@ def theorem1_vi(
     log_behavior = check_behavior(mdp, behavior)
     log_policy = log_behavior if first_policy is None else check_behavior(mdp, first_policy)
     near, far, temperature = expand(tau * alpha), expand((1 - tau) * alpha), expand(alpha)
-    record = _Record(mdp, iterations, errors, initial_q)
-    record.q_values[0] -= near * (log_policy - log_behavior)
-    q = record.q_values[0]
-    for k in range(iterations):
+    start = np.zeros_like(mdp.reward) if initial_q is None else initial_q
+
+    def step(q: Array) -> tuple[Array, Array]:
+        nonlocal log_policy
         previous = log_policy
         log_policy = log_softmax((q + near * previous + far * log_behavior) / temperature)
         policy = np.exp(log_policy)
         trust_region = near[..., 0] * inner(policy, log_policy - previous)
         behavior_penalty = far[..., 0] * inner(policy, log_policy - log_behavior)
         target = inner(policy, q) - trust_region - behavior_penalty
-        q = record.store(k, log_policy, mdp.reward + backup(mdp, target))
-    return record.result()
+        return log_policy, mdp.reward + backup(mdp, target)
+
+    return _iterate(step, mdp, iterations, errors, start - near * (log_policy - log_behavior))
 
 
 def lemma1_vi(
@@ -120,12 +122,11 @@ def lemma1_vi(
     log_behavior = check_behavior(mdp, behavior)
     temperature = expand(alpha * (1 - tau))
     reward = mdp.reward + temperature * log_behavior
-    record = _Record(mdp, iterations, errors, initial_h)
-    h = record.q_values[0]
-    for k in range(iterations):
-        log_policy = log_softmax(h / temperature)
-        h = record.store(k, log_policy, reward + backup(mdp, soft_maximum(h, temperature)))
-    return record.result()
+
+    def step(h: Array) -> tuple[Array, Array]:
+        return log_softmax(h / temperature), reward + backup(mdp, soft_maximum(h, temperature))
+
+    return _iterate(step, mdp, iterations, errors, initial_h)
 
 
 def munchausen_vi(
@@ -139,13 +140,13 @@ def munchausen_vi(
     """Munchausen VI (Vieillard, Pietquin, Geist 2020): softmax policy, reward shaped by tau alpha log pi_{k+1}."""
     alpha, tau = check_coefficients(alpha, tau)
     temperature, shaping = expand(alpha), expand(tau * alpha)
-    record = _Record(mdp, iterations, errors, initial_q)
-    q = record.q_values[0]
-    for k in range(iterations):
+
+    def step(q: Array) -> tuple[Array, Array]:
         log_policy = log_softmax(q / temperature)
         target = inner(np.exp(log_policy), q - temperature * log_policy)
-        q = record.store(k, log_policy, mdp.reward + shaping * log_policy + backup(mdp, target))
-    return record.result()
+        return log_policy, mdp.reward + shaping * log_policy + backup(mdp, target)
+
+    return _iterate(step, mdp, iterations, errors, initial_q)
 
 
 def soft_maximum(h: Array, temperature: Array) -> Array:
@@ -155,7 +156,8 @@ def soft_maximum(h: Array, temperature: Array) -> Array:
 
 def implicit_q(run: Iterates, behavior: Array, alpha: float | Array, tau: float | Array, first_policy: Array) -> Array:
     """Q'_k = Q_k - tau alpha log(pi_k / pi_beta) of a run of Eq. 5, with pi_0 = `first_policy`. [K+1, ..., S, A]"""
-    log_ratio = _with_first(run, first_policy) - np.log(behavior)
+    first = np.broadcast_to(np.log(first_policy), run.q_values[0].shape)
+    log_ratio = np.concatenate([first[None], run.log_policies]) - np.log(behavior)
     return run.q_values - expand(np.asarray(tau) * np.asarray(alpha)) * log_ratio
 
 
@@ -177,30 +179,23 @@ def moving_average(sequence: Array, tau: float | Array) -> Array:
     return averages
 
 
-def _with_first(run: Iterates, first_policy: Array) -> Array:
-    first = np.broadcast_to(np.log(first_policy), run.q_values[0].shape)
-    return np.concatenate([first[None], run.log_policies])
-
-
-class _Record:
-    """Collects one run: checks its length and errors once, then stores each iterate."""
-
-    def __init__(self, mdp: FiniteMDP, iterations: int, errors: Array | None, initial_q: Array | None) -> None:
-        if iterations < 1:
-            raise InputError(f"iterations must be at least 1; got {iterations}")
-        shape = mdp.reward.shape
-        if errors is not None and np.shape(errors) != (iterations, *shape):
-            raise InputError(f"errors {np.shape(errors)} must be [iterations, ..., S, A] = {(iterations, *shape)}")
-        self.errors = errors
-        self.q_values = np.zeros((iterations + 1, *shape))
-        if initial_q is not None:
-            self.q_values[0] = initial_q
-        self.log_policies = np.zeros((iterations, *shape))
-
-    def store(self, k: int, log_policy: Array, q: Array) -> Array:
-        self.log_policies[k] = log_policy
-        self.q_values[k + 1] = q if self.errors is None else q + self.errors[k]
-        return self.q_values[k + 1]
-
-    def result(self) -> Iterates:
-        return Iterates(np.exp(self.log_policies), self.q_values, self.log_policies)
+def _iterate(
+    step: Callable[[Array], tuple[Array, Array]],
+    mdp: FiniteMDP,
+    iterations: int,
+    errors: Array | None,
+    initial_q: Array | None,
+) -> Iterates:
+    """The run of a scheme, whose `step` takes Q_k to (log pi_{k+1}, Q_{k+1} without its error)."""
+    if iterations < 1:
+        raise InputError(f"iterations must be at least 1; got {iterations}")
+    shape = mdp.reward.shape
+    if errors is not None and np.shape(errors) != (iterations, *shape):
+        raise InputError(f"errors {np.shape(errors)} must be [iterations, ..., S, A] = {(iterations, *shape)}")
+    q_values, log_policies = np.zeros((iterations + 1, *shape)), np.zeros((iterations, *shape))
+    if initial_q is not None:
+        q_values[0] = initial_q
+    for k in range(iterations):
+        log_policies[k], q = step(q_values[k])
+        q_values[k + 1] = q if errors is None else q + errors[k]
+    return Iterates(np.exp(log_policies), q_values, log_policies)

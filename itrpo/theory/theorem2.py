@@ -9,22 +9,15 @@ From the start Q_0 = 0 the constant is max |r|.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from itrpo.errors import InputError
 from itrpo.theory.assumption1 import both_concentrabilities, data_distribution
 from itrpo.theory.checks import RATIO_LIMIT, ROUNDING, Expected, Row, Tally
-from itrpo.theory.instances import (
-    Counterexample,
-    Instance,
-    draw_errors,
-    large_temperature,
-    rare_and_rewarding,
-    unlikely_error,
-)
-from itrpo.theory.mdp import Array, FiniteMDP, check_behavior, inner, occupancy, soft_optimum, state_values
+from itrpo.theory.instances import Instance, draw_errors, large_temperature, rare_and_rewarding, unlikely_error
+from itrpo.theory.mdp import Array, FiniteMDP, check_behavior, expand, inner, occupancy, soft_optimum, state_values
 from itrpo.theory.schemes import Iterates, check_coefficients, itrpo_vi, moving_average
 
 
@@ -51,10 +44,11 @@ def zero_h_start(behavior: Array, alpha: float | Array, tau: float | Array) -> A
     Q_0 = -alpha log pi_beta - tau alpha log |A|: the root of Q_0 + tau alpha log(|A| pi_beta) + lambda log pi_beta.
     """
     alpha, tau = check_coefficients(alpha, tau)
-    return -alpha[..., None, None] * (np.log(behavior) + tau[..., None, None] * np.log(behavior.shape[-1]))
+    return -expand(alpha) * (np.log(behavior) + expand(tau) * np.log(behavior.shape[-1]))
 
 
-def as_printed(
+def right_side(
+    form: Literal["as printed", "corrected", "natural start"],
     mdp: FiniteMDP,
     behavior: Array,
     alpha: float | Array,
@@ -63,64 +57,21 @@ def as_printed(
     errors: Array | None = None,
     concentration: Array | None = None,
 ) -> Array:
-    """The printed right-hand side for k = 0 .. K-1, with (tau/lambda)^j. `concentration` is c(0..K-1), [K, ...]."""
-    alpha, tau = check_coefficients(alpha, tau, needs_entropy=True)
-    tail = _tail(mdp.discount, tau, alpha * (1 - tau), iterations)
-    return _error_term(mdp, behavior, tau, iterations, errors, concentration) + tail * _printed_constant(
-        mdp, behavior, alpha, tau
-    )
+    """The bound for k = 0 .. K-1, [K, ...]. With errors, `concentration` is c(0..K-1), [K, ...].
 
-
-def corrected(
-    mdp: FiniteMDP,
-    behavior: Array,
-    alpha: float | Array,
-    tau: float | Array,
-    iterations: int,
-    errors: Array | None = None,
-    concentration: Array | None = None,
-) -> Array:
-    """With (tau/gamma)^j. Proven from the start h_0 = 0 with `path_concentrability` as the concentration, [K, ...]."""
-    alpha, tau = check_coefficients(alpha, tau, needs_entropy=True)
-    tail = _tail(mdp.discount, tau, mdp.discount, iterations)
-    return _error_term(mdp, behavior, tau, iterations, errors, concentration) + tail * _printed_constant(
-        mdp, behavior, alpha, tau
-    )
-
-
-def corrected_from_behavior(
-    mdp: FiniteMDP,
-    behavior: Array,
-    alpha: float | Array,
-    tau: float | Array,
-    iterations: int,
-    errors: Array | None = None,
-    concentration: Array | None = None,
-) -> Array:
-    """`corrected` for the natural start Q_0 = 0 (pi_1 = pi_beta): max |r| replaces r-hat_max + lambda log |A|."""
-    alpha, tau = check_coefficients(alpha, tau, needs_entropy=True)
-    tail = _tail(mdp.discount, tau, mdp.discount, iterations)
-    constant = np.abs(mdp.reward).max((-2, -1))
-    return _error_term(mdp, behavior, tau, iterations, errors, concentration) + tail * constant
-
-
-def quadratic_from_behavior(
-    mdp: FiniteMDP,
-    behavior: Array,
-    alpha: float | Array,
-    tau: float | Array,
-    iterations: int,
-    errors: Array | None = None,
-) -> Array:
-    """Second-order form for Q_0 = 0, in the maximum norm: D_k^2 / (2 lambda (1 - gamma)), [K, ...].
-
-    D_k >= ||q* - h_k|| is the corrected bound's own estimate: the gap is quadratic in it (docs/theory.md, 7.4).
+    "as printed": (tau/lambda)^j. "corrected": (tau/gamma)^j, proven from the start h_0 = 0 with `path_concentrability`
+    as the concentration. "natural start": the same for Q_0 = 0 (pi_1 = pi_beta), where max |r| replaces
+    r-hat_max + lambda log |A|.
     """
     alpha, tau = check_coefficients(alpha, tau, needs_entropy=True)
-    ones = None if errors is None else np.ones((iterations, *mdp.discount.shape))
-    linear = corrected_from_behavior(mdp, behavior, alpha, tau, iterations, errors, ones)
-    distance = linear * (1 - mdp.discount) / 2
-    return distance**2 / (2 * alpha * (1 - tau) * (1 - mdp.discount))
+    temperature = alpha * (1 - tau)
+    if form == "natural start":
+        constant = np.abs(mdp.reward).max((-2, -1))
+    else:
+        shaped = mdp.reward + expand(temperature) * check_behavior(mdp, behavior)
+        constant = np.abs(shaped).max((-2, -1)) + temperature * np.log(mdp.actions)
+    tail = _tail(mdp.discount, tau, temperature if form == "as printed" else mdp.discount, iterations)
+    return _error_term(mdp, behavior, tau, iterations, errors, concentration) + tail * constant
 
 
 class BoundAgainstGap(NamedTuple):
@@ -147,11 +98,13 @@ def bounds_against_gap(
     """The gap and each form, started at h_0 = 0 (the printed constant's start) or at Q_0 = 0 (pi_1 = pi_beta).
 
     "as printed": (tau/lambda)^j and Assumption 1's c(t). "base only": (tau/gamma)^j, Assumption 1's c(t). "corrected":
-    (tau/gamma)^j and the path concentrability C(t). From the behavior also "natural start" and "quadratic".
-    `concentrations` is (c, C) if already computed.
+    (tau/gamma)^j and the path concentrability C(t). From the behavior also "natural start" and "quadratic": the second
+    order, D_k^2 / (2 lambda (1 - gamma)), in the maximum norm. D_k >= ||q* - h_k|| is the corrected bound's own
+    estimate: the gap is quadratic in it (docs/theory.md, 7.4). `concentrations` is (c, C) if already computed.
     """
+    alpha, tau = check_coefficients(alpha, tau, needs_entropy=True)
     start = None if from_behavior else zero_h_start(behavior, alpha, tau)
-    temperature = np.asarray(alpha) * (1 - np.asarray(tau))
+    temperature = alpha * (1 - tau)
     run = itrpo_vi(mdp, behavior, alpha, tau, iterations, errors, start)
     gap = regularised_gap(mdp, behavior, temperature, run)
     assumed = paths = None
@@ -159,22 +112,18 @@ def bounds_against_gap(
         assumed, paths = concentrations or both_concentrabilities(mdp, behavior, temperature, iterations)
     args = (mdp, behavior, alpha, tau, iterations, errors)
     bounds = {
-        "as printed": as_printed(*args, assumed),
-        "base only": corrected(*args, assumed),
-        "corrected": corrected(*args, paths),
+        "as printed": right_side("as printed", *args, assumed),
+        "base only": right_side("corrected", *args, assumed),
+        "corrected": right_side("corrected", *args, paths),
     }
     if from_behavior:
-        bounds["natural start"] = corrected_from_behavior(*args, paths)
-        bounds["quadratic"] = quadratic_from_behavior(*args)
-    largest = np.abs(run.q_values[-1]).max((-2, -1)) + np.abs(np.log(behavior)).max((-2, -1)) * np.asarray(alpha)
+        bounds["natural start"] = right_side("natural start", *args, paths)
+        ones = None if errors is None else np.ones((iterations, *mdp.discount.shape))
+        distance = right_side("natural start", *args, ones) * (1 - mdp.discount) / 2
+        bounds["quadratic"] = distance**2 / (2 * alpha * (1 - tau) * (1 - mdp.discount))
+    largest = np.abs(run.q_values[-1]).max((-2, -1)) + np.abs(np.log(behavior)).max((-2, -1)) * alpha
     floor = temperature * (1e-14 * (1 + largest / temperature)) ** 2 / (1 - mdp.discount)
     return BoundAgainstGap(gap, floor, bounds)
-
-
-def _printed_constant(mdp: FiniteMDP, behavior: Array, alpha: Array, tau: Array) -> Array:
-    temperature = alpha * (1 - tau)
-    shaped = mdp.reward + temperature[..., None, None] * check_behavior(mdp, behavior)
-    return np.abs(shaped).max((-2, -1)) + temperature * np.log(mdp.actions)
 
 
 def _tail(discount: Array, tau: Array, base: Array, iterations: int) -> Array:
@@ -229,15 +178,14 @@ def check(batches: list[Instance], seed: int) -> list[Row]:
         definition.add(b, _gap_identity(b), 1 / (1 - b.mdp.discount))
         horizon = 12
         errors = draw_errors(seed, b, horizon)
-        both = both_concentrabilities(b.mdp, b.behavior, b.alpha * (1 - b.tau), horizon)
-        noisy = bounds_against_gap(*case, horizon, errors, concentrations=both)
+        concentrations = both_concentrabilities(b.mdp, b.behavior, b.alpha * (1 - b.tau), horizon)
+        noisy = bounds_against_gap(*case, horizon, errors, concentrations=concentrations)
         noisy_printed.add(b, _largest_ratio(noisy, "as printed"))
         noisy_base.add(b, _largest_ratio(noisy, "base only"))
         noisy_corrected.add(b, _largest_ratio(noisy, "corrected"))
-        started = bounds_against_gap(*case, horizon, errors, True, both)
-        noisy_quadratic.add(
-            b, np.maximum(_largest_ratio(started, "natural start"), _largest_ratio(started, "quadratic"))
-        )
+        started = bounds_against_gap(*case, horizon, errors, True, concentrations)
+        both_forms = (_largest_ratio(started, form) for form in ("natural start", "quadratic"))
+        noisy_quadratic.add(b, np.maximum(*both_forms))
     rows = [
         definition.row("gap = E_{d^pi}[lambda KL(pi||pi*)] / (1 - gamma)", "residual", ROUNDING),
         clean_printed.row("as printed, (tau/lambda)^j, no error", "gap/bound", RATIO_LIMIT, "observed"),
@@ -249,31 +197,21 @@ def check(batches: list[Instance], seed: int) -> list[Row]:
         noisy_corrected.row("corrected, path concentrability C(t), random errors", "gap/bound", RATIO_LIMIT),
         noisy_quadratic.row("both forms from Q_0 = 0, random errors", "gap/bound", RATIO_LIMIT),
     ]
-    large = _counterexample_forms(large_temperature())
-    rare = _counterexample_forms(unlikely_error())
-    from_behavior = _counterexample_forms(rare_and_rewarding(), from_behavior=True)
+    large, rare = bounds_against_gap(*large_temperature()), bounds_against_gap(*unlikely_error())
+    natural_start = bounds_against_gap(*rare_and_rewarding(), from_behavior=True)
     cases: tuple[tuple[str, BoundAgainstGap, str, Expected], ...] = (
-        ("counter-example A (lambda = 5, no error): as printed", large, "as printed", "fails"),
-        ("counter-example A: corrected", large, "corrected", "holds"),
-        ("counter-example B (one unlikely error): as printed", rare, "as printed", "fails"),
-        ("counter-example B: (tau/gamma)^j with Assumption 1's c(t)", rare, "base only", "fails"),
-        ("counter-example B: corrected", rare, "corrected", "holds"),
-        (
-            "counter-example C (r-hat = 0, Q_0 = 0): (tau/gamma)^j, printed constant",
-            from_behavior,
-            "corrected",
-            "fails",
-        ),
-        ("counter-example C: max|r| for the constant", from_behavior, "natural start", "holds"),
+        ("A (lambda = 5, no error): as printed", large, "as printed", "fails"),
+        ("A: corrected", large, "corrected", "holds"),
+        ("B (one unlikely error): as printed", rare, "as printed", "fails"),
+        ("B: (tau/gamma)^j with Assumption 1's c(t)", rare, "base only", "fails"),
+        ("B: corrected", rare, "corrected", "holds"),
+        ("C (r-hat = 0, Q_0 = 0): (tau/gamma)^j, printed constant", natural_start, "corrected", "fails"),
+        ("C: max|r| for the constant", natural_start, "natural start", "holds"),
     )
     for claim, result, form, expected in cases:
         ratio = float(_largest_ratio(result, form))
-        rows.append(Row(claim, 1, int(ratio > RATIO_LIMIT), ratio, "gap/bound", None, expected))
+        rows.append(Row(f"counter-example {claim}", 1, int(ratio > RATIO_LIMIT), ratio, "gap/bound", None, expected))
     return rows
-
-
-def _counterexample_forms(example: Counterexample, from_behavior: bool = False) -> BoundAgainstGap:
-    return bounds_against_gap(*example, from_behavior=from_behavior)
 
 
 def _largest_ratio(result: BoundAgainstGap, form: str) -> Array:

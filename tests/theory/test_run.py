@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from itrpo.errors import InputError, StorageError
-from itrpo.theory import corollary1, lemma1, run, statements, theorem1
+from itrpo.theory import corollary1, lemma1, run, theorem1
 from itrpo.theory.figures import write_figures
 from itrpo.theory.instances import draw, draw_batches
 
@@ -17,7 +17,7 @@ from itrpo.theory.instances import draw, draw_batches
 @pytest.fixture(scope="module")
 def rows():
     batches = draw_batches(0, 64)
-    return {s.name: s.check(batches, 0) for s in statements.STATEMENTS}
+    return {name: check(batches, 0) for name, (_, check) in run.STATEMENTS.items()}
 
 
 def _print(**arguments) -> tuple[int, str]:

@@ -35,10 +35,11 @@ def test_the_printed_form_does_not_scale_with_the_reward_and_the_corrected_one_d
     """Rewards and alpha in cents instead of euros must give the same statement."""
     instance = draw(4, 1)
     scaled = instance.mdp._replace(reward=100 * instance.mdp.reward)
-    args = (instance.behavior, 0.5, 0.8, 30)
-    cents = (instance.behavior, 50.0, 0.8, 30)
-    assert np.allclose(t2.corrected(scaled, *cents), 100 * t2.corrected(instance.mdp, *args), rtol=1e-12)
-    assert not np.allclose(t2.as_printed(scaled, *cents), 100 * t2.as_printed(instance.mdp, *args), rtol=0.1)
+    euros = (instance.mdp, instance.behavior, 0.5, 0.8, 30)
+    cents = (scaled, instance.behavior, 50.0, 0.8, 30)
+    for form, rtol, scales in (("corrected", 1e-12, True), ("as printed", 0.1, False)):
+        ours, hundredfold = t2.right_side(form, *cents), 100 * t2.right_side(form, *euros)
+        assert np.allclose(ours, hundredfold, rtol=rtol) == scales
 
 
 def test_counterexample_b_refutes_assumption_1_whatever_the_base():
@@ -95,6 +96,6 @@ def test_the_gap_is_the_difference_of_exact_values(instance):
 def test_errors_without_a_concentration_and_tau_one_are_refused():
     instance = draw(0, 0)
     with pytest.raises(InputError, match="concentration"):
-        t2.corrected(instance.mdp, instance.behavior, 1.0, 0.5, 3, np.zeros((3, 2, 2)))
+        t2.right_side("corrected", instance.mdp, instance.behavior, 1.0, 0.5, 3, np.zeros((3, 2, 2)))
     with pytest.raises(InputError, match="use tau < 1"):
-        t2.as_printed(instance.mdp, instance.behavior, 1.0, 1.0, 3)
+        t2.right_side("as printed", instance.mdp, instance.behavior, 1.0, 1.0, 3)
