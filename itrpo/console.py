@@ -34,6 +34,11 @@ def make_console() -> Console:
     return console
 
 
+def silent_console() -> Console:
+    """For who asked for none: it prints nothing, and is no terminal."""
+    return Console(quiet=True, force_terminal=False)
+
+
 class LiveLine:
     """One line about a phase of training, redrawn in place: step, speed, time left, latest values.
 

@@ -58,14 +58,11 @@ def replacing(path: Path, folder: Path | None = None) -> Generator[IO[bytes]]:
     """
     temporary = temporary_name(path, folder)
     try:
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "x+b") as file:
-            yield file
-        put(temporary, path)
-    except OSError as error:
-        if isinstance(error, StorageError):
-            raise
-        raise cannot_write(path, error) from error
+        with storage_errors(path):
+            temporary.parent.mkdir(parents=True, exist_ok=True)
+            with open(temporary, "x+b") as file:
+                yield file
+            put(temporary, path)
     finally:
         with suppress(OSError):  # it may never have been there
             temporary.unlink()
@@ -86,24 +83,21 @@ def replacing_folder(path: Path) -> Generator[Path]:
     """
     temporary = temporary_name(path)
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        for it in sorted(temporary.rglob("*"), reverse=True):
-            sync(it)
-        sync(temporary)
-        if path.exists():
-            shutil.rmtree(path)
-        os.replace(temporary, path)
-        sync(path.parent)
-    except OSError as error:
-        if isinstance(error, StorageError):
-            raise
-        raise cannot_write(path, error) from error
+        with storage_errors(path):
+            temporary.mkdir(parents=True)
+            yield temporary
+            for it in sorted(temporary.rglob("*"), reverse=True):
+                sync(it)
+            sync(temporary)
+            if path.exists():
+                shutil.rmtree(path)
+            os.replace(temporary, path)
+            sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def write(path: Path, content: bytes) -> None:
+def write(path: Path, content: bytes | memoryview) -> None:
     """Writes a file whole or not at all. Raises StorageError."""
     with replacing(path) as file:
         file.write(content)
@@ -123,7 +117,7 @@ def append(path: Path, content: bytes) -> None:
     """Adds whole lines to a file, cutting off first what a kill left of a last line, and waits until they are on the
     disk. Raises StorageError.
     """
-    try:
+    with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "a+b") as file:
             file.seek(0)
@@ -133,8 +127,6 @@ def append(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-    except OSError as error:
-        raise cannot_write(path, error) from error
 
 
 def open_log(path: Path, size: int | None = None) -> io.FileIO:
@@ -181,6 +173,17 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def storage_errors(path: Path, more: str = "") -> Generator[None]:
+    """What the disk refuses in the block becomes a StorageError about `path`; `more` ends its message."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        raise StorageError(f"{cannot_write(path, error)}{more}") from error
 
 
 def cannot_write(path: Path, error: OSError) -> StorageError:
@@ -237,7 +240,7 @@ def lock(path: Path, refusal: str, wait: Callable[[], None] | None = None) -> Ge
 
     make_folder(path.parent)
     held = FileLock(path)
-    try:
+    with storage_errors(path):
         try:
             held.acquire(blocking=False)
         except Timeout:
@@ -245,8 +248,6 @@ def lock(path: Path, refusal: str, wait: Callable[[], None] | None = None) -> Ge
                 raise InputError(refusal) from None
             wait()
             held.acquire()
-    except OSError as error:
-        raise cannot_write(path, error) from error
     try:
         yield
     finally:

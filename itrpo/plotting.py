@@ -135,24 +135,16 @@ def health_picture(health: Health, path: Path) -> None:
         title = f"{health.name}: {len(health.actions):,} rows, {len(health.returns):,} completed episodes"
         upper.suptitle(title, x=0.01, ha="left", fontsize=10.0)
         left, right = upper.subplots(1, 2)
-        left.set_xlabel("return (sum of rewards per episode)")
-        left.set_ylabel("episodes")
+        left.set(xlabel="return (sum of rewards per episode)", ylabel="episodes")
         right.set_xlabel("length (steps)")
         if len(health.returns):
             left.hist(health.returns[np.isfinite(health.returns)], bins=40, color=BLUE)
             left.xaxis.set_major_locator(MaxNLocator(6))
             bins = np.linspace(0, health.lengths.max() * 1.0001, 41)
-            kinds = [
-                (health.by_terminal, VERMILLION, "ended by the environment"),
-                (~health.by_terminal, BLUE, "by the clock"),
-            ]
-            right.hist(
-                [health.lengths[kind] for kind, _, _ in kinds],
-                bins=bins.tolist(),
-                stacked=True,
-                color=[color for _, color, _ in kinds],
-                label=[f"{label} ({kind.sum():,})" for kind, _, label in kinds],
-            )
+            by = {"ended by the environment": health.by_terminal, "by the clock": ~health.by_terminal}
+            lengths = [health.lengths[kind] for kind in by.values()]
+            labels = [f"{label} ({kind.sum():,})" for label, kind in by.items()]
+            right.hist(lengths, bins=bins.tolist(), stacked=True, color=[VERMILLION, BLUE], label=labels)
             right.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0, handlelength=1, fontsize=8.0)
             left.xaxis.set_major_formatter("{x:,.0f}" if np.ptp(health.returns) > 10 else "{x:,.6g}")
             right.xaxis.set_major_formatter("{x:,.0f}")

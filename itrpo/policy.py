@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 FORMAT_VERSION = 1
+DAMAGE = (OSError, ValueError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error)
 ROWS_AT_ONCE = 64  # observations whose candidate actions are held in memory together
 
 Layers = tuple[tuple[np.ndarray, np.ndarray], ...]  # (weight [out, in], bias [out]) float32, first to last
@@ -59,6 +60,8 @@ class Policy:
 
 # --- acting rules: normalised observations [R, O] -> actions [R, A] in [-1, 1] ----------------------------------------
 
+Acting = Callable[[Policy, np.ndarray], np.ndarray]
+
 
 def _tanh_mlp(policy: Policy, rows: np.ndarray) -> np.ndarray:
     return np.tanh(_forward(policy.networks[""], rows))
@@ -82,32 +85,39 @@ def _latent_decoder(policy: Policy, rows: np.ndarray) -> np.ndarray:
     return _perturbed(policy, rows, np.tanh(_joined(policy.networks["decoder_"], rows, latent[:, None])))[:, 0]
 
 
-def _best_of_gaussian(policy: Policy, rows: np.ndarray) -> np.ndarray:
-    def best(rows: np.ndarray) -> np.ndarray:
-        mean, log_std = np.split(_forward(policy.networks[""], rows)[:, None], 2, axis=-1)
-        std = np.exp(np.clip(log_std, *policy.constants["log_std_range"]))
-        actions = np.tanh(mean + std * policy.constants["noise"])
-        return _choose(actions, _joined(policy.networks["critic_"], rows, actions)[..., 0])
+def _best_of(candidates: Acting) -> Acting:
+    """The candidate of the largest critic(s, a), for a few rows at a time: candidates of all rows at once would not fit
+    into the processor's cache.
+    """
 
-    return _in_pieces(best, rows)
+    def act(policy: Policy, rows: np.ndarray) -> np.ndarray:
+        chosen: list[np.ndarray] = []
+        for start in range(0, max(len(rows), 1), ROWS_AT_ONCE):
+            some = rows[start : start + ROWS_AT_ONCE]
+            actions = candidates(policy, some)
+            chosen.append(_choose(actions, _joined(policy.networks["critic_"], some, actions)[..., 0]))
+        return np.concatenate(chosen)
 
-
-def _best_of_decoder(policy: Policy, rows: np.ndarray) -> np.ndarray:
-    def best(rows: np.ndarray) -> np.ndarray:
-        decoded = np.tanh(_joined(policy.networks[""], rows, policy.constants["latents"]))
-        actions = _perturbed(policy, rows, decoded)
-        return _choose(actions, _joined(policy.networks["critic_"], rows, actions)[..., 0])
-
-    return _in_pieces(best, rows)
+    return act
 
 
-KINDS: dict[str, Callable[[Policy, np.ndarray], np.ndarray]] = {
+def _gaussian_samples(policy: Policy, rows: np.ndarray) -> np.ndarray:
+    mean, log_std = np.split(_forward(policy.networks[""], rows)[:, None], 2, axis=-1)
+    std = np.exp(np.clip(log_std, *policy.constants["log_std_range"]))
+    return np.tanh(mean + std * policy.constants["noise"])
+
+
+def _decoded(policy: Policy, rows: np.ndarray) -> np.ndarray:
+    return _perturbed(policy, rows, np.tanh(_joined(policy.networks[""], rows, policy.constants["latents"])))
+
+
+KINDS: dict[str, Acting] = {
     "tanh_mlp": _tanh_mlp,
     "tanh_mixture_mlp": _tanh_mixture_mlp,
     "tanh_factored_mixture_mlp": _tanh_factored_mixture_mlp,
     "latent_decoder": _latent_decoder,
-    "best_of_gaussian": _best_of_gaussian,
-    "best_of_decoder": _best_of_decoder,
+    "best_of_gaussian": _best_of(_gaussian_samples),
+    "best_of_decoder": _best_of(_decoded),
 }
 
 
@@ -142,12 +152,6 @@ def _perturbed(policy: Policy, rows: np.ndarray, actions: np.ndarray) -> np.ndar
 def _choose(options: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Of options [R, n, A] the one of the largest value [R, n]: [R, A]."""
     return np.take_along_axis(options, values.argmax(axis=1)[:, None, None], axis=1)[:, 0]
-
-
-def _in_pieces(act: Callable[[np.ndarray], np.ndarray], rows: np.ndarray) -> np.ndarray:
-    """`act` on a few rows at a time: candidates of all rows at once would not fit into the processor's cache."""
-    starts = range(0, max(len(rows), 1), ROWS_AT_ONCE)
-    return np.concatenate([act(rows[start : start + ROWS_AT_ONCE]) for start in starts])
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
@@ -212,16 +216,7 @@ def load_policy(path: str | Path) -> Policy:
             content = {name: entries[name] for name in entries.files}
     except FileNotFoundError:
         raise
-    except (
-        OSError,
-        ValueError,
-        EOFError,
-        KeyError,
-        AttributeError,
-        TypeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+    except DAMAGE as error:
         raise PolicyFileError(f"{path}: not a policy file, or damaged ({error})") from error
     return _parse(Path(path), content)
 

@@ -44,27 +44,19 @@ BEHAVIOR_MODELS = {
     "mixture": "itrpo.behavior.mixture:MIXTURE",
 }
 
-# datasets that are made from policies inside the package: name -> function(name, path, console) writing an HDF5 file
-_RECIPES = {
-    f"{environment}-{kind}-itrpo1": "itrpo.collection.recipes:make_generated"
-    for environment in ("halfcheetah", "hopper", "walker2d")
-    for kind in ("random", "medium", "medium-replay", "full-replay", "medium-expert", "expert")
-}
-_MAZES = {
-    f"{name}-itrpo1": "itrpo.collection.mazes:make_generated"
-    for name in (
-        "antmaze-umaze",
-        "antmaze-umaze-diverse",
-        "antmaze-medium-play",
-        "antmaze-medium-diverse",
-        "antmaze-large-play",
-        "antmaze-large-diverse",
-        "pointmaze-umaze",
-        "pointmaze-medium",
-        "pointmaze-large",
-    )
-}
-GENERATED_DATASETS = {"hopper-demo": "itrpo.collection.recipes:make_generated"} | _RECIPES | _MAZES
+# datasets that are made from policies inside the package: name -> function(name, *, console) writing its HDF5 file
+_GENERATED = (
+    "hopper-demo",
+    *(
+        f"{environment}-{kind}-itrpo1"
+        for environment in ("halfcheetah", "hopper", "walker2d")
+        for kind in ("random", "medium", "medium-replay", "full-replay", "medium-expert", "expert")
+    ),
+    *(f"antmaze-{maze}-itrpo1" for maze in ("umaze", "umaze-diverse")),
+    *(f"antmaze-{size}-{kind}-itrpo1" for size in ("medium", "large") for kind in ("play", "diverse")),
+    *(f"pointmaze-{size}-itrpo1" for size in ("umaze", "medium", "large")),
+)
+GENERATED_DATASETS = dict.fromkeys(_GENERATED, "itrpo.collection.recipes:make_dataset")
 
 
 def resolve(dotted: str) -> Any:

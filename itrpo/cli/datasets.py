@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from itrpo.cli.flags import Only, Word
 from itrpo.options import RunOptions
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 READING = Only(("env", "columns", "action_low", "action_high"))
+
+
+def reading(options: RunOptions) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in READING.names}
 
 
 @dataclass(frozen=True)
@@ -37,18 +41,10 @@ class Info:
 
 def info(command: Info, console: Console) -> None:
     from itrpo.data.load import load_dataset
-    from itrpo.report.datasets import print_dataset_info
+    from itrpo.report.datasets import describe, print_facts
 
-    options = command.options
-    dataset = load_dataset(
-        command.dataset,
-        columns=options.columns,
-        env=options.env,
-        action_low=options.action_low,
-        action_high=options.action_high,
-        console=console,
-    )
-    print_dataset_info(dataset, console)
+    dataset = load_dataset(command.dataset, console=console, **reading(command.options))
+    print_facts(dataset.name, describe(dataset), console)
 
 
 @dataclass(frozen=True)
@@ -68,15 +64,7 @@ def check(command: Check, console: Console) -> int:
     from itrpo.data.health import check_dataset
     from itrpo.report.health import print_health
 
-    health = check_dataset(
-        command.dataset,
-        columns=command.options.columns,
-        env=command.options.env,
-        horizon=command.horizon,
-        action_low=command.options.action_low,
-        action_high=command.options.action_high,
-        console=console,
-    )
+    health = check_dataset(command.dataset, horizon=command.horizon, console=console, **reading(command.options))
     print_health(health, console)
     if command.picture is not None:
         from itrpo.plotting import health_picture

@@ -10,13 +10,12 @@ degrees (`to_goal_frame`, `from_goal_frame`): one quarter of the directions is l
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import gymnasium
 import numpy as np
 
 from itrpo.evaluation.maze_maps import at_goal, on_its_back
-from itrpo.evaluation.mazes import ANT_FRAME_SKIP, ant_model, mujoco, perturb
+from itrpo.evaluation.mazes import ANT_FRAME_SKIP, Info, ant_model, mujoco, perturb
 
 GOAL_DISTANCES = (2.0, 8.0)  # m; goals are drawn uniformly in distance and direction, around the ant
 LOOKAHEAD = 1.0  # m; the policy sees goals that are further away in their direction, at this distance
@@ -100,9 +99,7 @@ class GoalAnt(gymnasium.Env[np.ndarray, np.ndarray]):
         self.goal = np.zeros(2)
         self._quarters = 0
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[np.ndarray, Info]:
         """The ant stands at the origin and looks anywhere; positions and speeds are perturbed as in the maze."""
         super().reset(seed=seed)
         perturb(self.model, self.data, self.np_random)
@@ -112,7 +109,7 @@ class GoalAnt(gymnasium.Env[np.ndarray, np.ndarray]):
         self._draw_goal()
         return self._observe(), {}
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, Info]:
         before = math.dist(self.goal, self.data.qpos[:2])
         self.data.ctrl[:] = np.clip(from_goal_frame(action, self._quarters), -1, 1)
         mujoco.mj_step(self.model, self.data, nstep=ANT_FRAME_SKIP)

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -58,6 +58,9 @@ def make(plan: Plan, path: Path, workers: int = 0, console: Console | None = Non
     the same recipe that is there already stays. Raises InputError if another file is there, StorageError if it can't
     be written.
     """
+    from itrpo.console import silent_console
+
+    console = console or silent_console()
     folder = path.with_name(path.name + ".parts")
     identity = json.dumps({"env_id": plan.env_id, "collect": plan.collect, "parts": plan.parts, "recipe": plan.recipe})
     try:
@@ -94,19 +97,14 @@ def versions() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _parts_folder(folder: Path, identity: str, console: Console | None) -> Generator[None]:
+def _parts_folder(folder: Path, identity: str, console: Console) -> Generator[None]:
     """The folder, held by one process at a time, with nothing in it but finished tasks of this very plan.
 
     It is removed when the dataset is whole, and when no task was finished.
     """
     lock_file, plan = folder.with_name(folder.name + ".lock"), folder / "plan.json"
     held_elsewhere = f"Another process is making {folder.stem}; waiting for it."
-
-    def say_so() -> None:
-        if console is not None:
-            console.print(held_elsewhere, soft_wrap=True)
-
-    with files.lock(lock_file, held_elsewhere, wait=say_so):
+    with files.lock(lock_file, held_elsewhere, wait=lambda: console.print(held_elsewhere, soft_wrap=True)):
         try:
             files.make_folder(folder)
             # a process that was killed at its very start leaves nothing but the plan's temporary file
@@ -130,11 +128,8 @@ def _parts_folder(folder: Path, identity: str, console: Console | None) -> Gener
 
 
 @contextlib.contextmanager
-def _progress(title: str, done: int, total: int, console: Console | None) -> Generator[Callable[[int], None]]:
+def _progress(title: str, done: int, total: int, console: Console) -> Generator[Callable[[int], None]]:
     """Yields `advance(steps)`, for any thread."""
-    if console is None:
-        yield lambda steps: None
-        return
     from itrpo.console import LiveLine
 
     lock, printed = threading.Lock(), done * LINES_IN_A_LOG // total
@@ -158,7 +153,7 @@ def _write(path: Path, plan: Plan, task_files: list[Path], folder: Path) -> None
     counts = _rows_kept(plan, task_files)
     kept = [(file, count) for file, count in zip(task_files, counts, strict=True) if count]
     with files.replacing(path, folder) as file:
-        disk = _Disk(file)
+        disk = _Disk(file.fileno(), "r+b", closefd=False)
         with h5py.File(disk, "w") as hdf5:
             for name, shape, kind in _columns(task_files[0]):
                 column = hdf5.create_dataset(name, (sum(counts), *shape), kind)
@@ -192,42 +187,34 @@ def _rows_kept(plan: Plan, task_files: list[Path]) -> list[int]:
     return counts
 
 
-class _Disk(io.RawIOBase):
+class _Disk(io.FileIO):
     """A file that h5py writes into. HDF5 does not survive a full disk, so the error is kept here and raised later."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._error: OSError | None = None
+    error: OSError | None = None
 
     def check(self) -> None:
         """Raises what went wrong since the file was opened."""
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
 
     def write(self, data: Any) -> int:
-        try:
-            self._file.write(data)
-        except OSError as error:
-            self._error = self._error or error
+        rest = memoryview(data)
+        with self._kept():
+            while rest:
+                rest = rest[super().write(rest) :]
         return len(data)
 
-    def flush(self) -> None:
-        try:
-            self._file.flush()
-        except OSError as error:
-            self._error = self._error or error
-
-    def readinto(self, buffer: Any) -> int:
-        return self._file.readinto(buffer)  # type: ignore[attr-defined]
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
     def truncate(self, size: int | None = None) -> int:
-        return self._file.truncate(size)
+        with self._kept():
+            super().truncate(size)
+        return size or 0
+
+    @contextlib.contextmanager
+    def _kept(self) -> Generator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.error = self.error or error
 
 
 def _columns(path: Path) -> list[tuple[str, tuple[int, ...], np.dtype]]:

@@ -121,11 +121,6 @@ def make_maze(
         console.print(f"{path.stem}: {reached:,} of {episodes:,} complete episodes reached a commanded goal.")
 
 
-def make_generated(name: str, path: Path, console: Console | None = None) -> None:
-    """The dataset that goes by `name`, for the registry of generated datasets."""
-    make_maze(name, path, console=console)
-
-
 def plan(name: str, steps: int, seed: int, steps_per_task: int = STEPS_PER_TASK) -> Plan:
     """What makes the dataset `name`. Raises InputError for an unknown name or no steps."""
     short = name.removesuffix(SUFFIX)

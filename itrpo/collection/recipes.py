@@ -62,11 +62,6 @@ class Share(NamedTuple):
     stream: int  # of random numbers: shares of one file differ, and medium-expert's are those of its halves
 
 
-def make_generated(name: str, path: Path, console: Console | None = None) -> None:
-    """Makes the dataset that goes by `name`, at `path`. Raises StorageError if it can't be written."""
-    make(demo.plan() if name == DEMO else plan(name), path, console=console)
-
-
 def make_dataset(
     name: str,
     out: Path | None = None,

@@ -58,10 +58,14 @@ PHYSICS = {
 
 
 def load_acting_policy(path: str | os.PathLike[str]) -> ActingPolicy:
-    """Reads one of the package's policies. Weights stored as float16 become float32."""
+    """Reads one of the package's policies."""
     from safetensors.numpy import load_file
 
-    arrays = load_file(path)
+    return acting_policy(load_file(path))
+
+
+def acting_policy(arrays: dict[str, np.ndarray]) -> ActingPolicy:
+    """The policy that a file's arrays hold. Weights stored as float16 become float32."""
 
     def layer(name: str) -> tuple[np.ndarray, np.ndarray]:
         return arrays[f"{name}.weight"].astype(np.float32), arrays[f"{name}.bias"].astype(np.float32)
@@ -172,7 +176,11 @@ def collect(task: Task, on_progress: Callable[[int], None] = lambda steps: None)
     while len(active):
         if time % NOISE_BLOCK == 0:
             for slot in active.tolist():
-                noise[:, slot] = _draw(rngs[slot], noise[:, slot].shape, uniform=policy is None)
+                rng, shape = rngs[slot], noise[:, slot].shape  # the same numbers as row by row
+                if policy is None:
+                    noise[:, slot] = 2 * rng.random(shape, dtype=np.float32) - 1
+                else:
+                    noise[:, slot] = rng.standard_normal(shape, dtype=np.float32)
         draw = noise[time % NOISE_BLOCK, active]
         actions, log_probs = (draw, -draw.shape[1] * np.log(2.0)) if policy is None else act(policy, observations, draw)
         qpos, qvel = simulators.qpos[active], simulators.qvel[active]
@@ -201,12 +209,6 @@ def collect(task: Task, on_progress: Callable[[int], None] = lambda steps: None)
         name: np.concatenate([column[:length, slot] for slot, length in enumerate(rows)])
         for name, column in log.items()
     }
-
-
-def _draw(rng: np.random.Generator, shape: tuple[int, ...], uniform: bool) -> np.ndarray:
-    if uniform:
-        return 2 * rng.random(shape, dtype=np.float32) - 1
-    return rng.standard_normal(shape, dtype=np.float32)  # the same numbers as row by row
 
 
 def _empty_log(capacity: int, simulators: Simulators) -> dict[str, np.ndarray]:

@@ -10,13 +10,13 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from itrpo import files
 from itrpo.errors import InputError, StorageError
-from itrpo.evaluation.environments import check_spaces, make_env
+from itrpo.evaluation.environments import Spaces, make_env, spaces_of
 from itrpo.types import SpaceSpec
 
 if TYPE_CHECKING:
@@ -24,18 +24,6 @@ if TYPE_CHECKING:
 
 ROWS = "rows.bin"
 EPISODE = 0  # stream of the seeds of episodes; sac_run has the others
-
-
-class Spaces(NamedTuple):
-    spec: SpaceSpec
-    low: np.ndarray  # [A] float32: the action that -1 stands for
-    high: np.ndarray  # [A] float32: the action that +1 stands for
-
-    def to_env(self, actions: np.ndarray) -> np.ndarray:
-        """Actions [..., A] in [-1, 1] in the environment's units."""
-        if (self.low == -1).all() and (self.high == 1).all():
-            return actions
-        return self.low + (self.high - self.low) * (actions + 1) / 2
 
 
 def find_env(name: str) -> str:
@@ -47,18 +35,6 @@ def find_env(name: str) -> str:
         except ImportError as error:
             raise InputError(f"environment {name!r}: module {module!r} can't be imported: {error}") from error
     return env_id
-
-
-def spaces_of(env_id: str) -> Spaces:
-    """Raises InputError unless observations are vectors and actions are vectors within finite bounds."""
-    env = make_env(env_id)
-    try:
-        check_spaces(env_id, env)
-        observation, action = env.observation_space, env.action_space
-        low, high = (np.asarray(it, np.float32) for it in (action.low, action.high))  # pyright: ignore[reportAttributeAccessIssue] (a Box)
-        return Spaces(SpaceSpec(observation.shape[0], action.shape[0]), low, high)  # pyright: ignore[reportOptionalSubscript]
-    finally:
-        env.close()
 
 
 def row_type(spec: SpaceSpec) -> np.dtype:
@@ -75,14 +51,6 @@ def row_type(spec: SpaceSpec) -> np.dtype:
             ("action_log_prob", "<f4"),  # of `action`, tanh included
         ]
     )
-
-
-def open_rows(path: Path, size: int) -> io.FileIO:
-    """rows.bin to add to, without what a killed run wrote after its checkpoint. Raises StorageError."""
-    try:
-        return files.open_log(path, size)
-    except OSError as error:
-        raise files.cannot_write(path, error) from error
 
 
 @dataclass
@@ -131,9 +99,8 @@ def open_environments(
     """
     count = len(episodes)
     observations = np.zeros((count, spaces.spec.observation_dim), np.float32)
-    made = Environments(
-        seed, spaces, [make_env(env_id) for _ in range(count)], episodes.copy(), begun.copy(), observations
-    )
+    envs = [make_env(env_id) for _ in range(count)]
+    made = Environments(seed, spaces, envs, episodes.copy(), begun.copy(), observations)
     for index, env in enumerate(made.envs):
         made.start_episode(index)
         for row in history[begun[index] :, index]:
@@ -199,6 +166,5 @@ def write_replay(folder: Path, path: Path, steps: int | None = None) -> int:
         file["infos/action_log_probs"] = flat["action_log_prob"] - log_unit
         file.attrs["env_id"] = env_id
         file.attrs["recipe"] = json.dumps(recipe)
-    with files.replacing(path) as target:
-        target.write(image.getbuffer())
+    files.write(path, image.getbuffer())
     return len(flat)

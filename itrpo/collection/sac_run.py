@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -33,17 +34,14 @@ from jax import Array
 
 from itrpo import files
 from itrpo.collection import sac
-from itrpo.collection.rollout import ActingPolicy, act
+from itrpo.collection.rollout import ActingPolicy, act, acting_policy
 from itrpo.collection.sac_rows import (
     ROWS,
     Environments,
-    Spaces,
     find_env,
     open_environments,
-    open_rows,
     row_type,
     rows_until,
-    spaces_of,
     write_replay,
 )
 from itrpo.collection.sac_updates import METRICS, Block, Learner, buffer_rows, filled_buffer, fresh_sums, make_block
@@ -51,6 +49,7 @@ from itrpo.config import override, to_json
 from itrpo.console import LiveLine, make_console
 from itrpo.errors import DivergenceError, InputError, StorageError
 from itrpo.evaluation import rollout
+from itrpo.evaluation.environments import Spaces, spaces_of
 from itrpo.plotting import returns_curve
 from itrpo.ranges import Count, Positive, Seed, check_ranges
 from itrpo.results.run_folder import CHECKPOINT_SECONDS, RunFolder
@@ -119,11 +118,6 @@ def validate(config: RunConfig) -> None:
 
 
 # --- acting --------------------------------------------------------------------------------------------------------
-
-
-def acting_policy(arrays: dict[str, np.ndarray]) -> ActingPolicy:
-    pairs = [(arrays[f"{name}.weight"], arrays[f"{name}.bias"]) for name in ("hidden0", "hidden1", "mean", "log_std")]
-    return ActingPolicy((pairs[0], pairs[1]), pairs[2], pairs[3])
 
 
 def explore(
@@ -211,45 +205,27 @@ def open_trainer(config: RunConfig, env_id: str, spaces: Spaces, folder: RunFold
     else:
         shapes = Saved(jax.eval_shape(init, key), *fresh_sums(), none, none)
         time_step, start = saved.step // config.envs, folder.restored(saved, shapes)
-    history = rows_until(folder.path / ROWS, row_type(spaces.spec), time_step, config.envs)
-    environments = open_environments(
-        env_id, config.seed, spaces, np.array(start.episodes), np.array(start.begun), history
-    )
+    path = folder.path / ROWS
+    history = rows_until(path, row_type(spaces.spec), time_step, config.envs)
+    episodes, begun = np.array(start.episodes), np.array(start.begun)
+    environments = open_environments(env_id, config.seed, spaces, episodes, begun, history)
     buffer = jnp.asarray(filled_buffer(buffer_size(config), spaces.spec, history.reshape(-1)))
     learner = Learner(start.state, buffer, start.sums, start.count)
+    policy = acting_policy(sac.acting_arrays(start.state.policy.params))
+    block, updates = make_block(config.sac, spaces.spec), jax.random.fold_in(key, UPDATE)
+    with files.storage_errors(path):
+        rows = files.open_log(path, history.nbytes)  # without what a killed run wrote after its checkpoint
     curve = [row for row in read_curve(folder.path) if row["step"] <= time_step * config.envs]
     return Trainer(
-        config,
-        env_id,
-        spaces,
-        folder,
-        learner,
-        acting_policy(sac.acting_arrays(start.state.policy.params)),
-        make_block(config.sac, spaces.spec),
-        jax.random.fold_in(key, UPDATE),
-        environments,
-        open_rows(folder.path / ROWS, history.nbytes),
-        time_step,
-        curve,
+        config, env_id, spaces, folder, learner, policy, block, updates, environments, rows, time_step, curve
     )
-
-
-def append(trainer: Trainer, rows: np.ndarray) -> None:
-    """Adds rows to rows.bin. Raises StorageError."""
-    try:
-        files.add(trainer.rows, rows.tobytes())
-    except OSError as error:
-        message = files.cannot_write(trainer.folder.path / ROWS, error)
-        raise StorageError(f"{message}; the checkpoint is intact") from error
 
 
 def save_checkpoint(trainer: Trainer) -> None:
     """Raises StorageError."""
     path, learner, environments = trainer.folder.path / ROWS, trainer.learner, trainer.environments
-    try:
+    with files.storage_errors(path):
         files.sync(path)  # a checkpoint must not know of rows that a power cut takes
-    except OSError as error:
-        raise files.cannot_write(path, error) from error
     state = Saved(learner.state, learner.sums, learner.count, environments.episodes, environments.begun)
     trainer.folder.save("train", trainer.steps, state, {"env_id": trainer.env_id})
 
@@ -266,10 +242,11 @@ def train_blocks(trainer: Trainer, pool: rollout.EvaluationPool, signals: list[i
     if not trainer.curve:
         record(trainer, pool)
         save_checkpoint(trainer)
+    until = math.inf if config.until is None else config.until
     saved_at = measured_at = time.monotonic()
     measured, cpu_at = trainer.steps, time.process_time()
     with LiveLine(console, f"sac {trainer.env_id}", config.steps, 1, trainer.steps) as live:
-        while trainer.steps < config.steps and not reached(config, trainer.curve):
+        while trainer.steps < config.steps and trainer.curve[-1]["sampled_mean"] < until:
             first = trainer.steps
             one_block(trainer)
             due = trainer.steps // config.every > first // config.every or trainer.steps >= config.steps
@@ -309,7 +286,8 @@ def one_block(trainer: Trainer) -> None:
     rows = np.concatenate(parts)
     if not np.isfinite(rows["reward"]).all() or not np.isfinite(rows["next_observation"]).all():
         raise DivergenceError(f"{trainer.env_id} gave a reward or an observation that is not finite at step {first:,}")
-    append(trainer, rows)
+    with files.storage_errors(trainer.folder.path / ROWS, "; the checkpoint is intact"):
+        files.add(trainer.rows, rows.tobytes())
     size = len(trainer.learner.buffer)
     slots = np.arange(first, trainer.steps) % size
     bounds = (updates_after(config, first), updates_after(config, trainer.steps))
@@ -329,10 +307,6 @@ def draw_curve(trainer: Trainer) -> None:
     if trainer.curve:
         title = f"SAC in {trainer.env_id}, seed {trainer.config.seed}"
         returns_curve(trainer.curve, title, trainer.env_id, trainer.folder.path / "curve.png")
-
-
-def reached(config: RunConfig, curve: list[dict[str, Any]]) -> bool:
-    return config.until is not None and bool(curve) and curve[-1]["sampled_mean"] >= config.until
 
 
 def record(trainer: Trainer, pool: rollout.EvaluationPool) -> None:
@@ -357,13 +331,10 @@ def record(trainer: Trainer, pool: rollout.EvaluationPool) -> None:
         "step": trainer.steps,
         "updates": updates_after(config, trainer.steps),
         "episodes": config.episodes,
-        "sampled_mean": float(returns[0].mean()),
-        "sampled_std": float(returns[0].std()),
-        "sampled_length": float(lengths[0].mean()),
-        "mode_mean": float(returns[1].mean()),
-        "mode_std": float(returns[1].std()),
-        "mode_length": float(lengths[1].mean()),
     }
+    for kind, kind_returns, kind_lengths in zip(("sampled", "mode"), returns, lengths, strict=True):
+        row |= {f"{kind}_mean": float(kind_returns.mean()), f"{kind}_std": float(kind_returns.std())}
+        row[f"{kind}_length"] = float(kind_lengths.mean())
     row |= {name: means[name] for name in METRICS} if trainer.learner.count else dict.fromkeys(METRICS)
     metadata = {
         "env_id": config.env_id,
@@ -372,9 +343,8 @@ def record(trainer: Trainer, pool: rollout.EvaluationPool) -> None:
     }
     metadata |= {name: repr(row[name]) for name in ("sampled_mean", "sampled_std", "mode_mean", "mode_std")}
     arrays = sac.acting_arrays(trainer.learner.state.policy.params)
-    files.write(
-        trainer.folder.path / "policies" / f"step_{trainer.steps:07d}.safetensors", policy_file(arrays, metadata)
-    )
+    path = trainer.folder.path / "policies" / f"step_{trainer.steps:07d}.safetensors"
+    files.write(path, policy_file(arrays, metadata))
     trainer.curve.append(row)
     files.write(trainer.folder.path / CURVE, "".join(json.dumps(row) + "\n" for row in trainer.curve).encode())
     sums, count = fresh_sums()

@@ -52,12 +52,7 @@ ColumnMap = Mapping[str, str | Sequence[str]]
 
 VECTORS = ("observations", "actions", "next_observations")
 FIELDS = ("observations", "actions", "rewards", "terminals", "timeouts", "episode", "next_observations", "log_probs")
-SINGULAR = {"observation": "observations", "action": "actions", "reward": "rewards", "terminal": "terminals"} | {
-    "timeout": "timeouts",
-    "next_observation": "next_observations",
-    "episodes": "episode",
-    "log_prob": "log_probs",
-}
+SINGULAR = {field.removesuffix("s"): field for field in FIELDS} | {"episodes": "episode"}
 NONE = "none"
 EXAMPLE = "--columns observations=COLUMN,COLUMN actions=COLUMN rewards=COLUMN terminals=COLUMN episode=COLUMN"
 

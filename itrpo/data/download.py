@@ -14,7 +14,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,6 +58,9 @@ def fetch(
     Raises InputError if the name is unknown, if the cached file is not the published one, or if no address gives it
     (saying which file to put where); StorageError if the cache can't be written.
     """
+    from itrpo.console import silent_console
+
+    console = console or silent_console()
     if name not in files:
         raise InputError(f"unknown D4RL dataset {name!r}{nearest(name, files)}")
     entry = files[name]
@@ -66,7 +68,7 @@ def fetch(
     busy = f"Another process is downloading {entry.file}; waiting for it."
     try:
         if not path.exists():
-            with lock(path.with_name(path.name + ".lock"), busy, wait=lambda: _say(busy, console)):
+            with lock(path.with_name(path.name + ".lock"), busy, wait=lambda: console.print(busy)):
                 if not path.exists():  # another process may have finished it while we waited
                     _download(path, entry, mirrors, console, timeout, pauses)
         _check_cached(path, entry)
@@ -86,7 +88,7 @@ def _download(
     path: Path,
     entry: D4RLFile,
     mirrors: Sequence[str],
-    console: Console | None,
+    console: Console,
     timeout: float,
     pauses: Sequence[float],
 ) -> None:
@@ -95,7 +97,7 @@ def _download(
     failures: dict[str, _MirrorError] = {}
     for pause in (0.0, *pauses):
         if pause:
-            _say(f"{entry.file} did not arrive yet; trying again in {pause:.0f} seconds", console)
+            console.print(f"{entry.file} did not arrive yet; trying again in {pause:.0f} seconds")
         time.sleep(pause)
         for url in urls:
             if url in failures and not failures[url].temporary:
@@ -116,7 +118,7 @@ def _download(
     )
 
 
-def _download_from(url: str, path: Path, entry: D4RLFile, console: Console | None, timeout: float) -> None:
+def _download_from(url: str, path: Path, entry: D4RLFile, console: Console, timeout: float) -> None:
     """Puts the published file at `path`, or raises _MirrorError. Bytes of the wrong file are kept aside.
 
     Bytes of an earlier attempt may be the wrong ones, so a file that began with them gets a second chance.
@@ -138,15 +140,17 @@ def _download_from(url: str, path: Path, entry: D4RLFile, console: Console | Non
     put(part, path)
 
 
-def _fill(url: str, part: Path, entry: D4RLFile, console: Console | None, timeout: float) -> None:
+def _fill(url: str, part: Path, entry: D4RLFile, console: Console, timeout: float) -> None:
     """Makes `part` hold `entry.size` bytes; goes on after a broken connection as long as each one brings some."""
-    if part.exists() and part.stat().st_size > entry.size:
+    from itrpo.console import progress_bar
+
+    if _size(part) > entry.size:
         part.unlink()
     have = _size(part)
     free = shutil.disk_usage(part.parent).free
     if free < entry.size - have:
         raise OSError(errno.ENOSPC, f"{entry.size - have:,} bytes are still to come, and {free:,} are free on the disk")
-    with _progress(entry, console) as advance:
+    with progress_bar(console, f"Downloading {entry.file}", entry.size, unit="bytes") as advance:
         advance(have)
         while (have := _size(part)) < entry.size:
             try:
@@ -156,21 +160,8 @@ def _fill(url: str, part: Path, entry: D4RLFile, console: Console | None, timeou
                     raise
 
 
-def _say(message: str, console: Console | None) -> None:
-    if console is not None:
-        console.print(message)
-
-
 def _size(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
-
-
-def _progress(entry: D4RLFile, console: Console | None) -> AbstractContextManager[Callable[[int], None]]:
-    if console is None:
-        return contextlib.nullcontext(lambda amount: None)
-    from itrpo.console import progress_bar
-
-    return progress_bar(console, f"Downloading {entry.file}", entry.size, unit="bytes")
 
 
 def _request(url: str, part: Path, have: int, size: int, timeout: float, advance: Callable[[int], None]) -> None:
@@ -183,7 +174,9 @@ def _request(url: str, part: Path, have: int, size: int, timeout: float, advance
     except (OSError, HTTPException) as error:
         raise _MirrorError(str(getattr(error, "reason", error)) or type(error).__name__) from error
     with response:
-        position = _first_byte(response, have)  # 0 if the server does not do ranges: then what we have passes by again
+        position = have if response.status == 206 else 0  # a server without ranges sends what we have once more
+        if response.status == 206 and not re.match(f"bytes {have}-", response.headers.get("Content-Range", "")):
+            raise _MirrorError(f"sends another part of the file than the one from byte {have:,} on")
         if response.length is not None and position + response.length != size:
             raise _MirrorError(f"offers {position + response.length:,} bytes instead of {size:,}")
         with open_log(part) as file:
@@ -197,15 +190,6 @@ def _request(url: str, part: Path, have: int, size: int, timeout: float, advance
                 advance(len(new))
     if position < size:
         raise _MirrorError(f"broke off after {position:,} of {size:,} bytes", temporary=True)
-
-
-def _first_byte(response: HTTPResponse, have: int) -> int:
-    """The place in the file of the first byte of a response."""
-    if response.status != 206:
-        return 0
-    if not re.match(f"bytes {have}-", response.headers.get("Content-Range", "")):
-        raise _MirrorError(f"sends another part of the file than the one from byte {have:,} on")
-    return have
 
 
 def _body(response: HTTPResponse, timeout: float) -> Iterator[bytes]:
@@ -229,15 +213,13 @@ def _body(response: HTTPResponse, timeout: float) -> Iterator[bytes]:
 
 def _check_cached(path: Path, entry: D4RLFile) -> None:
     """Raises InputError unless the file is the published one. Hashes it only if it changed since the last time."""
-    status = path.stat()
-    record = _read_record(path)
-    if (record.get("size"), record.get("mtime_ns")) == (status.st_size, status.st_mtime_ns) and record.get(
-        "sha256"
-    ) == entry.sha256:
+    record, verified = _read_record(path), _state(path, entry.sha256)
+    if record | verified == record:
         return
-    digest = file_sha256(path) if status.st_size == entry.size else None
+    size = path.stat().st_size
+    digest = file_sha256(path) if size == entry.size else None
     if digest != entry.sha256:
-        found = f"{status.st_size:,} bytes" if digest is None else f"SHA-256 {digest}"
+        found = f"{size:,} bytes" if digest is None else f"SHA-256 {digest}"
         raise InputError(
             f"{path}: not the published file: {found} instead of {entry.size:,} bytes, SHA-256 {entry.sha256}."
             " Delete it to have it downloaded again (D4RL has replaced files under the same name), or give its path"
@@ -260,7 +242,10 @@ def _read_record(path: Path) -> dict[str, Any]:
 
 def _write_record(path: Path, sha256: str, url: str | None) -> None:
     """Notes that `path` has this hash. A cache that can't be written only costs the time to hash again."""
-    status = path.stat()
-    record = {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": sha256, "url": url}
     with contextlib.suppress(StorageError):
-        write_json(_record_path(path), record)
+        write_json(_record_path(path), _state(path, sha256) | {"url": url})
+
+
+def _state(path: Path, sha256: str) -> dict[str, Any]:
+    status = path.stat()
+    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": sha256}

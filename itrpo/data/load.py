@@ -56,12 +56,7 @@ def load_dataset(
     in_place = not isinstance(source, Mapping)  # arrays of the user's own stay as they are
     where = episodes.source.path or "the arrays"
     _check_finite(episodes, where)
-    action_low = episodes.action_low if action_low is None else action_low
-    action_high = episodes.action_high if action_high is None else action_high
-    low, high = action_bounds(action_low, action_high, episodes.actions.shape[1])
-    rescaled = bool((low != -1).any() or (high != 1).any())
-    if rescaled:
-        episodes = _rescaled(episodes, low, high, in_place)
+    episodes, low, high, rescaled = rescale(episodes, action_low, action_high, in_place)
     _check_actions(episodes, where, rescaled)
     returns, lengths = episode_statistics(episodes)
     rows, log_probs = transition_rows(episodes), episodes.behavior_log_probs
@@ -92,7 +87,12 @@ def read_episodes(
     name = os.fspath(source)
     path, _ = dataset_file(name, console)
     if name in D4RL_FILES and columns is None:
-        return _read_d4rl(name, path)
+        from itrpo.data.download import download_url
+
+        known = D4RL_FILES[name]
+        episodes = hdf5.read(path, sha256=known.sha256, probe=False)  # its bytes are the published ones
+        fetched = replace(episodes.source, name=name, kind="d4rl", url=download_url(path))
+        return replace(episodes, env_id=known.env_id, source=fetched)
     episodes = formats.read(path, columns)
     if name in GENERATED_DATASETS:
         return replace(episodes, source=replace(episodes.source, name=name, kind="generated"))
@@ -111,7 +111,7 @@ def dataset_file(source: str | os.PathLike[str], console: Console | None = None)
     if name in GENERATED_DATASETS:
         path = generated_path(name)
         if not path.exists():
-            resolve(GENERATED_DATASETS[name])(name, path, console)
+            resolve(GENERATED_DATASETS[name])(name, console=console)
         return path, None
     if name.startswith(minari_ids.PREFIX):
         return minari_ids.find(name.removeprefix(minari_ids.PREFIX)), None
@@ -138,14 +138,6 @@ def dataset_names() -> list[str]:
     return [*GENERATED_DATASETS, *D4RL_FILES]
 
 
-def _read_d4rl(name: str, path: Path) -> Episodes:
-    from itrpo.data.download import download_url
-
-    episodes = hdf5.read(path, sha256=D4RL_FILES[name].sha256, probe=False)  # its bytes are the published ones
-    source = replace(episodes.source, name=name, kind="d4rl", url=download_url(path))
-    return replace(episodes, env_id=D4RL_FILES[name].env_id, source=source)
-
-
 def _check_finite(episodes: Episodes, where: str) -> None:
     for key in ("observations", "actions", "rewards", "next_observations"):
         values = getattr(episodes, key)
@@ -161,8 +153,28 @@ def _check_finite(episodes: Episodes, where: str) -> None:
         )
 
 
-def action_bounds(low: Any, high: Any, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Both bounds as float32 [A]; -1 and +1 where none is given."""
+def rescale(
+    episodes: Episodes, low: Any, high: Any, in_place: bool = False
+) -> tuple[Episodes, np.ndarray, np.ndarray, bool]:
+    """`episodes` with actions mapped so that low becomes -1 and high +1, and densities of the mapped actions; both
+    bounds as float32 [A], those that the data declare where none is given, else -1 and +1; and whether that changes
+    anything. Raises InputError for bounds that are none.
+    """
+    raw, log_probs = episodes.actions, episodes.behavior_log_probs
+    low, high = _action_bounds(
+        episodes.action_low if low is None else low, episodes.action_high if high is None else high, raw.shape[1]
+    )
+    if (low == -1).all() and (high == 1).all():
+        return episodes, low, high, False
+    actions = raw if in_place and raw.flags.writeable else empty_rows(*raw.shape)
+    for block in blocks(len(raw)):
+        actions[block] = (raw[block] - low) / (high - low) * 2 - 1
+    if log_probs is not None:
+        log_probs = log_probs + np.float32(np.log((high - low) / 2).sum())
+    return replace(episodes, actions=actions, behavior_log_probs=log_probs), low, high, True
+
+
+def _action_bounds(low: Any, high: Any, size: int) -> tuple[np.ndarray, np.ndarray]:
     bounds = []
     for name, value, default in (("low", low, -1.0), ("high", high, 1.0)):
         flag = f"action_{name} (--action-{name})"
@@ -181,17 +193,6 @@ def action_bounds(low: Any, high: Any, size: int) -> tuple[np.ndarray, np.ndarra
             f" action_high (--action-high) {bounds[1].tolist()}"
         )
     return bounds[0], bounds[1]
-
-
-def _rescaled(episodes: Episodes, low: np.ndarray, high: np.ndarray, in_place: bool) -> Episodes:
-    """`episodes` with actions mapped so that low becomes -1 and high +1, and densities of the mapped actions."""
-    raw, log_probs = episodes.actions, episodes.behavior_log_probs
-    actions = raw if in_place and raw.flags.writeable else empty_rows(*raw.shape)
-    for block in blocks(len(raw)):
-        actions[block] = (raw[block] - low) / (high - low) * 2 - 1
-    if log_probs is not None:
-        log_probs = log_probs + np.float32(np.log((high - low) / 2).sum())
-    return replace(episodes, actions=actions, behavior_log_probs=log_probs)
 
 
 def _check_actions(episodes: Episodes, where: str, rescaled: bool) -> None:

@@ -11,12 +11,13 @@ import importlib
 import logging
 import re
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from itrpo.errors import InputError
 from itrpo.registry import nearest
+from itrpo.types import SpaceSpec
 
 if TYPE_CHECKING:
     import gymnasium
@@ -39,6 +40,20 @@ REFERENCE_SCORES = (
     (r"AdroitHandDoor-v\d+", -56.512833, 2880.5693),
 )
 _ROBOTICS = re.compile(r"(AntMaze|PointMaze|AdroitHand|FrankaKitchen)")
+
+
+class Spaces(NamedTuple):
+    """Of an environment."""
+
+    spec: SpaceSpec
+    low: np.ndarray  # [A] float32: the action that -1 stands for
+    high: np.ndarray  # [A] float32: the action that +1 stands for
+
+    def to_env(self, actions: np.ndarray) -> np.ndarray:
+        """Actions [..., A] in [-1, 1] in the environment's units."""
+        if (self.low == -1).all() and (self.high == 1).all():
+            return actions
+        return self.low + (self.high - self.low) * (actions + 1) / 2
 
 
 def is_antmaze(env_id: str) -> bool:
@@ -124,12 +139,7 @@ def check_compatible(env_id: str, observation_dim: int, action_dim: int) -> None
 
     The environment's observations must be vectors, and its actions vectors within finite bounds.
     """
-    env = make_env(env_id)
-    try:
-        check_spaces(env_id, env)
-        sizes = (env.observation_space.shape[0], env.action_space.shape[0])  # pyright: ignore[reportOptionalSubscript]
-    finally:
-        env.close()
+    sizes = spaces_of(env_id).spec
     for what, in_data, in_env in zip(("observation", "action"), (observation_dim, action_dim), sizes, strict=True):
         if in_data != in_env:
             raise InputError(
@@ -138,15 +148,19 @@ def check_compatible(env_id: str, observation_dim: int, action_dim: int) -> None
             )
 
 
-def check_spaces(env_id: str, env: gymnasium.Env) -> None:
-    """Raise InputError unless observations are vectors and actions are vectors within finite bounds."""
+def spaces_of(env_id: str) -> Spaces:
+    """Raises InputError unless observations are vectors and actions are vectors within finite bounds."""
     from gymnasium.spaces import Box
 
+    env = make_env(env_id)
+    env.close()
     observation, action = env.observation_space, env.action_space
     if not (isinstance(observation, Box) and len(observation.shape) == 1):
         raise InputError(f"{env_id}: observations are {observation}; itrpo needs a flat Box (a vector)")
     if not (isinstance(action, Box) and len(action.shape) == 1 and action.is_bounded()):
         raise InputError(f"{env_id}: actions are {action}; itrpo needs a flat Box with finite bounds")
+    low, high = np.asarray(action.low, np.float32), np.asarray(action.high, np.float32)
+    return Spaces(SpaceSpec(observation.shape[0], action.shape[0]), low, high)
 
 
 def _quiet_mujoco() -> None:

@@ -23,6 +23,7 @@ from itrpo.evaluation.maze_maps import ANT_CELL, MAZES, Cell, ant_xy, at_goal, d
 mujoco: Any = _mujoco  # its type stubs lack most of it
 Model = Any  # mujoco.MjModel
 Data = Any  # mujoco.MjData
+Info = dict[str, Any]
 
 ANT_FRAME_SKIP = 5  # a step of the environment is 5 x 0.02 s
 POINT_MAX_SPEED = 5.0  # m/s along each axis
@@ -47,9 +48,7 @@ class AntMaze(gymnasium.Env[np.ndarray, np.ndarray]):
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (8,), np.float32)
         self.goal = np.zeros(2)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[np.ndarray, Info]:
         super().reset(seed=seed)
         options = options or {}
         self.goal = options.get("goal", draw_ant_goal(self.maze.goal, self.np_random))
@@ -57,7 +56,7 @@ class AntMaze(gymnasium.Env[np.ndarray, np.ndarray]):
         self.data.qpos[:2] = options.get("start", self.data.qpos[:2])
         return self._observe(), {}
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, Info]:
         self.data.ctrl[:] = np.minimum(np.maximum(action, -1), 1)
         mujoco.mj_step(self.model, self.data, nstep=ANT_FRAME_SKIP)
         success = at_goal(self.data.qpos, self.goal)
@@ -85,9 +84,7 @@ class PointMaze(gymnasium.Env[np.ndarray, np.ndarray]):
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
         self.goal = np.array(self.maze.point_goal, np.float64)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: Info | None = None) -> tuple[np.ndarray, Info]:
         super().reset(seed=seed)
         cells = self.maze.free_cells()
         cell = np.array(cells[self.np_random.integers(len(cells))])
@@ -95,7 +92,7 @@ class PointMaze(gymnasium.Env[np.ndarray, np.ndarray]):
         self.data.qpos[:] = (options or {}).get("start", cell + self.data.qpos)
         return self._observe(), {}
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, Info]:
         self.data.ctrl[:] = np.minimum(np.maximum(action, -1), 1)
         np.clip(self.data.qvel, -POINT_MAX_SPEED, POINT_MAX_SPEED, out=self.data.qvel)
         mujoco.mj_step(self.model, self.data)

@@ -60,15 +60,9 @@ def describe(dataset: Dataset) -> dict[str, str]:
         facts["actions rescaled from"] = f"{dataset.action_low.tolist()} to {dataset.action_high.tolist()}"
     facts |= _policy_facts(dataset)
     facts["kind"] = source.kind
-    if source.path is not None:
-        facts["file"] = source.path
-    if source.url is not None:
-        facts["downloaded from"] = source.url
-    if source.sha256 is not None:
-        facts["SHA-256"] = source.sha256
-    for key, value in source.recipe.items():
-        facts[f"recipe: {key}"] = _recipe_text(value)
-    return facts
+    known = {"file": source.path, "downloaded from": source.url, "SHA-256": source.sha256}
+    facts |= {label: value for label, value in known.items() if value is not None}
+    return facts | {f"recipe: {key}": _recipe_text(value) for key, value in source.recipe.items()}
 
 
 def _policy_facts(dataset: Dataset) -> dict[str, str]:
@@ -119,11 +113,6 @@ def print_dataset_list(console: Console) -> None:
     console.print(table)
     console.print("made here: offline, from policies inside the package. D4RL: downloaded.", highlight=False)
     console.print(f"The cache is {cache_dir()}. Paths to files work as well.", markup=False, soft_wrap=True)
-
-
-def print_dataset_info(dataset: Dataset, console: Console) -> None:
-    """Prints `describe(dataset)` as a table."""
-    print_facts(dataset.name, describe(dataset), console)
 
 
 def print_facts(name: str, facts: Mapping[str, str], console: Console) -> None:

@@ -20,7 +20,7 @@ from itrpo import files
 from itrpo.errors import StorageError
 
 KEEP = 2
-FOLDER = re.compile(r"(behavior|train)_(\d{10})")
+FOLDER = re.compile(r"(behavior|train)_\d{10}")  # in the order of their names
 # Raise it when arrays, or the draws that follow from them, come to mean something else, so that runs of before are
 # refused and not continued wrongly. It is in a run's config.json; before it was recorded, it was 1.
 VERSION = 2
@@ -79,9 +79,4 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 def sorted_checkpoints(folder: Path) -> list[Path]:
     """Checkpoint folders, newest first: those of training before those of the fit of pi_beta, then by step."""
-    found = [
-        (match[1] == "train", int(match[2]), path)
-        for path in folder.glob("*")
-        if (match := FOLDER.fullmatch(path.name))
-    ]
-    return [path for _, _, path in sorted(found, reverse=True)]
+    return sorted((path for path in folder.glob("*") if FOLDER.fullmatch(path.name)), reverse=True)

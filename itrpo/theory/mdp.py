@@ -247,25 +247,14 @@ def logged_behavior(mdp: FiniteMDP, rng: np.random.Generator, episodes: int = 20
     counts = np.ones((mdp.states, mdp.actions))
     states = rng.choice(mdp.states, size=episodes, p=mdp.start)
     for _ in range(horizon):
-        actions = _sample_rows(rng, sampled[states])
+        actions = sample_rows(rng, sampled[states])
         np.add.at(counts, (states, actions), 1)
-        states = _sample_rows(rng, mdp.transition[states, actions])
+        states = sample_rows(rng, mdp.transition[states, actions])
     return counts / counts.sum(-1, keepdims=True)
 
 
-def simulate_returns(mdp: FiniteMDP, policy: Array, rng: np.random.Generator, episodes: int, horizon: int) -> Array:
-    """Discounted returns of `episodes` sampled trajectories cut at `horizon`, [episodes]. One unbatched MDP."""
-    states = rng.choice(mdp.states, size=episodes, p=mdp.start)
-    total, weight = np.zeros(episodes), 1.0
-    for _ in range(horizon):
-        actions = _sample_rows(rng, policy[states])
-        total += weight * mdp.reward[states, actions]
-        weight *= float(mdp.discount)
-        states = _sample_rows(rng, mdp.transition[states, actions])
-    return total
-
-
-def _sample_rows(rng: np.random.Generator, rows: Array) -> NDArray[np.int64]:
+def sample_rows(rng: np.random.Generator, rows: Array) -> NDArray[np.int64]:
+    """An index drawn from each row of probabilities: [N, K] -> [N]."""
     cumulative = rows.cumsum(-1)
     draws = rng.random((len(rows), 1)) * cumulative[:, -1:]
     return (draws > cumulative).sum(-1)

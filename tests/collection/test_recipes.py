@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -313,7 +314,8 @@ def test_every_made_set_goes_by_name() -> None:
 
 def test_training_finds_a_set_by_its_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ITRPO_CACHE", str(tmp_path))
-    monkeypatch.setattr(recipes, "plan", lambda name, plan=recipes.plan: plan(name, 300))
+    short = functools.partial(recipes.plan, steps=300)
+    monkeypatch.setattr(recipes, "plan", lambda name, steps, seed: short(name, seed=seed))
     dataset = load_dataset("hopper-medium-itrpo1")
     assert (dataset.name, dataset.source.kind) == ("hopper-medium-itrpo1", "generated")
     assert (dataset.env_id, dataset.num_rows) == ("Hopper-v4", 300)

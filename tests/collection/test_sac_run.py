@@ -28,6 +28,7 @@ from itrpo.collection.rollout import load_acting_policy
 from itrpo.collection.sac_run import RunConfig
 from itrpo.data.formats import hdf5
 from itrpo.errors import InputError, StorageError
+from itrpo.evaluation.environments import spaces_of
 from itrpo.results.run_folder import RunFolder
 from itrpo.types import SpaceSpec
 
@@ -374,7 +375,7 @@ main({[*command, str(killed)]!r})
 
 def test_capacity_keeps_the_newest_rows(tmp_path: Path) -> None:
     it = config("Steer-v0", capacity=200)
-    spaces = sac_rows.spaces_of("Steer-v0")
+    spaces = spaces_of("Steer-v0")
     sac_run.run(it, tmp_path / "run", QUIET)
     trainer = sac_run.open_trainer(it, "Steer-v0", spaces, RunFolder(tmp_path / "run"), QUIET)
     trainer.rows.close()
@@ -453,4 +454,4 @@ def test_an_environment_of_a_module_of_ones_own(tmp_path: Path, monkeypatch: pyt
         " max_episode_steps=20)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    assert sac_rows.spaces_of(sac_rows.find_env("my_envs:Mine-v0")).spec == (3, 1)
+    assert spaces_of(sac_rows.find_env("my_envs:Mine-v0")).spec == (3, 1)

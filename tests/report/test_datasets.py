@@ -11,7 +11,7 @@ from rich.console import Console
 
 from itrpo.data.load import dataset_names, load_dataset
 from itrpo.files import d4rl_path
-from itrpo.report.datasets import dataset_rows, describe, print_dataset_info, print_dataset_list
+from itrpo.report.datasets import dataset_rows, describe, print_dataset_list, print_facts
 from tests.data.hdf5_files import columns, write
 from tests.data.policy_files import network, sampled, write_policy
 
@@ -50,7 +50,7 @@ def test_info_says_what_the_rows_say(tmp_path: Path) -> None:
     assert facts["file"] == str(path.resolve())
     assert facts["recipe: seed"] == "7"
     shown = io.StringIO()
-    print_dataset_info(dataset, Console(file=shown, width=200))
+    print_facts(dataset.name, describe(dataset), Console(file=shown, width=200))
     for text in facts.values():
         assert text in shown.getvalue()
 

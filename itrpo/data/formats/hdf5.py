@@ -106,8 +106,7 @@ def write(contents: Contents, path: Path) -> tuple[str, ...]:
                     _copy(dataset, file, name)
         if contents.env_id is not None:
             file.attrs["env_id"] = contents.env_id
-    with files.replacing(path) as target:
-        target.write(image.getbuffer())
+    files.write(path, image.getbuffer())
     cut = int(np.asarray(contents.columns["timeouts"], bool).sum())
     if not cut or "next_observations" not in contents.columns:
         return ()

@@ -22,7 +22,6 @@ What D4RL's layout knows and Minari's has no place for, and the other way round:
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -34,7 +33,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from itrpo import files
-from itrpo.console import progress_bar
+from itrpo.console import progress_bar, silent_console
 from itrpo.data.formats.hostile import check_storage, opened_hdf5, refuse_links
 from itrpo.data.formats.minari_metadata import Record, metadata_of, open_record
 from itrpo.data.layout import LOG_PROBS, NUMERIC, Contents, check_columns, check_layout, to_episodes, to_flags
@@ -128,14 +127,12 @@ def write(contents: Contents, folder: Path, console: Console | None = None) -> t
         )
     stops = np.union1d(np.flatnonzero(ends) + 1, [len(ends)])
     metadata = metadata_of(contents, dataset_id, len(stops), flags)
-    progress = contextlib.nullcontext[Callable[[int], None]](lambda steps: None)
-    if console is not None and len(stops) > SHOWN:
-        progress = progress_bar(console, f"Writing {dataset_id}", len(ends))
+    shown = console if console is not None and len(stops) > SHOWN else silent_console()
     try:
         with files.replacing_folder(folder) as temporary:
             data = temporary / "data"
             files.make_folder(data)
-            with progress as advance:
+            with progress_bar(shown, f"Writing {dataset_id}", len(ends)) as advance:
                 _write_rows(data / MAIN, columns | flags, stops, advance)
             if contents.extras is not None:
                 files.write(data / EXTRAS, contents.extras)
@@ -185,17 +182,14 @@ class _Span(NamedTuple):
 
 def _stack(episodes: list[h5py.Group], record: Record, path: Path, everything: bool) -> _Rows:
     columns: dict[str, np.ndarray] = {}
-    lengths: list[int] = []
-    for name, key in (("rewards", "rewards"), ("terminals", "terminations"), ("timeouts", "truncations")):
-        parts = [_values(episode, key, 1, path) for episode in episodes]
-        lengths = lengths or [len(part) for part in parts]
-        if [len(part) for part in parts] != lengths:
-            raise InputError(f"{path}: {key!r} and 'rewards' of an episode have unequal lengths")
-        columns[name] = np.concatenate(parts)
-    if not everything:
-        columns["rewards"] = columns["rewards"].astype(np.float32, copy=False)
+    rewards = [_values(episode, "rewards", 1, path) for episode in episodes]
+    lengths = [len(part) for part in rewards]
+    columns["rewards"] = np.concatenate(rewards).astype(rewards[0].dtype if everything else np.float32, copy=False)
     for name, key in (("terminals", "terminations"), ("timeouts", "truncations")):
-        columns[name] = to_flags(columns[name], key, str(path))
+        flags = [_values(episode, key, 1, path) for episode in episodes]
+        if [len(part) for part in flags] != lengths:
+            raise InputError(f"{path}: {key!r} and 'rewards' of an episode have unequal lengths")
+        columns[name] = to_flags(np.concatenate(flags), key, str(path))
     stops = np.cumsum(lengths).tolist()
     spans = [_Span(*span) for span in zip(episodes, [0, *stops[:-1]], stops, strict=True)]
     cut = np.zeros(stops[-1], dtype=bool)

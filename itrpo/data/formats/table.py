@@ -46,44 +46,31 @@ def read_contents(path: Path, columns: ColumnMap | None = None) -> Contents:
 
 
 def write(contents: Contents, path: Path) -> tuple[str, ...]:
-    """A .csv or .parquet file; returns notes for a person. Raises StorageError if it can't be written."""
-    notes = notes_of_flat_files(contents)
-    if path.suffix.lower() == ".parquet":
-        _write_parquet(contents, path)
-    else:
-        _write_csv(contents, path)
-        if contents.env_id is not None:
-            advice = f"give --env {contents.env_id} when you use it"
-            notes += (f"a CSV file can't say that it came from {contents.env_id}: {advice}",)
-    return notes
+    """A .csv or .parquet file; returns notes for a person. Raises StorageError if it can't be written.
 
-
-def _write_parquet(contents: Contents, path: Path) -> None:
-    """One column per array; those with several axes hold fixed-size lists."""
-    import polars
-
-    frame = polars.DataFrame({name: _plain(values) for name, values in contents.columns.items()})
-    metadata = None if contents.env_id is None else {"env_id": contents.env_id}
-    with files.replacing(path) as target:
-        frame.write_parquet(target, metadata=metadata)
-
-
-def _write_csv(contents: Contents, path: Path) -> None:
-    """One column per number: observations_0, observations_1, ... Every float is written so that it reads back as the
-    same float.
+    Parquet: one column per array; those with several axes hold fixed-size lists. CSV: one column per number,
+    observations_0, observations_1, ...; every float is written so that it reads back as the same float.
     """
     import polars
 
+    notes, columns = notes_of_flat_files(contents), {name: _plain(it) for name, it in contents.columns.items()}
+    if path.suffix.lower() == ".parquet":
+        with files.replacing(path) as target:
+            metadata = None if contents.env_id is None else {"env_id": contents.env_id}
+            polars.DataFrame(columns).write_parquet(target, metadata=metadata)
+        return notes
     flat: dict[str, np.ndarray] = {}
-    for name, values in contents.columns.items():
-        plain = _plain(values)
-        if plain.ndim == 1:
-            flat[name] = plain
+    for name, values in columns.items():
+        if values.ndim == 1:
+            flat[name] = values
         else:
-            wide = plain.reshape(len(plain), -1)
-            flat |= {f"{name}_{index}": wide[:, index] for index in range(wide.shape[1])}
+            flat |= {f"{name}_{index}": column for index, column in enumerate(values.reshape(len(values), -1).T)}
     with files.replacing(path) as target:
         polars.DataFrame(flat).write_csv(target)
+    if contents.env_id is None:
+        return notes
+    advice = f"give --env {contents.env_id} when you use it"
+    return (*notes, f"a CSV file can't say that it came from {contents.env_id}: {advice}")
 
 
 @contextmanager

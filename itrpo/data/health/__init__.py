@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +19,7 @@ from itrpo.data.column_map import ColumnMap
 from itrpo.data.health import actions, duplicates, ends, rewards, values
 from itrpo.data.health.facts import facts
 from itrpo.data.health.rows import Finding, prepare
-from itrpo.data.load import action_bounds, read_episodes
+from itrpo.data.load import read_episodes, rescale
 from itrpo.evaluation.environments import time_limit
 
 if TYPE_CHECKING:
@@ -77,12 +77,7 @@ def check_dataset(
     env_id = episodes.env_id if env is None else None if env.lower() == "none" else env
     if horizon is None and env_id is not None:
         horizon = time_limit(env_id)
-    action_low = episodes.action_low if action_low is None else action_low
-    action_high = episodes.action_high if action_high is None else action_high
-    low, high = action_bounds(action_low, action_high, episodes.actions.shape[1])
-    scaled = bool((low != -1).any() or (high != 1).any())
-    if scaled:
-        episodes = replace(episodes, actions=(episodes.actions - low) / (high - low) * 2 - 1)
+    episodes, low, high, scaled = rescale(episodes, action_low, action_high)
     with np.errstate(all="ignore"):  # what isn't finite is a finding of its own
         rows = prepare(episodes, scaled, horizon)
         findings = [finding for check in CHECKS for finding in check(rows)]
@@ -90,14 +85,13 @@ def check_dataset(
     if scaled:
         known["actions rescaled from"] = f"{low.tolist()} to {high.tolist()}"
     order = ("error", "warning", "note")
-    ended = np.flatnonzero(rows.ends)
     return Health(
         name=episodes.source.name,
         facts=known,
         findings=tuple(sorted(findings, key=lambda finding: order.index(finding.severity))),
         returns=rows.returns,
         lengths=rows.lengths,
-        by_terminal=episodes.terminals[ended],
+        by_terminal=episodes.terminals[rows.ends],
         actions=episodes.actions,
         action_names=tuple(rows.name("actions", index) for index in range(episodes.actions.shape[1])),
     )

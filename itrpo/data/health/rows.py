@@ -55,10 +55,8 @@ class Rows:
         return f"{key[:-1]} {index}" + (f" ({mapped[index]})" if len(mapped) == whole else "")
 
 
-def finding(severity: Severity, name: str, what: str, advice: str, rows: np.ndarray | None = None) -> Finding:
+def finding(severity: Severity, name: str, what: str, advice: str, rows: Sequence[int] | np.ndarray = ()) -> Finding:
     """`rows`: all in which it was found, sorted."""
-    if rows is None:
-        return Finding(severity, name, what, advice)
     return Finding(severity, name, what, advice, tuple(int(row) for row in rows[:MAX_ROWS]), len(rows))
 
 
