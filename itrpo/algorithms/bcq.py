@@ -32,7 +32,7 @@ from jaxtyping import Float, Int, Key
 
 from itrpo.behavior import cvae
 from itrpo.nn import critics
-from itrpo.nn.critics import critic_loss
+from itrpo.nn.critics import critic_step
 from itrpo.nn.ensemble import Ensemble, critic_ensemble, first_member
 from itrpo.nn.export import layer_arrays
 from itrpo.nn.heads import Perturbation
@@ -70,14 +70,13 @@ class State(NamedTuple):
 
 
 class Networks(NamedTuple):
+    """The networks, and what moves their parameters."""
+
     model: LatentModel  # the CVAE
     perturbation: Network  # xi: (observation, action) -> pre-tanh direction, of one action at a state or of n
     critics: Ensemble
-
-
-class Optimizers(NamedTuple):
-    perturbation: optax.GradientTransformation
-    critic: optax.GradientTransformation
+    perturbation_optimizer: optax.GradientTransformation
+    critic_optimizer: optax.GradientTransformation
 
 
 # --- losses --------------------------------------------------------------------------------------------------------
@@ -101,15 +100,14 @@ def critic_targets(
     config: Config,
     networks: Networks,
     cvae_params: Params,
-    target_perturbation_params: Params,
-    target_critic_params: Params,
+    state: State,
     batch: Transition,
     latents: Float[Array, "B n L"],
 ) -> Float[Array, "B"]:
     """y. The two critics are mixed first, then the best action is taken."""
-    observation = batch.next_observation
-    actions = proposed_action(config, networks, cvae_params, target_perturbation_params, observation, latents)
-    q = td.ensemble_mix(networks.critics.apply(target_critic_params, observation, actions), config.min_weight)
+    observation, direction = batch.next_observation, state.perturbation.target_params
+    actions = proposed_action(config, networks, cvae_params, direction, observation, latents)
+    q = td.ensemble_mix(networks.critics.apply(state.critic.target_params, observation, actions), config.min_weight)
     return td.bellman_target(batch.reward, batch.continues, config.gamma, jnp.max(q, axis=1))
 
 
@@ -137,13 +135,7 @@ def draw_latents(config: Config, networks: Networks, key: Key[Array, ""], *shape
 
 
 def update(
-    config: Config,
-    networks: Networks,
-    optimizers: Optimizers,
-    state: State,
-    batch: Transition,
-    key: Key[Array, ""],
-    step: Int[Array, ""],
+    config: Config, networks: Networks, state: State, batch: Transition, key: Key[Array, ""], step: Int[Array, ""]
 ) -> tuple[State, Metrics]:
     """Model, critics, xi, targets. The key is consumed."""
     model_key, target_key, policy_key = jax.random.split(key, 3)
@@ -152,16 +144,13 @@ def update(
     model_params = networks.model.params(fitted)
 
     latents = draw_latents(config, networks, target_key, rows, config.target_actions)
-    target_params = (state.perturbation.target_params, state.critic.target_params)
-    targets = critic_targets(config, networks, model_params, *target_params, batch, latents)
-    critic, metrics = gradient_step(
-        state.critic, optimizers.critic, lambda params: critic_loss(networks.critics, params, batch, targets)
-    )
+    targets = critic_targets(config, networks, model_params, state, batch, latents)
+    critic, metrics = critic_step(networks.critics, networks.critic_optimizer, state.critic, batch, targets)
 
     latent, first = draw_latents(config, networks, policy_key, rows), first_member(critic.params)
     perturbation, policy_metrics = gradient_step(
         state.perturbation,
-        optimizers.perturbation,
+        networks.perturbation_optimizer,
         lambda params: policy_loss(config, networks, params, model_params, first, batch.observation, latent),
     )
     state = State(fitted, polyak(perturbation, rate), polyak(critic, rate))
@@ -176,16 +165,18 @@ def make_networks(config: Config, spec: SpaceSpec) -> Networks:
         cvae.stepped(spec, config.cvae_hidden, config.cvae_learning_rate, config.kl_weight, config.latent_clip),
         network(lambda draw: Perturbation(draw, spec, config.policy_hidden, config.initializer)),
         critic_ensemble(spec, config.critic_hidden, 2, config.initializer),
+        optax.adam(config.policy_learning_rate),
+        optax.adam(config.critic_learning_rate),
     )
 
 
-def start(networks: Networks, optimizers: Optimizers, key: Key[Array, ""], behavior_params: Params) -> State:
+def start(networks: Networks, key: Key[Array, ""], behavior_params: Params) -> State:
     """The state before the first step."""
     model_key, perturbation_key, critic_key = jax.random.split(key, 3)
     return State(
         networks.model.init(model_key),
-        trainable(optimizers.perturbation, networks.perturbation.init(perturbation_key), target=True),
-        trainable(optimizers.critic, networks.critics.init(critic_key), target=True),
+        trainable(networks.perturbation_optimizer, networks.perturbation.init(perturbation_key), target=True),
+        trainable(networks.critic_optimizer, networks.critics.init(critic_key), target=True),
     )
 
 
@@ -232,10 +223,9 @@ def probes(config: Config, networks: Networks, state: State, batch: Transition, 
 
 def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
     networks = make_networks(config, spec)
-    optimizers = Optimizers(optax.adam(config.policy_learning_rate), optax.adam(config.critic_learning_rate))
     return Algorithm(
-        init=partial(start, networks, optimizers),
-        update=partial(update, config, networks, optimizers),
+        init=partial(start, networks),
+        update=partial(update, config, networks),
         acting=acting(config, networks),
         probes=partial(probes, config, networks),
         batch_size=config.batch_size,

@@ -33,8 +33,8 @@ from jax import Array
 from jaxtyping import Float, Int, Key
 
 from itrpo.algorithms import mmd_actor_critic
-from itrpo.algorithms.mmd_actor_critic import Backbone, Draws, Networks, Optimizers, State
-from itrpo.nn.critics import critic_loss
+from itrpo.algorithms.mmd_actor_critic import Backbone, Draws, Networks, State
+from itrpo.nn.critics import critic_step
 from itrpo.nn.ensemble import first_member
 from itrpo.nn.trainable import gradient_step, polyak
 from itrpo.ops import td
@@ -53,17 +53,12 @@ class Config:
 
 
 def critic_targets(
-    networks: Networks,
-    config: Config,
-    policy_params: Params,
-    target_critic_params: Params,
-    batch: Transition,
-    noise: Float[Array, "B n A"],
+    networks: Networks, config: Config, state: State, batch: Transition, noise: Float[Array, "B n A"]
 ) -> Float[Array, "B"]:
     """y, from n actions at s'. The two critics are mixed first, then the best action is taken."""
     backbone = config.backbone
-    actions = jnp.tanh(networks.actor.pre_tanh(policy_params, batch.next_observation, noise))
-    q = networks.critics.apply(target_critic_params, batch.next_observation, actions)
+    actions = jnp.tanh(networks.actor.pre_tanh(state.policy.params, batch.next_observation, noise))
+    q = networks.critics.apply(state.critic.target_params, batch.next_observation, actions)
     next_value = jnp.max(td.ensemble_mix(q, backbone.min_weight), axis=1)
     return td.bellman_target(batch.reward, batch.continues, backbone.gamma, next_value)
 
@@ -92,13 +87,7 @@ def policy_loss(
 
 
 def update(
-    config: Config,
-    networks: Networks,
-    optimizers: Optimizers,
-    state: State,
-    batch: Transition,
-    key: Key[Array, ""],
-    step: Int[Array, ""],
+    config: Config, networks: Networks, state: State, batch: Transition, key: Key[Array, ""], step: Int[Array, ""]
 ) -> tuple[State, Metrics]:
     """Model; then critics, policy and multiplier, each from what the others were before; targets."""
     backbone = config.backbone
@@ -107,21 +96,17 @@ def update(
     fitted, model_metrics = networks.model.fit_step(state.cvae, batch, model_key)
 
     noise = jax.random.normal(target_key, (rows, backbone.target_actions, action_dim))
-    targets = critic_targets(networks, config, state.policy.params, state.critic.target_params, batch, noise)
-    critic, metrics = gradient_step(
-        state.critic, optimizers.critic, lambda params: critic_loss(networks.critics, params, batch, targets)
-    )
+    targets = critic_targets(networks, config, state, batch, noise)
+    critic, metrics = critic_step(networks.critics, networks.critic_optimizer, state.critic, batch, targets)
 
     draws = mmd_actor_critic.draw(backbone, networks, batch.action, policy_key, latent_key)
-    weight = mmd_actor_critic.q_weight(backbone, step)
+    weight = jnp.where(step < backbone.warm_up_steps, 0.0, 1.0)
     old = state.log_multiplier
     fixed = (state.critic.params, networks.model.params(fitted), old.params, batch.observation, draws)
     policy, policy_metrics = gradient_step(
-        state.policy, optimizers.policy, lambda params: policy_loss(networks, config, weight, params, *fixed)
+        state.policy, networks.policy_optimizer, lambda params: policy_loss(networks, config, weight, params, *fixed)
     )
-    log_multiplier = mmd_actor_critic.multiplier_step(
-        backbone, optimizers, old, policy_metrics["mmd"] - config.mmd_limit
-    )
+    log_multiplier = mmd_actor_critic.multiplier_step(backbone, networks, old, policy_metrics["mmd"] - config.mmd_limit)
     metrics |= policy_metrics | model_metrics | {"multiplier": jnp.exp(old.params)}
     return State(fitted, policy, polyak(critic, backbone.polyak_rate), log_multiplier), metrics
 
@@ -139,10 +124,9 @@ def probes(config: Config, networks: Networks, state: State, batch: Transition, 
 
 def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
     networks = mmd_actor_critic.make_networks(config.backbone, spec)
-    optimizers = mmd_actor_critic.make_optimizers(config.backbone)
     return Algorithm(
-        init=lambda key, behavior_params: mmd_actor_critic.start(networks, optimizers, key),
-        update=partial(update, config, networks, optimizers),
+        init=lambda key, behavior_params: mmd_actor_critic.start(networks, key),
+        update=partial(update, config, networks),
         acting=mmd_actor_critic.acting(config.backbone, networks, lambda state: first_member(state.critic.params)),
         probes=partial(probes, config, networks),
         batch_size=config.backbone.batch_size,

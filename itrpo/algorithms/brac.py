@@ -20,22 +20,13 @@ from jax import Array
 from jaxtyping import Float, Int, Key
 
 from itrpo.algorithms import kl_actor_critic as kl
-from itrpo.algorithms.kl_actor_critic import Backbone, Networks, Optimizers, State
+from itrpo.algorithms.kl_actor_critic import Backbone, Networks, State
 from itrpo.behavior import gaussian
 from itrpo.behavior.likelihood import LikelihoodFit
 from itrpo.ops import td
 from itrpo.ops.td import Scalar
 from itrpo.ranges import Positive
-from itrpo.types import (
-    Algorithm,
-    AlgorithmEntry,
-    DensityModel,
-    Metrics,
-    Params,
-    Preset,
-    SpaceSpec,
-    Transition,
-)
+from itrpo.types import Algorithm, AlgorithmEntry, DensityModel, Metrics, Preset, SpaceSpec, Transition
 
 
 @dataclass(frozen=True)
@@ -45,42 +36,26 @@ class Config:
 
 
 def penalised_targets(
-    gamma: Scalar,
-    networks: Networks,
-    alpha: Scalar,
-    policy_params: Params,
-    behavior_params: Params,
-    target_critic_params: Params,
-    batch: Transition,
-    noise: Float[Array, "B draws A"],
+    config: Config, networks: Networks, alpha: Scalar, state: State, batch: Transition, noise: Float[Array, "B draws A"]
 ) -> Float[Array, "B"]:
     """Eq. (2): y of brac_v."""
-    next_value = kl.penalised_value(
-        networks, alpha, policy_params, behavior_params, target_critic_params, batch.next_observation, noise
-    )
-    return td.bellman_target(batch.reward, batch.continues, gamma, next_value)
+    next_value = kl.penalised_value(networks, alpha, state.policy.params, state, batch.next_observation, noise)
+    return td.bellman_target(batch.reward, batch.continues, config.backbone.gamma, next_value)
 
 
 def plain_targets(
-    gamma: Scalar,
-    networks: Networks,
-    policy_params: Params,
-    behavior_params: Params,
-    target_critic_params: Params,
-    batch: Transition,
-    noise: Float[Array, "B draws A"],
+    config: Config, networks: Networks, state: State, batch: Transition, noise: Float[Array, "B draws A"]
 ) -> Float[Array, "B"]:
     """Eq. (1): y of brac_p, from the value of pi itself."""
-    actions = networks.policy_actions(policy_params, behavior_params, batch.next_observation, noise)
-    next_value = kl.expected_q(networks, target_critic_params, batch.next_observation, actions)
-    return td.bellman_target(batch.reward, batch.continues, gamma, next_value)
+    actions = networks.policy_actions(state.policy.params, state.behavior_params, batch.next_observation, noise)
+    next_value = kl.expected_q(networks, state.critic.target_params, batch.next_observation, actions)
+    return td.bellman_target(batch.reward, batch.continues, config.backbone.gamma, next_value)
 
 
 def update(
     value_penalty: bool,
     config: Config,
     networks: Networks,
-    optimizers: Optimizers,
     state: State,
     batch: Transition,
     key: Key[Array, ""],
@@ -93,15 +68,12 @@ def update(
     backbone = config.backbone
     alpha = kl.alpha_now(config.alpha, backbone, state)
     target_noise, policy_noise, penalty_noise = kl.draw_noise(networks, batch, key)
-    given = (state.policy.params, state.behavior_params, state.critic.target_params, batch, target_noise)
     if value_penalty:
-        targets = penalised_targets(backbone.gamma, networks, alpha, *given)
+        targets = penalised_targets(config, networks, alpha, state, batch, target_noise)
     else:
-        targets = plain_targets(backbone.gamma, networks, *given)
-    critic, metrics = kl.critic_step(backbone, networks, optimizers, state, batch, targets, penalty_noise)
-    policy, policy_metrics = kl.policy_step(
-        backbone, networks, optimizers, alpha, state, critic.params, batch.observation, policy_noise, step
-    )
+        targets = plain_targets(config, networks, state, batch, target_noise)
+    critic, metrics = kl.critic_step(backbone, networks, state, batch, targets, penalty_noise)
+    policy, policy_metrics = kl.policy_step(backbone, networks, alpha, state, critic.params, batch, policy_noise, step)
     return kl.averaged(backbone, state, policy, critic, targets), metrics | policy_metrics
 
 
@@ -109,16 +81,11 @@ def make(value_penalty: bool, config: Config, spec: SpaceSpec, behavior: Density
     parts = kl.make_parts(config.backbone, spec, behavior)
     return Algorithm(
         init=partial(kl.start, config.backbone, parts),
-        update=partial(update, value_penalty, config, parts.networks, parts.optimizers),
+        update=partial(update, value_penalty, config, parts.networks),
         acting=parts.actor.acting(config.backbone.action_edge),
         probes=partial(kl.probes, config.backbone, parts),
         batch_size=config.backbone.batch_size,
     )
-
-
-def validate(config: Config, behavior: str, behavior_config: object) -> None:
-    """Raises InputError for values that do not go together."""
-    kl.validate(config.backbone, behavior, behavior_config)
 
 
 SOURCE = Config(
@@ -146,13 +113,7 @@ PRESETS = {
     "source": Preset(SOURCE, "gaussian", SOURCE_BEHAVIOR, steps=500_000, behavior_steps=300_000),
     "paper": Preset(Config(), "gaussian"),  # Eqs. 1-3 alone, with the constants of iTRPO's preset of that name
     "matched": Preset(Config(backbone=Backbone(warm_start=True)), "gaussian"),
-    "quick": Preset(
-        Config(alpha=6.0, backbone=kl.QUICK),
-        "gaussian",
-        kl.QUICK_BEHAVIOR,
-        normalize_observations=True,
-        antmaze_normalize_observations=True,
-    ),
+    "quick": kl.quick(Config(alpha=6.0, backbone=kl.QUICK)),
 }
-BRAC_V = AlgorithmEntry(Config, PRESETS, "quick", ("gaussian", "mixture"), partial(make, True), validate)
-BRAC_P = AlgorithmEntry(Config, PRESETS, "quick", ("gaussian", "mixture"), partial(make, False), validate)
+BRAC_V = AlgorithmEntry(Config, PRESETS, "quick", ("gaussian", "mixture"), partial(make, True), kl.validate)
+BRAC_P = AlgorithmEntry(Config, PRESETS, "quick", ("gaussian", "mixture"), partial(make, False), kl.validate)

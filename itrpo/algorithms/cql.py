@@ -44,7 +44,7 @@ from itrpo.algorithms import soft_actor_critic
 from itrpo.algorithms.kl_actor_critic import is_zero
 from itrpo.algorithms.soft_actor_critic import ACTION_EDGE, Backbone
 from itrpo.nn import soft
-from itrpo.nn.soft import Networks, Optimizers
+from itrpo.nn.soft import Networks
 from itrpo.nn.trainable import Trainable, cached_chunk, chunked_gradient_step, gradient_step, polyak, trainable
 from itrpo.ops import distributions, lagrange, pessimism, policy_losses, td
 from itrpo.ops.td import Scalar
@@ -85,16 +85,11 @@ class Rows(NamedTuple):
 
 
 def critic_targets(
-    networks: Networks,
-    gamma: Scalar,
-    policy_params: Params,
-    target_critic_params: Params,
-    batch: Transition,
-    noise: Float[Array, "B n A"],
+    networks: Networks, gamma: Scalar, state: State, batch: Transition, noise: Float[Array, "B n A"]
 ) -> Float[Array, "B"]:
     """y; noise ~ N(0, I) draws n next actions: the best for each critic, then the smaller critic."""
-    action, _ = networks.actor.sample(policy_params, batch.next_observation, noise)
-    q = networks.critics.apply(target_critic_params, batch.next_observation, action)
+    action, _ = networks.actor.sample(state.policy.params, batch.next_observation, noise)
+    q = networks.critics.apply(state.critic.target_params, batch.next_observation, action)
     return td.bellman_target(batch.reward, batch.continues, gamma, td.ensemble_min(jnp.max(q, axis=2)))
 
 
@@ -152,30 +147,26 @@ def cloning_loss(
 
 
 def update(
-    config: Config,
-    networks: Networks,
-    optimizers: Optimizers,
-    state: State,
-    batch: Transition,
-    key: Key[Array, ""],
-    step: Int[Array, ""],
+    config: Config, networks: Networks, state: State, batch: Transition, key: Key[Array, ""], step: Int[Array, ""]
 ) -> tuple[State, Metrics]:
     """Entropy weight; actor and critics, each against the other as it was; multiplier; targets. The key is consumed."""
     backbone = config.backbone
     policy_key, target_key, action_key = jax.random.split(key, 3)
     noise = jax.random.normal(policy_key, batch.action.shape)
-    log_entropy_weight = soft_actor_critic.entropy_step(backbone, networks, optimizers, state, batch.observation, noise)
+    log_entropy_weight = soft_actor_critic.entropy_step(backbone, networks, state, batch.observation, noise)
     entropy_weight = jnp.exp(log_entropy_weight.params)
 
     def improve(policy: Trainable) -> tuple[Trainable, Metrics]:
         fixed = (state.critic.params, batch.observation, noise)
         return gradient_step(
-            policy, optimizers.policy, lambda params: soft.policy_loss(networks, entropy_weight, params, *fixed)
+            policy, networks.policy_optimizer, lambda params: soft.policy_loss(networks, entropy_weight, params, *fixed)
         )
 
     def clone(policy: Trainable) -> tuple[Trainable, Metrics]:
         return gradient_step(
-            policy, optimizers.policy, lambda params: cloning_loss(networks, entropy_weight, params, batch, noise)
+            policy,
+            networks.policy_optimizer,
+            lambda params: cloning_loss(networks, entropy_weight, params, batch, noise),
         )
 
     if config.bc_steps:
@@ -189,7 +180,7 @@ def update(
     scale = lagrange.multiplier(state.log_multiplier.params) if constrained else jnp.ones(())
     critic, critic_metrics = chunked_gradient_step(
         state.critic,
-        optimizers.critic,
+        networks.critic_optimizer,
         lambda params, part: critic_loss(networks, scale * config.conservative_weight, params, part),
         rows,
         cached_chunk(backbone.batch_size, rows.action.shape[1]),
@@ -199,7 +190,7 @@ def update(
         # the gap is a mean over critics; the source halves a sum over its two
         excess = config.conservative_weight * critic_metrics["conservative_gap"] - config.lagrange_threshold
         log_multiplier, _ = gradient_step(
-            log_multiplier, optimizers.critic, lambda params: (lagrange.multiplier_loss(params, excess), {})
+            log_multiplier, networks.critic_optimizer, lambda params: (lagrange.multiplier_loss(params, excess), {})
         )
 
     metrics = critic_metrics | policy_metrics | {"entropy_weight": entropy_weight, "multiplier": scale}
@@ -217,9 +208,7 @@ def make_rows(
 ) -> Rows:
     """The critics' side of a batch: targets, and logged and sampled actions in one piece."""
     noise = jax.random.normal(target_key, (batch.reward.shape[0], config.backup_actions, batch.action.shape[1]))
-    targets = critic_targets(
-        networks, config.backbone.gamma, state.policy.params, state.critic.target_params, batch, noise
-    )
+    targets = critic_targets(networks, config.backbone.gamma, state, batch, noise)
     action, log_density = batch.action[:, None], jnp.zeros((len(targets), 0))
     if not is_zero(config.conservative_weight):
         sampled, log_density = conservative_actions(
@@ -231,29 +220,20 @@ def make_rows(
 
 def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
     networks = soft_actor_critic.make_networks(config.backbone, spec, CRITICS)
-    optimizers = soft_actor_critic.make_optimizers(config.backbone)
 
     def init(key: Key[Array, ""], behavior_params: Params) -> State:
-        return State(*soft.start(networks, optimizers, key), trainable(optimizers.critic, jnp.zeros(())))
+        return State(*soft.start(networks, key), trainable(networks.critic_optimizer, jnp.zeros(())))
 
     return Algorithm(
         init=init,
-        update=partial(update, config, networks, optimizers),
+        update=partial(update, config, networks),
         acting=networks.actor.acting(ACTION_EDGE),
         probes=partial(soft_actor_critic.probes, networks),
         batch_size=config.backbone.batch_size,
     )
 
 
-SOURCE = Config(
-    backbone=Backbone(
-        policy_learning_rate=1e-4,
-        entropy_learning_rate=1e-4,
-        policy_hidden=(256, 256, 256),
-        critic_hidden=(256, 256, 256),
-        initializer="rlkit_biased",
-    ),
-)
+SOURCE = Config(backbone=soft_actor_critic.RLKIT)
 CENTRED = RewardRule(scale=4.0, shift=-2.0)  # 4 (r - 0.5), the source's load_hdf5 of its AntMaze script
 PRESETS = {
     "source": Preset(SOURCE, steps=3_000_000, antmaze_rewards=CENTRED, tasks="cql", scaled_fields=("bc_steps",)),

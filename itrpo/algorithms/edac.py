@@ -30,9 +30,9 @@ from jaxtyping import Float, Int, Key
 from itrpo.algorithms import soft_actor_critic
 from itrpo.algorithms.kl_actor_critic import is_zero
 from itrpo.algorithms.soft_actor_critic import ACTION_EDGE, Backbone
-from itrpo.nn import soft
+from itrpo.nn import critics, soft
 from itrpo.nn.ensemble import action_gradients
-from itrpo.nn.soft import Networks, Optimizers, State
+from itrpo.nn.soft import Networks, State
 from itrpo.nn.trainable import gradient_step, polyak
 from itrpo.ops import pessimism
 from itrpo.ops.td import Scalar
@@ -51,7 +51,7 @@ def critic_loss(
     networks: Networks, diversity_weight: Scalar, critic_params: Params, batch: Transition, targets: Float[Array, "B"]
 ) -> tuple[Float[Array, ""], Metrics]:
     """SAC-N's, and the weighted mean over the batch of 1/(N-1) sum_{i != j} <g_i, g_j>."""
-    loss, metrics = soft_actor_critic.critic_loss(networks, critic_params, batch, targets)
+    loss, metrics = critics.critic_loss(networks.critics, critic_params, batch, targets)
     if is_zero(diversity_weight):
         return loss, metrics | {"diversity_loss": jnp.zeros(())}
     gradients = action_gradients(networks.critics, critic_params, batch.observation, batch.action)
@@ -60,42 +60,31 @@ def critic_loss(
 
 
 def update(
-    config: Config,
-    networks: Networks,
-    optimizers: Optimizers,
-    state: State,
-    batch: Transition,
-    key: Key[Array, ""],
-    step: Int[Array, ""],
+    config: Config, networks: Networks, state: State, batch: Transition, key: Key[Array, ""], step: Int[Array, ""]
 ) -> tuple[State, Metrics]:
     """Entropy weight, then actor, then critics, then targets. The key is consumed."""
-    before = soft_actor_critic.step_before_critics(config.backbone, networks, optimizers, state, batch, key)
-    critic, metrics = gradient_step(
+    state, targets, metrics = soft_actor_critic.step_before_critics(config.backbone, networks, state, batch, key)
+    critic, critic_metrics = gradient_step(
         state.critic,
-        optimizers.critic,
-        lambda params: critic_loss(networks, config.diversity_weight, params, batch, before.targets),
+        networks.critic_optimizer,
+        lambda params: critic_loss(networks, config.diversity_weight, params, batch, targets),
     )
-    critic = polyak(critic, config.backbone.polyak_rate)
-    return State(before.policy, critic, before.log_entropy_weight), metrics | before.metrics
+    return state._replace(critic=polyak(critic, config.backbone.polyak_rate)), metrics | critic_metrics
 
 
 def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
     networks = soft_actor_critic.make_networks(config.backbone, spec, config.critics)
-    optimizers = soft_actor_critic.make_optimizers(config.backbone)
     return Algorithm(
-        init=lambda key, behavior_params: soft.start(networks, optimizers, key),
-        update=partial(update, config, networks, optimizers),
+        init=lambda key, behavior_params: soft.start(networks, key),
+        update=partial(update, config, networks),
         acting=networks.actor.acting(ACTION_EDGE),
         probes=partial(soft_actor_critic.probes, networks),
         batch_size=config.backbone.batch_size,
     )
 
 
-SOURCE = Config(
-    backbone=Backbone(policy_hidden=(256, 256, 256), critic_hidden=(256, 256, 256), initializer="edac"),
-)
 PRESETS = {
-    "source": Preset(SOURCE, steps=3_000_000, tasks="edac"),
+    "source": Preset(Config(backbone=soft_actor_critic.CORL), steps=3_000_000, tasks="edac"),
     "matched": Preset(Config(), tasks="edac_matched"),  # 10 critics on every task: what a CPU can train
 }
 EDAC = AlgorithmEntry(Config, PRESETS, "source", (), make)

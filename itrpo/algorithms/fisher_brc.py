@@ -26,15 +26,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax import Array
 from jaxtyping import Float, Int, Key
 
 from itrpo.behavior import factored_mixture
-from itrpo.nn import soft
 from itrpo.nn.actors import GaussianActor, gaussian_actor
 from itrpo.nn.ensemble import Ensemble, critic_ensemble
 from itrpo.nn.network import Initializer
-from itrpo.nn.soft import Optimizers
 from itrpo.nn.trainable import Trainable, gradient_step, polyak, trainable
 from itrpo.ops import distributions, divergences, policy_losses, td
 from itrpo.ops.td import Scalar
@@ -80,11 +79,14 @@ class State(NamedTuple):
 
 
 class Networks(NamedTuple):
-    """All that the losses know of policy, offset and pi_beta."""
+    """Policy, offsets and pi_beta, and what moves the parameters of the first two and the entropy weight."""
 
     actor: GaussianActor
     offsets: Ensemble
     behavior: DensityModel
+    policy_optimizer: optax.GradientTransformation
+    critic_optimizer: optax.GradientTransformation
+    entropy_optimizer: optax.GradientTransformation
 
 
 # --- values and losses ---------------------------------------------------------------------------------------------
@@ -104,24 +106,17 @@ def q_values(
 
 
 def critic_targets(
-    networks: Networks,
-    gamma: Scalar,
-    policy_params: Params,
-    behavior_params: Params,
-    target_offset_params: Params,
-    batch: Transition,
-    noise: Float[Array, "B A"],
+    networks: Networks, gamma: Scalar, state: State, batch: Transition, noise: Float[Array, "B A"]
 ) -> Float[Array, "B"]:
     """r + gamma (1-d) min_i Q_i'(s',a') with a' ~ pi."""
-    pre_tanh = networks.actor.pre_tanh(policy_params, batch.next_observation, noise)
-    q = q_values(networks, target_offset_params, behavior_params, batch.next_observation, pre_tanh)
+    pre_tanh = networks.actor.pre_tanh(state.policy.params, batch.next_observation, noise)
+    q = q_values(networks, state.critic.target_params, state.behavior_params, batch.next_observation, pre_tanh)
     return td.bellman_target(batch.reward, batch.continues, gamma, td.ensemble_min(q))
 
 
 def critic_loss(
+    config: Config,
     networks: Networks,
-    gradient_penalty: Scalar,
-    edge: Scalar,
     offset_params: Params,
     behavior_params: Params,
     batch: Transition,
@@ -129,12 +124,12 @@ def critic_loss(
     policy_action: Float[Array, "B A"],
 ) -> tuple[Float[Array, ""], Metrics]:
     """Mean of sum_i (Q_i(s,a) - y)^2 + gradient_penalty * sum_i ||grad_a O_i(s,a~)||^2, a~ = policy_action ~ pi."""
-    pre_tanh = distributions.to_pre_tanh(batch.action, edge)
+    pre_tanh = distributions.to_pre_tanh(batch.action, config.action_edge)
     q = q_values(networks, offset_params, behavior_params, batch.observation, pre_tanh)
     slopes = divergences.action_gradient_penalty(
         lambda action: networks.offsets.apply(offset_params, batch.observation, action), policy_action
     )
-    loss = td.squared_error(q, targets[None]) + gradient_penalty * jnp.mean(slopes)
+    loss = td.squared_error(q, targets[None]) + config.gradient_penalty * jnp.mean(slopes)
     return loss, {"critic_loss": loss, "q_target": jnp.mean(targets)}
 
 
@@ -160,46 +155,29 @@ def policy_loss(
 
 
 def update(
-    config: Config,
-    networks: Networks,
-    optimizers: Optimizers,
-    state: State,
-    batch: Transition,
-    key: Key[Array, ""],
-    step: Int[Array, ""],
+    config: Config, networks: Networks, state: State, batch: Transition, key: Key[Array, ""], step: Int[Array, ""]
 ) -> tuple[State, Metrics]:
     """Critic, then actor and entropy weight with the new critic, then targets. The key is consumed."""
-    policy_params, behavior_params = state.policy.params, state.behavior_params
+    behavior_params = state.behavior_params
     target_noise, policy_noise, penalty_noise = jax.random.normal(key, (3, *batch.action.shape))
-    targets = critic_targets(
-        networks, config.gamma, policy_params, behavior_params, state.critic.target_params, batch, target_noise
-    )
-    policy_action, _ = networks.actor.sample(policy_params, batch.observation, penalty_noise)
+    targets = critic_targets(networks, config.gamma, state, batch, target_noise)
+    policy_action, _ = networks.actor.sample(state.policy.params, batch.observation, penalty_noise)
     critic, critic_metrics = gradient_step(
         state.critic,
-        optimizers.critic,
-        lambda params: critic_loss(
-            networks,
-            config.gradient_penalty,
-            config.action_edge,
-            params,
-            behavior_params,
-            batch,
-            targets,
-            policy_action,
-        ),
+        networks.critic_optimizer,
+        lambda params: critic_loss(config, networks, params, behavior_params, batch, targets, policy_action),
     )
     entropy_weight = jnp.exp(state.log_entropy_weight.params)
     policy, policy_metrics = gradient_step(
         state.policy,
-        optimizers.policy,
+        networks.policy_optimizer,
         lambda params: policy_loss(
             networks, entropy_weight, params, behavior_params, critic.params, batch.observation, policy_noise
         ),
     )
     shortfall = config.target_entropy * batch.action.shape[1] - policy_metrics["entropy"]
     log_entropy_weight, _ = gradient_step(
-        state.log_entropy_weight, optimizers.entropy, lambda log_weight: (-jnp.exp(log_weight) * shortfall, {})
+        state.log_entropy_weight, networks.entropy_optimizer, lambda log_weight: (-jnp.exp(log_weight) * shortfall, {})
     )
     state = State(policy, polyak(critic, config.polyak_rate), log_entropy_weight, behavior_params)
     return state, critic_metrics | policy_metrics | {"entropy_weight": entropy_weight}
@@ -208,16 +186,20 @@ def update(
 def make(config: Config, spec: SpaceSpec, behavior: DensityModel) -> Algorithm:
     actor = gaussian_actor(spec, config.policy_hidden, (config.log_std_low, config.log_std_high), config.initializer)
     networks = Networks(
-        actor, critic_ensemble(spec, config.critic_hidden, config.critics, config.initializer), behavior
+        actor,
+        critic_ensemble(spec, config.critic_hidden, config.critics, config.initializer),
+        behavior,
+        optax.adam(config.policy_learning_rate),
+        optax.adam(config.critic_learning_rate),
+        optax.adam(config.entropy_learning_rate),
     )
-    optimizers = soft.adam(config.policy_learning_rate, config.critic_learning_rate, config.entropy_learning_rate)
 
     def init(key: Key[Array, ""], behavior_params: Params) -> State:
         policy_key, critic_key = jax.random.split(key)
         return State(
-            trainable(optimizers.policy, actor.init(policy_key)),
-            trainable(optimizers.critic, networks.offsets.init(critic_key), target=True),
-            trainable(optimizers.entropy, jnp.log(jnp.asarray(config.initial_entropy_weight, jnp.float32))),
+            trainable(networks.policy_optimizer, actor.init(policy_key)),
+            trainable(networks.critic_optimizer, networks.offsets.init(critic_key), target=True),
+            trainable(networks.entropy_optimizer, jnp.log(jnp.asarray(config.initial_entropy_weight, jnp.float32))),
             behavior_params,
         )
 
@@ -243,7 +225,7 @@ def make(config: Config, spec: SpaceSpec, behavior: DensityModel) -> Algorithm:
 
     return Algorithm(
         init=init,
-        update=partial(update, config, networks, optimizers),
+        update=partial(update, config, networks),
         acting=actor.acting(config.action_edge),
         probes=probes,
         batch_size=config.batch_size,

@@ -30,7 +30,7 @@ from jax import Array
 from jaxtyping import Float, Int, Key
 
 from itrpo.nn import critics
-from itrpo.nn.critics import critic_loss
+from itrpo.nn.critics import critic_step
 from itrpo.nn.ensemble import Ensemble, critic_ensemble
 from itrpo.nn.export import layer_arrays
 from itrpo.nn.heads import BoundedMeanPolicy, StateValue
@@ -68,15 +68,14 @@ class State(NamedTuple):
 
 
 class Networks(NamedTuple):
+    """The networks, and what moves their parameters."""
+
     policy: Network  # observation [B, O] -> mean, log_std [B, A]
     critics: Ensemble
     value: Network  # observation [B, O] -> [B]
-
-
-class Optimizers(NamedTuple):
-    policy: optax.GradientTransformation
-    critic: optax.GradientTransformation
-    value: optax.GradientTransformation
+    policy_optimizer: optax.GradientTransformation
+    critic_optimizer: optax.GradientTransformation
+    value_optimizer: optax.GradientTransformation
 
 
 # --- losses --------------------------------------------------------------------------------------------------------
@@ -105,29 +104,21 @@ def policy_loss(
 
 
 def update(
-    config: Config,
-    networks: Networks,
-    optimizers: Optimizers,
-    state: State,
-    batch: Transition,
-    key: Key[Array, ""],
-    step: Int[Array, ""],
+    config: Config, networks: Networks, state: State, batch: Transition, key: Key[Array, ""], step: Int[Array, ""]
 ) -> tuple[State, Metrics]:
     """Value, actor, critics, targets. Nothing is random."""
     q = critics.least_q(networks.critics, state.critic.target_params, batch.observation, batch.action)
 
     value, value_metrics = gradient_step(
-        state.value, optimizers.value, lambda params: value_loss(config, networks, params, batch, q)
+        state.value, networks.value_optimizer, lambda params: value_loss(config, networks, params, batch, q)
     )
     advantages = q - networks.value.apply(value.params, batch.observation)
     policy, policy_metrics = gradient_step(
-        state.policy, optimizers.policy, lambda params: policy_loss(config, networks, params, batch, advantages)
+        state.policy, networks.policy_optimizer, lambda params: policy_loss(config, networks, params, batch, advantages)
     )
     next_value = networks.value.apply(value.params, batch.next_observation)
     targets = td.bellman_target(batch.reward, batch.continues, config.gamma, next_value)
-    critic, critic_metrics = gradient_step(
-        state.critic, optimizers.critic, lambda params: critic_loss(networks.critics, params, batch, targets)
-    )
+    critic, critic_metrics = critic_step(networks.critics, networks.critic_optimizer, state.critic, batch, targets)
     metrics = value_metrics | policy_metrics | critic_metrics | {"advantage": jnp.mean(advantages)}
     return State(policy, polyak(critic, config.polyak_rate), value), metrics
 
@@ -141,23 +132,19 @@ def make_networks(config: Config, spec: SpaceSpec) -> Networks:
         network(lambda draw: BoundedMeanPolicy(draw, spec, hidden, log_std_range, config.initializer)),
         critic_ensemble(spec, config.critic_hidden, 2, config.initializer),
         network(lambda draw: StateValue(draw, spec, config.value_hidden, config.initializer)),
+        optax.adam(optax.cosine_decay_schedule(config.policy_learning_rate, config.schedule_steps)),
+        optax.adam(config.critic_learning_rate),
+        optax.adam(config.value_learning_rate),
     )
 
 
-def make_optimizers(config: Config) -> Optimizers:
-    schedule = optax.cosine_decay_schedule(config.policy_learning_rate, config.schedule_steps)
-    return Optimizers(
-        optax.adam(schedule), optax.adam(config.critic_learning_rate), optax.adam(config.value_learning_rate)
-    )
-
-
-def start(networks: Networks, optimizers: Optimizers, key: Key[Array, ""], behavior_params: Params) -> State:
+def start(networks: Networks, key: Key[Array, ""], behavior_params: Params) -> State:
     """The state before the first step."""
     policy_key, critic_key, value_key = jax.random.split(key, 3)
     return State(
-        trainable(optimizers.policy, networks.policy.init(policy_key)),
-        trainable(optimizers.critic, networks.critics.init(critic_key), target=True),
-        trainable(optimizers.value, networks.value.init(value_key)),
+        trainable(networks.policy_optimizer, networks.policy.init(policy_key)),
+        trainable(networks.critic_optimizer, networks.critics.init(critic_key), target=True),
+        trainable(networks.value_optimizer, networks.value.init(value_key)),
     )
 
 
@@ -190,10 +177,10 @@ def probes(networks: Networks, state: State, batch: Transition, key: Key[Array, 
 
 
 def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
-    networks, optimizers = make_networks(config, spec), make_optimizers(config)
+    networks = make_networks(config, spec)
     return Algorithm(
-        init=partial(start, networks, optimizers),
-        update=partial(update, config, networks, optimizers),
+        init=partial(start, networks),
+        update=partial(update, config, networks),
         acting=acting(networks.policy),
         probes=partial(probes, networks),
         batch_size=config.batch_size,

@@ -33,7 +33,7 @@ from jax import Array
 from jaxtyping import Float, Int, Key
 
 from itrpo.algorithms import kl_actor_critic as kl
-from itrpo.algorithms.kl_actor_critic import Backbone, Networks, Optimizers, Parts, State, is_zero
+from itrpo.algorithms.kl_actor_critic import Backbone, Networks, Parts, State, is_zero
 from itrpo.behavior import gaussian
 from itrpo.ops import td
 from itrpo.ops.td import Scalar
@@ -65,12 +65,7 @@ class Config:
 
 
 def shaped_reward(
-    config: Config,
-    networks: Networks,
-    alpha: Scalar,
-    policy_params: Params,
-    behavior_params: Params,
-    batch: Transition,
+    config: Config, networks: Networks, alpha: Scalar, policy_params: Params, behavior_params: Params, batch: Transition
 ) -> Float[Array, "B"]:
     """r + tau alpha clip(log pi(a|s) - log pi_beta(a|s)), at the dataset's own actions."""
     if shaping_is_off(config):
@@ -89,20 +84,12 @@ def shaping_is_off(config: Config) -> bool:
 
 
 def critic_targets(
-    config: Config,
-    networks: Networks,
-    alpha: Scalar,
-    policy_params: Params,
-    behavior_params: Params,
-    target_critic_params: Params,
-    batch: Transition,
-    noise: Float[Array, "B draws A"],
+    config: Config, networks: Networks, alpha: Scalar, state: State, batch: Transition, noise: Float[Array, "B draws A"]
 ) -> Float[Array, "B"]:
     """Eq. (5): r + tau alpha clip(log ratio(s,a)) + gamma (1-d) (E[min Q'] - alpha KL)(s')."""
-    reward = shaped_reward(config, networks, alpha, policy_params, behavior_params, batch)
-    next_value = kl.penalised_value(
-        networks, alpha, policy_params, behavior_params, target_critic_params, batch.next_observation, noise
-    )
+    policy_params = state.policy.params if config.shaping_policy == "online" else state.policy.target_params
+    reward = shaped_reward(config, networks, alpha, policy_params, state.behavior_params, batch)
+    next_value = kl.penalised_value(networks, alpha, policy_params, state, batch.next_observation, noise)
     return td.bellman_target(reward, batch.continues, config.backbone.gamma, next_value)
 
 
@@ -110,26 +97,15 @@ def critic_targets(
 
 
 def update(
-    config: Config,
-    networks: Networks,
-    optimizers: Optimizers,
-    state: State,
-    batch: Transition,
-    key: Key[Array, ""],
-    step: Int[Array, ""],
+    config: Config, networks: Networks, state: State, batch: Transition, key: Key[Array, ""], step: Int[Array, ""]
 ) -> tuple[State, Metrics]:
     """Critics towards Eq. (5), then the actor by Eq. (3) with the new critics, then targets. The key is consumed."""
     backbone = config.backbone
     alpha = kl.alpha_now(config.alpha, backbone, state)
     target_noise, policy_noise, penalty_noise = kl.draw_noise(networks, batch, key)
-    acting = state.policy.params if config.shaping_policy == "online" else state.policy.target_params
-    targets = critic_targets(
-        config, networks, alpha, acting, state.behavior_params, state.critic.target_params, batch, target_noise
-    )
-    critic, metrics = kl.critic_step(backbone, networks, optimizers, state, batch, targets, penalty_noise)
-    policy, policy_metrics = kl.policy_step(
-        backbone, networks, optimizers, alpha, state, critic.params, batch.observation, policy_noise, step
-    )
+    targets = critic_targets(config, networks, alpha, state, batch, target_noise)
+    critic, metrics = kl.critic_step(backbone, networks, state, batch, targets, penalty_noise)
+    policy, policy_metrics = kl.policy_step(backbone, networks, alpha, state, critic.params, batch, policy_noise, step)
     return kl.averaged(backbone, state, policy, critic, targets), metrics | policy_metrics
 
 
@@ -148,16 +124,11 @@ def make(config: Config, spec: SpaceSpec, behavior: DensityModel) -> Algorithm:
     parts = kl.make_parts(config.backbone, spec, behavior)
     return Algorithm(
         init=partial(kl.start, config.backbone, parts, target_policy=config.shaping_policy == "target"),
-        update=partial(update, config, parts.networks, parts.optimizers),
+        update=partial(update, config, parts.networks),
         acting=parts.actor.acting(config.backbone.action_edge),
         probes=partial(probes, config, parts),
         batch_size=config.backbone.batch_size,
     )
-
-
-def validate(config: Config, behavior: str, behavior_config: object) -> None:
-    """Raises InputError for values that do not go together."""
-    kl.validate(config.backbone, behavior, behavior_config)
 
 
 AUTHOR = Config(
@@ -179,12 +150,6 @@ PRESETS = {
     "source": Preset(AUTHOR, "gaussian", gaussian.Config(initializer="rlkit"), rewards=RewardRule(shift=5.0)),
     "paper": Preset(Config(), "gaussian"),  # Eqs. 2-5 alone; alpha, tau, widths, rates are ours: the text has none
     "matched": Preset(Config(backbone=Backbone(warm_start=True)), "gaussian"),
-    "quick": Preset(
-        Config(alpha=6.0, backbone=kl.QUICK),
-        "gaussian",
-        kl.QUICK_BEHAVIOR,
-        normalize_observations=True,
-        antmaze_normalize_observations=True,
-    ),
+    "quick": kl.quick(Config(alpha=6.0, backbone=kl.QUICK)),
 }
-ITRPO = AlgorithmEntry(Config, PRESETS, "quick", ("gaussian", "mixture"), make, validate)
+ITRPO = AlgorithmEntry(Config, PRESETS, "quick", ("gaussian", "mixture"), make, kl.validate)

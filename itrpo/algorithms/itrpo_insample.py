@@ -31,11 +31,12 @@ from jaxtyping import Float, Int, Key
 
 from itrpo.behavior import gaussian
 from itrpo.nn.actors import GaussianActor, gaussian_actor
+from itrpo.nn.critics import penalised_critic_loss
 from itrpo.nn.ensemble import Ensemble, critic_ensemble
 from itrpo.nn.heads import StateValue
 from itrpo.nn.network import Initializer, Network, network
 from itrpo.nn.trainable import Trainable, gradient_step, polyak, trainable
-from itrpo.ops import distributions, divergences, policy_losses, td
+from itrpo.ops import distributions, policy_losses, td
 from itrpo.ops.td import Scalar
 from itrpo.ranges import Count, Discount, InnerShare, NonNegative, Positive, PositiveOrInf, Rate, Share, Widths
 from itrpo.types import (
@@ -84,12 +85,15 @@ class State(NamedTuple):
 
 
 class Networks(NamedTuple):
-    """All that the losses know of the networks."""
+    """The networks, and what moves their parameters."""
 
     actor: GaussianActor
     critics: Ensemble
     value: Network  # observation [B, O] -> [B]
-    behavior: DensityModel
+    behavior: DensityModel  # frozen
+    policy_optimizer: optax.GradientTransformation
+    critic_optimizer: optax.GradientTransformation
+    value_optimizer: optax.GradientTransformation
 
 
 # --- targets and losses --------------------------------------------------------------------------------------------
@@ -111,23 +115,6 @@ def critic_targets(
     shaping = td.shaping_reward(ratio, config.alpha, config.tau, config.log_ratio_low, config.log_ratio_high)
     next_value = networks.value.apply(value_params, batch.next_observation)
     return td.bellman_target(batch.reward + shaping, batch.continues, config.gamma, next_value)
-
-
-def critic_loss(
-    networks: Networks,
-    gradient_penalty: Scalar,
-    critic_params: Params,
-    batch: Transition,
-    targets: Float[Array, "B"],
-    policy_action: Float[Array, "B A"],
-) -> tuple[Float[Array, ""], Metrics]:
-    """Mean of sum_i (Q_i(s,a) - y)^2 + gradient_penalty * sum_i ||grad_a Q_i(s,a~)||^2, a~ = policy_action ~ pi."""
-    q = networks.critics.apply(critic_params, batch.observation, batch.action)
-    slopes = divergences.action_gradient_penalty(
-        lambda action: networks.critics.apply(critic_params, batch.observation, action), policy_action
-    )
-    loss = td.squared_error(q, targets[None]) + gradient_penalty * jnp.mean(slopes)
-    return loss, {"critic_loss": loss, "q_target": jnp.mean(targets)}
 
 
 def value_loss(
@@ -158,20 +145,8 @@ def policy_loss(
 # --- one step ------------------------------------------------------------------------------------------------------
 
 
-class Optimizers(NamedTuple):
-    policy: optax.GradientTransformation
-    critic: optax.GradientTransformation
-    value: optax.GradientTransformation
-
-
 def update(
-    config: Config,
-    networks: Networks,
-    optimizers: Optimizers,
-    state: State,
-    batch: Transition,
-    key: Key[Array, ""],
-    step: Int[Array, ""],
+    config: Config, networks: Networks, state: State, batch: Transition, key: Key[Array, ""], step: Int[Array, ""]
 ) -> tuple[State, Metrics]:
     """Critic, value and actor, each from the parameters before the step; then targets. The key is consumed."""
     ratio = log_ratio(networks, config.action_edge, state.policy.params, state.behavior_params, batch)
@@ -183,14 +158,16 @@ def update(
 
     critic, critic_metrics = gradient_step(
         state.critic,
-        optimizers.critic,
-        lambda params: critic_loss(networks, config.gradient_penalty, params, batch, targets, policy_action),
+        networks.critic_optimizer,
+        lambda params: penalised_critic_loss(
+            networks.critics, config.gradient_penalty, params, batch, targets, policy_action
+        ),
     )
     value, value_metrics = gradient_step(
-        state.value, optimizers.value, lambda params: value_loss(networks, config, params, batch, q, ratio)
+        state.value, networks.value_optimizer, lambda params: value_loss(networks, config, params, batch, q, ratio)
     )
     policy, policy_metrics = gradient_step(
-        state.policy, optimizers.policy, lambda params: policy_loss(networks, config, params, batch, advantage)
+        state.policy, networks.policy_optimizer, lambda params: policy_loss(networks, config, params, batch, advantage)
     )
     state = State(policy, polyak(critic, config.polyak_rate), value, state.behavior_params)
     return state, critic_metrics | value_metrics | policy_metrics
@@ -203,8 +180,6 @@ def make(config: Config, spec: SpaceSpec, behavior: DensityModel) -> Algorithm:
         critic_ensemble(spec, config.critic_hidden, config.critics, config.initializer),
         network(lambda draw: StateValue(draw, spec, config.value_hidden, config.initializer)),
         behavior,
-    )
-    optimizers = Optimizers(
         optax.adam(config.policy_learning_rate),
         optax.adam(config.critic_learning_rate),
         optax.adam(config.value_learning_rate),
@@ -213,9 +188,9 @@ def make(config: Config, spec: SpaceSpec, behavior: DensityModel) -> Algorithm:
     def init(key: Key[Array, ""], behavior_params: Params) -> State:
         policy_key, critic_key, value_key = jax.random.split(key, 3)
         return State(
-            trainable(optimizers.policy, networks.actor.init(policy_key)),
-            trainable(optimizers.critic, networks.critics.init(critic_key), target=True),
-            trainable(optimizers.value, networks.value.init(value_key)),
+            trainable(networks.policy_optimizer, networks.actor.init(policy_key)),
+            trainable(networks.critic_optimizer, networks.critics.init(critic_key), target=True),
+            trainable(networks.value_optimizer, networks.value.init(value_key)),
             behavior_params,
         )
 
@@ -240,7 +215,7 @@ def make(config: Config, spec: SpaceSpec, behavior: DensityModel) -> Algorithm:
 
     return Algorithm(
         init=init,
-        update=partial(update, config, networks, optimizers),
+        update=partial(update, config, networks),
         acting=networks.actor.acting(config.action_edge),
         probes=probes,
         batch_size=config.batch_size,

@@ -24,13 +24,14 @@ from jaxtyping import Float, Int, Key
 from itrpo.behavior import gaussian
 from itrpo.errors import InputError
 from itrpo.nn.actors import GaussianActor, gaussian_actor
+from itrpo.nn.critics import least_q, penalised_critic_loss
 from itrpo.nn.ensemble import Ensemble, critic_ensemble
 from itrpo.nn.network import Initializer
 from itrpo.nn.trainable import Trainable, gradient_step, polyak, trainable
 from itrpo.ops import distributions, divergences, td
 from itrpo.ops.td import Scalar
 from itrpo.ranges import Count, CountOrZero, Discount, InnerShare, NonNegative, Positive, Rate, Widths
-from itrpo.types import DensityModel, Metrics, Params, SpaceSpec, Transition
+from itrpo.types import DensityModel, Metrics, Params, Preset, SpaceSpec, Transition
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,12 @@ QUICK = Backbone(
     critic_layer_norm=True,
     warm_start=True,
 )
-QUICK_BEHAVIOR = gaussian.Config(hidden=(128, 128))
+
+
+def quick(config: Any) -> Preset:
+    """With QUICK as the backbone."""
+    model = gaussian.Config(hidden=(128, 128))
+    return Preset(config, "gaussian", model, normalize_observations=True, antmaze_normalize_observations=True)
 
 
 class State(NamedTuple):
@@ -91,19 +97,14 @@ class Actions(NamedTuple):
 
 
 class Networks(NamedTuple):
-    """All that the losses know of policy, behaviour and critic."""
+    """All that the losses know of policy, behaviour and critic, and what moves the parameters of policy and critic."""
 
     policy_actions: Callable[[Params, Params, Array, Array], Actions]  # (policy, behavior, observation, noise)
     log_ratio: Callable[[Params, Params, Array, Array], Array]  # (policy, behavior, observation, action [B, A]) -> [B]
-    q_values: Callable[
-        [Params, Array, Array], Array
-    ]  # (critic, observation, action [B, A] or [B, n, A]) -> [N, B(, n)]
+    critics: Ensemble  # (observation, action [B, A] or [B, n, A]) -> Q [N, B(, n)]
     draws: int  # of noise ~ N(0, I) that `policy_actions` takes at each state: [B, draws, A]
-
-
-class Optimizers(NamedTuple):
-    policy: optax.GradientTransformation
-    critic: optax.GradientTransformation
+    policy_optimizer: optax.GradientTransformation
+    critic_optimizer: optax.GradientTransformation
 
 
 # --- values and losses ---------------------------------------------------------------------------------------------
@@ -113,7 +114,7 @@ def expected_q(
     networks: Networks, critic_params: Params, observation: Float[Array, "B O"], actions: Actions
 ) -> Float[Array, "B"]:
     """min_i E_{a~pi}[Q_i(s,a)]: first the mean over actions, then the minimum over critics (the author's order)."""
-    q = networks.q_values(critic_params, observation, actions.action)
+    q = networks.critics.apply(critic_params, observation, actions.action)
     return td.ensemble_min(jnp.einsum("Nbn,bn->Nb", q, actions.weight))
 
 
@@ -121,37 +122,14 @@ def penalised_value(
     networks: Networks,
     alpha: Scalar,
     policy_params: Params,
-    behavior_params: Params,
-    critic_params: Params,
+    state: State,
     observation: Float[Array, "B O"],
     noise: Float[Array, "B draws A"],
 ) -> Float[Array, "B"]:
-    """E_{a~pi}[min_i Q_i(s,a)] - alpha * D_KL[pi || pi_beta](s): at s', what Eqs. (2), (4) and (5) bootstrap from."""
-    actions = networks.policy_actions(policy_params, behavior_params, observation, noise)
-    q = expected_q(networks, critic_params, observation, actions)
+    """E_{a~pi}[min_i Q_i'(s,a)] - alpha * D_KL[pi || pi_beta](s): at s', what Eqs. (2), (4) and (5) bootstrap from."""
+    actions = networks.policy_actions(policy_params, state.behavior_params, observation, noise)
+    q = expected_q(networks, state.critic.target_params, observation, actions)
     return td.regularised_value(q, alpha, actions.kl)
-
-
-def critic_loss(
-    networks: Networks,
-    gradient_penalty: Scalar,
-    critic_params: Params,
-    batch: Transition,
-    targets: Float[Array, "B"],
-    policy_action: Float[Array, "B A"] | None,
-) -> tuple[Float[Array, ""], Metrics]:
-    """Mean of sum_i (Q_i(s,a) - y)^2 + gradient_penalty * sum_i ||grad_a Q_i(s,a~)||^2, a~ = policy_action ~ pi(.|s).
-
-    Without policy_action, which is where the weight is a plain 0, without the penalty.
-    """
-    q = networks.q_values(critic_params, batch.observation, batch.action)
-    loss = td.squared_error(q, targets[None])
-    if policy_action is not None:
-        slopes = divergences.action_gradient_penalty(
-            lambda action: networks.q_values(critic_params, batch.observation, action), policy_action
-        )
-        loss += gradient_penalty * jnp.mean(slopes)
-    return loss, {"critic_loss": loss}
 
 
 def policy_loss(
@@ -187,7 +165,6 @@ def alpha_now(alpha: Scalar, config: Backbone, state: State) -> Scalar:
 def critic_step(
     config: Backbone,
     networks: Networks,
-    optimizers: Optimizers,
     state: State,
     batch: Transition,
     targets: Float[Array, "B"],
@@ -198,30 +175,30 @@ def critic_step(
     if not is_zero(config.gradient_penalty):
         actions = networks.policy_actions(state.policy.params, state.behavior_params, batch.observation, noise)
         policy_action = jax.lax.stop_gradient(actions.action[:, 0])
-    critic, metrics = gradient_step(
+    return gradient_step(
         state.critic,
-        optimizers.critic,
-        lambda params: critic_loss(networks, config.gradient_penalty, params, batch, targets, policy_action),
+        networks.critic_optimizer,
+        lambda params: penalised_critic_loss(
+            networks.critics, config.gradient_penalty, params, batch, targets, policy_action
+        ),
     )
-    return critic, metrics | {"q_target": jnp.mean(targets)}
 
 
 def policy_step(
     config: Backbone,
     networks: Networks,
-    optimizers: Optimizers,
     alpha: Scalar,
     state: State,
     critic_params: Params,
-    observation: Float[Array, "B O"],
+    batch: Transition,
     noise: Float[Array, "B draws A"],
     step: Int[Array, ""],
 ) -> tuple[Trainable, Metrics]:
     """The actor after one step against `critic_params`."""
     q_weight = jnp.where(step < config.kl_only_steps, 0.0, 1.0) if config.kl_only_steps else 1.0
-    fixed = (state.behavior_params, critic_params, observation, noise)
+    fixed = (state.behavior_params, critic_params, batch.observation, noise)
     policy, metrics = gradient_step(
-        state.policy, optimizers.policy, lambda params: policy_loss(networks, alpha, q_weight, params, *fixed)
+        state.policy, networks.policy_optimizer, lambda params: policy_loss(networks, alpha, q_weight, params, *fixed)
     )
     return policy, metrics | {"alpha": jnp.asarray(alpha, jnp.float32)}
 
@@ -246,17 +223,14 @@ def is_zero(weight: Scalar) -> bool:
 
 class Parts(NamedTuple):
     actor: GaussianActor
-    critics: Ensemble
     networks: Networks
-    optimizers: Optimizers
 
 
 def make_parts(config: Backbone, spec: SpaceSpec, behavior: DensityModel) -> Parts:
     log_std_range = (config.log_std_low, config.log_std_high)
     actor = gaussian_actor(spec, config.policy_hidden, log_std_range, config.initializer, config.log_std_squash)
     critics = critic_ensemble(spec, config.critic_hidden, config.critics, config.initializer, config.critic_layer_norm)
-    optimizers = Optimizers(optax.adam(config.policy_learning_rate), optax.adam(config.critic_learning_rate))
-    return Parts(actor, critics, gaussian_networks(config, actor, critics, behavior), optimizers)
+    return Parts(actor, gaussian_networks(config, actor, critics, behavior))
 
 
 def gaussian_networks(config: Backbone, actor: GaussianActor, critics: Ensemble, behavior: DensityModel) -> Networks:
@@ -296,7 +270,14 @@ def gaussian_networks(config: Backbone, actor: GaussianActor, critics: Ensemble,
             return critics.apply(critic_params, observation, action[:, 0])[..., None]
         return critics.apply(critic_params, observation, action)
 
-    return Networks(policy_actions, log_ratio, q_values, draws)
+    return Networks(
+        policy_actions,
+        log_ratio,
+        critics._replace(apply=q_values),
+        draws,
+        optax.adam(config.policy_learning_rate),
+        optax.adam(config.critic_learning_rate),
+    )
 
 
 def start(
@@ -306,8 +287,8 @@ def start(
     policy_key, critic_key = jax.random.split(key)
     policy_params = behavior_params if config.warm_start else parts.actor.init(policy_key)
     return State(
-        trainable(parts.optimizers.policy, policy_params, target_policy),
-        trainable(parts.optimizers.critic, parts.critics.init(critic_key), target=True),
+        trainable(parts.networks.policy_optimizer, policy_params, target_policy),
+        trainable(parts.networks.critic_optimizer, parts.networks.critics.init(critic_key), target=True),
         behavior_params,
         jnp.ones(()),
     )
@@ -320,10 +301,10 @@ def probes(config: Backbone, parts: Parts, state: State, batch: Transition, key:
     noise = jax.random.normal(key, (len(observation), networks.draws, batch.action.shape[1]))
     actions = networks.policy_actions(policy_params, state.behavior_params, observation, noise)
     log_ratio = networks.log_ratio(policy_params, state.behavior_params, observation, batch.action)
-    q_data = td.ensemble_min(networks.q_values(critic_params, observation, batch.action))
+    q_data = least_q(networks.critics, critic_params, observation, batch.action)
     q_policy = expected_q(networks, critic_params, observation, actions)
     slopes = divergences.action_gradient_penalty(
-        lambda action: networks.q_values(critic_params, observation, action), actions.action[:, 0]
+        lambda action: networks.critics.apply(critic_params, observation, action), actions.action[:, 0]
     )
     correlation = jnp.corrcoef(log_ratio, q_data - q_policy)[0, 1]
     _, log_std = actor.moments(policy_params, observation)
@@ -338,13 +319,14 @@ def probes(config: Backbone, parts: Parts, state: State, batch: Transition, key:
     }
 
 
-def validate(config: Backbone, behavior: str, behavior_config: Any) -> None:
-    """Raises InputError for a KL or a warm start that the model of pi_beta does not allow."""
-    if behavior != "gaussian" and config.kl == "closed_form":
+def validate(config: Any, behavior: str, behavior_config: Any) -> None:
+    """Raises InputError for a KL or a warm start in `config.backbone` that the model of pi_beta does not allow."""
+    backbone: Backbone = config.backbone
+    if behavior != "gaussian" and backbone.kl == "closed_form":
         raise InputError(f"kl = closed_form needs --behavior gaussian, not {behavior!r}; use --kl sampled")
-    if config.warm_start and (behavior != "gaussian" or behavior_config.hidden != config.policy_hidden):
+    if backbone.warm_start and (behavior != "gaussian" or behavior_config.hidden != backbone.policy_hidden):
         raise InputError(
             "warm_start copies pi_beta into the actor, so it needs --behavior gaussian and the same hidden layers in "
-            f"both (pi_beta: {behavior} {behavior_config.hidden}, actor {config.policy_hidden}); "
+            f"both (pi_beta: {behavior} {behavior_config.hidden}, actor {backbone.policy_hidden}); "
             "else pass --warm-start false"
         )

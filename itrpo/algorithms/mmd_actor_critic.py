@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import Array
-from jaxtyping import Float, Int, Key
+from jaxtyping import Float, Key
 
 from itrpo.behavior import cvae
 from itrpo.nn.actors import GaussianActor, gaussian_actor
@@ -76,15 +76,14 @@ class State(NamedTuple):
 
 
 class Networks(NamedTuple):
+    """The networks, and what moves the parameters of the last two and the multiplier; the model moves its own."""
+
     model: LatentModel  # the CVAE
     actor: GaussianActor
     critics: Ensemble  # both: (observation, action) -> Q
-
-
-class Optimizers(NamedTuple):
-    policy: optax.GradientTransformation
-    critic: optax.GradientTransformation
-    log_multiplier: optax.GradientTransformation
+    policy_optimizer: optax.GradientTransformation
+    critic_optimizer: optax.GradientTransformation
+    multiplier_optimizer: optax.GradientTransformation
 
 
 # --- samples, their MMD, and its multiplier ------------------------------------------------------------------------
@@ -127,17 +126,12 @@ def action_and_mmd(
     return jnp.tanh(own[:, 0]), divergences.mmd(data, own, config.bandwidth, config.kernel)
 
 
-def q_weight(config: Backbone, step: Int[Array, ""]) -> Float[Array, ""]:
-    """1{step >= warm_up_steps}: of Q in the actor's loss."""
-    return jnp.where(step < config.warm_up_steps, 0.0, 1.0)
-
-
 def multiplier_step(
-    config: Backbone, optimizers: Optimizers, log_multiplier: Trainable, excess: Float[Array, ""]
+    config: Backbone, networks: Networks, log_multiplier: Trainable, excess: Float[Array, ""]
 ) -> Trainable:
     """l after one step up exp(l) * excess, and its clip; excess: mean MMD - epsilon."""
     stepped, _ = gradient_step(
-        log_multiplier, optimizers.log_multiplier, lambda params: (lagrange.multiplier_loss(params, excess), {})
+        log_multiplier, networks.multiplier_optimizer, lambda params: (lagrange.multiplier_loss(params, excess), {})
     )
     return stepped._replace(params=jnp.clip(stepped.params, config.log_multiplier_low, config.log_multiplier_high))
 
@@ -146,33 +140,25 @@ def multiplier_step(
 
 
 def make_networks(config: Backbone, spec: SpaceSpec) -> Networks:
-    model = cvae.Config(
-        kl_weight=config.kl_weight,
-        latent_clip=config.latent_clip,
-        fit_learning_rate=config.cvae_learning_rate,
-        hidden=config.cvae_hidden,
-    )
     log_std_range = (config.log_std_low, config.log_std_high)
     return Networks(
-        cvae.make(model, spec, fit_steps=0),
+        cvae.stepped(spec, config.cvae_hidden, config.cvae_learning_rate, config.kl_weight, config.latent_clip),
         gaussian_actor(spec, config.policy_hidden, log_std_range, config.initializer),
         critic_ensemble(spec, config.critic_hidden, CRITICS, config.initializer),
+        optax.adam(config.policy_learning_rate),
+        optax.adam(config.critic_learning_rate),
+        optax.adam(config.multiplier_learning_rate),
     )
 
 
-def make_optimizers(config: Backbone) -> Optimizers:
-    rates = (config.policy_learning_rate, config.critic_learning_rate, config.multiplier_learning_rate)
-    return Optimizers(*(optax.adam(rate) for rate in rates))
-
-
-def start(networks: Networks, optimizers: Optimizers, key: Key[Array, ""]) -> State:
+def start(networks: Networks, key: Key[Array, ""]) -> State:
     """The state before the first step."""
     model_key, policy_key, critic_key = jax.random.split(key, 3)
     return State(
         networks.model.init(model_key),
-        trainable(optimizers.policy, networks.actor.init(policy_key)),
-        trainable(optimizers.critic, networks.critics.init(critic_key), target=True),
-        trainable(optimizers.log_multiplier, jnp.zeros(())),
+        trainable(networks.policy_optimizer, networks.actor.init(policy_key)),
+        trainable(networks.critic_optimizer, networks.critics.init(critic_key), target=True),
+        trainable(networks.multiplier_optimizer, jnp.zeros(())),
     )
 
 

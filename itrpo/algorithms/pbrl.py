@@ -37,7 +37,7 @@ from jaxtyping import Float, Int, Key
 from itrpo.algorithms import soft_actor_critic
 from itrpo.algorithms.soft_actor_critic import ACTION_EDGE, Backbone
 from itrpo.nn import soft
-from itrpo.nn.soft import Networks, Optimizers
+from itrpo.nn.soft import Networks
 from itrpo.nn.trainable import Trainable, cached_chunk, chunked_gradient_step, gradient_step, polyak
 from itrpo.ops import pessimism, td
 from itrpo.ops.td import Scalar
@@ -86,16 +86,11 @@ class Rows(NamedTuple):
 
 
 def critic_targets(
-    networks: Networks,
-    config: Config,
-    policy_params: Params,
-    target_critic_params: Params,
-    batch: Transition,
-    noise: Float[Array, "B A"],
+    networks: Networks, config: Config, state: State, batch: Transition, noise: Float[Array, "B A"]
 ) -> Float[Array, "N B"]:
     """y_k; the noise ~ N(0, I) draws the next actions."""
-    action, _ = networks.actor.sample(policy_params, batch.next_observation, noise)
-    q = networks.critics.apply(target_critic_params, batch.next_observation, action)
+    action, _ = networks.actor.sample(state.policy.params, batch.next_observation, noise)
+    q = networks.critics.apply(state.critic.target_params, batch.next_observation, action)
     lower = pessimism.lower_bounds(q, config.target_weight)
     return td.bellman_target(batch.reward[None], batch.continues[None], config.backbone.gamma, lower)
 
@@ -158,26 +153,20 @@ def record(
 
 
 def update(
-    config: Config,
-    networks: Networks,
-    optimizers: Optimizers,
-    state: State,
-    batch: Transition,
-    key: Key[Array, ""],
-    step: Int[Array, ""],
+    config: Config, networks: Networks, state: State, batch: Transition, key: Key[Array, ""], step: Int[Array, ""]
 ) -> tuple[State, Metrics]:
     """Entropy weight, critics, actor with the new critics, targets. The key is consumed."""
     backbone = config.backbone
     policy_key, target_key, ood_key = jax.random.split(key, 3)
     noise = jax.random.normal(policy_key, batch.action.shape)
-    log_entropy_weight = soft_actor_critic.entropy_step(backbone, networks, optimizers, state, batch.observation, noise)
+    log_entropy_weight = soft_actor_critic.entropy_step(backbone, networks, state, batch.observation, noise)
     entropy_weight = jnp.exp(log_entropy_weight.params)
 
     rows = make_rows(networks, config, state, batch, target_key, ood_key)
     weight = ood_weight(config, state.ood_weight, step)
     critic, critic_metrics = chunked_gradient_step(
         state.critic,
-        optimizers.critic,
+        networks.critic_optimizer,
         lambda params, part: critic_loss(networks, config, weight, params, part),
         rows,
         cached_chunk(backbone.batch_size, 1 + 2 * config.ood_actions),
@@ -186,7 +175,7 @@ def update(
 
     policy, policy_metrics = gradient_step(
         state.policy,
-        optimizers.policy,
+        networks.policy_optimizer,
         lambda params: soft.policy_loss(networks, entropy_weight, params, critic.params, batch.observation, noise),
     )
     metrics = critic_metrics | policy_metrics | {"entropy_weight": entropy_weight, "ood_weight": weight}
@@ -203,7 +192,7 @@ def make_rows(
 ) -> Rows:
     """The critics' side of a batch: targets, and the actions that pi samples at s and at s'."""
     policy, noise = state.policy.params, jax.random.normal(target_key, batch.action.shape)
-    targets = critic_targets(networks, config, policy, state.critic.target_params, batch, noise)
+    targets = critic_targets(networks, config, state, batch, noise)
     rows, action_dim = batch.action.shape
     noises = jax.random.normal(ood_key, (2, rows, config.ood_actions, action_dim))
     own, _ = networks.actor.sample(policy, batch.observation, noises[0])
@@ -215,30 +204,21 @@ def make_rows(
 
 def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
     networks = soft_actor_critic.make_networks(config.backbone, spec, config.critics)
-    optimizers = soft_actor_critic.make_optimizers(config.backbone)
 
     def init(key: Key[Array, ""], behavior_params: Params) -> State:
         weight = jnp.asarray(config.ood_weight_end, jnp.float32)
-        return State(*soft.start(networks, optimizers, key), weight, jnp.zeros(RECORDS))
+        return State(*soft.start(networks, key), weight, jnp.zeros(RECORDS))
 
     return Algorithm(
         init=init,
-        update=partial(update, config, networks, optimizers),
+        update=partial(update, config, networks),
         acting=networks.actor.acting(ACTION_EDGE),
         probes=partial(soft_actor_critic.probes, networks),
         batch_size=config.backbone.batch_size,
     )
 
 
-SOURCE = Config(
-    backbone=Backbone(
-        policy_learning_rate=1e-4,
-        entropy_learning_rate=1e-4,
-        policy_hidden=(256, 256, 256),
-        critic_hidden=(256, 256, 256),
-        initializer="rlkit_biased",
-    ),
-)
+SOURCE = Config(backbone=soft_actor_critic.RLKIT)
 COUNTS = ("ood_weight_steps", "ood_record_every")
 PRESETS = {
     "source": Preset(SOURCE, tasks="pbrl", scaled_fields=COUNTS),

@@ -32,7 +32,7 @@ from jaxtyping import Float, Int, Key
 
 from itrpo.behavior import cvae
 from itrpo.nn import critics
-from itrpo.nn.critics import critic_loss
+from itrpo.nn.critics import critic_step
 from itrpo.nn.ensemble import Ensemble, critic_ensemble, first_member
 from itrpo.nn.export import layer_arrays
 from itrpo.nn.heads import MLP, Perturbation
@@ -73,15 +73,14 @@ class State(NamedTuple):
 
 
 class Networks(NamedTuple):
+    """The networks, and what moves their parameters."""
+
     model: LatentModel  # its `decode` is G
     latent: Network  # f: observation -> [B, L], before the tanh
     perturbation: Network | None  # xi: (observation, action) -> pre-tanh direction [B, A]
     critics: Ensemble
-
-
-class Optimizers(NamedTuple):
-    actor: optax.GradientTransformation
-    critic: optax.GradientTransformation
+    actor_optimizer: optax.GradientTransformation
+    critic_optimizer: optax.GradientTransformation
 
 
 # --- losses --------------------------------------------------------------------------------------------------------
@@ -106,17 +105,10 @@ def policy_action(
     return td.perturbed_action(action, direction, config.phi)
 
 
-def critic_targets(
-    config: Config,
-    networks: Networks,
-    target_actor: Actor,
-    target_critic_params: Params,
-    behavior_params: Params,
-    batch: Transition,
-) -> Float[Array, "B"]:
+def critic_targets(config: Config, networks: Networks, state: State, batch: Transition) -> Float[Array, "B"]:
     """y."""
-    action = policy_action(config, networks, target_actor, behavior_params, batch.next_observation)
-    q = networks.critics.apply(target_critic_params, batch.next_observation, action)
+    action = policy_action(config, networks, state.actor.target_params, state.behavior_params, batch.next_observation)
+    q = networks.critics.apply(state.critic.target_params, batch.next_observation, action)
     return td.bellman_target(batch.reward, batch.continues, config.gamma, td.ensemble_mix(q, config.min_weight))
 
 
@@ -138,24 +130,16 @@ def policy_loss(
 
 
 def update(
-    config: Config,
-    networks: Networks,
-    optimizers: Optimizers,
-    state: State,
-    batch: Transition,
-    key: Key[Array, ""],
-    step: Int[Array, ""],
+    config: Config, networks: Networks, state: State, batch: Transition, key: Key[Array, ""], step: Int[Array, ""]
 ) -> tuple[State, Metrics]:
     """Critics, actor, targets. Nothing is random."""
     frozen, rate = state.behavior_params, config.polyak_rate
-    targets = critic_targets(config, networks, state.actor.target_params, state.critic.target_params, frozen, batch)
-    critic, metrics = gradient_step(
-        state.critic, optimizers.critic, lambda params: critic_loss(networks.critics, params, batch, targets)
-    )
+    targets = critic_targets(config, networks, state, batch)
+    critic, metrics = critic_step(networks.critics, networks.critic_optimizer, state.critic, batch, targets)
     first = first_member(critic.params)
     actor, policy_metrics = gradient_step(
         state.actor,
-        optimizers.actor,
+        networks.actor_optimizer,
         lambda params: policy_loss(config, networks, params, first, frozen, batch.observation),
     )
     return State(polyak(actor, rate), polyak(critic, rate), frozen), metrics | policy_metrics
@@ -169,17 +153,23 @@ def make_networks(config: Config, spec: SpaceSpec, behavior: LatentModel) -> Net
     perturbation = None
     if config.perturbation:
         perturbation = network(lambda draw: Perturbation(draw, spec, config.policy_hidden, config.initializer))
-    latent = network(lambda draw: MLP(draw, sizes, config.initializer, head_scale=1e-3))
-    return Networks(behavior, latent, perturbation, critic_ensemble(spec, config.critic_hidden, 2, config.initializer))
+    return Networks(
+        behavior,
+        network(lambda draw: MLP(draw, sizes, config.initializer, head_scale=1e-3)),
+        perturbation,
+        critic_ensemble(spec, config.critic_hidden, 2, config.initializer),
+        optax.adam(config.policy_learning_rate),
+        optax.adam(config.critic_learning_rate),
+    )
 
 
-def start(networks: Networks, optimizers: Optimizers, key: Key[Array, ""], behavior_params: Params) -> State:
+def start(networks: Networks, key: Key[Array, ""], behavior_params: Params) -> State:
     """The state before the first step."""
     latent_key, perturbation_key, critic_key = jax.random.split(key, 3)
     perturbation = networks.perturbation.init(perturbation_key) if networks.perturbation else None
     return State(
-        trainable(optimizers.actor, Actor(networks.latent.init(latent_key), perturbation), target=True),
-        trainable(optimizers.critic, networks.critics.init(critic_key), target=True),
+        trainable(networks.actor_optimizer, Actor(networks.latent.init(latent_key), perturbation), target=True),
+        trainable(networks.critic_optimizer, networks.critics.init(critic_key), target=True),
         behavior_params,
     )
 
@@ -211,14 +201,13 @@ def probes(config: Config, networks: Networks, state: State, batch: Transition, 
 
 def make(config: Config, spec: SpaceSpec, behavior: LatentModel) -> Algorithm:
     networks = make_networks(config, spec, behavior)
-    optimizers = Optimizers(optax.adam(config.policy_learning_rate), optax.adam(config.critic_learning_rate))
 
     def act(state: State, observation: Float[Array, "B O"], key: Key[Array, ""], greedy: bool) -> Float[Array, "B A"]:
         return policy_action(config, networks, state.actor.params, state.behavior_params, observation)
 
     return Algorithm(
-        init=partial(start, networks, optimizers),
-        update=partial(update, config, networks, optimizers),
+        init=partial(start, networks),
+        update=partial(update, config, networks),
         acting=Acting(act, None, partial(export, config, networks)),
         probes=partial(probes, config, networks),
         batch_size=config.batch_size,

@@ -28,8 +28,8 @@ from jax import Array
 from jaxtyping import Float, Int, Key
 
 from itrpo.algorithms import td3
-from itrpo.algorithms.td3 import Backbone, Networks, Optimizers, State
-from itrpo.nn.critics import critic_loss, least_q
+from itrpo.algorithms.td3 import Backbone, Networks, State
+from itrpo.nn.critics import critic_step, least_q
 from itrpo.nn.trainable import gradient_step, polyak
 from itrpo.ops import policy_losses, td
 from itrpo.ranges import NonNegative
@@ -55,17 +55,12 @@ class Config:
 
 
 def critic_targets(
-    config: Config,
-    networks: Networks,
-    target_policy_params: Params,
-    target_critic_params: Params,
-    batch: Transition,
-    noise: Float[Array, "B A"],
+    config: Config, networks: Networks, state: State, batch: Transition, noise: Float[Array, "B A"]
 ) -> Float[Array, "B"]:
     """y; noise ~ N(0, I)."""
-    action = networks.actor.apply(target_policy_params, batch.next_observation)
-    action = td3.smoothed_action(config.backbone, action, noise)
-    next_q = least_q(networks.critics, target_critic_params, batch.next_observation, action)
+    action = networks.actor.apply(state.policy.target_params, batch.next_observation)
+    action = td.smoothed_action(action, noise, config.backbone.noise_scale, config.backbone.noise_limit)
+    next_q = least_q(networks.critics, state.critic.target_params, batch.next_observation, action)
     penalty = config.critic_bc_weight * jnp.sum(jnp.square(action - batch.next_action), axis=1)
     return td.bellman_target(batch.reward, batch.continues, config.backbone.gamma, next_q - penalty)
 
@@ -86,25 +81,19 @@ def policy_loss(
 
 
 def update(
-    config: Config,
-    networks: Networks,
-    optimizers: Optimizers,
-    state: State,
-    batch: Transition,
-    key: Key[Array, ""],
-    step: Int[Array, ""],
+    config: Config, networks: Networks, state: State, batch: Transition, key: Key[Array, ""], step: Int[Array, ""]
 ) -> tuple[State, Metrics]:
     """Critics, then every `policy_delay` steps the actor and all targets. The key is consumed."""
     rate = config.backbone.polyak_rate
     noise = jax.random.normal(key, batch.action.shape)
-    targets = critic_targets(config, networks, state.policy.target_params, state.critic.target_params, batch, noise)
-    critic, metrics = gradient_step(
-        state.critic, optimizers.critic, lambda params: critic_loss(networks.critics, params, batch, targets)
-    )
+    targets = critic_targets(config, networks, state, batch, noise)
+    critic, metrics = critic_step(networks.critics, networks.critic_optimizer, state.critic, batch, targets)
 
     def policy_step() -> State:
         policy, policy_metrics = gradient_step(
-            state.policy, optimizers.policy, lambda params: policy_loss(config, networks, params, critic.params, batch)
+            state.policy,
+            networks.policy_optimizer,
+            lambda params: policy_loss(config, networks, params, critic.params, batch),
         )
         lagging = polyak(state.policy, rate).target_params
         return State(policy._replace(target_params=lagging), polyak(critic, rate), None, policy_metrics)
@@ -116,10 +105,9 @@ def update(
 
 def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
     networks = td3.make_networks(config.backbone, spec, config.critic_layer_norm)
-    optimizers = td3.make_optimizers(config.backbone)
     return Algorithm(
-        init=partial(td3.start, networks, optimizers, ("policy_loss", "cloning_error", "q_scale")),
-        update=partial(update, config, networks, optimizers),
+        init=partial(td3.start, networks, ("policy_loss", "cloning_error", "q_scale")),
+        update=partial(update, config, networks),
         acting=networks.actor.acting(),
         probes=partial(td3.probes, networks),
         batch_size=config.backbone.batch_size,

@@ -27,8 +27,9 @@ from jaxtyping import Int, Key
 from itrpo.algorithms import soft_actor_critic
 from itrpo.algorithms.soft_actor_critic import ACTION_EDGE, Backbone
 from itrpo.nn import soft
-from itrpo.nn.soft import Networks, Optimizers, State
-from itrpo.nn.trainable import gradient_step, polyak
+from itrpo.nn.critics import critic_step
+from itrpo.nn.soft import Networks, State
+from itrpo.nn.trainable import polyak
 from itrpo.ranges import Count
 from itrpo.types import Algorithm, AlgorithmEntry, Metrics, Preset, SpaceSpec, Transition
 
@@ -40,42 +41,27 @@ class Config:
 
 
 def update(
-    config: Config,
-    networks: Networks,
-    optimizers: Optimizers,
-    state: State,
-    batch: Transition,
-    key: Key[Array, ""],
-    step: Int[Array, ""],
+    config: Config, networks: Networks, state: State, batch: Transition, key: Key[Array, ""], step: Int[Array, ""]
 ) -> tuple[State, Metrics]:
     """Entropy weight, then actor, then critics, then targets. The key is consumed."""
-    before = soft_actor_critic.step_before_critics(config.backbone, networks, optimizers, state, batch, key)
-    critic, metrics = gradient_step(
-        state.critic,
-        optimizers.critic,
-        lambda params: soft_actor_critic.critic_loss(networks, params, batch, before.targets),
-    )
-    critic = polyak(critic, config.backbone.polyak_rate)
-    return State(before.policy, critic, before.log_entropy_weight), metrics | before.metrics
+    state, targets, metrics = soft_actor_critic.step_before_critics(config.backbone, networks, state, batch, key)
+    critic, critic_metrics = critic_step(networks.critics, networks.critic_optimizer, state.critic, batch, targets)
+    return state._replace(critic=polyak(critic, config.backbone.polyak_rate)), metrics | critic_metrics
 
 
 def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
     networks = soft_actor_critic.make_networks(config.backbone, spec, config.critics)
-    optimizers = soft_actor_critic.make_optimizers(config.backbone)
     return Algorithm(
-        init=lambda key, behavior_params: soft.start(networks, optimizers, key),
-        update=partial(update, config, networks, optimizers),
+        init=lambda key, behavior_params: soft.start(networks, key),
+        update=partial(update, config, networks),
         acting=networks.actor.acting(ACTION_EDGE),
         probes=partial(soft_actor_critic.probes, networks),
         batch_size=config.backbone.batch_size,
     )
 
 
-SOURCE = Config(
-    backbone=Backbone(policy_hidden=(256, 256, 256), critic_hidden=(256, 256, 256), initializer="edac"),
-)
 PRESETS = {
-    "source": Preset(SOURCE, steps=3_000_000, tasks="sac_n"),
+    "source": Preset(Config(backbone=soft_actor_critic.CORL), steps=3_000_000, tasks="sac_n"),
     "matched": Preset(Config()),  # 10 critics on every task: what a CPU can train
 }
 SAC_N = AlgorithmEntry(Config, PRESETS, "source", (), make)

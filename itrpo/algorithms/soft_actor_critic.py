@@ -7,10 +7,11 @@ critics and entropy weight step.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 from jax import Array
 from jaxtyping import Float, Key
 
@@ -18,7 +19,7 @@ from itrpo.nn import soft
 from itrpo.nn.actors import gaussian_actor
 from itrpo.nn.ensemble import critic_ensemble
 from itrpo.nn.network import Initializer
-from itrpo.nn.soft import Networks, Optimizers, State
+from itrpo.nn.soft import Networks, State
 from itrpo.nn.trainable import Trainable, gradient_step
 from itrpo.ops import td
 from itrpo.ranges import Count, Discount, Positive, Rate, Widths
@@ -46,70 +47,60 @@ class Backbone:
     log_std_high: float = 2.0  # its upper end
 
 
+# Of the sources of CQL and PBRL, whose code is rlkit's; and of CORL's SAC-N and EDAC.
+RLKIT = Backbone(
+    policy_learning_rate=1e-4,
+    entropy_learning_rate=1e-4,
+    policy_hidden=(256, 256, 256),
+    critic_hidden=(256, 256, 256),
+    initializer="rlkit_biased",
+)
+CORL = Backbone(policy_hidden=(256, 256, 256), critic_hidden=(256, 256, 256), initializer="edac")
+
+
 def make_networks(config: Backbone, spec: SpaceSpec, critics: int) -> Networks:
     log_std_range = (config.log_std_low, config.log_std_high)
     return Networks(
         gaussian_actor(spec, config.policy_hidden, log_std_range, config.initializer),
         critic_ensemble(spec, config.critic_hidden, critics, config.initializer, config.critic_layer_norm),
+        optax.adam(config.policy_learning_rate),
+        optax.adam(config.critic_learning_rate),
+        optax.adam(config.entropy_learning_rate),
     )
 
 
-def make_optimizers(config: Backbone) -> Optimizers:
-    return soft.adam(config.policy_learning_rate, config.critic_learning_rate, config.entropy_learning_rate)
-
-
 def entropy_step(
-    config: Backbone,
-    networks: Networks,
-    optimizers: Optimizers,
-    state: Any,
-    observation: Float[Array, "B O"],
-    noise: Float[Array, "B A"],
+    config: Backbone, networks: Networks, state: Any, observation: Float[Array, "B O"], noise: Float[Array, "B A"]
 ) -> Trainable:
     """The entropy weight after one step, by samples of the actor as it is. The state has the fields of `State`."""
     _, log_prob = networks.actor.sample(state.policy.params, observation, noise)
     target_entropy = config.target_entropy * noise.shape[-1]
-    return soft.entropy_step(optimizers, state.log_entropy_weight, -jnp.mean(log_prob), target_entropy)
+    return soft.entropy_step(networks, state.log_entropy_weight, -jnp.mean(log_prob), target_entropy)
 
 
 # --- SAC-N, and EDAC which is SAC-N but for one term of the critics' loss ------------------------------------------
 
 
-class BeforeCritics(NamedTuple):
-    """Entropy weight and actor after their steps, and what the critics then step towards."""
-
-    policy: Trainable
-    log_entropy_weight: Trainable
-    targets: Float[Array, "B"]
-    metrics: Metrics
-
-
 def step_before_critics(
-    config: Backbone, networks: Networks, optimizers: Optimizers, state: State, batch: Transition, key: Key[Array, ""]
-) -> BeforeCritics:
-    """The entropy weight, then the actor with the new weight, then targets of both. The key is consumed."""
+    config: Backbone, networks: Networks, state: State, batch: Transition, key: Key[Array, ""]
+) -> tuple[State, Float[Array, "B"], Metrics]:
+    """The state after a step of the entropy weight, then of the actor with the new weight; what the critics then step
+    towards, by both; and metrics. The key is consumed.
+    """
     noises = jax.random.normal(key, (3, *batch.action.shape))
-    log_entropy_weight = entropy_step(config, networks, optimizers, state, batch.observation, noises[0])
+    log_entropy_weight = entropy_step(config, networks, state, batch.observation, noises[0])
     entropy_weight = jnp.exp(log_entropy_weight.params)
 
     def policy_loss(params: Params) -> tuple[Float[Array, ""], Metrics]:
         return soft.policy_loss(networks, entropy_weight, params, state.critic.params, batch.observation, noises[1])
 
-    policy, metrics = gradient_step(state.policy, optimizers.policy, policy_loss)
-    following = (batch.reward, batch.continues, batch.next_observation, noises[2])
+    policy, metrics = gradient_step(state.policy, networks.policy_optimizer, policy_loss)
     targets = soft.targets(
-        networks, config.gamma, entropy_weight, policy.params, state.critic.target_params, *following
+        networks, config.gamma, entropy_weight, policy.params, state.critic.target_params, batch, noises[2]
     )
-    return BeforeCritics(policy, log_entropy_weight, targets, metrics | {"entropy_weight": entropy_weight})
-
-
-def critic_loss(
-    networks: Networks, critic_params: Params, batch: Transition, targets: Float[Array, "B"]
-) -> tuple[Float[Array, ""], Metrics]:
-    """Mean over the batch of sum_i (Q_i(s,a) - y)^2."""
-    q = networks.critics.apply(critic_params, batch.observation, batch.action)
-    loss = td.squared_error(q, targets[None])
-    return loss, {"critic_loss": loss, "q_std": jnp.mean(jnp.std(q, axis=0)), "q_target": jnp.mean(targets)}
+    q = networks.critics.apply(state.critic.params, batch.observation, batch.action)
+    metrics |= {"entropy_weight": entropy_weight, "q_std": jnp.mean(jnp.std(q, axis=0))}
+    return state._replace(policy=policy, log_entropy_weight=log_entropy_weight), targets, metrics
 
 
 # --- what is measured ----------------------------------------------------------------------------------------------

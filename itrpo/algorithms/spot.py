@@ -31,9 +31,9 @@ from jaxtyping import Float, Int, Key
 
 from itrpo.algorithms import td3
 from itrpo.algorithms.kl_actor_critic import is_zero
-from itrpo.algorithms.td3 import Backbone, Networks, Optimizers, State
+from itrpo.algorithms.td3 import Backbone, Networks, State
 from itrpo.behavior import cvae
-from itrpo.nn.critics import critic_loss
+from itrpo.nn.critics import critic_step
 from itrpo.nn.dropout import Masks, draw_masks, masked
 from itrpo.nn.ensemble import first_member
 from itrpo.nn.trainable import gradient_step, polyak
@@ -118,7 +118,6 @@ def update(
     config: Config,
     networks: Networks,
     model: LatentModel,
-    optimizers: Optimizers,
     state: State,
     batch: Transition,
     key: Key[Array, ""],
@@ -130,16 +129,14 @@ def update(
     draws = random_draws(config, target_key, *batch.action.shape)
     next_action = policy_action(networks, state.policy.target_params, batch.next_observation, draws.masks)
     targets = td3.critic_targets(backbone, networks, state.critic.target_params, batch, next_action, draws.noise)
-    critic, metrics = gradient_step(
-        state.critic, optimizers.critic, lambda params: critic_loss(networks.critics, params, batch, targets)
-    )
+    critic, metrics = critic_step(networks.critics, networks.critic_optimizer, state.critic, batch, targets)
 
     def policy_step() -> State:
         first = first_member(critic.params)
         draws = random_draws(config, policy_key, len(batch.reward), model.latent_dim)
         policy, policy_metrics = gradient_step(
             state.policy,
-            optimizers.policy,
+            networks.policy_optimizer,
             lambda params: policy_loss(config, networks, model, params, first, frozen, batch.observation, draws),
         )
         return State(polyak(policy, rate), polyak(critic, rate), frozen, policy_metrics)
@@ -161,10 +158,10 @@ def probes(networks: Networks, model: LatentModel, state: State, batch: Transiti
 
 
 def make(config: Config, spec: SpaceSpec, behavior: LatentModel) -> Algorithm:
-    networks, optimizers = td3.make_networks(config.backbone, spec), td3.make_optimizers(config.backbone)
+    networks = td3.make_networks(config.backbone, spec)
     return Algorithm(
-        init=partial(td3.start, networks, optimizers, ("policy_loss", "negative_elbo", "q_scale")),
-        update=partial(update, config, networks, behavior, optimizers),
+        init=partial(td3.start, networks, ("policy_loss", "negative_elbo", "q_scale")),
+        update=partial(update, config, networks, behavior),
         acting=networks.actor.acting(),
         probes=partial(probes, networks, behavior),
         batch_size=config.backbone.batch_size,

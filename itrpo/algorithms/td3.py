@@ -55,18 +55,12 @@ class State(NamedTuple):
 
 
 class Networks(NamedTuple):
+    """The networks, and what moves their parameters."""
+
     actor: DeterministicActor
     critics: Ensemble
-
-
-class Optimizers(NamedTuple):
-    policy: optax.GradientTransformation
-    critic: optax.GradientTransformation
-
-
-def smoothed_action(config: Backbone, action: Float[Array, "B A"], noise: Float[Array, "B A"]) -> Float[Array, "B A"]:
-    """a~, given pi'(s')."""
-    return td.smoothed_action(action, noise, config.noise_scale, config.noise_limit)
+    policy_optimizer: optax.GradientTransformation
+    critic_optimizer: optax.GradientTransformation
 
 
 def critic_targets(
@@ -78,7 +72,7 @@ def critic_targets(
     noise: Float[Array, "B A"],
 ) -> Float[Array, "B"]:
     """y, given pi'(s')."""
-    action = smoothed_action(config, action, noise)
+    action = td.smoothed_action(action, noise, config.noise_scale, config.noise_limit)
     next_q = critics.least_q(networks.critics, target_critic_params, batch.next_observation, action)
     return td.bellman_target(batch.reward, batch.continues, config.gamma, next_q)
 
@@ -87,25 +81,17 @@ def make_networks(config: Backbone, spec: SpaceSpec, layer_norm: bool = False) -
     return Networks(
         deterministic_actor(spec, config.policy_hidden, config.initializer),
         critic_ensemble(spec, config.critic_hidden, 2, config.initializer, layer_norm),
+        optax.adam(config.policy_learning_rate),
+        optax.adam(config.critic_learning_rate),
     )
 
 
-def make_optimizers(config: Backbone) -> Optimizers:
-    return Optimizers(optax.adam(config.policy_learning_rate), optax.adam(config.critic_learning_rate))
-
-
-def start(
-    networks: Networks,
-    optimizers: Optimizers,
-    policy_metrics: tuple[str, ...],
-    key: Key[Array, ""],
-    behavior_params: Params,
-) -> State:
+def start(networks: Networks, policy_metrics: tuple[str, ...], key: Key[Array, ""], behavior_params: Params) -> State:
     """The state before the first step; policy_metrics: the names of what the actor's loss reports."""
     policy_key, critic_key = jax.random.split(key)
     return State(
-        trainable(optimizers.policy, networks.actor.init(policy_key), target=True),
-        trainable(optimizers.critic, networks.critics.init(critic_key), target=True),
+        trainable(networks.policy_optimizer, networks.actor.init(policy_key), target=True),
+        trainable(networks.critic_optimizer, networks.critics.init(critic_key), target=True),
         behavior_params,
         {name: jnp.zeros(()) for name in policy_metrics},
     )

@@ -26,8 +26,8 @@ from jax import Array
 from jaxtyping import Float, Int, Key
 
 from itrpo.algorithms import td3
-from itrpo.algorithms.td3 import Backbone, Networks, Optimizers, State
-from itrpo.nn.critics import critic_loss
+from itrpo.algorithms.td3 import Backbone, Networks, State
+from itrpo.nn.critics import critic_step
 from itrpo.nn.ensemble import first_member
 from itrpo.nn.trainable import gradient_step, polyak
 from itrpo.ops import policy_losses
@@ -54,27 +54,19 @@ def policy_loss(
 
 
 def update(
-    config: Config,
-    networks: Networks,
-    optimizers: Optimizers,
-    state: State,
-    batch: Transition,
-    key: Key[Array, ""],
-    step: Int[Array, ""],
+    config: Config, networks: Networks, state: State, batch: Transition, key: Key[Array, ""], step: Int[Array, ""]
 ) -> tuple[State, Metrics]:
     """Critics, then every `policy_delay` steps the actor and all targets. The key is consumed."""
     backbone, rate = config.backbone, config.backbone.polyak_rate
     noise = jax.random.normal(key, batch.action.shape)
     next_action = networks.actor.apply(state.policy.target_params, batch.next_observation)
     targets = td3.critic_targets(backbone, networks, state.critic.target_params, batch, next_action, noise)
-    critic, metrics = gradient_step(
-        state.critic, optimizers.critic, lambda params: critic_loss(networks.critics, params, batch, targets)
-    )
+    critic, metrics = critic_step(networks.critics, networks.critic_optimizer, state.critic, batch, targets)
 
     def policy_step() -> State:
         first = first_member(critic.params)
         policy, policy_metrics = gradient_step(
-            state.policy, optimizers.policy, lambda params: policy_loss(config, networks, params, first, batch)
+            state.policy, networks.policy_optimizer, lambda params: policy_loss(config, networks, params, first, batch)
         )
         return State(polyak(policy, rate), polyak(critic, rate), None, policy_metrics)
 
@@ -84,10 +76,10 @@ def update(
 
 
 def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
-    networks, optimizers = td3.make_networks(config.backbone, spec), td3.make_optimizers(config.backbone)
+    networks = td3.make_networks(config.backbone, spec)
     return Algorithm(
-        init=partial(td3.start, networks, optimizers, ("policy_loss", "cloning_error", "q_scale")),
-        update=partial(update, config, networks, optimizers),
+        init=partial(td3.start, networks, ("policy_loss", "cloning_error", "q_scale")),
+        update=partial(update, config, networks),
         acting=networks.actor.acting(),
         probes=partial(td3.probes, networks),
         batch_size=config.backbone.batch_size,

@@ -34,11 +34,12 @@ from jax import Array
 from jaxtyping import Float, Int, Key
 
 from itrpo.algorithms import mmd_actor_critic
-from itrpo.algorithms.mmd_actor_critic import CRITICS, Backbone, Draws, Networks, Optimizers
+from itrpo.algorithms.mmd_actor_critic import CRITICS, Backbone, Draws, Networks
 from itrpo.behavior import cvae
 from itrpo.nn import spectral
 from itrpo.nn.dropout import Masks, draw_masks, masked
 from itrpo.nn.ensemble import first_member
+from itrpo.nn.heads import with_observation
 from itrpo.nn.trainable import Trainable, gradient_step, polyak
 from itrpo.ops import td
 from itrpo.ops.td import Scalar
@@ -97,9 +98,7 @@ def masked_q(
     critics: Params, observation: Float[Array, "B O"], action: Float[Array, "B *n A"], masks: Masks
 ) -> Float[Array, "2 B *n"]:
     """Q with dropout, of normalised critics; masks: [2, width] for all rows, or [2, B, width]."""
-    if action.ndim > observation.ndim:
-        observation = jnp.broadcast_to(observation[:, None], (*action.shape[:-1], observation.shape[-1]))
-    inputs = jnp.concatenate([observation, action], axis=-1)
+    inputs = with_observation(observation, action)
     return jax.vmap(lambda mlp, own: masked(mlp, inputs, own)[..., 0])(critics.mlp, masks)
 
 
@@ -182,13 +181,7 @@ def policy_loss(
 
 
 def update(
-    config: Config,
-    networks: Networks,
-    optimizers: Optimizers,
-    state: State,
-    batch: Transition,
-    key: Key[Array, ""],
-    step: Int[Array, ""],
+    config: Config, networks: Networks, state: State, batch: Transition, key: Key[Array, ""], step: Int[Array, ""]
 ) -> tuple[State, Metrics]:
     """Model; then critics, policy and multiplier, each from what the others were before; targets."""
     backbone = config.backbone
@@ -210,22 +203,20 @@ def update(
     row_masks = tuple(jnp.moveaxis(masks, 0, 1) for masks in drop(mask_keys[1], shape=(rows, CRITICS)))
     critic, metrics = gradient_step(
         state.critic,
-        optimizers.critic,
+        networks.critic_optimizer,
         lambda params: critic_loss(config, params, directions.critic, batch, targets, weights, row_masks),
     )
 
     draws = mmd_actor_critic.draw(backbone, networks, batch.action, policy_key, latent_key)
-    q_weight = mmd_actor_critic.q_weight(backbone, step)
+    q_weight = jnp.where(step < backbone.warm_up_steps, 0.0, 1.0)
     critics = normalised(config, state.critic.params, directions.critic)
     masks = drop(mask_keys[2], shape=(config.masks, CRITICS))
     old = state.log_multiplier
     fixed = (critics, networks.model.params(fitted), old.params, batch.observation, draws, masks)
     policy, policy_metrics = gradient_step(
-        state.policy, optimizers.policy, lambda params: policy_loss(networks, config, q_weight, params, *fixed)
+        state.policy, networks.policy_optimizer, lambda params: policy_loss(networks, config, q_weight, params, *fixed)
     )
-    log_multiplier = mmd_actor_critic.multiplier_step(
-        backbone, optimizers, old, policy_metrics["mmd"] - config.mmd_limit
-    )
+    log_multiplier = mmd_actor_critic.multiplier_step(backbone, networks, old, policy_metrics["mmd"] - config.mmd_limit)
     metrics |= policy_metrics | model_metrics | {"multiplier": jnp.exp(old.params)}
     return State(fitted, policy, polyak(critic, backbone.polyak_rate), log_multiplier, directions), metrics
 
@@ -250,10 +241,9 @@ def probes(config: Config, networks: Networks, state: State, batch: Transition, 
 
 def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
     networks = mmd_actor_critic.make_networks(config.backbone, spec)
-    optimizers = mmd_actor_critic.make_optimizers(config.backbone)
 
     def init(key: Key[Array, ""], behavior_params: Params) -> State:
-        state = mmd_actor_critic.start(networks, optimizers, key)
+        state = mmd_actor_critic.start(networks, key)
         keys = jax.random.split(jax.random.fold_in(key, 1), CRITICS)
         directions = jax.vmap(spectral.init_directions)(keys, state.critic.params.mlp)
         return State(*state, Directions(directions, directions))
@@ -263,7 +253,7 @@ def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
 
     return Algorithm(
         init=init,
-        update=partial(update, config, networks, optimizers),
+        update=partial(update, config, networks),
         acting=mmd_actor_critic.acting(config.backbone, networks, first_critic),
         probes=partial(probes, config, networks),
         batch_size=config.backbone.batch_size,

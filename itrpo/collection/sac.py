@@ -22,19 +22,20 @@ from typing import Annotated, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax import Array
-from jaxtyping import Float, Key
+from jaxtyping import Key
 
 from itrpo.collection.rollout import LOG_STD_RANGE
 from itrpo.errors import InputError
 from itrpo.nn import soft
 from itrpo.nn.actors import gaussian_actor
+from itrpo.nn.critics import critic_step
 from itrpo.nn.ensemble import critic_ensemble
-from itrpo.nn.soft import Networks, Optimizers, State
+from itrpo.nn.soft import Networks, State
 from itrpo.nn.trainable import gradient_step, polyak
-from itrpo.ops import td
 from itrpo.ranges import Count, Discount, Interval, Positive, Rate, Widths, check_ranges
-from itrpo.types import Metrics, Params, SpaceSpec
+from itrpo.types import Metrics, Params, SpaceSpec, Transition
 
 HIDDEN_LAYERS = 2  # of an acting policy: its file format has this many
 
@@ -54,19 +55,9 @@ class Config:
     critics: Count = 2  # targets and actor take the minimum
 
 
-class Experience(NamedTuple):
-    """Rows (s, a, r, s') of the replay buffer."""
-
-    observation: Float[Array, "B O"]
-    action: Float[Array, "B A"]  # in [-1, 1]
-    reward: Float[Array, "B"]
-    continues: Float[Array, "B"]  # 1 - terminal. An episode cut by the clock goes on bootstrapping.
-    next_observation: Float[Array, "B O"]  # the last one of the episode where it ended, never the next one's first
-
-
 class SAC(NamedTuple):
     init: Callable[[Key[Array, ""]], State]
-    update: Callable[[State, Experience, Key[Array, ""]], tuple[State, Metrics]]
+    update: Callable[[State, Transition, Key[Array, ""]], tuple[State, Metrics]]
 
 
 def validate(config: Config) -> None:
@@ -79,40 +70,23 @@ def validate(config: Config) -> None:
         )
 
 
-def critic_loss(
-    networks: Networks, critic_params: Params, batch: Experience, targets: Float[Array, "B"]
-) -> tuple[Float[Array, ""], Metrics]:
-    """Mean over the batch of sum_i (Q_i(s,a) - y)^2."""
-    loss = td.squared_error(networks.critics.apply(critic_params, batch.observation, batch.action), targets[None])
-    return loss, {"critic_loss": loss, "q_target": jnp.mean(targets)}
-
-
 def update(
-    config: Config,
-    target_entropy: float,
-    networks: Networks,
-    optimizers: Optimizers,
-    state: State,
-    batch: Experience,
-    key: Key[Array, ""],
+    config: Config, target_entropy: float, networks: Networks, state: State, batch: Transition, key: Key[Array, ""]
 ) -> tuple[State, Metrics]:
     """Critics, then actor with the new critics, then entropy weight, then target critics. The key is consumed."""
     next_noise, noise = jax.random.normal(key, (2, *batch.action.shape))
     entropy_weight = jnp.exp(state.log_entropy_weight.params)
-    following = (batch.reward, batch.continues, batch.next_observation, next_noise)
     targets = soft.targets(
-        networks, config.gamma, entropy_weight, state.policy.params, state.critic.target_params, *following
+        networks, config.gamma, entropy_weight, state.policy.params, state.critic.target_params, batch, next_noise
     )
-    critic, metrics = gradient_step(
-        state.critic, optimizers.critic, lambda params: critic_loss(networks, params, batch, targets)
-    )
+    critic, metrics = critic_step(networks.critics, networks.critic_optimizer, state.critic, batch, targets)
     policy, policy_metrics = gradient_step(
         state.policy,
-        optimizers.policy,
+        networks.policy_optimizer,
         lambda params: soft.policy_loss(networks, entropy_weight, params, critic.params, batch.observation, noise),
     )
     log_entropy_weight = soft.entropy_step(
-        optimizers, state.log_entropy_weight, policy_metrics["entropy"], target_entropy
+        networks, state.log_entropy_weight, policy_metrics["entropy"], target_entropy
     )
     metrics |= policy_metrics | {"entropy_weight": entropy_weight}
     return State(policy, polyak(critic, config.polyak_rate), log_entropy_weight), metrics
@@ -121,11 +95,10 @@ def update(
 def make(config: Config, spec: SpaceSpec) -> SAC:
     """SAC for observations and actions of these sizes, as pure functions."""
     networks = make_networks(config, spec)
-    optimizers = soft.adam(config.policy_learning_rate, config.critic_learning_rate, config.entropy_learning_rate)
     target_entropy = -float(spec.action_dim) if config.target_entropy is None else config.target_entropy
     return SAC(
-        lambda key: soft.start(networks, optimizers, key, config.initial_entropy_weight),
-        partial(update, config, target_entropy, networks, optimizers),
+        lambda key: soft.start(networks, key, config.initial_entropy_weight),
+        partial(update, config, target_entropy, networks),
     )
 
 
@@ -133,6 +106,9 @@ def make_networks(config: Config, spec: SpaceSpec) -> Networks:
     return Networks(
         gaussian_actor(spec, config.policy_hidden, LOG_STD_RANGE),
         critic_ensemble(spec, config.critic_hidden, config.critics, "fan_in"),
+        optax.adam(config.policy_learning_rate),
+        optax.adam(config.critic_learning_rate),
+        optax.adam(config.entropy_learning_rate),
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 
 from itrpo.collection import sac
-from itrpo.types import Metrics, SpaceSpec
+from itrpo.types import Metrics, SpaceSpec, Transition
 
 METRICS = ("critic_loss", "policy_loss", "entropy", "q_target", "entropy_weight")
 ROWS_READ = 10_000  # at a time
@@ -31,7 +31,9 @@ Block = Callable[..., Learner]
 
 
 def buffer_rows(rows: np.ndarray) -> np.ndarray:
-    """Rows of `row_type` [N] -> [N, 2O + A + 2] float32."""
+    """Rows of `row_type` [N] -> [N, 2O + A + 2] float32. What follows an episode's last row is that episode's last
+    observation, never the next one's first; one that the clock cut goes on bootstrapping.
+    """
     continues = 1 - rows["terminal"].astype(np.float32)
     columns = (rows["observation"], rows["action"], rows["reward"][:, None], continues[:, None])
     return np.concatenate([*columns, rows["next_observation"]], axis=1)
@@ -48,7 +50,8 @@ def make_block(config: sac.Config, spec: SpaceSpec) -> Block:
         rows_key, update_key = jax.random.split(key)
         rows = buffer[jax.random.randint(rows_key, (config.batch_size,), 0, filled)]
         observation, action, reward, continues, following = jnp.split(rows, ends, axis=1)
-        batch = sac.Experience(observation, action, reward[:, 0], continues[:, 0], following)
+        no_next_action = jnp.zeros_like(action)  # nothing asks for it
+        batch = Transition(observation, action, reward[:, 0], continues[:, 0], following, no_next_action)
         return update(state, batch, update_key)
 
     @partial(jax.jit, donate_argnums=0)

@@ -23,18 +23,17 @@ from itrpo.nn.ensemble import Ensemble
 from itrpo.nn.trainable import Trainable, gradient_step, trainable
 from itrpo.ops import policy_losses, td
 from itrpo.ops.td import Scalar
-from itrpo.types import Metrics, Params
+from itrpo.types import Metrics, Params, Transition
 
 
 class Networks(NamedTuple):
+    """The networks, and what moves their parameters and the entropy weight."""
+
     actor: GaussianActor
     critics: Ensemble  # (observation, action) -> Q
-
-
-class Optimizers(NamedTuple):
-    policy: optax.GradientTransformation
-    critic: optax.GradientTransformation
-    entropy: optax.GradientTransformation
+    policy_optimizer: optax.GradientTransformation
+    critic_optimizer: optax.GradientTransformation
+    entropy_optimizer: optax.GradientTransformation
 
 
 class State(NamedTuple):
@@ -43,19 +42,13 @@ class State(NamedTuple):
     log_entropy_weight: Trainable  # scalar
 
 
-def adam(policy_learning_rate: Scalar, critic_learning_rate: Scalar, entropy_learning_rate: Scalar) -> Optimizers:
-    return Optimizers(
-        optax.adam(policy_learning_rate), optax.adam(critic_learning_rate), optax.adam(entropy_learning_rate)
-    )
-
-
-def start(networks: Networks, optimizers: Optimizers, key: Key[Array, ""], entropy_weight: Scalar = 1.0) -> State:
+def start(networks: Networks, key: Key[Array, ""], entropy_weight: Scalar = 1.0) -> State:
     """The state before the first step."""
     policy_key, critic_key = jax.random.split(key)
     return State(
-        trainable(optimizers.policy, networks.actor.init(policy_key)),
-        trainable(optimizers.critic, networks.critics.init(critic_key), target=True),
-        trainable(optimizers.entropy, jnp.log(jnp.float32(entropy_weight))),
+        trainable(networks.policy_optimizer, networks.actor.init(policy_key)),
+        trainable(networks.critic_optimizer, networks.critics.init(critic_key), target=True),
+        trainable(networks.entropy_optimizer, jnp.log(jnp.float32(entropy_weight))),
     )
 
 
@@ -65,15 +58,13 @@ def targets(
     entropy_weight: Scalar,
     policy_params: Params,
     target_critic_params: Params,
-    reward: Float[Array, "B"],
-    continues: Float[Array, "B"],
-    next_observation: Float[Array, "B O"],
+    batch: Transition,
     noise: Float[Array, "B A"],
 ) -> Float[Array, "B"]:
     """y; the noise ~ N(0, I) draws the a' ~ pi."""
-    action, log_prob = networks.actor.sample(policy_params, next_observation, noise)
-    q = td.ensemble_min(networks.critics.apply(target_critic_params, next_observation, action))
-    return td.bellman_target(reward, continues, gamma, q - entropy_weight * log_prob)
+    action, log_prob = networks.actor.sample(policy_params, batch.next_observation, noise)
+    q = td.ensemble_min(networks.critics.apply(target_critic_params, batch.next_observation, action))
+    return td.bellman_target(batch.reward, batch.continues, gamma, q - entropy_weight * log_prob)
 
 
 def policy_loss(
@@ -92,11 +83,11 @@ def policy_loss(
 
 
 def entropy_step(
-    optimizers: Optimizers, log_entropy_weight: Trainable, entropy: Float[Array, ""], target_entropy: Scalar
+    networks: Networks, log_entropy_weight: Trainable, entropy: Float[Array, ""], target_entropy: Scalar
 ) -> Trainable:
     """One step of the entropy weight; entropy: of the policy, from samples, held constant."""
 
     def loss(log_weight: Float[Array, ""]) -> tuple[Float[Array, ""], Metrics]:
         return policy_losses.entropy_weight_loss(log_weight, -entropy, target_entropy), {}
 
-    return gradient_step(log_entropy_weight, optimizers.entropy, loss)[0]
+    return gradient_step(log_entropy_weight, networks.entropy_optimizer, loss)[0]

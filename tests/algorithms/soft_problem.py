@@ -15,13 +15,12 @@ import optax
 from itrpo.nn.actors import GaussianActor
 from itrpo.nn.ensemble import ensemble
 from itrpo.nn.network import Network
-from itrpo.nn.soft import Networks, Optimizers
+from itrpo.nn.soft import Networks
 from itrpo.nn.trainable import trainable
 from itrpo.types import SpaceSpec, Transition
 
 ROWS, GAMMA, POLYAK = 4, 0.9, 0.25
-RATES = Optimizers(0.1, 0.2, 0.3)  # plain descent, so that a step shows its gradient
-OPTIMIZERS = Optimizers(*(optax.sgd(it) for it in RATES))
+POLICY_RATE, CRITIC_RATE, ENTROPY_RATE = 0.1, 0.2, 0.3  # plain descent, so that a step shows its gradient
 
 
 def policy(params, observation):
@@ -39,12 +38,14 @@ def critic(params, observation, action):
     return features @ params
 
 
-def networks(policy: Any, critic: Any, spec: SpaceSpec, members: int) -> Networks:
+def networks(policy: Any, critic: Any, spec: SpaceSpec, members: int, *optimizers: Any) -> Networks:
     """policy(params, observation) -> mean, log_std; critic(params of one, observation, action) -> Q. No `init`."""
-    return Networks(GaussianActor(lambda key: None, policy, spec), ensemble(Network(lambda key: None, critic), members))
+    actor = GaussianActor(lambda key: None, policy, spec)
+    return Networks(actor, ensemble(Network(lambda key: None, critic), members), *optimizers)
 
 
-NETWORKS = networks(policy, critic, SpaceSpec(1, 2), 2)
+DESCENTS = [optax.sgd(rate) for rate in (POLICY_RATE, CRITIC_RATE, ENTROPY_RATE)]
+NETWORKS = networks(policy, critic, SpaceSpec(1, 2), 2, *DESCENTS)
 POLICY = {"bias": jnp.array([0.2, -0.4]), "slope": jnp.array([[0.7, -0.3]]), "log_std": jnp.array([-0.5, 0.1])}
 
 
@@ -54,10 +55,10 @@ def critic_params(members: int) -> Any:
 
 def start(state: type, members: int, *more: Any) -> Any:
     """A state whose target critics are not its critics, and whose entropy weight is not 1."""
-    critics = trainable(OPTIMIZERS.critic, critic_params(members))
+    critics = trainable(NETWORKS.critic_optimizer, critic_params(members))
     critics = critics._replace(target_params=0.5 * critics.params + 0.3)
-    weight = trainable(OPTIMIZERS.entropy, jnp.asarray(-0.7))
-    return state(trainable(OPTIMIZERS.policy, POLICY), critics, weight, *more)
+    weight = trainable(NETWORKS.entropy_optimizer, jnp.asarray(-0.7))
+    return state(trainable(NETWORKS.policy_optimizer, POLICY), critics, weight, *more)
 
 
 def batch() -> Transition:
@@ -112,7 +113,7 @@ def descended(params, rate, loss):
 
 def entropy_step(log_weight, log_prob):
     """Descent on -log_weight * mean(log pi - 2): two dimensions, a target of -2 nats."""
-    return log_weight + RATES.entropy * (np.mean(log_prob) - 2.0)
+    return log_weight + ENTROPY_RATE * (np.mean(log_prob) - 2.0)
 
 
 def policy_step(params, critics, log_weight, observation, noise):
@@ -121,7 +122,7 @@ def policy_step(params, critics, log_weight, observation, noise):
         smallest = np.min([q_of(w, observation, action) for w in critics], axis=0)
         return np.mean(np.exp(log_weight) * log_prob - smallest)
 
-    return descended(params, RATES.policy, loss)
+    return descended(params, POLICY_RATE, loss)
 
 
 def assert_state(state, policy_params, critics, old_targets, log_weight):

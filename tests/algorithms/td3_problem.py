@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from itrpo.algorithms.td3 import Networks
 from itrpo.nn.actors import DeterministicActor
@@ -24,6 +25,8 @@ def critic(params, observation, action):
 NETWORKS = Networks(
     DeterministicActor(lambda key: None, lambda params, observation: jnp.tanh(observation @ params.T)),
     ensemble(Network(lambda key: None, critic), 2),
+    optax.sgd(1.0),
+    optax.sgd(1.0),
 )
 P = np.array([[0.5, -1.0], [1.5, 0.3]])
 W = np.array([[0.2, -0.4, 1.0, -0.7], [-0.3, 0.1, 0.6, 0.9]])  # of Q_1 and Q_2

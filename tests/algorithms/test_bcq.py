@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from itrpo.algorithms import bcq
@@ -13,6 +14,7 @@ from itrpo.behavior import cvae
 from itrpo.nn.ensemble import ensemble, first_member
 from itrpo.nn.heads import with_observation
 from itrpo.nn.network import Network
+from itrpo.nn.trainable import Trainable
 from itrpo.types import SpaceSpec, Transition
 
 SPEC = SpaceSpec(2, 2)
@@ -34,6 +36,7 @@ NETWORKS = Networks(
     cvae.make(cvae.Config(hidden=(4,)), SPEC, 0)._replace(decode=linear),
     Network(lambda key: None, linear),
     ensemble(Network(lambda key: None, critic), 2),
+    *[optax.set_to_zero()] * 2,
 )
 RNG = np.random.default_rng(0)
 D, X = RNG.normal(size=(2, 6)), RNG.normal(size=(2, 4))
@@ -74,7 +77,8 @@ def test_target_mixes_the_critics_first_and_takes_the_best_action_then():
         qs = np.array([[q_of(i, s, action_of(X, s, z)) for i in (0, 1)] for z in zs])
         expected.append(r + 0.9 * c * max(0.6 * q.min() + 0.4 * q.max() for q in qs))
         other_order.append(r + 0.9 * c * (0.6 * qs.max(axis=0).min() + 0.4 * qs.max(axis=0).max()))
-    given = (jnp.asarray(D), jnp.asarray(X), jnp.asarray(W), rows, jnp.asarray(latents))
+    state = bcq.State(None, *(Trainable(None, None, jnp.asarray(it)) for it in (X, W)))
+    given = (jnp.asarray(D), state, rows, jnp.asarray(latents))
     np.testing.assert_allclose(bcq.critic_targets(CONFIG, NETWORKS, *given), expected, rtol=1e-4)
     assert np.abs(np.array(expected) - other_order).max() > 0.01
 
@@ -124,10 +128,9 @@ def test_targets_see_the_new_decoder_and_the_perturbation_sees_the_new_critics(s
     config, _, networks, before, after, metrics = stepped
     keys = jax.random.split(jax.random.key(5), 3)
     latents = jnp.clip(jax.random.normal(keys[1], (8, 3, 4)), -0.5, 0.5)
-    target_params = (before.perturbation.target_params, before.critic.target_params)
     decoders = [networks.model.params(state.cvae) for state in (after, before)]
     new, old = (
-        float(jnp.mean(bcq.critic_targets(config, networks, decoder, *target_params, batch(8), latents)))
+        float(jnp.mean(bcq.critic_targets(config, networks, decoder, before, batch(8), latents)))
         for decoder in decoders
     )
     np.testing.assert_allclose(metrics["q_target"], new, rtol=1e-5)

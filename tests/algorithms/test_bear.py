@@ -5,16 +5,18 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from itrpo.algorithms import bear, mmd_actor_critic
 from itrpo.algorithms.bear import BEAR, Config
-from itrpo.algorithms.mmd_actor_critic import Backbone, Draws, Networks
+from itrpo.algorithms.mmd_actor_critic import Backbone, Draws, Networks, State
 from itrpo.behavior import cvae
 from itrpo.nn.actors import GaussianActor
 from itrpo.nn.critics import critic_loss
 from itrpo.nn.ensemble import ensemble
 from itrpo.nn.network import Network
+from itrpo.nn.trainable import Trainable
 from itrpo.types import SpaceSpec, Transition
 
 SPEC = SpaceSpec(2, 2)
@@ -40,6 +42,7 @@ NETWORKS = Networks(
         lambda key: None, lambda params, observation: (observation @ params[0].T, observation @ params[1].T), SPEC
     ),
     ensemble(CRITIC, 2),
+    *[optax.set_to_zero()] * 3,
 )
 RNG = np.random.default_rng(0)
 POLICY, D = 0.5 * RNG.normal(size=(2, 2, 2)), RNG.normal(size=(2, 6))  # M and S; D
@@ -77,7 +80,8 @@ def test_target_mixes_the_critics_first_and_takes_the_best_of_the_policys_action
         qs = np.array([[q_of(i, s, np.tanh(u)) for i in (0, 1)] for u in samples_of(POLICY, s, es)])
         expected.append(r + 0.9 * c * max(0.6 * q.min() + 0.4 * q.max() for q in qs))
         other_order.append(r + 0.9 * c * (0.6 * qs.max(axis=0).min() + 0.4 * qs.max(axis=0).max()))
-    found = bear.critic_targets(NETWORKS, CONFIG, jnp.asarray(POLICY), jnp.asarray(W), it, jnp.asarray(noise))
+    state = State(None, Trainable(jnp.asarray(POLICY), None, None), Trainable(None, None, jnp.asarray(W)), None)
+    found = bear.critic_targets(NETWORKS, CONFIG, state, it, jnp.asarray(noise))
     np.testing.assert_allclose(found, expected, rtol=1e-4)
     assert np.abs(np.array(expected) - other_order).max() > 0.01
 

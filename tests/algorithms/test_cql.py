@@ -18,12 +18,12 @@ from itrpo.errors import InputError
 from itrpo.nn.trainable import trainable
 from itrpo.ranges import check_ranges
 from tests.algorithms.soft_problem import (
+    CRITIC_RATE,
     GAMMA,
     NETWORKS,
-    OPTIMIZERS,
     POLICY,
+    POLICY_RATE,
     POLYAK,
-    RATES,
     assert_state,
     batch,
     critic_params,
@@ -80,12 +80,12 @@ def test_max_backup_is_the_smaller_of_the_critics_own_maxima():
     values = jnp.array([[1.0, 5.0], [4.0, 2.0]])[:, None]  # [critics, B, n]
     networks = NETWORKS._replace(critics=NETWORKS.critics._replace(apply=lambda params, observation, action: values))
     one = jax.tree.map(lambda it: it[:1], batch())
-    target = cql.critic_targets(networks, 0.9, POLICY, None, one, jnp.zeros((1, 2, 2)))
+    target = cql.critic_targets(networks, 0.9, begin(), one, jnp.zeros((1, 2, 2)))
     np.testing.assert_allclose(target, one.reward + 0.9 * 4.0, rtol=1e-6)
 
 
 def begin(log_multiplier: float = 0.4):
-    return start(State, 2, trainable(OPTIMIZERS.critic, jnp.asarray(log_multiplier)))
+    return start(State, 2, trainable(NETWORKS.critic_optimizer, jnp.asarray(log_multiplier)))
 
 
 def step_by_hand(config, clones, before, it, key):
@@ -103,7 +103,7 @@ def step_by_hand(config, clones, before, it, key):
         return np.mean(np.exp(log_weight) * log_prob - np.sum(normal - np.log(1 - logged**2), axis=1))
 
     improved = policy_step(actor, critics, log_weight, it.observation, noise)
-    stepped = descended(actor, RATES.policy, cloning) if clones else improved
+    stepped = descended(actor, POLICY_RATE, cloning) if clones else improved
 
     draws, best = jax.random.normal(target_key, (4, config.backup_actions, 2)), []
     for w in targets:
@@ -121,13 +121,13 @@ def step_by_hand(config, clones, before, it, key):
     if threshold is not None:
         multiplier = np.exp(log_multiplier)
         gaps = [config.conservative_weight * gap(w) - threshold for w in critics]
-        log_multiplier += RATES.critic * 0.5 * multiplier * sum(gaps)
+        log_multiplier += CRITIC_RATE * 0.5 * multiplier * sum(gaps)
 
     def loss(critics):
         errors = sum(np.mean((q_of(w, it.observation, it.action) - y) ** 2) for w in critics)
         return errors + multiplier * config.conservative_weight * sum(gap(w) for w in critics)
 
-    return stepped, descended(critics, RATES.critic, loss), log_weight, log_multiplier
+    return stepped, descended(critics, CRITIC_RATE, loss), log_weight, log_multiplier
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_one_step_is_the_weight_then_actor_and_critics_against_each_other_as_the
 ):
     monkeypatch.setattr("itrpo.nn.trainable.CACHED_ROWS", cached_rows)
     before, it, key = begin(), batch(), jax.random.key(6)
-    after, metrics = jax.jit(partial(cql.update, config, NETWORKS, OPTIMIZERS))(before, it, key, 3)
+    after, metrics = jax.jit(partial(cql.update, config, NETWORKS))(before, it, key, 3)
     actor, critics, log_weight, log_multiplier = step_by_hand(config, False, before, it, key)
     assert_state(after, actor, critics, before.critic.target_params, log_weight)
     np.testing.assert_allclose(after.log_multiplier.params, log_multiplier, rtol=1e-4)
@@ -156,7 +156,7 @@ def test_the_actor_clones_before_step_bc_steps():
     """And not at it: the Lagrange case above."""
     config = replace(CONFIG, conservative_weight=0.0, bc_steps=3)
     before, it, key = begin(), batch(), jax.random.key(7)
-    after, _ = jax.jit(partial(cql.update, config, NETWORKS, OPTIMIZERS))(before, it, key, 2)
+    after, _ = jax.jit(partial(cql.update, config, NETWORKS))(before, it, key, 2)
     actor, critics, log_weight, _ = step_by_hand(config, True, before, it, key)
     assert_state(after, actor, critics, before.critic.target_params, log_weight)
 

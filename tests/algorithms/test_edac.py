@@ -15,12 +15,11 @@ from itrpo.errors import InputError
 from itrpo.nn.soft import State
 from itrpo.ranges import check_ranges
 from tests.algorithms.soft_problem import (
+    CRITIC_RATE,
     GAMMA,
     NETWORKS,
-    OPTIMIZERS,
     POLICY,
     POLYAK,
-    RATES,
     assert_state,
     batch,
     descended,
@@ -65,7 +64,7 @@ def step_by_hand(before, it, key):
         errors = sum(np.mean((q_of(w, it.observation, it.action) - y) ** 2) for w in critics)
         return errors + ETA * diversity(critics, it)
 
-    return policy, descended(critics, RATES.critic, loss), log_weight
+    return policy, descended(critics, CRITIC_RATE, loss), log_weight
 
 
 def config(eta):
@@ -74,7 +73,7 @@ def config(eta):
 
 def test_one_step_descends_the_errors_and_the_diversity_together():
     before, it, key = start(State, MEMBERS), batch(), jax.random.key(4)
-    after, metrics = jax.jit(partial(edac.update, config(ETA), NETWORKS, OPTIMIZERS))(before, it, key, 0)
+    after, metrics = jax.jit(partial(edac.update, config(ETA), NETWORKS))(before, it, key, 0)
     policy, critics, log_weight = step_by_hand(before, it, key)
     assert_state(after, policy, critics, before.critic.target_params, log_weight)
     np.testing.assert_allclose(metrics["diversity_loss"], diversity(numbers(before.critic.params), it), rtol=1e-4)
@@ -82,9 +81,9 @@ def test_one_step_descends_the_errors_and_the_diversity_together():
 
 def test_without_diversity_it_is_sac_n_to_the_bit():
     before, it, key = start(State, MEMBERS), batch(), jax.random.key(5)
-    ours, _ = jax.jit(partial(edac.update, config(0.0), NETWORKS, OPTIMIZERS))(before, it, key, 0)
+    ours, _ = jax.jit(partial(edac.update, config(0.0), NETWORKS))(before, it, key, 0)
     of_sac_n = sac_n.Config(MEMBERS, BACKBONE)
-    theirs, _ = jax.jit(partial(sac_n.update, of_sac_n, NETWORKS, OPTIMIZERS))(before, it, key, 0)
+    theirs, _ = jax.jit(partial(sac_n.update, of_sac_n, NETWORKS))(before, it, key, 0)
     for left, right in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_array_equal(left, right)
 

@@ -12,11 +12,11 @@ import optax
 import pytest
 
 from itrpo.algorithms import fisher_brc
-from itrpo.algorithms.fisher_brc import Config, Networks, Optimizers, State
+from itrpo.algorithms.fisher_brc import Config, Networks, State
 from itrpo.behavior.gaussian import GAUSSIAN
 from itrpo.nn.actors import GaussianActor, gaussian_actor
 from itrpo.nn.ensemble import Ensemble, critic_ensemble
-from itrpo.nn.trainable import trainable
+from itrpo.nn.trainable import Trainable, trainable
 from itrpo.types import SpaceSpec, Transition
 
 SPEC, GAMMA, WEIGHT, EDGE = SpaceSpec(1, 1), 0.9, 0.6, 1e-6
@@ -38,13 +38,14 @@ POLICY_PARAMS, BEHAVIOR = jnp.array([MEAN, LOG_STD]), jnp.array([MEAN_BETA, LOG_
 OFFSET_PARAMS = jnp.array([[1.0, 0.5], [0.2, 2.0]])
 
 
-def networks():
+def networks(*optimizers):
     model = GAUSSIAN.make(GAUSSIAN.config(hidden=(4,)), SPEC, 10)
 
     def log_prob(params, observation, u):
         return -0.5 * ((u[:, 0] - params[0]) / jnp.exp(params[1])) ** 2 - params[1] - 0.5 * np.log(2 * np.pi)
 
-    return Networks(ACTOR, OFFSETS, model._replace(pre_tanh_log_prob=log_prob))
+    optimizers = optimizers or [optax.set_to_zero()] * 3
+    return Networks(ACTOR, OFFSETS, model._replace(pre_tanh_log_prob=log_prob), *optimizers)
 
 
 def log_density(u, mean, log_std):
@@ -69,18 +70,17 @@ DRAWN = MEAN + np.exp(LOG_STD) * NOISE  # the pre-tanh action of that noise
 
 @pytest.mark.parametrize("continues", [0.0, 1.0])
 def test_critic_target_bootstraps_from_offset_plus_log_pi_beta_without_entropy(continues):
-    target = fisher_brc.critic_targets(
-        networks(), GAMMA, POLICY_PARAMS, BEHAVIOR, OFFSET_PARAMS, batch(continues=continues), jnp.array([[NOISE]])
-    )
+    policy, offsets = Trainable(POLICY_PARAMS, None, None), Trainable(None, None, OFFSET_PARAMS)
+    state = State(policy, offsets, None, BEHAVIOR)
+    target = fisher_brc.critic_targets(networks(), GAMMA, state, batch(continues=continues), jnp.array([[NOISE]]))
     np.testing.assert_allclose(target, [1.5 + GAMMA * continues * q_by_hand(DRAWN).min()], rtol=1e-5)
 
 
 def test_critic_loss_is_squared_error_of_q_and_gradient_norm_of_the_offset_alone():
     action = np.array([-0.2])
     loss, _ = fisher_brc.critic_loss(
+        Config(gradient_penalty=0.1, action_edge=EDGE),
         networks(),
-        0.1,
-        EDGE,
         OFFSET_PARAMS,
         BEHAVIOR,
         batch(),
@@ -113,19 +113,19 @@ def test_policy_loss_and_its_gradient_through_log_pi_beta():
 
 def run(config, offsets, steps, critic_rate=0.0):
     """(mean, std, entropy weight) after updates with these offsets, learning or not."""
-    optimizers = Optimizers(
+    learning = networks(
         optax.adam(optax.exponential_decay(0.02, steps // 3, 0.2)),
         optax.adam(optax.exponential_decay(critic_rate, steps // 3, 0.1)),
         optax.adam(config.entropy_learning_rate),
     )
     state = State(
-        trainable(optimizers.policy, POLICY_PARAMS),
-        trainable(optimizers.critic, offsets, target=True),
-        trainable(optimizers.entropy, jnp.log(jnp.float32(config.initial_entropy_weight))),
+        trainable(learning.policy_optimizer, POLICY_PARAMS),
+        trainable(learning.critic_optimizer, offsets, target=True),
+        trainable(learning.entropy_optimizer, jnp.log(jnp.float32(config.initial_entropy_weight))),
         BEHAVIOR,
     )
     rows = jax.tree.map(lambda column: jnp.repeat(column, 256, axis=0), batch())
-    update = partial(fisher_brc.update, config, networks(), optimizers)
+    update = partial(fisher_brc.update, config, learning)
 
     def body(step, state):
         return update(state, rows, jax.random.fold_in(jax.random.key(0), step), step)[0]

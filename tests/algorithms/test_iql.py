@@ -43,6 +43,7 @@ NETWORKS = Networks(
     Network(lambda key: None, policy),
     ensemble(Network(lambda key: None, critic), 2),
     Network(lambda key: None, lambda params, observation: observation @ params),
+    *iql.make_networks(CONFIG, SPEC)[3:],  # the optimisers
 )
 P = np.array([[0.5, -1.0], [1.5, 0.3], [-0.2, 0.4]])  # the last row: log standard deviations
 W = np.array([[0.2, -0.4, 1.0, -0.7], [-0.3, 0.1, 0.6, 0.9]])
@@ -88,14 +89,13 @@ def test_policy_loss_weighs_the_density_of_logged_actions_by_their_advantage():
 def test_one_step_takes_value_actor_and_critics_in_the_source_s_order():
     """A step by hand, Adam's first step being -rate * sign(gradient) (up to its epsilon)."""
     rows = batch()
-    optimizers = iql.make_optimizers(CONFIG)
     params = (jnp.asarray(P, jnp.float32), jnp.asarray(W, jnp.float32), jnp.asarray(V, jnp.float32))
     state = iql.State(
-        iql.trainable(optimizers.policy, params[0]),
-        iql.trainable(optimizers.critic, params[1], target=True),
-        iql.trainable(optimizers.value, params[2]),
+        iql.trainable(NETWORKS.policy_optimizer, params[0]),
+        iql.trainable(NETWORKS.critic_optimizer, params[1], target=True),
+        iql.trainable(NETWORKS.value_optimizer, params[2]),
     )
-    after, metrics = iql.update(CONFIG, NETWORKS, optimizers, state, rows, jax.random.key(0), jnp.asarray(0))
+    after, metrics = iql.update(CONFIG, NETWORKS, state, rows, jax.random.key(0), jnp.asarray(0))
 
     s, a, s_next = (np.asarray(x) for x in (rows.observation, rows.action, rows.next_observation))
     q = numpy_q(rows)
@@ -120,11 +120,10 @@ def test_one_step_takes_value_actor_and_critics_in_the_source_s_order():
 
 def test_the_actor_s_learning_rate_falls_along_a_cosine_and_the_others_stay():
     """Adam's step under a constant gradient is the learning rate."""
-    optimizers = iql.make_optimizers(CONFIG)
     for optimizer, expected in (
-        (optimizers.policy, [0.005 * (1 + np.cos(np.pi * min(k / 10, 1))) for k in range(13)]),
-        (optimizers.critic, [0.02] * 13),
-        (optimizers.value, [0.03] * 13),
+        (NETWORKS.policy_optimizer, [0.005 * (1 + np.cos(np.pi * min(k / 10, 1))) for k in range(13)]),
+        (NETWORKS.critic_optimizer, [0.02] * 13),
+        (NETWORKS.value_optimizer, [0.03] * 13),
     ):
         state, steps = optimizer.init(jnp.zeros(())), []
         for _ in range(13):
@@ -141,14 +140,13 @@ def test_no_action_outside_the_data_is_ever_valued():
         logged = jnp.any(jnp.all(jnp.abs(action[:, None] - known[None]) < 1e-6, axis=2), axis=1)
         return jnp.where(logged, critic(params, observation, action), jnp.inf)
 
-    optimizers = iql.make_optimizers(CONFIG)
     state = iql.State(
-        iql.trainable(optimizers.policy, jnp.asarray(P)),
-        iql.trainable(optimizers.critic, jnp.asarray(W), target=True),
-        iql.trainable(optimizers.value, jnp.asarray(V)),
+        iql.trainable(NETWORKS.policy_optimizer, jnp.asarray(P)),
+        iql.trainable(NETWORKS.critic_optimizer, jnp.asarray(W), target=True),
+        iql.trainable(NETWORKS.value_optimizer, jnp.asarray(V)),
     )
     both = (NETWORKS, NETWORKS._replace(critics=ensemble(Network(lambda key: None, guarded), 2)))
-    given = (optimizers, state, batch(), jax.random.key(0), jnp.asarray(0))
+    given = (state, batch(), jax.random.key(0), jnp.asarray(0))
     states = [iql.update(CONFIG, networks, *given)[0] for networks in both]
     for left, right in zip(jax.tree.leaves(states[0]), jax.tree.leaves(states[1]), strict=True):
         np.testing.assert_allclose(left, right, rtol=1e-6)

@@ -9,9 +9,10 @@ import optax
 import pytest
 
 from itrpo.algorithms import itrpo_insample
-from itrpo.algorithms.itrpo_insample import Config, Networks, Optimizers, State
+from itrpo.algorithms.itrpo_insample import Config, Networks, State
 from itrpo.behavior.gaussian import GAUSSIAN
 from itrpo.nn.actors import GaussianActor
+from itrpo.nn.critics import penalised_critic_loss
 from itrpo.nn.ensemble import Ensemble
 from itrpo.nn.network import Network
 from itrpo.nn.trainable import trainable
@@ -38,7 +39,7 @@ def networks():
     def log_prob(params, observation, u):
         return -0.5 * ((u[:, 0] - params[0]) / jnp.exp(params[1])) ** 2 - params[1] - 0.5 * np.log(2 * np.pi)
 
-    return Networks(ACTOR, CRITICS, VALUE, model._replace(pre_tanh_log_prob=log_prob))
+    return Networks(ACTOR, CRITICS, VALUE, model._replace(pre_tanh_log_prob=log_prob), *[optax.sgd(0.1)] * 3)
 
 
 def batch(action=0.35, reward=1.5, continues=1.0):
@@ -93,21 +94,21 @@ def test_policy_loss_weighs_log_likelihood_by_the_exponential_advantage():
 
 
 def test_critic_loss_adds_the_gradient_penalty():
-    loss, _ = itrpo_insample.critic_loss(networks(), 0.1, CRITIC_PARAMS, batch(), jnp.array([2.0]), jnp.array([[-0.2]]))
+    given = CRITIC_PARAMS, batch(), jnp.array([2.0]), jnp.array([[-0.2]])
+    loss, _ = penalised_critic_loss(networks().critics, 0.1, *given)
     errors = np.array([1.0, -0.5]) + 0.35 - 2.0
     np.testing.assert_allclose(loss, (errors**2).sum() + 0.1 * 2 * 1.0**2, rtol=1e-5)  # dQ/da = 1 in both
 
 
 def one_update(config):
-    optimizers = Optimizers(*(optax.sgd(0.1) for _ in range(3)))
     state = State(
-        trainable(optimizers.policy, POLICY_PARAMS),
-        trainable(optimizers.critic, CRITIC_PARAMS, target=True),
-        trainable(optimizers.value, VALUE_PARAMS),
+        trainable(networks().policy_optimizer, POLICY_PARAMS),
+        trainable(networks().critic_optimizer, CRITIC_PARAMS, target=True),
+        trainable(networks().value_optimizer, VALUE_PARAMS),
         BEHAVIOR,
     )
     arguments = (batch(), jax.random.key(0), jnp.asarray(0))
-    return state, itrpo_insample.update(config, networks(), optimizers, state, *arguments)[0]
+    return state, itrpo_insample.update(config, networks(), state, *arguments)[0]
 
 
 def test_every_loss_is_taken_before_any_step():

@@ -17,12 +17,11 @@ from itrpo.algorithms.soft_actor_critic import Backbone
 from itrpo.errors import InputError
 from itrpo.ranges import check_ranges
 from tests.algorithms.soft_problem import (
+    CRITIC_RATE,
     GAMMA,
     NETWORKS,
-    OPTIMIZERS,
     POLICY,
     POLYAK,
-    RATES,
     assert_state,
     batch,
     critic_params,
@@ -95,7 +94,7 @@ def step_by_hand(config, before, it, key):
             errors += np.mean((of_members(critics, state, action) - z) ** 2) * MEMBERS / len(held)
         return errors
 
-    critics = descended(critics, RATES.critic, loss)
+    critics = descended(critics, CRITIC_RATE, loss)
     return policy_step(actor, critics, log_weight, it.observation, noise), critics, log_weight
 
 
@@ -107,7 +106,7 @@ def step_by_hand(config, before, it, key):
 def test_one_step_is_weight_then_critics_then_actor_with_the_new_critics(config):
     """Each member's target is its own next value less the spread of all."""
     before, it, key = start(State, MEMBERS, jnp.asarray(0.9), jnp.zeros(RECORDS)), batch(), jax.random.key(6)
-    update = jax.jit(partial(pbrl.update, config, NETWORKS, OPTIMIZERS))
+    update = jax.jit(partial(pbrl.update, config, NETWORKS))
     after, metrics = update(before, it, key, config.ood_weight_steps)
     actor, critics, log_weight = step_by_hand(config, before, it, key)
     assert_state(after, actor, critics, before.critic.target_params, log_weight)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from itrpo.algorithms import plas
@@ -12,6 +13,7 @@ from itrpo.algorithms.plas import PLAS, Actor, Config, Networks
 from itrpo.behavior import cvae
 from itrpo.nn.ensemble import ensemble, first_member
 from itrpo.nn.network import Network
+from itrpo.nn.trainable import Trainable
 from itrpo.types import SpaceSpec, Transition
 
 SPEC = SpaceSpec(2, 2)
@@ -34,6 +36,7 @@ NETWORKS = Networks(
     Network(lambda key: None, linear),
     Network(lambda key: None, linear),
     ensemble(Network(lambda key: None, critic), 2),
+    *[optax.set_to_zero()] * 2,
 )
 RNG = np.random.default_rng(0)
 F, D, X = RNG.normal(size=(4, 2)), RNG.normal(size=(2, 6)), RNG.normal(size=(2, 4))
@@ -65,7 +68,8 @@ def test_target_mixes_the_critics_at_the_target_actors_action(perturbed):
     for s, r, c in zip(*map(np.asarray, (rows.next_observation, rows.reward, rows.continues)), strict=True):
         q = [q_of(i, s, action_of(F, X, s, perturbed)) for i in (0, 1)]
         expected.append(r + 0.9 * c * (0.6 * min(q) + 0.4 * max(q)))
-    found = plas.critic_targets(CONFIG, networks, ACTOR, jnp.asarray(W), jnp.asarray(D), rows)
+    state = plas.State(Trainable(None, None, ACTOR), Trainable(None, None, jnp.asarray(W)), jnp.asarray(D))
+    found = plas.critic_targets(CONFIG, networks, state, rows)
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 

@@ -10,6 +10,7 @@ import pytest
 from itrpo.algorithms import rebrac, td3, td3_bc
 from itrpo.algorithms.rebrac import REBRAC, Config
 from itrpo.algorithms.td3 import Backbone
+from itrpo.nn.trainable import Trainable
 from itrpo.types import SpaceSpec
 from tests.algorithms.td3_problem import (
     GAMMA,
@@ -37,8 +38,9 @@ CONFIG = Config(policy_bc_weight=0.3, critic_bc_weight=0.6, backbone=BACKBONE)
 
 
 def targets(config):
-    given = (jnp.asarray(P), jnp.asarray(W), batch(), jnp.asarray(NOISE))
-    return rebrac.critic_targets(config, NETWORKS, *given)
+    policy, critic = (Trainable(None, None, jnp.asarray(it)) for it in (P, W))
+    state = td3.State(policy, critic, None, {})
+    return rebrac.critic_targets(config, NETWORKS, state, batch(), jnp.asarray(NOISE))
 
 
 def test_target_pays_for_the_distance_of_the_smoothed_action_to_the_logged_one():

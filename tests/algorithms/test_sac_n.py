@@ -12,12 +12,11 @@ from itrpo.algorithms.sac_n import Config
 from itrpo.algorithms.soft_actor_critic import Backbone
 from itrpo.nn.soft import State
 from tests.algorithms.soft_problem import (
+    CRITIC_RATE,
     GAMMA,
     NETWORKS,
-    OPTIMIZERS,
     POLICY,
     POLYAK,
-    RATES,
     assert_state,
     batch,
     descended,
@@ -45,13 +44,13 @@ def step_by_hand(before, it, key):
     def loss(critics):
         return sum(np.mean((q_of(w, it.observation, it.action) - y) ** 2) for w in critics)
 
-    return policy, descended(critics, RATES.critic, loss), log_weight, y
+    return policy, descended(critics, CRITIC_RATE, loss), log_weight, y
 
 
 def test_one_step_is_weight_then_actor_then_critics_then_targets():
     """Each with what was just stepped, and with samples of its own: CORL's order. Two critics: clipped SAC."""
     before, it, key = start(State, 2), batch(), jax.random.key(3)
-    update = jax.jit(partial(sac_n.update, Config(2, BACKBONE), NETWORKS, OPTIMIZERS))
+    update = jax.jit(partial(sac_n.update, Config(2, BACKBONE), NETWORKS))
     after, metrics = update(before, it, key, 0)
     policy, critics, log_weight, y = step_by_hand(before, it, key)
     assert_state(after, policy, critics, before.critic.target_params, log_weight)

@@ -75,7 +75,7 @@ def test_each_loss_moves_its_own_parameters(step):
     assert differs(alone.policy, together.policy)
     same_key = jax.jit(lambda s, i: TD3_BC.make(CONFIG, SPEC, None).update(s, batch(), jax.random.key(0), i)[0])
     assert not differs(same_key(state, 4).critic.params, same_key(state, 5).critic.params)
-    networks, optimizer = td3.make_networks(CONFIG.backbone, SPEC), td3.make_optimizers(CONFIG.backbone).policy
+    networks = td3.make_networks(CONFIG.backbone, SPEC)
 
     def gradient(critic_params):
         return jax.grad(lambda p: td3_bc.policy_loss(CONFIG, networks, p, critic_params, batch())[0])(
@@ -85,7 +85,7 @@ def test_each_loss_moves_its_own_parameters(step):
     first, second = first_member(state.critic.params), jax.tree.map(lambda leaf: leaf[1], state.critic.params)
     assert differs(gradient(first), gradient(second))  # so the one that update uses can be told
     new_critic = first_member(same_key(state, 5).critic.params)
-    updates, _ = optimizer.update(gradient(new_critic), state.policy.opt_state)
+    updates, _ = networks.policy_optimizer.update(gradient(new_critic), state.policy.opt_state)
     expected = jax.tree.map(lambda p, u: p + u, state.policy.params, updates)
     for left, right in zip(jax.tree.leaves(same_key(state, 5).policy.params), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-7)

@@ -17,7 +17,7 @@ from itrpo.collection import sac
 from itrpo.collection.rollout import ActingPolicy, act
 from itrpo.errors import InputError
 from itrpo.nn.trainable import trainable
-from itrpo.types import SpaceSpec
+from itrpo.types import SpaceSpec, Transition
 
 SPEC = SpaceSpec(3, 2)
 CONFIG = sac.Config(
@@ -79,7 +79,7 @@ def update_by_hand(
     critics: list[Layers],
     targets: list[Layers],
     log_weight: float,
-    batch: sac.Experience,
+    batch: Transition,
     next_noise: np.ndarray,
     noise: np.ndarray,
 ) -> dict[str, Any]:
@@ -150,31 +150,33 @@ def networks() -> sac.Networks:
     return sac.make_networks(CONFIG, SPEC)
 
 
-def make_batch(seed: int) -> sac.Experience:
+def make_batch(seed: int) -> Transition:
     rng = np.random.default_rng(seed)
     size = CONFIG.batch_size
-    return sac.Experience(
+    return Transition(
         rng.normal(size=(size, 3)).astype(np.float32),
         rng.uniform(-1, 1, (size, 2)).astype(np.float32),
         rng.normal(size=size).astype(np.float32),
         np.float32([1, 1, 0, 1, 0, 1]),
         rng.normal(size=(size, 3)).astype(np.float32),
+        np.zeros((size, 2), np.float32),
     )
 
 
 def test_an_update_is_the_one_worked_out_by_hand(networks: sac.Networks) -> None:
     """Two updates in a row, from targets that differ from the critics, with clipped and free standard deviations."""
-    optimizers = sac.Optimizers(optax.sgd(POLICY_RATE), optax.sgd(CRITIC_RATE), optax.sgd(ENTROPY_RATE))
+    descents = [optax.sgd(rate) for rate in (POLICY_RATE, CRITIC_RATE, ENTROPY_RATE)]
+    networks = sac.Networks(networks.actor, networks.critics, *descents)
     keys = jax.random.split(jax.random.key(3), 3)
     policy, critic = networks.actor.init(keys[0]), networks.critics.init(keys[1])
     biases = jnp.float32([0.3, -0.2, 2.1, -0.4])  # of means and log_stds; the clips are at -5 and 2
     policy = eqx.tree_at(lambda it: it.mlp.layers[-1].bias, policy, biases)
     state = sac.State(
-        trainable(optimizers.policy, policy),
-        trainable(optimizers.critic, critic)._replace(target_params=networks.critics.init(keys[2])),
-        trainable(optimizers.entropy, jnp.log(jnp.float32(0.3))),
+        trainable(networks.policy_optimizer, policy),
+        trainable(networks.critic_optimizer, critic)._replace(target_params=networks.critics.init(keys[2])),
+        trainable(networks.entropy_optimizer, jnp.log(jnp.float32(0.3))),
     )
-    update = jax.jit(partial(sac.update, CONFIG, TARGET_ENTROPY, networks, optimizers))
+    update = jax.jit(partial(sac.update, CONFIG, TARGET_ENTROPY, networks))
     clipped, argmins = 0, set()
     for number in range(2):
         batch, key = make_batch(number), jax.random.key(10 + number)
@@ -186,7 +188,7 @@ def test_an_update_is_the_one_worked_out_by_hand(networks: sac.Networks) -> None
             [layers_of(before.critic.params.mlp, i) for i in range(2)],
             [layers_of(before.critic.target_params.mlp, i) for i in range(2)],
             float(before.log_entropy_weight.params),
-            sac.Experience(*(np.float64(it) for it in batch)),
+            Transition(*(np.float64(it) for it in batch)),
             *noises,
         )
         for name, value in metrics.items():

@@ -17,7 +17,8 @@ import optax
 import pytest
 
 from itrpo.algorithms import brac, itrpo
-from itrpo.algorithms.kl_actor_critic import Actions, Backbone, Networks, Optimizers, State
+from itrpo.algorithms.kl_actor_critic import Actions, Backbone, Networks, State
+from itrpo.nn.ensemble import Ensemble
 from itrpo.nn.trainable import trainable
 from itrpo.theory import schemes
 from itrpo.theory.mdp import make_mdp
@@ -60,7 +61,9 @@ def tables() -> Networks:
     def q_values(critic, observation, action):
         return jnp.einsum("esa,bs,b...a->eb...", critic, observation, action)
 
-    return Networks(policy_actions, log_ratio, q_values, draws=1)
+    # the losses are means over rows; each state stands in ACTIONS of them
+    optimizers = mirror_descent(rate=STATES / ALPHA), optax.sgd(STATES * ACTIONS / 2)
+    return Networks(policy_actions, log_ratio, Ensemble(None, q_values, None), 1, *optimizers)
 
 
 def mirror_descent(rate: float) -> optax.GradientTransformation:
@@ -76,18 +79,15 @@ def mirror_descent(rate: float) -> optax.GradientTransformation:
 def iterate(config, update) -> tuple[np.ndarray, np.ndarray]:
     """(policies [STEPS, S, A], Q tables [STEPS + 1, S, A]) of STEPS calls of `update`."""
     _, behavior, batch = instance()
-    rows = STATES * ACTIONS
     networks = tables()
-    # the losses are means over rows; each state stands in ACTIONS of them
-    optimizers = Optimizers(mirror_descent(rate=rows / ACTIONS / ALPHA), optax.sgd(rows / 2))
     state = State(
-        trainable(optimizers.policy, jnp.asarray(behavior)),
-        trainable(optimizers.critic, jnp.zeros((2, STATES, ACTIONS)), target=True),
+        trainable(networks.policy_optimizer, jnp.asarray(behavior)),
+        trainable(networks.critic_optimizer, jnp.zeros((2, STATES, ACTIONS)), target=True),
         jnp.asarray(behavior),
         jnp.ones(()),
     )
     policies, q_tables = [], [np.asarray(state.critic.params[0])]
-    step = jax.jit(partial(update, config, networks, optimizers))
+    step = jax.jit(partial(update, config, networks))
     for number in range(STEPS):
         policies.append(np.asarray(state.policy.params))  # the policy that this step's target uses
         state, _ = step(state, batch, jax.random.key(number), jnp.asarray(number))

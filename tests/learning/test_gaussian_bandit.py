@@ -17,7 +17,7 @@ import optax
 import pytest
 
 from itrpo.algorithms import brac, itrpo, kl_actor_critic
-from itrpo.algorithms.kl_actor_critic import Backbone, Optimizers, State
+from itrpo.algorithms.kl_actor_critic import Backbone, State
 from itrpo.behavior.gaussian import GAUSSIAN
 from itrpo.nn.actors import GaussianActor
 from itrpo.nn.ensemble import Ensemble
@@ -55,12 +55,12 @@ def behavior():
 def solve(config, update, steps: int = 6_000) -> tuple[float, float]:
     """(mean, std) that the policy settles at."""
     networks = kl_actor_critic.gaussian_networks(config.backbone, ACTOR, CRITICS, behavior())
-    decay = optax.exponential_decay(0.02, steps // 3, 0.2)
-    optimizers = Optimizers(optax.adam(decay), optax.adam(decay))
+    falling = optax.adam(optax.exponential_decay(0.02, steps // 3, 0.2))
+    networks = networks._replace(policy_optimizer=falling, critic_optimizer=falling)
     params = jnp.array([MEAN_BETA, jnp.log(STD_BETA)])
     state = State(
-        trainable(optimizers.policy, params),
-        trainable(optimizers.critic, jnp.zeros((2, 3)), target=True),
+        trainable(falling, params),
+        trainable(falling, jnp.zeros((2, 3)), target=True),
         params,
         jnp.ones(()),
     )
@@ -70,7 +70,7 @@ def solve(config, update, steps: int = 6_000) -> tuple[float, float]:
         u = MEAN_BETA + STD_BETA * jax.random.normal(data_key, (ROWS, 1))
         zeros = jnp.zeros((ROWS, 1))
         batch = Transition(zeros, jnp.tanh(u), -jnp.square(u[:, 0] - CENTER), zeros[:, 0], zeros, zeros)
-        return update(config, networks, optimizers, state, batch, update_key, step)[0]
+        return update(config, networks, state, batch, update_key, step)[0]
 
     state = jax.jit(lambda state: jax.lax.fori_loop(0, steps, body, state))(state)
     return float(state.policy.params[0]), float(jnp.exp(state.policy.params[1]))

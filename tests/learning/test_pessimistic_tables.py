@@ -22,7 +22,6 @@ from scipy import integrate, optimize, stats
 from itrpo.algorithms import cql, edac, pbrl, sac_n
 from itrpo.algorithms.soft_actor_critic import Backbone
 from itrpo.nn import soft
-from itrpo.nn.soft import Optimizers
 from itrpo.nn.trainable import trainable
 from itrpo.types import SpaceSpec, Transition
 from tests.algorithms.soft_problem import networks
@@ -44,13 +43,9 @@ def gaussian(params, observation):
     return mean, jnp.broadcast_to(params["log_std"].reshape(1, 1), mean.shape)
 
 
-TABLES = networks(gaussian, table, SpaceSpec(1, 1), 2)
-
-
 def settle(update, state, batch, steps=2_500):
     """The state after `steps` updates on the same batch; critics at a falling rate, the actor held still."""
-    optimizers = Optimizers(STILL, critic_optimizer(steps), STILL)
-    step = partial(update, TABLES, optimizers)
+    step = partial(update, networks(gaussian, table, SpaceSpec(1, 1), 2, STILL, critic_optimizer(steps), STILL))
 
     def body(i, state):
         return step(state, batch, jax.random.fold_in(jax.random.key(0), i), i)[0]
@@ -160,15 +155,15 @@ def test_edac_turns_its_critics_apart_as_far_as_they_go():
     def still(params, observation):
         return jnp.zeros((len(observation), 2)), jnp.zeros((len(observation), 2))
 
-    optimizers = Optimizers(STILL, optax.sgd(0.05), STILL)
+    problem = networks(still, linear, SpaceSpec(1, 2), 3, STILL, optax.sgd(0.05), STILL)
     state = soft.State(
         trainable(STILL, jnp.zeros(1)),
-        trainable(optimizers.critic, jnp.array([[1.0, 0.1], [0.9, -0.3], [0.5, 0.4]]), target=True),
+        trainable(problem.critic_optimizer, jnp.array([[1.0, 0.1], [0.9, -0.3], [0.5, 0.4]]), target=True),
         trainable(STILL, jnp.zeros(())),
     )
     zeros = jnp.zeros((4, 1))
     batch = Transition(zeros, jnp.zeros((4, 2)), zeros[:, 0], zeros[:, 0], zeros, jnp.zeros((4, 2)))
-    update = partial(edac.update, edac.Config(critics=3), networks(still, linear, SpaceSpec(1, 2), 3), optimizers)
+    update = partial(edac.update, edac.Config(critics=3), problem)
 
     def body(i, carry):
         return update(carry[0], batch, jax.random.key(0), i)[0], carry[1]
@@ -204,10 +199,9 @@ def test_sac_n_finds_the_best_policy_of_its_entropy():
             jnp.broadcast_to(params[name].reshape(1, 1), (len(observation), 1)) for name in ("mean", "log_std")
         )
 
-    problem = networks(everywhere, quadratic, SpaceSpec(1, 1), 4)
     steps = 3_000
     falling = optax.adam(optax.exponential_decay(0.02, steps // 3, 0.2))
-    optimizers = Optimizers(falling, falling, falling)
+    problem = networks(everywhere, quadratic, SpaceSpec(1, 1), 4, falling, falling, falling)
     state = soft.State(
         trainable(falling, {"mean": jnp.zeros(()), "log_std": jnp.zeros(())}),
         trainable(falling, jnp.zeros((4, 3)), target=True),
@@ -220,7 +214,7 @@ def test_sac_n_finds_the_best_policy_of_its_entropy():
         u = 0.4 + 0.5 * jax.random.normal(data_key, (64, 1))
         zeros = jnp.zeros((64, 1))
         batch = Transition(zeros, jnp.tanh(u), -jnp.square(u[:, 0] - 0.9), zeros[:, 0], zeros, zeros)
-        return sac_n.update(config, problem, optimizers, carry, batch, key, i)[0]
+        return sac_n.update(config, problem, carry, batch, key, i)[0]
 
     state = jax.jit(lambda state: jax.lax.fori_loop(0, steps, body, state))(state)
     np.testing.assert_allclose(state.policy.params["mean"], best, atol=0.02)

@@ -77,14 +77,19 @@ def acts(algorithm, states):
     return np.asarray(act(states))[:, 0, 0]
 
 
+def adams(config):
+    """Of actor and critics."""
+    return optax.adam(config.policy_learning_rate), optax.adam(config.critic_learning_rate)
+
+
 RATES = {"critic_learning_rate": 0.02, "policy_learning_rate": 0.02, "gamma": 0.0}
 
 
 def test_bcq_takes_the_best_proposal_and_moves_it_by_phi(monkeypatch):
     """Proposals are tanh(0.3 + 0.5 z_0) with |z_0| <= 0.5; xi is a number, so it saturates where Q has a slope."""
     xi = Network(lambda key: jnp.zeros(()), lambda params, observation, action: jnp.full(action.shape, params))
-    networks = bcq.Networks(given_model(0.3, 0.5), xi, CRITICS)
-    monkeypatch.setattr(bcq, "make_networks", lambda config, spec: networks)
+    networks = (given_model(0.3, 0.5), xi, CRITICS)
+    monkeypatch.setattr(bcq, "make_networks", lambda config, spec: bcq.Networks(*networks, *adams(config)))
 
     def make(**numbers):
         return bcq.BCQ.make(bcq.Config(**RATES, **numbers), SPEC, None)
@@ -96,11 +101,11 @@ def test_bcq_takes_the_best_proposal_and_moves_it_by_phi(monkeypatch):
 def test_plas_takes_the_best_action_that_a_latent_within_its_bound_decodes_to(monkeypatch):
     """max_latent = 1.2: more than twice what the model's own samples reach, and no more."""
     latent = Network(lambda key: jnp.zeros((1, 2)), lambda params, observation: jnp.tile(params, (len(observation), 1)))
-    networks = plas.Networks(given_model(0.3, 0.5), latent, None, CRITICS)
-    monkeypatch.setattr(plas, "make_networks", lambda config, spec, behavior: networks)
+    networks = (given_model(0.3, 0.5), latent, None, CRITICS)
+    monkeypatch.setattr(plas, "make_networks", lambda config, spec, _: plas.Networks(*networks, *adams(config)))
 
     def make(**numbers):
-        return plas.PLAS.make(plas.Config(**RATES, max_latent=1.2), SPEC, networks.model)
+        return plas.PLAS.make(plas.Config(**RATES, max_latent=1.2), SPEC, networks[0])
 
     found = acts(make(), settle(make, 1500, [0.4, 1.0, -1.0]))
     np.testing.assert_allclose(found, [0.4, np.tanh(0.3 + 0.5 * 1.2), np.tanh(0.3 - 0.5 * 1.2)], atol=0.01)
@@ -112,7 +117,7 @@ def test_spot_stops_where_q_over_its_size_rises_as_fast_as_the_density_falls(mon
     actor = DeterministicActor(
         lambda key: jnp.zeros(()), lambda params, observation: jnp.full((len(observation), 1), jnp.tanh(params))
     )
-    monkeypatch.setattr(td3, "make_networks", lambda config, spec: td3.Networks(actor, CRITICS))
+    monkeypatch.setattr(td3, "make_networks", lambda config, spec: td3.Networks(actor, CRITICS, *adams(config)))
     weights = [0.1, 1.0]
 
     def make(**numbers):
@@ -151,13 +156,12 @@ def test_bear_reaches_the_best_policy_within_its_mmd_and_forgets_one_that_does_n
 
     model = given_model(0.2, 0.6)
     actor = GaussianActor(lambda key: jnp.array([0.2, np.log(0.6)]), moments, SPEC)
-    networks = mmd_actor_critic.Networks(model, actor, CRITICS)
+    falling = optax.adam(optax.exponential_decay(0.02, 1500, 0.1))  # so that it settles rather than circles
+    networks = mmd_actor_critic.Networks(model, actor, CRITICS, falling, optax.adam(0.02), falling)
     monkeypatch.setattr(mmd_actor_critic, "make_networks", lambda config, spec: networks)
-    decay = optax.exponential_decay(0.02, 1500, 0.1)  # rates that fall, so that it settles rather than circles
-    rates = RATES | {"policy_learning_rate": decay, "multiplier_learning_rate": decay}
 
     def make(**numbers):
-        backbone = mmd_actor_critic.Backbone(**rates, bandwidth=1.0, warm_up_steps=0, latent_clip=1e9)
+        backbone = mmd_actor_critic.Backbone(**RATES, bandwidth=1.0, warm_up_steps=0, latent_clip=1e9)
         return bear.BEAR.make(bear.Config(**numbers, backbone=backbone), SPEC, None)
 
     states = settle(make, 3000, [1.0, 0.3], mmd_limit=[0.5, 0.8])

@@ -27,6 +27,7 @@ from itrpo.nn.trainable import trainable
 from itrpo.types import Transition
 
 CENTERS, OFFSETS, GAMMA = (0.5, -0.4), (1.0, 2.0), 0.9
+STEPS = 3000
 ACTIONS = np.repeat(np.linspace(-1, 1, 32), 2)
 NEXT_ACTIONS = np.tile([0.6, -0.6], 32)  # at s1, after each action at s0
 
@@ -54,25 +55,24 @@ def quadratic(params, observation, action):
 NETWORKS = td3.Networks(
     DeterministicActor(lambda key: None, lambda params, observation: jnp.tanh(observation @ params[:, None])),
     ensemble(Network(lambda key: None, quadratic), 2),
+    *[optax.adam(optax.exponential_decay(0.03, STEPS // 3, 0.1))] * 2,
 )
 
 
-def settle(module, config, steps=3000):
+def settle(module, config):
     """(pi(s0), pi(s1), coefficients of Q_1 [2, 3]) after training on all rows at once."""
-    decay = optax.exponential_decay(0.03, steps // 3, 0.1)
-    optimizers = td3.Optimizers(optax.adam(decay), optax.adam(decay))
     metrics = {name: jnp.zeros(()) for name in ("policy_loss", "cloning_error", "q_scale")}
     state = td3.State(
-        trainable(optimizers.policy, jnp.zeros(2), target=True),
-        trainable(optimizers.critic, jnp.full((2, 2, 3), 0.1), target=True),
+        trainable(NETWORKS.policy_optimizer, jnp.zeros(2), target=True),
+        trainable(NETWORKS.critic_optimizer, jnp.full((2, 2, 3), 0.1), target=True),
         None,
         metrics,
     )
 
     def body(step, state):
-        return module.update(config, NETWORKS, optimizers, state, rows(), jax.random.key(step), step)[0]
+        return module.update(config, NETWORKS, state, rows(), jax.random.key(step), step)[0]
 
-    state = jax.jit(lambda state: jax.lax.fori_loop(0, steps, body, state))(state)
+    state = jax.jit(lambda state: jax.lax.fori_loop(0, STEPS, body, state))(state)
     return np.tanh(state.policy.params), np.asarray(state.critic.params[0])
 
 
@@ -177,10 +177,10 @@ def table_entry(table, observation, action):
     return jnp.sum((observation @ table) * entries, axis=1)
 
 
-def iql_networks(policy, critic, value):
+def iql_networks(policy, critic, value, optimizer):
     """From functions (params, rows) -> output."""
     policy, critic, value = (Network(lambda key: None, apply) for apply in (policy, critic, value))
-    return iql.Networks(policy, ensemble(critic, 2), value)
+    return iql.Networks(policy, ensemble(critic, 2), value, optimizer, optimizer, optimizer)
 
 
 TABLES = iql_networks(
@@ -190,6 +190,7 @@ TABLES = iql_networks(
     ),
     table_entry,
     lambda params, observation: observation @ params,
+    optax.adam(optax.exponential_decay(0.05, 1000, 0.1)),
 )
 
 
@@ -197,20 +198,18 @@ TABLES = iql_networks(
 def learned_values():
     """expectile -> V after the real update on tables; one program for all."""
 
-    def learn(at, steps=4000):
+    def learn(at):
         config = iql.Config(expectile=at, gamma=GAMMA, polyak_rate=0.2)
-        decay = optax.exponential_decay(0.05, steps // 4, 0.1)
-        optimizers = iql.Optimizers(*[optax.adam(decay)] * 3)
         state = iql.State(
-            trainable(optimizers.policy, jnp.zeros(4)),
-            trainable(optimizers.critic, jnp.zeros((2, 3, 3)), target=True),
-            trainable(optimizers.value, jnp.zeros(3)),
+            trainable(TABLES.policy_optimizer, jnp.zeros(4)),
+            trainable(TABLES.critic_optimizer, jnp.zeros((2, 3, 3)), target=True),
+            trainable(TABLES.value_optimizer, jnp.zeros(3)),
         )
 
         def body(step, state):
-            return iql.update(config, TABLES, optimizers, state, chain_rows(), jax.random.key(0), step)[0]
+            return iql.update(config, TABLES, state, chain_rows(), jax.random.key(0), step)[0]
 
-        return jax.lax.fori_loop(0, steps, body, state).value.params
+        return jax.lax.fori_loop(0, 4000, body, state).value.params
 
     return jax.jit(learn)
 
@@ -259,17 +258,17 @@ def test_iql_s_actor_is_the_weighted_fit_of_logged_actions(limit):
         ),
         lambda params, observation, action: powers(action) @ params,
         lambda params, observation: jnp.full(len(observation), params[0]),
+        optax.adam(optax.exponential_decay(0.03, 1000, 0.1)),
     )
     config = iql.Config(polyak_rate=0.2, weight_limit=limit)
-    optimizers = iql.Optimizers(*[optax.adam(optax.exponential_decay(0.03, 1000, 0.1))] * 3)
     state = iql.State(
-        trainable(optimizers.policy, jnp.zeros(2)),
-        trainable(optimizers.critic, jnp.zeros((2, 3)), target=True),
-        trainable(optimizers.value, jnp.zeros(1)),
+        trainable(networks.policy_optimizer, jnp.zeros(2)),
+        trainable(networks.critic_optimizer, jnp.zeros((2, 3)), target=True),
+        trainable(networks.value_optimizer, jnp.zeros(1)),
     )
 
     def body(step, state):
-        return iql.update(config, networks, optimizers, state, batch, jax.random.key(0), step)[0]
+        return iql.update(config, networks, state, batch, jax.random.key(0), step)[0]
 
     state = jax.jit(lambda state: jax.lax.fori_loop(0, 3000, body, state))(state)
     found = np.tanh(state.policy.params[0]), np.exp(state.policy.params[1])
