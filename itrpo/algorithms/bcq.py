@@ -105,8 +105,8 @@ def critic_targets(
     latents: Float[Array, "B n L"],
 ) -> Float[Array, "B"]:
     """y. The two critics are mixed first, then the best action is taken."""
-    observation, direction = batch.next_observation, state.perturbation.target_params
-    actions = proposed_action(config, networks, cvae_params, direction, observation, latents)
+    observation, xi = batch.next_observation, state.perturbation.target_params
+    actions = proposed_action(config, networks, cvae_params, xi, observation, latents)
     q = td.ensemble_mix(networks.critics.apply(state.critic.target_params, observation, actions), config.min_weight)
     return td.bellman_target(batch.reward, batch.continues, config.gamma, jnp.max(q, axis=1))
 

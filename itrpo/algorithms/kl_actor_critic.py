@@ -76,7 +76,7 @@ QUICK = Backbone(
 
 
 def quick(config: Any) -> Preset:
-    """With QUICK as the backbone."""
+    """The preset of an algorithm's config whose backbone is QUICK."""
     model = gaussian.Config(hidden=(128, 128))
     return Preset(config, "gaussian", model, normalize_observations=True, antmaze_normalize_observations=True)
 
