@@ -235,9 +235,9 @@ def to_json(config: Any) -> Any:
 
 
 def config_hash(config: RunConfig) -> str:
-    """Eight hex digits that identify a run: all of its config but its length, so that a longer one continues it."""
+    """Eight hex digits that identify a run: all of its config but its length and number of seeds, which may grow."""
     values = to_json(config)
-    del values["train"]["steps"]
+    del values["train"]["steps"], values["train"]["seeds"]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 

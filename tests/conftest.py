@@ -5,7 +5,7 @@ Set here, before anything imports JAX:
 - XLA compiles with few of LLVM's optimisations: most of the tests' time would go there, for programs that run
   milliseconds. Not with none: at level 0 jaxlib 0.10.2 miscompiles some gradients on the CPU (NaN for that of
   mean(min_i(p_i + q_i atanh(tanh(b x)))) with respect to b, where levels 1 to 3 agree with the closed form);
-- XLA uses two threads and BLAS one, on every machine: the last bits of a result depend on their number;
+- XLA uses as many threads as in use (itrpo.xla) and BLAS one: the last bits of a result depend on their number;
 - programs that a process of this session has compiled are read from a cache, which all of them share;
 - the home folder and the caches are temporary ones, and Hypothesis draws the same examples each time.
 - shapes and types that functions on arrays declare (jaxtyping) are checked at every call (tests/shapes.py).
@@ -40,7 +40,7 @@ os.environ.update(
     JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0.1",
     OMP_NUM_THREADS="1",
     OPENBLAS_NUM_THREADS="1",
-    PJRT_NPROC="2",
+    PJRT_NPROC="4",
     PYTHONDONTWRITEBYTECODE="1",
     XLA_FLAGS="--xla_backend_optimization_level=1",
 )

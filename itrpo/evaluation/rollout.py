@@ -84,16 +84,18 @@ def make_pool(env_id: str, num_seeds: int, episodes: int, processes: int | None 
     return EvaluationPool(env_id, num_seeds, episodes, LocalSlots(env_id, sizes[0]), elsewhere)
 
 
-def evaluate(pool: EvaluationPool, act: Callable[[np.ndarray], Any], seed: int, step: int) -> Returns:
+def evaluate(pool: EvaluationPool, act: Callable[[np.ndarray], Any], seed: int, step: int, first: int = 0) -> Returns:
     """Play one episode in every slot.
 
     `act` maps observations [S, E, O] float32 to actions [S, E, A] in the environment's units. Start states are seeded
-    from (seed, index of the policy's seed, slot, step): the same call gives the same returns, and evaluations at
-    different training steps start differently. `act` sees the last observation of slots that have ended; what it
-    answers there is ignored. Raises DivergenceError at an action or a reward that is not finite.
+    from (seed, index of the policy's seed, slot, step), where the first policy's index is `first`: the same call gives
+    the same returns, and evaluations at different training steps start differently. `act` sees the last observation of
+    slots that have ended; what it answers there is ignored. Raises DivergenceError at an action or a reward that is not
+    finite.
     """
     shape = (pool.num_seeds, pool.episodes)
-    starts = [np.random.SeedSequence([seed, *index, step]).generate_state(1)[0] for index in np.ndindex(shape)]
+    sources = [np.random.SeedSequence([seed, first + index, slot, step]) for index, slot in np.ndindex(shape)]
+    starts = [source.generate_state(1)[0] for source in sources]
     observations = pool.reset(np.array(starts))
     playing = np.ones(len(starts), bool)
     returns, lengths = np.zeros(len(starts), np.float64), np.zeros(len(starts), np.int64)

@@ -5,7 +5,7 @@ What the files hold is in `schema`; who only reads them needs `store`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,9 +121,13 @@ class RunFolder:
 
     def drop_metrics_after(self, step: int) -> None:
         """Drops the rows of metrics.jsonl past `step`, and a line that a kill cut short: the run resumes there."""
+        if (self.path / store.METRICS).exists():
+            self.keep_metrics(lambda row: row.step <= step)
+
+    def keep_metrics(self, wanted: Callable[[Row], bool]) -> None:
+        """Drops all other rows of metrics.jsonl."""
         path = self.path / store.METRICS
-        if path.exists():
-            files.write(path, "".join(row_to_json(row) for row in store.read_rows(path) if row.step <= step).encode())
+        files.write(path, "".join(row_to_json(row) for row in store.read_rows(path) if wanted(row)).encode())
 
     def append_timing(self, record: Mapping[str, Any]) -> None:
         """Adds one wall-clock record (seconds, steps per second, ...) to timing.jsonl. It is never cut."""

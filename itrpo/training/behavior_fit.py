@@ -28,12 +28,13 @@ from itrpo.results.provenance import machine
 from itrpo.results.run_folder import Checkpoint
 from itrpo.training import divergence, loop
 from itrpo.training.evaluate import save_and_evaluate
-from itrpo.training.session import FIT_BEHAVIOR, INIT_BEHAVIOR, Session, members, probe_rows
+from itrpo.training.seeds import members, over_seeds
+from itrpo.training.session import FIT_BEHAVIOR, INIT_BEHAVIOR, Session, probe_rows
 from itrpo.types import BehaviorModel, DensityModel, Metrics, Params, Transition
 
 # Raise it with every change that may move a bit of a fit: of a model of pi_beta, its losses, networks, initialisation
 # or optimiser, of the rows that the loop draws, or of what is reported. Fits of before are then not found.
-FIT_VERSION = 1
+FIT_VERSION = 2
 
 
 class Fit(NamedTuple):
@@ -43,14 +44,14 @@ class Fit(NamedTuple):
 
 def behavior_params(session: Session, model: BehaviorModel, steps: int, saved: Checkpoint | None) -> Params:
     """pi_beta's parameters [S, ...]: from the cache, or fitted on from a checkpoint. Appends its metrics."""
-    path = files.cache_dir() / "behavior" / f"{fit_key(session, steps)}.safetensors"
-    found = read_fit(path, params_shapes(session, model))
+    paths = [files.cache_dir() / "behavior" / f"{key}.safetensors" for key in fit_keys(session, steps)]
+    found = read_fits(paths, params_shapes(session, model))
     if found is not None:
         session.console.print(f"pi_beta: this fit of {steps:,} steps is in the cache")
     else:
         found = fit(session, model, steps, saved)
         with suppress(StorageError):  # a cache that can't be written is no reason to stop
-            write_fit(path, found)
+            write_fits(paths, found)
     measured: dict[str, Any] = dict(found.metrics) | compared_with_truth(session, model, found.params)
     if session.pool is not None:
         evaluated = save_and_evaluate(session, [model.export(own) for own in members(found.params)], 0)
@@ -77,7 +78,7 @@ def fit(session: Session, model: BehaviorModel, steps: int, saved: Checkpoint | 
     shapes = state_shapes(session, model)
     names = loop.metric_names(update, shapes, session.data, model.batch_size)
     if saved is None:
-        step, carry = 0, loop.start(jax.jit(jax.vmap(model.init))(session.keys(INIT_BEHAVIOR)), names)
+        step, carry = 0, loop.start(over_seeds(model.init, [True])(session.keys(INIT_BEHAVIOR)), names)
     else:
         step, carry = (
             saved.step,
@@ -85,8 +86,12 @@ def fit(session: Session, model: BehaviorModel, steps: int, saved: Checkpoint | 
         )
     block = loop.make_block(update, model.batch_size)
     limits = divergence.limits(names, None, session.config.train, session.data.reward)
-    run_block = partial(block, data=session.data, seed_keys=session.keys(FIT_BEHAVIOR), limits=limits)
-    with LiveLine(session.console, "fitting pi_beta", steps, session.config.train.seeds, step) as live:
+    seed_keys = session.keys(FIT_BEHAVIOR)
+
+    def run_block(carry: loop.Carry, start: int, stop: int) -> loop.Carry:
+        return block(carry, session.data, seed_keys, limits, start, stop)
+
+    with LiveLine(session.console, "fitting pi_beta", steps, len(session.seeds), step) as live:
         settled = int(0.9 * steps)  # what is reported is the mean of the last tenth
         if step <= settled:
             carry = loop.fresh_sums(session.advance("behavior", run_block, carry, step, settled, live))
@@ -94,7 +99,7 @@ def fit(session: Session, model: BehaviorModel, steps: int, saved: Checkpoint | 
         carry = session.advance("behavior", run_block, carry, step, steps, live)
         metrics = {name: np.asarray(carry.sums[name] / carry.count).tolist() for name in names}
         live.update(steps, {name: float(np.mean(values)) for name, values in metrics.items()})
-    return Fit(jax.jit(jax.vmap(model.params))(carry.state), metrics)
+    return Fit(over_seeds(model.params, [True])(carry.state), metrics)
 
 
 def compared_with_truth(session: Session, model: BehaviorModel, params: Params) -> Metrics:
@@ -109,18 +114,18 @@ def compared_with_truth(session: Session, model: BehaviorModel, params: Params) 
     usable = np.isfinite(known) & ~saturated(np.asarray(rows.action))
     if not usable.any():
         return {}
-    gap = jax.jit(jax.vmap(partial(log_prob_gap, model), in_axes=(0, None, None, None)))
-    left_out = np.full(session.config.train.seeds, 1 - usable.mean())
+    gap = over_seeds(partial(log_prob_gap, model), [True, False, False, False])
+    left_out = np.full(len(session.seeds), 1 - usable.mean())
     return gap(params, rows.observation[usable], rows.action[usable], known[usable]) | {
         "behavior_rows_left_out": left_out
     }
 
 
-# --- the cache -----------------------------------------------------------------------------------------------------
+# --- the cache: a file for each seed -------------------------------------------------------------------------------
 
 
-def fit_key(session: Session, steps: int) -> str:
-    """Name of a fit in the cache. Models of pi_beta read observations and actions, as training sees them."""
+def fit_keys(session: Session, steps: int) -> list[str]:
+    """Names of the seeds' fits in the cache. Models of pi_beta read observations and actions, as training sees them."""
     config, rows = session.config, hashlib.sha256()
     for column in (session.data.observation, session.data.action):
         rows.update(np.ascontiguousarray(column).data)  # on a CPU no copy of the rows
@@ -129,28 +134,37 @@ def fit_key(session: Session, steps: int) -> str:
         "rows": [rows.hexdigest(), len(session.dataset), *session.dataset.spec],
         "behavior": [config.behavior, to_json(config.behavior_config)],
         "steps": steps,
-        "seeds": [config.train.seed, config.train.seeds],
         "machine": machine(),
     }
-    return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:24]
+    named = (json.dumps(depends_on | {"seed": [config.train.seed, index]}, sort_keys=True) for index in session.seeds)
+    return [hashlib.sha256(text.encode()).hexdigest()[:24] for text in named]
 
 
-def read_fit(path: Path, shapes: Any) -> Fit | None:
-    """A fit from the cache; None if it has none, or a damaged one."""
+def read_fits(paths: list[Path], shapes: Any) -> Fit | None:
+    """Fits from the cache, in the structure of `shapes` [S, ...]; None if one of them is not there, or damaged."""
     from safetensors import SafetensorError, safe_open
 
+    one = jax.tree.map(lambda it: jax.ShapeDtypeStruct(it.shape[1:], it.dtype), shapes)
+    params, metrics = [], []
     try:
-        with safe_open(path, framework="numpy") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            metrics = json.loads(file.metadata()["metrics"])
-        return Fit(unflatten(shapes, arrays), metrics)
+        for path in paths:
+            with safe_open(path, framework="numpy") as file:
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+                metrics.append(json.loads(file.metadata()["metrics"]))
+            params.append(unflatten(one, arrays))
+        return Fit(
+            jax.tree.map(lambda *leaves: np.stack(leaves), *params),
+            {name: [each[name] for each in metrics] for name in metrics[0]},
+        )
     except (OSError, SafetensorError, ValueError, KeyError, TypeError):
         return None
 
 
-def write_fit(path: Path, fitted: Fit) -> None:
+def write_fits(paths: list[Path], fitted: Fit) -> None:
     """Raises StorageError."""
     from safetensors.numpy import save
 
-    arrays = {name: np.ascontiguousarray(value) for name, value in flatten(fitted.params).items()}
-    files.write(path, save(arrays, metadata={"metrics": json.dumps(fitted.metrics)}))
+    for index, (path, params) in enumerate(zip(paths, members(fitted.params), strict=True)):
+        metrics = {name: values[index] for name, values in fitted.metrics.items()}
+        arrays = {name: np.ascontiguousarray(value) for name, value in flatten(params).items()}
+        files.write(path, save(arrays, metadata={"metrics": json.dumps(metrics)}))

@@ -29,12 +29,12 @@ def value_limit(config: TrainConfig, rewards: Array) -> float:
     return 1e5 * max(1.0, float(np.abs(rewards).max()))
 
 
-def divergence(carry: loop.Carry, checkpoints: Path) -> str | None:
+def divergence(carry: loop.Carry, seeds: range, checkpoints: Path) -> str | None:
     """What to say of the first metric, seed and step that was not finite or beyond its limit; None if all are good."""
     at, name, index = min(
         (int(step), name, index)
         for name, steps in carry.first_bad.items()
-        for index, step in enumerate(np.asarray(steps))
+        for index, step in zip(seeds, np.asarray(steps), strict=True)
     )
     if at == loop.NEVER:
         return None

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 import itrpo
+from itrpo.config import RunConfig
 from itrpo.errors import InputError, StorageError
 from itrpo.evaluation import rollout
 from itrpo.evaluation.environments import check_compatible, normalized_score
+from itrpo.evaluation.rollout import EvaluationPool, make_pool
 from itrpo.policy import Policy, PolicyFileError, load_policy, save_policy
 from itrpo.results.schema import Evaluation
 from itrpo.training.session import Session
@@ -29,12 +31,12 @@ def save_policies(session: Session, exports: list[dict[str, Any]], step: int) ->
     """Writes seedK/policy.npz and reads them back: what is evaluated is what ships."""
     dataset, policies = session.dataset, list[Policy]()
     mean, std = session.preprocess.observation_mean, session.preprocess.observation_std
-    for index, export in enumerate(exports):
+    for index, export in zip(session.seeds, exports, strict=True):
         path = policy_path(session.folder.path, index)
         metadata = {
             "algorithm": session.config.algorithm,
             "dataset": dataset.name,
-            "env_id": session.pool.env_id if session.pool else None,
+            "env_id": session.env_id,
             "itrpo": itrpo.__version__,
             "run": session.run_hash,
             "seed": index,
@@ -50,10 +52,16 @@ def save_and_evaluate(session: Session, exports: list[dict[str, Any]], step: int
     policies = save_policies(session, exports, step)
     if session.pool is None:
         return {}
-    returns, lengths = rollout.evaluate(session.pool, acting(policies), session.config.train.seed, step)
+    seed, first = session.config.train.seed, session.seeds.start
+    returns, lengths = rollout.evaluate(session.pool, acting(policies), seed, step, first)
     metrics = {"return": returns.mean(1), "return_std": returns.std(1), "episode_length": lengths.mean(1)}
     score = normalized_score(session.pool.env_id, returns.mean(1))
     return metrics if score is None else metrics | {"score": score}
+
+
+def open_pool(config: RunConfig, seeds: int) -> EvaluationPool | None:
+    """The environments to evaluate `seeds` policies in; None if the run has none."""
+    return None if config.data.env == "none" else make_pool(config.data.env, seeds, config.evaluation.eval_episodes)
 
 
 def acting(policies: list[Policy]) -> Callable[[np.ndarray], np.ndarray]:
@@ -88,7 +96,7 @@ def evaluate(
     if not env_id:
         raise InputError(f"{Path(folder)} was trained without an environment; name one with --env")
     check_compatible(env_id, len(policies[0].observation_mean), len(policies[0].action_low))
-    pool = rollout.make_pool(env_id, len(policies), episodes)
+    pool = make_pool(env_id, len(policies), episodes)
     try:
         returns, lengths = rollout.evaluate(pool, acting(policies), seed, EVALUATE_STEP)
     finally:

@@ -27,7 +27,7 @@ def begin_or_continue(
         to_json(config),
         console,
         reader="itrpo evaluate",
-        free=("train.steps", "data.dataset"),
+        free=("train.steps", "train.seeds", "data.dataset"),
         lasting={"behavior_steps": fit_steps, "begun_steps": config.train.steps},
         about={"dataset_sha256": dataset.source.sha256, "dataset": describe(dataset)},
     )

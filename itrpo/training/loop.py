@@ -1,4 +1,4 @@
-"""The loop over gradient steps: blocks of updates for S seeds as one compiled program.
+"""The loop over gradient steps: blocks of updates as one compiled program, for S seeds at once.
 
 A block runs from step `start` to step `stop`, both traced: any length runs the same program. Keys come from
 `fold_in(seed_key, step)`, so how a run is cut into blocks changes no bit of it. The dataset is an argument, one copy on
@@ -8,7 +8,6 @@ the device for all seeds. Nothing leaves the device inside a block.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Key
 
+from itrpo.training.seeds import over_seeds
 from itrpo.types import Metrics, Transition
 
 # update(state, batch, key, step) -> (state, metrics), for one seed
@@ -28,7 +28,7 @@ class Carry(NamedTuple):
 
     state: Any  # pytree of [S, ...]
     sums: Metrics  # name -> [S]: metrics added up since the last `fresh_sums`
-    count: Any  # scalar: steps added up
+    count: Any  # [S]: steps added up
     first_bad: Metrics  # name -> [S]: first step whose metric was not finite or beyond the limit; NEVER if none
 
 
@@ -46,7 +46,7 @@ def start(state: Any, names: list[str]) -> Carry:
     return Carry(
         state,
         {name: jnp.zeros(num_seeds) for name in names},
-        jnp.zeros(()),
+        jnp.zeros(num_seeds),
         {name: jnp.full(num_seeds, NEVER, jnp.int32) for name in names},
     )
 
@@ -59,15 +59,14 @@ def fresh_sums(carry: Carry) -> Carry:
 def make_block(update: Update, batch_size: int) -> Callable[..., Carry]:
     """-> block(carry, data, seed_keys [S], limits name -> scalar, start, stop) -> carry. It consumes its carry."""
 
-    def one_seed(state: Any, seed_key: Key[Array, ""], data: Transition, step: Array) -> tuple[Any, Metrics]:
+    def step_once(state: Any, seed_key: Key[Array, ""], data: Transition, step: Array) -> tuple[Any, Metrics]:
         sample_key, update_key = jax.random.split(jax.random.fold_in(seed_key, step))
         rows = jax.random.randint(sample_key, (batch_size,), 0, data.reward.shape[0])
         return update(state, jax.tree.map(lambda it: it[rows], data), update_key, step)
 
-    @partial(jax.jit, donate_argnums=0)
-    def block(carry: Carry, data: Transition, seed_keys: Array, limits: Metrics, start: Array, stop: Array) -> Carry:
+    def block(carry: Carry, data: Transition, seed_key: Array, limits: Metrics, start: Array, stop: Array) -> Carry:
         def body(step: Array, carry: Carry) -> Carry:
-            state, metrics = jax.vmap(one_seed, in_axes=(0, 0, None, None))(carry.state, seed_keys, data, step)
+            state, metrics = step_once(carry.state, seed_key, data, step)
             sums = {name: carry.sums[name] + metrics[name] for name in carry.sums}
             first_bad = {}
             for name, seen in carry.first_bad.items():
@@ -77,4 +76,4 @@ def make_block(update: Update, batch_size: int) -> Callable[..., Carry]:
 
         return jax.lax.fori_loop(start, stop, body, carry)
 
-    return block
+    return over_seeds(block, (True, False, True, False, False, False), donate=(0,))

@@ -9,7 +9,7 @@ import resource
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,24 +18,25 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from itrpo import registry
+from itrpo import registry, xla
 from itrpo.config import RunConfig, config_hash, to_json
 from itrpo.console import LiveLine
 from itrpo.data.preprocess import apply, fit_preprocess
 from itrpo.evaluation.environments import check_compatible
-from itrpo.evaluation.rollout import EvaluationPool, make_pool
 from itrpo.plotting import learning_curve
 from itrpo.policy import Policy, load_policy
 from itrpo.report.aggregate import final_score
-from itrpo.results.run_folder import RunFolder
+from itrpo.results.run_folder import Checkpoint, RunFolder
 from itrpo.results.store import read_metrics
 from itrpo.results.trackers import Tracker, open_tracker
 from itrpo.signals import stop_on_signal
 from itrpo.training import behavior_fit, divergence, loop
+from itrpo.training.added_seeds import train_all
 from itrpo.training.evaluate import policy_path, save_and_evaluate
 from itrpo.training.identity import begin_or_continue
 from itrpo.training.scaling import behavior_steps, scaled_config
-from itrpo.training.session import INIT, PROBES, TRAIN, Session, members, probe_rows
+from itrpo.training.seeds import members, over_seeds
+from itrpo.training.session import INIT, PROBES, TRAIN, Session, probe_rows
 from itrpo.types import Algorithm, AlgorithmEntry, BehaviorModel, Dataset
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def run(config: RunConfig, dataset: Dataset, out: Path | None, console: Console,
 
     Raises InputError before any long work, DivergenceError if the run blows up, StorageError if the disk refuses.
     """
+    xla.prepare()
     entry: AlgorithmEntry = registry.algorithm(config.algorithm)
     preset, run_hash = entry.presets[config.preset], config_hash(config)
     name = f"{dataset.name.replace('/', '-')}-{registry.folder_name(config.algorithm)}-{run_hash}"
@@ -85,69 +87,66 @@ def run(config: RunConfig, dataset: Dataset, out: Path | None, console: Console,
         trackers = [open_tracker(name, folder.path, to_json(config)) for name in track]
         for tracker in trackers:
             stack.callback(tracker.close)
-        pool = open_pool(config)
-        if pool is not None:
-            stack.enter_context(closing(pool))
-        session = Session(folder, config, run_hash, dataset, preprocess, data, pool, console, signals)
+        seeds = range(config.train.seeds)
+        session = Session(folder, config, seeds, run_hash, dataset, preprocess, data, None, console, signals)
         behavior: BehaviorModel | None = None
         if config.behavior is not None:
             model = registry.lookup(config.behavior, registry.BEHAVIOR_MODELS, "behaviour model")
             behavior = model.make(config.behavior_config, dataset.spec, lengths["behavior_steps"])
         algorithm_config = scaled_config(config, preset.steps, lengths["begun_steps"])
         algorithm = entry.make(algorithm_config, dataset.spec, behavior)
-        train_phases(session, behavior, algorithm, lengths["behavior_steps"], trackers)
+        train_all(session, partial(train_phases, behavior, algorithm, lengths["behavior_steps"], trackers))
         learning_curve(folder.path, folder.path / "learning_curve.png")
     final = final_score(read_metrics(folder.path))
     return Run(folder.path.resolve(), config, final.per_seed if final else None)
 
 
-def open_pool(config: RunConfig) -> EvaluationPool | None:
-    """The environments to evaluate in."""
-    if config.data.env == "none":
-        return None
-    return make_pool(config.data.env, config.train.seeds, config.evaluation.eval_episodes)
-
-
 def train_phases(
-    session: Session, behavior: BehaviorModel | None, algorithm: Algorithm, fit_steps: int, trackers: list[Tracker]
-) -> None:
-    """Fits pi_beta, then trains, from wherever the newest checkpoint is."""
-    saved = session.folder.newest(session.console)
+    behavior: BehaviorModel | None,
+    algorithm: Algorithm,
+    fit_steps: int,
+    trackers: list[Tracker],
+    session: Session,
+    saved: Checkpoint | None,
+) -> loop.Carry:
+    """Fits pi_beta, then trains, from wherever the newest checkpoint is. -> the carry at the end."""
     training = saved is not None and saved.phase == "train"
     params = None if behavior is None else behavior_fit.params_shapes(session, behavior)
     if behavior is not None and not training:
         session.folder.drop_metrics_after(-1)
         params = behavior_fit.behavior_params(session, behavior, fit_steps, saved)
-    init = jax.jit(jax.vmap(algorithm.init))
-    shapes = jax.eval_shape(init, session.keys(INIT), params)
+    shapes = jax.eval_shape(jax.vmap(algorithm.init), session.keys(INIT), params)
     names = loop.metric_names(algorithm.update, shapes, session.data, algorithm.batch_size)
     if saved is not None and training:
         session.folder.drop_metrics_after(saved.step)
         carry = session.folder.restored(saved, jax.eval_shape(partial(loop.start, names=names), shapes))
-        train_algorithm(session, algorithm, names, carry, saved.step, trackers)
+        return train_algorithm(session, algorithm, names, carry, saved.step, trackers)
     else:
-        carry = loop.start(init(session.keys(INIT), params), names)
+        carry = loop.start(over_seeds(algorithm.init, [True, True])(session.keys(INIT), params), names)
         session.save("train", 0, carry)
-        train_algorithm(session, algorithm, names, carry, 0, trackers)
+        return train_algorithm(session, algorithm, names, carry, 0, trackers)
 
 
 def train_algorithm(
     session: Session, algorithm: Algorithm, names: list[str], carry: loop.Carry, step: int, trackers: list[Tracker]
-) -> None:
+) -> loop.Carry:
     """From `step` to the end: blocks of updates, and between them probes, policies, evaluations, rows, checkpoints."""
     config, data = session.config, session.data
     block = loop.make_block(algorithm.update, algorithm.batch_size)
     limits = divergence.limits(names, algorithm.value_metric, config.train, data.reward)
-    run_block = partial(block, data=data, seed_keys=session.keys(TRAIN), limits=limits)
-    probe = jax.jit(jax.vmap(algorithm.probes, in_axes=(0, None, 0)))
+    seed_keys = session.keys(TRAIN)
+    probe = over_seeds(algorithm.probes, [True, False, True])
     probe_batch = probe_rows(data)
 
+    def run_block(carry: loop.Carry, start: int, stop: int) -> loop.Carry:
+        return block(carry, data, seed_keys, limits, start, stop)
+
     started = time.perf_counter()
-    carry = run_block(carry, start=step, stop=step)  # no step: this compiles
+    carry = run_block(carry, step, step)  # no step: this compiles
     jax.block_until_ready(carry.count)
     compile_seconds = time.perf_counter() - started
     title = f"training {config.algorithm}"
-    with LiveLine(session.console, title, config.train.steps, config.train.seeds, step) as live:
+    with LiveLine(session.console, title, config.train.steps, len(session.seeds), step) as live:
         while step < config.train.steps:
             every = config.evaluation.eval_every
             stop = min((step // every + 1) * every, config.train.steps)
@@ -176,6 +175,7 @@ def train_algorithm(
             session.write_status(step, "unfinished")
             live.update(step, shown(metrics), evaluated=True)
     session.write_status(step, "finished")
+    return carry
 
 
 def shown(metrics: dict[str, Any]) -> dict[str, float]:

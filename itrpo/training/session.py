@@ -36,18 +36,23 @@ TICK_SECONDS = 0.5  # between two looks at the clock and at Ctrl-C
 class Session:
     folder: RunFolder
     config: RunConfig
+    seeds: range  # indices of the seeds that train here: all of the run's, or those that are added to it
     run_hash: str
     dataset: Dataset
     preprocess: Preprocess
     data: Transition  # on the device
-    pool: EvaluationPool | None  # None: there is no environment to evaluate in
+    pool: EvaluationPool | None  # for these seeds; None: there is no environment to evaluate in
     console: Console
     signals: list[int]  # received so far: Ctrl-C, or a request to terminate
+
+    @property
+    def env_id(self) -> str | None:
+        return None if self.config.data.env == "none" else self.config.data.env
 
     def keys(self, stream: int) -> Array:
         """[S] random keys of one stream."""
         root = jax.random.key(self.config.train.seed)
-        by_seed = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(root, jnp.arange(self.config.train.seeds))
+        by_seed = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(root, jnp.asarray(self.seeds))
         return jax.vmap(jax.random.fold_in, in_axes=(0, None))(by_seed, stream)
 
     def append_metrics(self, step: int, metrics: Mapping[str, Any]) -> None:
@@ -55,7 +60,7 @@ class Session:
         self.folder.append_metrics(
             Row(self.run_hash, index, step, name, float(value))
             for name, values in metrics.items()
-            for index, value in enumerate(np.asarray(values))
+            for index, value in zip(self.seeds, np.asarray(values), strict=True)
         )
 
     def write_status(self, step: int, state: State, message: str = "") -> None:
@@ -65,8 +70,8 @@ class Session:
                 run=self.run_hash,
                 algorithm=self.config.algorithm,
                 dataset=self.dataset.name,
-                env_id=self.pool.env_id if self.pool else None,
-                seeds=self.config.train.seeds,
+                env_id=self.env_id,
+                seeds=len(self.seeds),
                 episodes=self.config.evaluation.eval_episodes,
                 step=step,
                 steps=self.config.train.steps,
@@ -82,7 +87,7 @@ class Session:
 
     def check(self, phase: str, step: int, carry: loop.Carry) -> None:
         """Raises DivergenceError if the run has diverged, and its status says so."""
-        message = divergence(carry, self.folder.checkpoints)
+        message = divergence(carry, self.seeds, self.folder.checkpoints)
         if message is not None:
             self.write_status(step if phase == "train" else 0, "diverged", message)
             raise DivergenceError(message)
@@ -100,7 +105,7 @@ class Session:
         while step < stop:
             piece = min(size, stop - step)
             started = time.monotonic()
-            carry = run_block(carry, start=step, stop=step + piece)
+            carry = run_block(carry, step, step + piece)
             jax.block_until_ready(carry.count)
             step += piece
             elapsed = time.monotonic() - started
@@ -122,9 +127,3 @@ def probe_rows(columns: Any) -> Any:
     """PROBE_ROWS rows, spread evenly, of a pytree of [B, ...]."""
     stride = max(1, len(jax.tree.leaves(columns)[0]) // PROBE_ROWS)
     return jax.tree.map(lambda column: column[::stride][:PROBE_ROWS], columns)
-
-
-def members(tree: Any) -> list[Any]:
-    """Each seed's part of a pytree of [S, ...]."""
-    leaves, structure = jax.tree.flatten(tree)
-    return [jax.tree.unflatten(structure, [leaf[index] for leaf in leaves]) for index in range(len(leaves[0]))]

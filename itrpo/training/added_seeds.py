@@ -1,0 +1,68 @@
+"""A run's seeds, when it is given more than it began with.
+
+The new ones train in a folder inside the run's own and then become part of it. The run is, to the bit, one that had
+them from the beginning.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from typing import Any
+
+import jax
+import numpy as np
+
+from itrpo import files
+from itrpo.errors import InputError
+from itrpo.results.run_folder import Checkpoint, RunFolder
+from itrpo.results.store import METRICS, read_rows
+from itrpo.training.evaluate import open_pool, policy_path
+from itrpo.training.loop import Carry
+from itrpo.training.session import Session
+
+Train = Callable[[Session, Checkpoint | None], Carry]  # from where the folder of the session is to the end of the run
+
+
+def train_all(session: Session, train: Train) -> None:
+    """Trains every seed of the session. Raises InputError if its folder has more of them."""
+    folder, wanted = session.folder, len(session.seeds)
+    saved = folder.newest(session.console)
+    begun = wanted if saved is None else len(saved.arrays["count"])
+    for left in folder.path.glob("adding_seeds_*"):  # of a kill just after its seeds had become part of the run
+        if int(left.name.split("_")[2]) < begun:
+            shutil.rmtree(left)
+    if begun > wanted:
+        raise InputError(f"{folder.path} has {begun} seeds; ask for --seeds {begun} or more")
+    carry = with_pool(session, range(begun), train, saved)
+    if begun < wanted:
+        added = range(begun, wanted)
+        part = RunFolder(folder.path / f"adding_seeds_{added.start}_to_{added.stop - 1}")
+        files.make_folder(part.path)
+        session.console.print(f"training {len(added)} more seeds for {folder.path}")
+        new = with_pool(dataclasses.replace(session, folder=part), added, train, part.newest(session.console))
+        join(session, carry, part, new, added)
+
+
+def with_pool(session: Session, seeds: range, train: Train, saved: Checkpoint | None) -> Carry:
+    """Trains some of the seeds, with environments for as many."""
+    with ExitStack() as stack:
+        pool = open_pool(session.config, len(seeds))
+        if pool is not None:
+            stack.enter_context(closing(pool))
+        return train(dataclasses.replace(session, seeds=seeds, pool=pool), saved)
+
+
+def join(session: Session, carry: Carry, part: RunFolder, new: Carry, added: range) -> None:
+    """Policies, rows, and last the checkpoint, which is what counts: a kill before it, and all is done again."""
+    folder, step = session.folder, session.config.train.steps
+    for index in added:
+        files.write(policy_path(folder.path, index), policy_path(part.path, index).read_bytes())
+    folder.keep_metrics(lambda row: row.seed not in added)
+    folder.append_metrics(read_rows(part.path / METRICS))
+    both: Any = jax.tree.map(lambda *leaves: np.concatenate(leaves), carry, new)
+    session.save("train", step, both)
+    session.write_status(step, "finished")
+    shutil.rmtree(part.path)

@@ -1,0 +1,65 @@
+"""A function of one seed, for all seeds of a run: the rule of how they share the machine stands here alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+
+def over_seeds(
+    function: Callable[..., Any], per_seed: Sequence[bool], donate: tuple[int, ...] = ()
+) -> Callable[..., Any]:
+    """`function` of one seed as a function of S: arguments marked in `per_seed`, and results, are pytrees of [S, ...].
+
+    On a CPU every seed runs the program of one seed, as many of them at once as there are cores. So a seed's result
+    depends to the bit on nothing that runs beside it, its parameters stay in a core's cache, and networks that XLA
+    can't usefully share out between cores keep all of them busy. On a GPU or TPU all seeds are one vmapped program,
+    sharded over the devices. Results on a CPU are NumPy arrays. Arguments in `donate` are consumed.
+    """
+    return (one_by_one if jax.default_backend() == "cpu" else together)(function, per_seed, donate)
+
+
+def one_by_one(
+    function: Callable[..., Any], per_seed: Sequence[bool], donate: tuple[int, ...] = ()
+) -> Callable[..., Any]:
+    """One compiled program, started once for each seed. XLA queues a call and returns: they run side by side."""
+    program = jax.jit(function, donate_argnums=donate)
+
+    def call(*arguments: Any) -> Any:
+        columns = [members(each) if marked else each for each, marked in zip(arguments, per_seed, strict=True)]
+        number = len(columns[per_seed.index(True)])
+        results = []
+        for seed in range(number):
+            own = [each[seed] if marked else each for each, marked in zip(columns, per_seed, strict=True)]
+            results.append(program(*own))
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *jax.device_get(results))
+
+    return call
+
+
+def together(
+    function: Callable[..., Any], per_seed: Sequence[bool], donate: tuple[int, ...] = ()
+) -> Callable[..., Any]:
+    """One vmapped program for all seeds, on the largest number of devices that divides theirs."""
+    program = jax.jit(jax.vmap(function, in_axes=[0 if marked else None for marked in per_seed]), donate_argnums=donate)
+
+    def call(*arguments: Any) -> Any:
+        number, devices = len(jax.tree.leaves(arguments[per_seed.index(True)])[0]), jax.devices()
+        mesh = Mesh(devices[: max(n for n in range(1, len(devices) + 1) if number % n == 0)], "seeds")
+        placed = [
+            jax.device_put(each, NamedSharding(mesh, PartitionSpec("seeds") if marked else PartitionSpec()))
+            for each, marked in zip(arguments, per_seed, strict=True)
+        ]
+        return program(*placed)
+
+    return call
+
+
+def members(tree: Any) -> list[Any]:
+    """Each seed's part of a pytree of [S, ...], on the device."""
+    leaves, structure = jax.tree.flatten(tree)
+    return [jax.device_put(jax.tree.unflatten(structure, own)) for own in zip(*map(list, leaves), strict=True)]
