@@ -30,12 +30,12 @@ def one_by_one(
     program = jax.jit(function, donate_argnums=donate)
 
     def call(*arguments: Any) -> Any:
-        columns = [members(each) if marked else each for each, marked in zip(arguments, per_seed, strict=True)]
-        number = len(columns[per_seed.index(True)])
-        results = []
-        for seed in range(number):
-            own = [each[seed] if marked else each for each, marked in zip(columns, per_seed, strict=True)]
-            results.append(program(*own))
+        number = len(jax.tree.leaves(arguments[per_seed.index(True)])[0])
+        columns = [
+            (members(each) if marked else []) or [each] * number  # what is empty, as pi_beta where there is none, stays
+            for each, marked in zip(arguments, per_seed, strict=True)
+        ]
+        results = [program(*own) for own in zip(*columns, strict=True)]
         return jax.tree.map(lambda *leaves: np.stack(leaves), *jax.device_get(results))
 
     return call

@@ -1,0 +1,120 @@
+"""How seeds share a machine: to the bit as if each were alone, on devices and in groups of any number."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from itrpo import RunOptions, train
+from itrpo.errors import InputError
+from itrpo.training import added_seeds
+
+FLAGS = [
+    "--algorithm", "td3_bc", "--steps", "20", "--eval-every", "20", "--seeds", "1", "--env", "none",
+    "--action-low", "-2", "--action-high", "2",
+]  # fmt: skip
+BOUNDS = {"action_low": -2.0, "action_high": 2.0}
+FIELDS = {"policy_hidden": (8,), "critic_hidden": (8,), "behavior_hidden": (8,)}
+
+
+def options(out: Path, seeds: int, steps: int = 40) -> RunOptions:
+    return RunOptions(steps=steps, behavior_steps=30, eval_every=20, eval_episodes=1, seeds=seeds, out=out, **BOUNDS)
+
+
+def rows(folder: Path) -> dict[tuple[int, int, str], float]:
+    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    named = {(row["seed"], row["step"], row["metric"]): row["value"] for row in found}
+    assert len(named) == len(found)
+    return named
+
+
+def policies(folder: Path) -> list[bytes]:
+    return [path.read_bytes() for path in sorted(folder.glob("seed*/policy.npz"))]
+
+
+@pytest.fixture(scope="module")
+def three(pendulum, tmp_path_factory):
+    """A run of three seeds."""
+    folder = tmp_path_factory.mktemp("three") / "run"
+    train(pendulum, "itrpo", options(folder, 3), fields=FIELDS)
+    return folder
+
+
+def test_added_seeds_are_those_of_a_run_that_had_them_from_the_beginning(three, pendulum, tmp_path):
+    folder = tmp_path / "run"
+    train(pendulum, "itrpo", options(folder, 1, steps=20), fields=FIELDS)
+    run = train(pendulum, "itrpo", options(folder, 3), fields=FIELDS)  # twenty steps more for the first one, too
+    assert run.returns is not None
+    assert run.returns.shape == (3,)
+    assert rows(folder) == rows(three)
+    assert policies(folder) == policies(three)
+    assert not list(folder.glob("adding*"))
+    with pytest.raises(InputError, match="has 3 seeds; ask for --seeds 3 or more"):
+        train(pendulum, "itrpo", options(folder, 2), fields=FIELDS)
+    assert json.loads((folder / "status.json").read_text())["seeds"] == 3
+
+
+@pytest.mark.parametrize("moment", ["save", "write_status"])
+def test_a_kill_while_seeds_are_joined_loses_nothing(three, pendulum, tmp_path, monkeypatch, moment):
+    """`join` is left just before, and just after, what counts."""
+    folder = tmp_path / "run"
+    train(pendulum, "itrpo", options(folder, 2), fields=FIELDS)
+    join = added_seeds.join
+
+    def killed(session, *rest):
+        def stop(*_):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(type(session), moment, stop)
+            join(session, *rest)
+
+    monkeypatch.setattr(added_seeds, "join", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(pendulum, "itrpo", options(folder, 3), fields=FIELDS)
+    monkeypatch.setattr(added_seeds, "join", join)
+    train(pendulum, "itrpo", options(folder, 3), fields=FIELDS)
+    assert rows(folder) == rows(three)
+    assert policies(folder) == policies(three)
+    assert not list(folder.glob("adding*"))
+    assert json.loads((folder / "status.json").read_text()) == json.loads((three / "status.json").read_text())
+
+
+def test_a_seed_does_not_depend_on_the_cores(pendulum, tmp_path):
+    """Two seeds in this process, and one in a process that has one core and no setting of threads.
+
+    Networks of a size at which XLA shares out products: with one thread, or eight, other bits come out.
+    """
+    train(pendulum, "td3_bc", RunOptions(steps=20, eval_every=20, seeds=2, env="none", out=tmp_path / "two", **BOUNDS))
+    words = [sys.executable, "-m", "itrpo.cli", "train", str(pendulum), *FLAGS, "--out", "alone"]
+    settings = {name: value for name, value in os.environ.items() if name != "PJRT_NPROC"}
+    core = min(os.sched_getaffinity(0))
+    subprocess.run(["taskset", "-c", str(core), *words], cwd=tmp_path, env=settings, check=True, capture_output=True)
+    first = {name: value for name, value in rows(tmp_path / "two").items() if name[0] == 0}
+    assert first == rows(tmp_path / "alone")
+
+
+def test_seeds_on_several_devices_are_one_program(tmp_path):
+    """As on GPUs: seeds vmapped and sharded over devices, here two that share this machine's cores."""
+    code = """
+import jax, numpy as np
+from itrpo.training import seeds
+def walk(start, key, steps):
+    return jax.lax.fori_loop(0, steps, lambda i, x: x + jax.random.normal(jax.random.fold_in(key, i)), start)
+starts, keys = np.arange(4.0, dtype="float32"), jax.random.split(jax.random.key(0), 4)
+arguments = starts, keys, 5
+marked = [True, True, False]
+one, other = (form(walk, marked)(*arguments) for form in (seeds.together, seeds.one_by_one))
+np.testing.assert_allclose(one, other, rtol=1e-6)
+assert len(jax.devices()) == 2 and len(one.sharding.device_set) == 2, one.sharding
+odd = seeds.together(walk, marked)(starts[:3], keys[:3], 5)
+assert len(odd.sharding.device_set) == 1
+np.testing.assert_allclose(odd, other[:3], rtol=1e-6)
+"""
+    settings = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    subprocess.run([sys.executable, "-c", code], env=settings, cwd=Path(__file__).parents[2], check=True)
