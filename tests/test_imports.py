@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "options": {"ranges"},
     "signals": set(),
     "tasks": set(),
+    "xla": {"files"},
     "ops": CONTRACTS,
     "nn": CONTRACTS | {"ops"},
     "behavior": CONTRACTS | {"ops", "nn"},
@@ -32,7 +33,7 @@ MAY_IMPORT = {
     "evaluation": CONTRACTS,
     "data": CONTRACTS | {"console", "evaluation"},  # reference scores
     "collection": CONTRACTS
-    | {"ops", "nn", "config", "console", "data", "evaluation", "policy", "plotting", "results", "signals"},
+    | {"ops", "nn", "config", "console", "data", "evaluation", "policy", "plotting", "results", "signals", "xla"},
     "results": CONTRACTS | {"config"},
     "policy": CONTRACTS,
     "report": CONTRACTS | {"config", "data", "evaluation", "results", "tasks"},
@@ -52,6 +53,7 @@ MAY_IMPORT = {
         "results",
         "signals",
         "tasks",
+        "xla",
     },
 }
 

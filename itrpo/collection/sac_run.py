@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from itrpo import files
+from itrpo import files, xla
 from itrpo.collection import sac
 from itrpo.collection.rollout import ActingPolicy, act, acting_policy
 from itrpo.collection.sac_rows import (
@@ -142,6 +142,7 @@ def updates_after(config: RunConfig, steps: int) -> int:
 def run(config: RunConfig, out: Path, console: Console) -> Finished:
     """Trains, or continues where the folder left off. Raises what `train` does."""
     validate(config)
+    xla.prepare()
     folder = RunFolder(out)
     env_id = find_env(config.env_id)
     spaces = spaces_of(env_id)
