@@ -45,11 +45,12 @@ def train(out: Path, rows=None, options: RunOptions = OPTIONS, **fields) -> byte
 
 def test_a_damaged_fit_is_done_again_to_the_same_bits(cache, tmp_path):
     first = train(tmp_path / "first")
-    [path] = cache.iterdir()
-    fitted = path.read_bytes()
-    path.write_bytes(fitted[:-40])
+    fits = {path: path.read_bytes() for path in cache.iterdir()}
+    assert len(fits) == 2  # one for each seed
+    damaged = min(fits)
+    damaged.write_bytes(fits[damaged][:-40])
     assert train(tmp_path / "again") == first
-    assert path.read_bytes() == fitted
+    assert {path: path.read_bytes() for path in cache.iterdir()} == fits
 
 
 def test_a_cache_that_refuses_is_no_reason_to_stop(cache, tmp_path):
@@ -63,20 +64,21 @@ class Stop(Exception):
 
 
 @pytest.fixture
-def key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
-    """The name in the cache of the fit of the run that `train` would do."""
-    keys: list[str] = []
+def key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[str, ...]]:
+    """The names in the cache of the fits, one a seed, of the run that `train` would do."""
+    keys: list[tuple[str, ...]] = []
 
-    def note(session: Session, behavior: Any, algorithm: Any, fit_steps: int, trackers: Any) -> None:
-        keys.append(behavior_fit.fit_key(session, fit_steps))
+    def note(session: Session, train_phases: Any) -> None:
+        _, _, fit_steps, _ = train_phases.args
+        keys.append(tuple(behavior_fit.fit_keys(session, fit_steps)))
         raise Stop
 
-    def key(**change: Any) -> str:
+    def key(**change: Any) -> tuple[str, ...]:
         with pytest.raises(Stop):
             train(tmp_path / str(len(keys)), **change)
         return keys[-1]
 
-    monkeypatch.setattr(run, "train_phases", note)
+    monkeypatch.setattr(run, "train_all", note)
     return key
 
 
@@ -89,19 +91,20 @@ def test_what_a_fit_follows_from_is_in_its_name(key, monkeypatch):
         {"rows": moved},
         {"rows": swapped},
         {"options": replace(OPTIONS, seed=1)},
-        {"options": replace(OPTIONS, seeds=1)},
         {"options": replace(OPTIONS, behavior_steps=7)},
         {"options": replace(OPTIONS, normalize_observations=False)},
         {"options": replace(OPTIONS, action_low=-2.0, action_high=2.0)},
         {"behavior_dual_learning_rate": 0.5},
     ]
-    names = [key(**change) for change in changes]
-    assert len(set(names)) == len(changes)
+    names = [name for change in changes for name in key(**change)]
+    assert len(set(names)) == 2 * len(changes)
     monkeypatch.setattr(behavior_fit, "FIT_VERSION", behavior_fit.FIT_VERSION + 1)
-    assert key() not in names
+    assert not {*key()} & {*names}
 
 
 def test_what_a_fit_does_not_follow_from_shares_it(key):
-    """The rest of the algorithm, its length, and rewards."""
+    """The rest of the algorithm, its length, rewards, and how many seeds there are."""
     same = [{}, {"alpha": 0.3}, {"options": replace(OPTIONS, steps=3)}, {"rows": arrays(rewards=2.0)}]
-    assert len({key(**change) for change in same}) == 1
+    first, second = key()
+    assert {key(**change) for change in same} == {(first, second)}
+    assert key(options=replace(OPTIONS, seeds=1)) == (first,)

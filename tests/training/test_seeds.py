@@ -91,7 +91,14 @@ def test_a_seed_does_not_depend_on_the_cores(pendulum, tmp_path):
     Networks of a size at which XLA shares out products: with one thread in place of four, other bits come out.
     """
     two = RunOptions(
-        preset="matched", behavior_steps=20, steps=20, eval_every=20, seeds=2, env="none", out=tmp_path / "two", **BOUNDS
+        preset="matched",
+        behavior_steps=20,
+        steps=20,
+        eval_every=20,
+        seeds=2,
+        env="none",
+        out=tmp_path / "two",
+        **BOUNDS,
     )
     train(pendulum, "itrpo", two)
     words = [sys.executable, "-m", "itrpo.cli", "train", str(pendulum), *FLAGS, "--out", "alone"]

@@ -27,7 +27,9 @@ def session(folder: Path, signals: list[int]) -> Session:
     dataset = Dataset(
         "arrays", nothing, None, nothing, nothing, nothing, nothing, 0, 0, 0, DataSource("arrays", "arrays")
     )
-    return Session(RunFolder(folder), config, "0", dataset, nothing, nothing, None, Console(quiet=True), signals)
+    return Session(
+        RunFolder(folder), config, range(1), "0", dataset, nothing, nothing, None, Console(quiet=True), signals
+    )
 
 
 def counted(carry: loop.Carry, start: int, stop: int) -> loop.Carry:
