@@ -10,7 +10,7 @@ from itrpo import files
 
 # XLA shares a large product out between this many threads, and adds up its parts in an order that depends on their
 # number. One number for all machines keeps results, to the bit, apart from how many cores there happen to be.
-THREADS = "4"
+THREADS = "2"
 
 
 def prepare() -> None:

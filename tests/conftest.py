@@ -40,7 +40,7 @@ os.environ.update(
     JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0.1",
     OMP_NUM_THREADS="1",
     OPENBLAS_NUM_THREADS="1",
-    PJRT_NPROC="4",
+    PJRT_NPROC="2",
     PYTHONDONTWRITEBYTECODE="1",
     XLA_FLAGS="--xla_backend_optimization_level=1",
 )

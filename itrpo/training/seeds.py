@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from itrpo import files
 
 
 def over_seeds(
@@ -26,16 +29,25 @@ def over_seeds(
 def one_by_one(
     function: Callable[..., Any], per_seed: Sequence[bool], donate: tuple[int, ...] = ()
 ) -> Callable[..., Any]:
-    """One compiled program, started once for each seed. XLA queues a call and returns: they run side by side."""
-    program = jax.jit(function, donate_argnums=donate)
+    """One compiled program, run once for each seed. A thread for each core: XLA does one thread's calls in turn."""
+    program, compiled = jax.jit(function, donate_argnums=donate), False
+
+    def run(own: tuple[Any, ...]) -> Any:
+        return jax.block_until_ready(program(*own))
 
     def call(*arguments: Any) -> Any:
+        nonlocal compiled
         number = len(jax.tree.leaves(arguments[per_seed.index(True)])[0])
         columns = [
             (members(each) if marked else []) or [each] * number  # what is empty, as pi_beta where there is none, stays
             for each, marked in zip(arguments, per_seed, strict=True)
         ]
-        results = [program(*own) for own in zip(*columns, strict=True)]
+        calls = list(zip(*columns, strict=True))
+        alone = 0 if compiled else 1  # the first call compiles; together, every thread would
+        results = [run(own) for own in calls[:alone]]
+        compiled = True
+        with ThreadPoolExecutor(files.available_cores()) as threads:
+            results += threads.map(run, calls[alone:])
         return jax.tree.map(lambda *leaves: np.stack(leaves), *jax.device_get(results))
 
     return call
@@ -61,5 +73,5 @@ def together(
 
 def members(tree: Any) -> list[Any]:
     """Each seed's part of a pytree of [S, ...], on the device."""
-    leaves, structure = jax.tree.flatten(tree)
+    leaves, structure = jax.tree.flatten(jax.device_get(tree))  # a GPU would compile a program to take each part
     return [jax.device_put(jax.tree.unflatten(structure, own)) for own in zip(*map(list, leaves), strict=True)]

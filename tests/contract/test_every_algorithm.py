@@ -195,8 +195,11 @@ def test_blocks_of_any_length_give_the_same_bits_and_compile_once(name):
 def test_nothing_but_the_carry_leaves_or_enters_the_device_between_evaluations(name):
     carry = started(name)
     arguments = jax.device_put((data(), keys(), dict.fromkeys(carry.sums, 1e30), 0, 3))
-    with jax.transfer_guard("disallow"):
+    jax.config.update("jax_transfer_guard", "disallow")  # for every thread, as the context manager would not
+    try:
         after = compiled(name)(carry, *arguments)
+    finally:
+        jax.config.update("jax_transfer_guard", "allow")
     assert (after.count == 3).all()
 
 

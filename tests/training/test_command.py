@@ -80,7 +80,7 @@ def test_a_run_leaves_everything_in_its_folder(finished, pendulum):
     about = json.loads((finished / "provenance.json").read_text())
     assert about["dataset"]["source"]["path"] == str(pendulum)
     assert len(about["dataset_sha256"]) == 64
-    assert about["machine"]["threads"] == "4"
+    assert about["machine"]["threads"] == "2"
     status = read_status(finished)
     assert (status.state, status.step, status.seeds) == ("finished", 60, 2)
 

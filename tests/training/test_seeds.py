@@ -88,7 +88,7 @@ def test_a_kill_while_seeds_are_joined_loses_nothing(three, pendulum, tmp_path, 
 def test_a_seed_does_not_depend_on_the_cores(pendulum, tmp_path):
     """Two seeds in this process, and one in a process that has one core and no setting of threads.
 
-    Networks of a size at which XLA shares out products: with one thread in place of four, other bits come out.
+    Networks of a size at which XLA shares out products: with one thread in place of two, other bits come out.
     """
     two = RunOptions(
         preset="matched",
