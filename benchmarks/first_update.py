@@ -35,7 +35,7 @@ def watch(make_block: Callable[..., Any]) -> Callable[..., Any]:
             if last > first:
                 seen.setdefault("any_network", time.time() - started)
                 if not fits_behavior:
-                    say_and_leave(algorithm=time.time() - started)
+                    say_and_leave(algorithm_seconds=time.time() - started)
             return carry
 
         return watched

@@ -1,8 +1,8 @@
 """FLOPs of the matrix products that a program computes: those of the branches it takes, loops as often as they run.
 
-They are counted in the traced program, not in what XLA makes of it. Which branch a `cond` takes and how often a `while`
-runs is known where it follows from arguments that are given as numbers, such as the step of an update: the count carries
-whole numbers and truth values through the program. Where it doesn't follow, the dearest branch counts, and a loop once,
+They are counted in the traced program, not in what XLA makes of it. Which branch a `cond` takes and how often a
+`while` runs is known where it follows from arguments that are given as numbers, such as the step of an update: the count
+carries whole numbers and truth values through the program. Where it doesn't follow, the dearest branch counts, and a loop once,
 and `Flops.guesses` says so. Everything but products (activations, Adam, random numbers, gathers) counts nothing.
 """
 
@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-# An update at an ordinary step: warm-ups are over. Twelve steps in a row are whole periods of updates that are due every
-# 2, 3, 4, 6 or 12 steps.
+# An update at an ordinary step: warm-ups are over. Twelve steps in a row are whole periods of updates that are due
+# every 2, 3, 4, 6 or 12 steps.
 ORDINARY_STEPS = range(1_000_000, 1_000_012)
 
 Known = dict[Any, Any]  # variable of a program -> its value, for the scalars whose value is known
@@ -36,7 +36,9 @@ class Flops(NamedTuple):
 NOTHING = Flops(0)
 
 
-def of_update(update: Callable[..., Any], state: Any, batch: Any, key: Any, steps: Sequence[int] = ORDINARY_STEPS) -> Flops:
+def of_update(
+    update: Callable[..., Any], state: Any, batch: Any, key: Any, steps: Sequence[int] = ORDINARY_STEPS
+) -> Flops:
     """Of one update of one seed, the mean over `steps`. Shapes are enough of state, batch and key."""
     total = NOTHING
     program = jax.make_jaxpr(update)(state, batch, key, np.int32(0))
@@ -57,7 +59,9 @@ def count(program: Any, inputs: Sequence[Any]) -> tuple[Flops, list[Any]]:
     """FLOPs of a program, and what is known of its results."""
     jaxpr = getattr(program, "jaxpr", program)
     known: Known = dict(zip(jaxpr.invars, inputs, strict=True))
-    known |= {variable: scalar(value) for variable, value in zip(jaxpr.constvars, getattr(program, "consts", ()))}
+    known |= zip(
+        jaxpr.constvars, map(scalar, getattr(program, "consts", ())), strict=False
+    )  # an open one has no values
     total = NOTHING
     for equation in jaxpr.eqns:
         flops, outputs = of_equation(equation, [value_of(it, known) for it in equation.invars])

@@ -34,7 +34,9 @@ class Program(NamedTuple):
     normalize_observations: bool
 
 
-def of_algorithm(name: str, preset_name: str | None, spec: SpaceSpec, fields: Mapping[str, Any] | None = None) -> Program:
+def of_algorithm(
+    name: str, preset_name: str | None, spec: SpaceSpec, fields: Mapping[str, Any] | None = None
+) -> Program:
     """fields: of the algorithm's config, in place of the preset's. The constants of a task are left out."""
     entry = registry.algorithm(name)
     preset = entry.presets[preset_name or entry.default_preset]
@@ -49,13 +51,13 @@ def of_algorithm(name: str, preset_name: str | None, spec: SpaceSpec, fields: Ma
     return Program(init, algorithm.update, algorithm.batch_size, widest(config), preset.normalize_observations)
 
 
-def of_behavior_fit(name: str, preset_name: str | None, spec: SpaceSpec) -> Program | None:
-    """The fit of the preset's pi_beta; None if it has none."""
+def of_behavior_fit(name: str, preset_name: str | None, spec: SpaceSpec) -> Program:
+    """The fit of the preset's pi_beta. Raises ValueError if it has none."""
     entry = registry.algorithm(name)
     preset = entry.presets[preset_name or entry.default_preset]
     model = behavior_model(preset, spec)
     if model is None:
-        return None
+        raise ValueError(f"{name}: this preset fits no pi_beta")
 
     def update(state: Any, batch: Transition, key: Array, step: Array) -> tuple[Any, Metrics]:
         return model.fit_step(state, batch, key)
@@ -152,13 +154,10 @@ def updates_per_second(training: Training, seconds: float) -> float:
 def random_rows(rows: int, spec: SpaceSpec) -> Transition:
     """Rows with no meaning, for measurements of speed: the time of an update does not depend on their values."""
     draw = np.random.default_rng(0).standard_normal
-    shapes = {name: (rows,) for name in Transition._fields}
-    shapes |= {name: (rows, spec.observation_dim) for name in ("observation", "next_observation")}
-    shapes |= {name: (rows, spec.action_dim) for name in ("action", "next_action")}
-    made = Transition(**{name: draw(shape, np.float32) for name, shape in shapes.items()})
-    return made._replace(
-        action=np.tanh(made.action), next_action=np.tanh(made.next_action), continues=np.ones(rows, np.float32)
-    )
+    observation, next_observation = (draw((rows, spec.observation_dim), np.float32) for _ in range(2))
+    action, next_action = (np.tanh(draw((rows, spec.action_dim), np.float32)) for _ in range(2))
+    reward, continues = draw(rows, np.float32), np.ones(rows, np.float32)
+    return Transition(observation, action, reward, continues, next_observation, next_action)
 
 
 def load(dataset: str, rows: int | None = None) -> tuple[Transition, SpaceSpec]:
@@ -176,5 +175,3 @@ def on_device(program: Program, transitions: Transition) -> Transition:
     """As a run puts it there."""
     preprocess = fit_preprocess(transitions, program.normalize_observations)
     return jax.device_put(apply(preprocess, transitions))
-
-
