@@ -6,8 +6,8 @@
     python benchmarks/bench.py --sections ceiling algorithms million --seeds 1 4 16 64 256 --dataset random   # a GPU
 
 Sections: `ceiling` (the machine's float32 products, before and after everything else), `algorithms` (FLOPs, updates/s
-by number of seeds, share of the ceiling, compile time, memory), `growth` (of iTRPO's time with sizes), `start` (from the
-command to its first update), `peers`, and `million` (the time that a million steps take at the rate of 20,000).
+by number of seeds, share of the ceiling, compile time, memory), `growth` (of iTRPO's time with sizes), `start` (from
+the command to its first update), `peers`, and `million` (the time that a million steps take at the rate of 20,000).
 Every measurement is a process of its own and trains through the same functions as `itrpo train`. Results are written to
 `--out` after each of them, as `bench.json` and `bench.md`; what `--budget` leaves no time for is named at the end.
 """

@@ -149,7 +149,7 @@ def grouped(rows: Rows, *names: str) -> list[tuple[tuple[Any, ...], Rows]]:
 
 def spread(values: Sequence[float]) -> str:
     """Median, and the range where there are several."""
-    if not values:
+    if not len(values):
         return ""
     middle = number(float(np.median(values)))
     return middle if len(values) == 1 else f"{middle} ({number(min(values))}-{number(max(values))})"

@@ -1,9 +1,10 @@
 """FLOPs of the matrix products that a program computes: those of the branches it takes, loops as often as they run.
 
-They are counted in the traced program, not in what XLA makes of it. Which branch a `cond` takes and how often a
-`while` runs is known where it follows from arguments that are given as numbers, such as the step of an update: the count
-carries whole numbers and truth values through the program. Where it doesn't follow, the dearest branch counts, and a loop once,
-and `Flops.guesses` says so. Everything but products (activations, Adam, random numbers, gathers) counts nothing.
+They are counted in the traced program, not in what XLA makes of it. Which branch a `cond` takes and how often a `while`
+runs is known where it follows from arguments that are given as numbers, such as the step of an update: the count
+carries whole numbers and truth values through the program. Where it doesn't follow, the dearest branch counts, and a
+loop once, and `Flops.guesses` says so. Everything but products (activations, Adam, random numbers, gathers) counts
+nothing.
 """
 
 from __future__ import annotations

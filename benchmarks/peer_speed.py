@@ -1,8 +1,8 @@
 """Updates per second of itrpo and of other libraries on the same data, in rounds that take them in turn.
 
 A script in benchmarks/peers/ is called as `PYTHON peers/NAME.py DATA.npz --algorithm NAME --steps N --seeds S`; its
-last line is JSON with library, version, updates (of all seeds), seconds and threads. d3rlpy trains one policy in a process:
-several seeds are as many processes side by side, with the cores shared out between them.
+last line is JSON with library, version, updates (of all seeds), seconds and threads. d3rlpy trains one policy in a
+process: several seeds are as many processes side by side, with the cores shared out between them.
 """
 
 from __future__ import annotations

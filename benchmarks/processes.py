@@ -38,7 +38,8 @@ def lines(
 ) -> Iterator[dict[str, Any]]:
     """The lines of JSON of a command, as they come.
 
-    It is killed when the clock runs out, and may use the first `cores`. What fails or is cut off is noted in `clock.skipped`, and is no error: other measurements go on.
+    It is killed when the clock runs out, and may use the first `cores`. What fails or is cut off is noted in
+    `clock.skipped`, and is no error: other measurements go on.
     """
     if clock.left < 1:
         clock.skipped.append(f"{what}: no time left")
