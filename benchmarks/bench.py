@@ -70,6 +70,7 @@ def arguments() -> argparse.Namespace:
 def main(given: argparse.Namespace) -> None:
     clock, began = Clock(given.budget), time.monotonic()
     results: dict[str, Any] = {"about": about(given, clock), "skipped": clock.skipped}
+    keep(results, given.out)  # a folder that can't be written shows before the work
     before_and_after = "ceiling" in given.sections
     if before_and_after:
         collect(results, "ceiling", ceiling("before", clock, on_cpu(results)), given)
