@@ -29,7 +29,7 @@ def markdown(results: dict[str, Any]) -> str:
 
 def brief(row: dict[str, Any]) -> str:
     """One measurement in a line, for the terminal."""
-    shown = {key: value for key, value in row.items() if not isinstance(value, list | dict)}
+    shown = {key: value for key, value in row.items() if not isinstance(value, list | tuple | dict)}
     return " ".join(f"{key}={number(value) if isinstance(value, float) else value}" for key, value in shown.items())
 
 
@@ -96,7 +96,7 @@ def of_growth(rows: Rows) -> str:
     body = [
         [
             row["axis"],
-            row["value"][0] if isinstance(row["value"], list) else f"{row['value']:,}",
+            row["value"][0] if isinstance(row["value"], list | tuple) else f"{row['value']:,}",
             f"{row['flops'] / 1e6:.0f}",
             number(row["updates_per_second"]),
             f"{row['share']:.0%}",
