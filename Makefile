@@ -1,6 +1,7 @@
 # make demo     a logged Hopper dataset becomes a better policy, in a few minutes on a laptop
 # make test     the test suite
 # make lint     ruff and pyright
+# make bench    how fast training is here, next to the machine's limit and other libraries: under 15 minutes on two cores
 # make lock     resolve the locked versions again; `make lock UPGRADE=--upgrade` takes the newest ones
 # make clean    remove what this file made; runs/ is kept
 #
@@ -21,7 +22,7 @@ LOCK := $(BIN)/uv pip compile --quiet --no-config --system-certs --universal --p
 
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: demo test lint lock clean
+.PHONY: demo test lint bench lock clean
 
 demo: .venv/installed
 	$(BIN)/$(DEMO)
@@ -33,6 +34,10 @@ lint: .venv/dev-versions .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+# BENCH='--python PEER/bin/python' adds d3rlpy; `benchmarks/bench.py --help` lists what else there is.
+bench: .venv/installed
+	$(BIN)/python benchmarks/bench.py $(BENCH)
 
 lock: .venv/dev-versions
 	$(LOCK) --output-file requirements.lock

@@ -19,17 +19,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
+import training_program
 import tyro
 from rich.console import Console
-from training_speed import prepare
+from training_program import Training
 
 import itrpo
+from itrpo import xla
 from itrpo.evaluation.environments import normalized_score
 from itrpo.report.aggregate import final_score, mean_interval
 from itrpo.results.store import read_metrics
+from itrpo.training import loop
 
 ALGORITHMS = ("td3_bc", "rebrac", "iql", "plas", "bear", "bcq", "cql")
 WORKER = Path(__file__).with_name("d3rlpy_worker.py")
@@ -113,18 +114,26 @@ def scores(command: Scores) -> None:
         print(f"| {name} | {' | '.join(columns)} |", flush=True)
 
 
+def begun(name: str, seeds: int, dataset: itrpo.Dataset) -> Training:
+    program = training_program.of_algorithm(name, "matched", dataset.spec)
+    data = training_program.on_device(program, dataset.transitions)
+    training = training_program.begin(program, loop.make_block(program.update, program.batch_size), data, seeds)
+    training_program.warm_up(training)
+    return training
+
+
 def speed(command: Speed) -> None:
+    xla.prepare()
     dataset = itrpo.load_dataset(command.dataset)
-    data = jax.tree.map(jnp.asarray, dataset.transitions)
     print("| algorithm | itrpo, steps/s | four seeds | d3rlpy, steps/s | ratio, one seed | ratio, four |")
     print("| --- | --- | --- | --- | --- | --- |")
     for name in command.algorithms:
-        ours = {seeds: prepare(name, "matched", seeds, data, dataset.spec) for seeds in (1, 4)}
+        ours = {seeds: begun(name, seeds, dataset) for seeds in (1, 4)}
         trial = peer(command.python, command.dataset, name, 40)
         steps = max(40, round(command.seconds * trial["updates"] / trial["seconds"]))
         rates = []
         for _ in range(command.rounds):
-            one, four = (seeds * it.rate(command.seconds) for seeds, it in ours.items())
+            one, four = (training_program.updates_per_second(it, command.seconds) for it in ours.values())
             answer = peer(command.python, command.dataset, name, steps)
             rates.append((one, four, answer["updates"] / answer["seconds"]))
         one, four, theirs = np.transpose(rates)

@@ -1,4 +1,5 @@
-"""Trains one policy with d3rlpy and prints what it scored, as one line of JSON. Started by against_d3rlpy.py.
+"""Trains one policy with d3rlpy and prints what it scored, as one line of JSON. Started by against_d3rlpy.py and
+bench.py.
 
 It runs in d3rlpy's own environment and imports nothing of itrpo. The constants are those of itrpo's preset `matched`:
 two layers of 256, batches of 256, learning rates of 3e-4. Where d3rlpy's own defaults differ, a comment says so.
@@ -50,7 +51,7 @@ def config(algorithm: str, steps: int):
 
 
 def read(path: str, reward_scale: float) -> d3rlpy.dataset.MDPDataset:
-    with h5py.File(path) as file:
+    with np.load(path) if path.endswith(".npz") else h5py.File(path) as file:
         columns = {name: file[name][()] for name in ("observations", "actions", "rewards", "terminals", "timeouts")}
     timeouts = columns["timeouts"].astype(bool) & ~columns["terminals"].astype(bool)
     timeouts[-1] = not columns["terminals"][-1]
