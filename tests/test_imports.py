@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "algorithms": CONTRACTS | {"ops", "nn", "behavior"},
     "config": CONTRACTS,
     "console": CONTRACTS,
-    "evaluation": CONTRACTS,
+    "evaluation": CONTRACTS | {"policy"},
     "data": CONTRACTS | {"console", "evaluation"},  # reference scores
     "collection": CONTRACTS
     | {"ops", "nn", "config", "console", "data", "evaluation", "policy", "plotting", "results", "signals"},

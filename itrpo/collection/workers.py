@@ -22,7 +22,7 @@ import numpy as np
 
 from itrpo import files
 from itrpo.errors import StorageError
-from itrpo.evaluation.slots import environment_of_a_process
+from itrpo.evaluation.process import environment_of_a_process
 from itrpo.registry import resolve
 
 
