@@ -80,7 +80,7 @@ def _start_worker() -> subprocess.Popen[bytes] | None:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # an error comes up again, in full, when the job is redone here
-            env=environment_of_a_process() | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            env=environment_of_a_process(),
         )
     except OSError:
         return None

@@ -62,7 +62,11 @@ class Process:
 
 
 def environment_of_a_process() -> dict[str, str]:
-    """The variables for another Python process, in which this very itrpo can be imported."""
+    """The variables for another Python process, in which this very itrpo can be imported.
+
+    NumPy multiplies with one thread there: with more, the last bits of a product depend on their number, and they wait
+    for each other by spinning on cores that have other work.
+    """
     package_root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
-    return {**os.environ, "PYTHONPATH": path}
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

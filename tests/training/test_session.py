@@ -11,6 +11,7 @@ from rich.console import Console
 
 from itrpo.config import DataConfig, EvalConfig, RunConfig, TrainConfig
 from itrpo.console import LiveLine
+from itrpo.evaluation.beside import Evaluations
 from itrpo.results.checkpoint import sorted_checkpoints
 from itrpo.results.run_folder import RunFolder
 from itrpo.training import loop
@@ -27,7 +28,9 @@ def session(folder: Path, signals: list[int]) -> Session:
     dataset = Dataset(
         "arrays", nothing, None, nothing, nothing, nothing, nothing, 0, 0, 0, DataSource("arrays", "arrays")
     )
-    return Session(RunFolder(folder), config, "0", dataset, nothing, nothing, None, Console(quiet=True), signals)
+    return Session(
+        RunFolder(folder), config, range(1), "0", dataset, nothing, nothing, Evaluations(), Console(quiet=True), signals
+    )
 
 
 def counted(carry: loop.Carry, start: int, stop: int) -> loop.Carry:
