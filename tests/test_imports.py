@@ -75,7 +75,7 @@ SHARED_BY_ALGORITHMS = (
     "algorithms.soft_actor_critic",
     "algorithms.td3",
 )
-WITHOUT_JAX = ("errors", "files", "types", "registry", "ranges", "policy", "data", "report", "theory")
+WITHOUT_JAX = ("errors", "files", "types", "registry", "ranges", "policy", "evaluation", "data", "report", "theory")
 
 
 def imports(node: ast.AST, eager: bool = True) -> Iterator[tuple[str, bool]]:
