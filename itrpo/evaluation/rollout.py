@@ -1,7 +1,7 @@
 """Returns of the policies of all seeds: S seeds x E slots stepped together, the first episode of each slot counted.
 
 A slot whose episode has ended is not stepped again, so an evaluation costs as many environment steps as its episodes
-have. The slots are shared out over the machine's cores; the results do not depend on how. Why this is not one of
+have. The slots are shared out over cores; the results do not depend on how. Why this is not one of
 gymnasium's vector classes: docs/decisions/0003-evaluation.md.
 """
 
