@@ -68,24 +68,28 @@ class LiveLine:
         if self._console.is_terminal:
             self._live.stop()
         if self._step != self._printed_step:
-            self._print()
+            self._print(self._step)
 
     def update(self, step: int, values: Mapping[str, float], evaluated: bool = False) -> None:
-        """`step` gradient steps are done. `values` replace those of the same names; the others stay shown."""
-        self._step, self._updated = step, (time.monotonic(), step)
+        """`step` gradient steps are done. `values` replace those of the same names; the others stay shown.
+
+        They may be of an earlier step than the last update's: that of an evaluation which is over only now.
+        """
+        if step >= self._step:
+            self._step, self._updated = step, (time.monotonic(), step)
         if not self._compiled and step < self._total:
             self._reference = self._updated  # the first block compiles: leave its time out
         self._compiled = True
         self._values |= values
         if evaluated and not self._console.is_terminal:
-            self._print()
+            self._print(step)
 
-    def _print(self) -> None:
-        self._printed_step = self._step
-        self._console.print(Text(f"{self._progress()}  {self._details()}"), soft_wrap=True)
+    def _print(self, step: int) -> None:
+        self._printed_step = step
+        self._console.print(Text(f"{self._progress(step)}  {self._details()}"), soft_wrap=True)
 
-    def _progress(self) -> str:
-        return f"{self._phase} {self._step:,}/{self._total:,}"
+    def _progress(self, step: int) -> str:
+        return f"{self._phase} {step:,}/{self._total:,}"
 
     def _details(self) -> str:
         details = [f"{name} {_number(value)}" for name, value in self._values.items()]
@@ -102,7 +106,7 @@ class LiveLine:
         line = Table.grid(padding=(0, 2))
         bar = ProgressBar(total=self._total, completed=self._step, width=20)
         details = Text(self._details(), no_wrap=True, overflow="ellipsis")
-        line.add_row(Text(self._progress(), style="bold", no_wrap=True), bar, details)
+        line.add_row(Text(self._progress(self._step), style="bold", no_wrap=True), bar, details)
         return line
 
 

@@ -34,6 +34,21 @@ def test_a_log_file_gets_one_whole_line_per_evaluation(clock):
     ]
 
 
+def test_an_evaluation_that_is_over_later_is_named_by_its_own_step(clock):
+    console = plain_console()
+    with LiveLine(console, "training", total=200, seeds=1) as line:
+        line.update(1, {})
+        clock[0] = 2.0
+        line.update(101, {})
+        line.update(50, {"score": 10.0}, evaluated=True)
+        clock[0] = 4.0
+        line.update(200, {"score": 20.0}, evaluated=True)
+    assert console.file.getvalue().splitlines() == [
+        "training 50/200  50 steps/s  0:02 left  score 10",
+        "training 200/200  49.8 steps/s  score 20",
+    ]
+
+
 def test_a_phase_without_evaluations_leaves_its_last_values(clock):
     console = plain_console()
     with LiveLine(console, "fitting pi_beta", total=10_000, seeds=1, start=2_000) as line:

@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "algorithms": CONTRACTS | {"ops", "nn", "behavior"},
     "config": CONTRACTS,
     "console": CONTRACTS,
-    "evaluation": CONTRACTS,
+    "evaluation": CONTRACTS | {"policy"},
     "data": CONTRACTS | {"console", "evaluation"},  # reference scores
     "collection": CONTRACTS
     | {"ops", "nn", "config", "console", "data", "evaluation", "policy", "plotting", "results", "signals", "xla"},
@@ -77,7 +77,7 @@ SHARED_BY_ALGORITHMS = (
     "algorithms.soft_actor_critic",
     "algorithms.td3",
 )
-WITHOUT_JAX = ("errors", "files", "types", "registry", "ranges", "policy", "data", "report", "theory")
+WITHOUT_JAX = ("errors", "files", "types", "registry", "ranges", "policy", "evaluation", "data", "report", "theory")
 
 
 def imports(node: ast.AST, eager: bool = True) -> Iterator[tuple[str, bool]]:

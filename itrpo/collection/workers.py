@@ -22,7 +22,7 @@ import numpy as np
 
 from itrpo import files
 from itrpo.errors import StorageError
-from itrpo.evaluation.slots import environment_of_a_process
+from itrpo.evaluation.process import environment_of_a_process
 from itrpo.registry import resolve
 
 
@@ -80,7 +80,7 @@ def _start_worker() -> subprocess.Popen[bytes] | None:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # an error comes up again, in full, when the job is redone here
-            env=environment_of_a_process() | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            env=environment_of_a_process(),
         )
     except OSError:
         return None

@@ -124,6 +124,14 @@ def time_limit(env_id: str) -> int | None:
     return None if spec is None else spec.max_episode_steps
 
 
+def comes_with_gymnasium(env_id: str) -> bool:
+    """Whether other processes know the environment too: no program has registered it itself."""
+    spec = _spec(env_id)
+    packages = ("gymnasium", "gymnasium_robotics", "itrpo")
+    entry_point = None if spec is None else spec.entry_point
+    return isinstance(entry_point, str) and entry_point.partition(".")[0] in packages
+
+
 def _spec(env_id: str) -> EnvSpec | None:
     import gymnasium
 

@@ -1,20 +1,20 @@
 """Returns of the policies of all seeds: S seeds x E slots stepped together, the first episode of each slot counted.
 
 A slot whose episode has ended is not stepped again, so an evaluation costs as many environment steps as its episodes
-have. The slots are shared out over the machine's cores; the results do not depend on how. Why this is not one of
+have. The slots are shared out over cores; the results do not depend on how. Why this is not one of
 gymnasium's vector classes: docs/decisions/0003-evaluation.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from itrpo import files
 from itrpo.errors import DivergenceError, InputError
-from itrpo.evaluation.environments import spaces_of
+from itrpo.evaluation.environments import comes_with_gymnasium, spaces_of
 from itrpo.evaluation.slots import LocalSlots, RemoteSlots
 
 MAX_EPISODE_STEPS = 100_000  # guards against an environment that was registered without a time limit and never ends
@@ -78,10 +78,15 @@ def make_pool(env_id: str, num_seeds: int, episodes: int, processes: int | None 
     spaces_of(env_id)  # refuses what is no vector before any process starts
     if processes is None:
         most = min(files.available_cores(), slots // SLOTS_PER_PROCESS)
-        processes = max(1, most) if _comes_with_gymnasium(env_id) else 1
+        processes = max(1, most) if comes_with_gymnasium(env_id) else 1
     sizes = [len(range(g, slots, processes)) for g in range(processes)]
     elsewhere = tuple(RemoteSlots(env_id, size) for size in sizes[1:])  # they start while this process builds its own
     return EvaluationPool(env_id, num_seeds, episodes, LocalSlots(env_id, sizes[0]), elsewhere)
+
+
+def acting(policies: Sequence[Callable[[np.ndarray], np.ndarray]]) -> Callable[[np.ndarray], np.ndarray]:
+    """observations [S, E, O] -> actions [S, E, A]."""
+    return lambda observations: np.stack([policy(own) for policy, own in zip(policies, observations, strict=True)])
 
 
 def evaluate(pool: EvaluationPool, act: Callable[[np.ndarray], Any], seed: int, step: int, first: int = 0) -> Returns:
@@ -128,11 +133,3 @@ def _interleave(parts: Any, size: int) -> np.ndarray:
     for g, part in enumerate(parts):
         whole[g :: len(parts)] = part
     return whole
-
-
-def _comes_with_gymnasium(env_id: str) -> bool:
-    import gymnasium
-
-    entry_point = gymnasium.spec(env_id).entry_point
-    packages = ("gymnasium", "gymnasium_robotics", "itrpo")
-    return isinstance(entry_point, str) and entry_point.partition(".")[0] in packages

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import closing
 from typing import Any
 
 import jax
@@ -17,9 +17,10 @@ import numpy as np
 
 from itrpo import files
 from itrpo.errors import InputError
+from itrpo.evaluation.beside import Evaluations
 from itrpo.results.run_folder import Checkpoint, RunFolder
 from itrpo.results.store import METRICS, read_rows
-from itrpo.training.evaluate import open_pool, policy_path
+from itrpo.training.evaluate import policy_path
 from itrpo.training.loop import Carry
 from itrpo.training.session import Session
 
@@ -36,23 +37,21 @@ def train_all(session: Session, train: Train) -> None:
             shutil.rmtree(left)
     if begun > wanted:
         raise InputError(f"{folder.path} has {begun} seeds; ask for --seeds {begun} or more")
-    carry = with_pool(session, range(begun), train, saved)
+    carry = train_some(session, range(begun), train, saved)
     if begun < wanted:
         added = range(begun, wanted)
         part = RunFolder(folder.path / f"adding_seeds_{added.start}_to_{added.stop - 1}")
         files.make_folder(part.path)
         session.console.print(f"training {len(added)} more seeds for {folder.path}")
-        new = with_pool(dataclasses.replace(session, folder=part), added, train, part.newest(session.console))
+        new = train_some(dataclasses.replace(session, folder=part), added, train, part.newest(session.console))
         join(session, carry, part, new, added)
 
 
-def with_pool(session: Session, seeds: range, train: Train, saved: Checkpoint | None) -> Carry:
+def train_some(session: Session, seeds: range, train: Train, saved: Checkpoint | None) -> Carry:
     """Trains some of the seeds, with environments for as many."""
-    with ExitStack() as stack:
-        pool = open_pool(session.config, len(seeds))
-        if pool is not None:
-            stack.enter_context(closing(pool))
-        return train(dataclasses.replace(session, seeds=seeds, pool=pool), saved)
+    evaluations = Evaluations(session.env_id, len(seeds), session.config.evaluation.eval_episodes)
+    with closing(evaluations):
+        return train(dataclasses.replace(session, seeds=seeds, evaluations=evaluations), saved)
 
 
 def join(session: Session, carry: Carry, part: RunFolder, new: Carry, added: range) -> None:

@@ -27,7 +27,6 @@ from itrpo.results.checkpoint import flatten, unflatten
 from itrpo.results.provenance import machine
 from itrpo.results.run_folder import Checkpoint
 from itrpo.training import divergence, loop
-from itrpo.training.evaluate import save_and_evaluate
 from itrpo.training.seeds import members, over_seeds
 from itrpo.training.session import FIT_BEHAVIOR, INIT_BEHAVIOR, Session, probe_rows
 from itrpo.types import BehaviorModel, DensityModel, Metrics, Params, Transition
@@ -39,11 +38,11 @@ FIT_VERSION = 2
 
 class Fit(NamedTuple):
     params: Params  # [S, ...]
-    metrics: dict[str, list[float]]  # name -> [S]: means over the last tenth of the fit
+    metrics: dict[str, Any]  # name -> [S]: means over the last tenth of the fit
 
 
-def behavior_params(session: Session, model: BehaviorModel, steps: int, saved: Checkpoint | None) -> Params:
-    """pi_beta's parameters [S, ...]: from the cache, or fitted on from a checkpoint. Appends its metrics."""
+def behavior(session: Session, model: BehaviorModel, steps: int, saved: Checkpoint | None) -> Fit:
+    """pi_beta from the cache, or fitted on from a checkpoint, and compared with the truth where that is known."""
     paths = [files.cache_dir() / "behavior" / f"{key}.safetensors" for key in fit_keys(session, steps)]
     found = read_fits(paths, params_shapes(session, model))
     if found is not None:
@@ -52,12 +51,7 @@ def behavior_params(session: Session, model: BehaviorModel, steps: int, saved: C
         found = fit(session, model, steps, saved)
         with suppress(StorageError):  # a cache that can't be written is no reason to stop
             write_fits(paths, found)
-    measured: dict[str, Any] = dict(found.metrics) | compared_with_truth(session, model, found.params)
-    if session.pool is not None:
-        evaluated = save_and_evaluate(session, [model.export(own) for own in members(found.params)], 0)
-        measured |= {f"behavior_{name}": values for name, values in evaluated.items()}
-    session.append_metrics(0, measured)
-    return found.params
+    return Fit(found.params, found.metrics | compared_with_truth(session, model, found.params))
 
 
 def state_shapes(session: Session, model: BehaviorModel) -> Any:

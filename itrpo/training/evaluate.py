@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 
 import itrpo
-from itrpo.config import RunConfig
 from itrpo.errors import InputError, StorageError
 from itrpo.evaluation import rollout
+from itrpo.evaluation.beside import Evaluated
 from itrpo.evaluation.environments import check_compatible, normalized_score
-from itrpo.evaluation.rollout import EvaluationPool, make_pool
 from itrpo.policy import Policy, PolicyFileError, load_policy, save_policy
 from itrpo.results.schema import Evaluation
 from itrpo.training.session import Session
@@ -27,12 +26,12 @@ def policy_path(folder: Path, index: int) -> Path:
     return folder / f"seed{index}" / "policy.npz"
 
 
-def save_policies(session: Session, exports: list[dict[str, Any]], step: int) -> list[Policy]:
-    """Writes seedK/policy.npz and reads them back: what is evaluated is what ships."""
-    dataset, policies = session.dataset, list[Policy]()
+def save_policies(session: Session, exports: list[dict[str, Any]], step: int) -> list[Path]:
+    """Writes seedK/policy.npz of each seed."""
+    dataset = session.dataset
     mean, std = session.preprocess.observation_mean, session.preprocess.observation_std
-    for index, export in zip(session.seeds, exports, strict=True):
-        path = policy_path(session.folder.path, index)
+    paths = [policy_path(session.folder.path, index) for index in session.seeds]
+    for path, index, export in zip(paths, session.seeds, exports, strict=True):
         metadata = {
             "algorithm": session.config.algorithm,
             "dataset": dataset.name,
@@ -43,30 +42,29 @@ def save_policies(session: Session, exports: list[dict[str, Any]], step: int) ->
             "step": step,
         }
         save_policy(path, export, mean, std, dataset.action_low, dataset.action_high, metadata)
-        policies.append(load_policy(path))
-    return policies
+    return paths
 
 
-def save_and_evaluate(session: Session, exports: list[dict[str, Any]], step: int) -> dict[str, np.ndarray]:
-    """Writes the policies, and plays one episode per seed and slot -> metric -> [S]; none without an environment."""
-    policies = save_policies(session, exports, step)
-    if session.pool is None:
-        return {}
-    seed, first = session.config.train.seed, session.seeds.start
-    returns, lengths = rollout.evaluate(session.pool, acting(policies), seed, step, first)
+def start_evaluation(
+    session: Session, policies: list[Path], step: int, write: Callable[[dict[str, np.ndarray], Evaluated], None]
+) -> None:
+    """Begins to play one episode per seed and slot with what ships: the policies in these files.
+
+    `write` gets metric -> [S] (none without an environment) once that is over, before anything else of the session is
+    written.
+    """
+
+    def then(evaluated: Evaluated) -> None:
+        write({} if evaluated.returns is None else summary(session.config.data.env, *evaluated.returns), evaluated)
+
+    session.evaluations.start(policies, session.config.train.seed, step, session.seeds.start, then)
+
+
+def summary(env_id: str, returns: np.ndarray, lengths: np.ndarray) -> dict[str, np.ndarray]:
+    """[S, E] each -> metric -> [S]."""
     metrics = {"return": returns.mean(1), "return_std": returns.std(1), "episode_length": lengths.mean(1)}
-    score = normalized_score(session.pool.env_id, returns.mean(1))
+    score = normalized_score(env_id, returns.mean(1))
     return metrics if score is None else metrics | {"score": score}
-
-
-def open_pool(config: RunConfig, seeds: int) -> EvaluationPool | None:
-    """The environments to evaluate `seeds` policies in; None if the run has none."""
-    return None if config.data.env == "none" else make_pool(config.data.env, seeds, config.evaluation.eval_episodes)
-
-
-def acting(policies: list[Policy]) -> Callable[[np.ndarray], np.ndarray]:
-    """observations [S, E, O] -> actions [S, E, A]."""
-    return lambda observations: np.stack([policy(own) for policy, own in zip(policies, observations, strict=True)])
 
 
 def load_policies(folder: Path) -> list[Policy]:
@@ -96,9 +94,9 @@ def evaluate(
     if not env_id:
         raise InputError(f"{Path(folder)} was trained without an environment; name one with --env")
     check_compatible(env_id, len(policies[0].observation_mean), len(policies[0].action_low))
-    pool = make_pool(env_id, len(policies), episodes)
+    pool = rollout.make_pool(env_id, len(policies), episodes)
     try:
-        returns, lengths = rollout.evaluate(pool, acting(policies), seed, EVALUATE_STEP)
+        returns, lengths = rollout.evaluate(pool, rollout.acting(policies), seed, EVALUATE_STEP)
     finally:
         pool.close()
     return Evaluation(env_id, policies[0].metadata.get("step", 0), returns, lengths, normalized_score(env_id, returns))

@@ -22,6 +22,7 @@ from itrpo import registry, xla
 from itrpo.config import RunConfig, config_hash, to_json
 from itrpo.console import LiveLine
 from itrpo.data.preprocess import apply, fit_preprocess
+from itrpo.evaluation.beside import Evaluated, Evaluations
 from itrpo.evaluation.environments import check_compatible
 from itrpo.plotting import learning_curve
 from itrpo.policy import Policy, load_policy
@@ -32,7 +33,7 @@ from itrpo.results.trackers import Tracker, open_tracker
 from itrpo.signals import stop_on_signal
 from itrpo.training import behavior_fit, divergence, loop
 from itrpo.training.added_seeds import train_all
-from itrpo.training.evaluate import policy_path, save_and_evaluate
+from itrpo.training.evaluate import policy_path, save_policies, start_evaluation
 from itrpo.training.identity import begin_or_continue
 from itrpo.training.scaling import behavior_steps, scaled_config
 from itrpo.training.seeds import members, over_seeds
@@ -88,7 +89,7 @@ def run(config: RunConfig, dataset: Dataset, out: Path | None, console: Console,
         for tracker in trackers:
             stack.callback(tracker.close)
         seeds = range(config.train.seeds)
-        session = Session(folder, config, seeds, run_hash, dataset, preprocess, data, None, console, signals)
+        session = Session(folder, config, seeds, run_hash, dataset, preprocess, data, Evaluations(), console, signals)
         behavior: BehaviorModel | None = None
         if config.behavior is not None:
             model = registry.lookup(config.behavior, registry.BEHAVIOR_MODELS, "behaviour model")
@@ -111,10 +112,11 @@ def train_phases(
 ) -> loop.Carry:
     """Fits pi_beta, then trains, from wherever the newest checkpoint is. -> the carry at the end."""
     training = saved is not None and saved.phase == "train"
-    params = None if behavior is None else behavior_fit.params_shapes(session, behavior)
+    fitted, params = None, None if behavior is None else behavior_fit.params_shapes(session, behavior)
     if behavior is not None and not training:
         session.folder.drop_metrics_after(-1)
-        params = behavior_fit.behavior_params(session, behavior, fit_steps, saved)
+        fitted = behavior_fit.behavior(session, behavior, fit_steps, saved)
+        params = fitted.params
     shapes = jax.eval_shape(jax.vmap(algorithm.init), session.keys(INIT), params)
     names = loop.metric_names(algorithm.update, shapes, session.data, algorithm.batch_size)
     if saved is not None and training:
@@ -123,8 +125,24 @@ def train_phases(
         return train_algorithm(session, algorithm, names, carry, saved.step, trackers)
     else:
         carry = loop.start(over_seeds(algorithm.init, [True, True])(session.keys(INIT), params), names)
-        session.save("train", 0, carry)
+        begin(session, behavior, fitted, jax.device_get(carry))
         return train_algorithm(session, algorithm, names, carry, 0, trackers)
+
+
+def begin(session: Session, behavior: BehaviorModel | None, fitted: behavior_fit.Fit | None, carry: loop.Carry) -> None:
+    """Plays pi_beta; then writes what is known of it, and the checkpoint that training begins from."""
+
+    def write(returns: dict[str, Any], evaluated: Evaluated | None = None) -> None:
+        if fitted is not None:
+            named = {f"behavior_{name}": values for name, values in returns.items()}
+            session.append_metrics(0, fitted.metrics | named)
+        session.save("train", 0, carry)
+
+    if behavior is None or fitted is None or session.env_id is None:
+        write({})
+    else:
+        paths = save_policies(session, [behavior.export(own) for own in members(fitted.params)], 0)
+        start_evaluation(session, paths, 0, write)
 
 
 def train_algorithm(
@@ -150,32 +168,50 @@ def train_algorithm(
         while step < config.train.steps:
             every = config.evaluation.eval_every
             stop = min((step // every + 1) * every, config.train.steps)
-            started, first = time.perf_counter(), step
+            started, first, waited = time.perf_counter(), step, session.evaluations.waited
             carry = session.advance("train", run_block, carry, step, stop, live)
-            step = stop
-            trained = time.perf_counter()
+            step, trained = stop, time.perf_counter()
+            train_seconds = trained - started - (session.evaluations.waited - waited)
             metrics: dict[str, Any] = {name: np.asarray(carry.sums[name] / carry.count) for name in names}
             carry = loop.fresh_sums(carry)
             metrics |= probe(carry.state, probe_batch, session.keys(PROBES))
-            metrics |= save_and_evaluate(session, [algorithm.acting.export(own) for own in members(carry.state)], step)
-            session.append_metrics(step, metrics)
-            session.save("train", step, carry)
-            for tracker in trackers:
-                tracker.log(step, {name: np.asarray(values) for name, values in metrics.items()})
-            session.folder.append_timing(
-                {
-                    "step": step,
-                    "compile_seconds": compile_seconds,
-                    "train_seconds": trained - started,
-                    "steps_per_second": (step - first) / (trained - started),
-                    "evaluation_seconds": time.perf_counter() - trained,
-                    "peak_memory_bytes": peak_memory(),
-                }
-            )
-            session.write_status(step, "unfinished")
-            live.update(step, shown(metrics), evaluated=True)
+            paths = save_policies(session, [algorithm.acting.export(own) for own in members(carry.state)], step)
+            timing = {
+                "step": step,
+                "compile_seconds": compile_seconds,
+                "train_seconds": train_seconds,
+                "steps_per_second": (step - first) / train_seconds,
+                "waited_seconds": time.perf_counter() - trained,
+            }
+            kept = jax.device_get(carry)  # the next block consumes it
+            start_evaluation(session, paths, step, partial(write_step, session, trackers, live, metrics, kept, timing))
+        session.evaluations.settle()
     session.write_status(step, "finished")
     return carry
+
+
+def write_step(
+    session: Session,
+    trackers: list[Tracker],
+    live: LiveLine,
+    metrics: dict[str, Any],
+    carry: loop.Carry,
+    timing: dict[str, Any],
+    returns: dict[str, np.ndarray],
+    evaluated: Evaluated,
+) -> None:
+    """Writes all about a step once its evaluation is over: rows, and then the checkpoint that knows of them."""
+    step, metrics = timing["step"], metrics | returns
+    session.append_metrics(step, metrics)
+    session.save("train", step, carry)
+    for tracker in trackers:
+        tracker.log(step, {name: np.asarray(values) for name, values in metrics.items()})
+    # how long it was played beside training, and how long training stood still for it and for what is written
+    timing["evaluation_seconds"] = evaluated.seconds
+    timing["waited_seconds"] += time.perf_counter() - evaluated.waited_since
+    session.folder.append_timing(timing | {"peak_memory_bytes": peak_memory()})
+    session.write_status(step, "unfinished")
+    live.update(step, shown(metrics), evaluated=True)
 
 
 def shown(metrics: dict[str, Any]) -> dict[str, float]:

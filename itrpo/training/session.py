@@ -16,7 +16,7 @@ from itrpo.config import RunConfig
 from itrpo.console import LiveLine
 from itrpo.data.preprocess import Preprocess
 from itrpo.errors import DivergenceError
-from itrpo.evaluation.rollout import EvaluationPool
+from itrpo.evaluation.beside import Evaluations
 from itrpo.results.run_folder import CHECKPOINT_SECONDS, RunFolder
 from itrpo.results.schema import Row, State, Status
 from itrpo.training import loop
@@ -41,7 +41,7 @@ class Session:
     dataset: Dataset
     preprocess: Preprocess
     data: Transition  # on the device
-    pool: EvaluationPool | None  # for these seeds; None: there is no environment to evaluate in
+    evaluations: Evaluations  # of these seeds; the one that goes on is settled before anything is written
     console: Console
     signals: list[int]  # received so far: Ctrl-C, or a request to terminate
 
@@ -86,7 +86,8 @@ class Session:
         self.folder.save(phase, step, carry, meta)
 
     def check(self, phase: str, step: int, carry: loop.Carry) -> None:
-        """Raises DivergenceError if the run has diverged, and its status says so."""
+        """Settles an evaluation. Raises DivergenceError if the run has diverged since, and its status says so."""
+        self.evaluations.settle()
         message = divergence(carry, self.seeds, self.folder.checkpoints)
         if message is not None:
             self.write_status(step if phase == "train" else 0, "diverged", message)
@@ -111,6 +112,7 @@ class Session:
             elapsed = time.monotonic() - started
             size = max(1, min(2 * size, int(piece * TICK_SECONDS / max(elapsed, 1e-6))))
             live.update(step, {})
+            self.evaluations.settle(wait=False)
             overdue = time.monotonic() - saved_at > CHECKPOINT_SECONDS
             if step < stop and (self.signals or overdue):  # at `stop` itself the caller has more to write
                 self.check(phase, step, carry)

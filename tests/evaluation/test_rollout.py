@@ -118,7 +118,7 @@ def test_an_environment_known_to_this_process_alone_stays_here(countdown):
 
 def test_a_process_that_was_killed_is_an_error_and_not_a_hang():
     pool = make_pool("Hopper-v4", 2, 4, 2)
-    pool.elsewhere[0]._process.kill()
+    pool.elsewhere[0]._process._process.kill()
     with pytest.raises(ItrpoError, match=r"evaluates in Hopper-v4 ended \(status -9\)"):
         evaluate(pool, lambda observations: np.zeros((*observations.shape[:2], 3)), seed=0, step=0)
     pool.close()

@@ -20,11 +20,12 @@ import itrpo
 from itrpo.cli import main
 from itrpo.cli.flags import Flag, value_of
 from itrpo.errors import InputError
+from itrpo.evaluation import beside
 from itrpo.files import read_json
 from itrpo.policy import load_policy
 from itrpo.results import checkpoint
 from itrpo.results.run_folder import RunFolder
-from itrpo.results.store import read_metrics, read_status
+from itrpo.results.store import read_metrics, read_status, read_timing
 
 SMALL = ["--policy-hidden", "16,16", "--critic-hidden", "16,16", "--behavior-hidden", "16,16", "--batch-size", "32"]
 SIZES = ["--seeds", "2", "--steps", "60", "--eval-every", "20", "--eval-episodes", "1", "--behavior-steps", "100"]
@@ -135,6 +136,40 @@ def test_kill_and_resume_is_bit_identical(finished, pendulum, tmp_path):
     assert resumed.returncode == 0, errors
     assert f"resuming train at step {int(reached.name[-10:])}" in printed
     assert_same_run(finished, out)
+
+
+def test_a_kill_while_policies_are_played_is_no_loss(finished, pendulum, tmp_path):
+    """Their process is halted, so training goes on to the next evaluation and waits there."""
+    out = tmp_path / "killed"
+    assert main(arguments(pendulum, out, "--steps", "20")) == 0
+    process, playing = command(*arguments(pendulum, out)), ""
+    search = ["pgrep", "-P", str(process.pid), "-f", "itrpo.evaluation.beside"]
+    while not playing:
+        assert process.poll() is None, process.communicate()
+        playing = subprocess.run(search, capture_output=True, text=True).stdout
+    os.kill(int(playing), signal.SIGSTOP)
+    while load_policy(out / "seed1" / "policy.npz").metadata["step"] < 40:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    time.sleep(0.3)
+    process.kill()
+    process.wait()
+    os.kill(int(playing), signal.SIGCONT)
+    process.communicate()  # until nobody holds the other end: who plays for a trainer that is gone ends, too
+    assert checkpoint.sorted_checkpoints(out / "checkpoints")[0].name == "train_0000000020"
+    assert load_policy(out / "seed1" / "policy.npz").metadata["step"] == 40
+    assert main(arguments(pendulum, out)) == 0
+    assert_same_run(finished, out)
+
+
+def test_playing_beside_training_changes_no_bit(finished, pendulum, tmp_path, monkeypatch):
+    monkeypatch.setattr(beside, "comes_with_gymnasium", lambda env_id: False)  # so it is played here, between blocks
+    out = tmp_path / "here"
+    assert main(arguments(pendulum, out)) == 0
+    assert_same_run(finished, out)
+    assert (out / "seed1" / "policy.npz").read_bytes() == (finished / "seed1" / "policy.npz").read_bytes()
+    for record in read_timing(out):
+        assert record["waited_seconds"] > record["evaluation_seconds"] > 0
 
 
 def test_a_fit_stopped_halfway_resumes_to_the_same_bits(finished, pendulum, tmp_path, monkeypatch):

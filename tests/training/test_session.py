@@ -11,6 +11,7 @@ from rich.console import Console
 
 from itrpo.config import DataConfig, EvalConfig, RunConfig, TrainConfig
 from itrpo.console import LiveLine
+from itrpo.evaluation.beside import Evaluations
 from itrpo.results.checkpoint import sorted_checkpoints
 from itrpo.results.run_folder import RunFolder
 from itrpo.training import loop
@@ -28,7 +29,7 @@ def session(folder: Path, signals: list[int]) -> Session:
         "arrays", nothing, None, nothing, nothing, nothing, nothing, 0, 0, 0, DataSource("arrays", "arrays")
     )
     return Session(
-        RunFolder(folder), config, range(1), "0", dataset, nothing, nothing, None, Console(quiet=True), signals
+        RunFolder(folder), config, range(1), "0", dataset, nothing, nothing, Evaluations(), Console(quiet=True), signals
     )
 
 
@@ -47,3 +48,25 @@ def test_a_signal_in_the_last_piece_lets_the_evaluation_come_first(tmp_path):
         with pytest.raises(KeyboardInterrupt, match="stopped at step 6 "):
             running.advance("train", counted, carry, 5, 10, live)
     assert [path.name for path in sorted_checkpoints(running.folder.checkpoints)] == ["train_0000000006"]
+
+
+class Unfinished:
+    """A process that has not answered yet."""
+
+    def send(self, message: bytes) -> None: ...
+
+    def answered(self) -> bool:
+        return False
+
+    def receive(self) -> bytes:
+        return b'{"returns": [[1.0]], "lengths": [[1]], "seconds": 1.0}'
+
+
+def test_an_evaluation_is_written_down_before_the_checkpoint_of_a_later_step(tmp_path):
+    running, seen = session(tmp_path, signals=[2]), []
+    running.evaluations._process = Unfinished()  # pyright: ignore[reportAttributeAccessIssue]
+    running.evaluations.start([], 0, 5, 0, lambda _: seen.append(sorted_checkpoints(running.folder.checkpoints)))
+    carry = loop.start({"weights": jnp.zeros((1, 3))}, ["loss"])
+    with LiveLine(running.console, "training", 10, 1, 0) as live, pytest.raises(KeyboardInterrupt):
+        running.advance("train", counted, carry, 5, 10, live)
+    assert seen == [[]]
