@@ -107,7 +107,7 @@ def commit(folder: Path) -> str:
     return git("log", "-1", "--format=%h %s", folder=folder).strip() + changed
 
 
-def updates_per_second(folder: Path, case: Case, steps: int, data: Path, cache: Path) -> float:
+def updates_per_second(folder: Path, cache: Path, case: Case, steps: int, data: Path) -> float:
     """Of all seeds together, in the last three quarters of a run of `steps` with the package in `folder`."""
     settings = {**os.environ, "PYTHONPATH": str(folder), "ITRPO_CACHE": str(cache), "XDG_CACHE_HOME": str(cache)}
     with tempfile.TemporaryDirectory() as out:
@@ -131,14 +131,14 @@ def rounds(word: str, sides: list[Path], data: Path, seconds: float, number: int
     algorithm, preset, seeds = word.split(":")
     case = Case(algorithm, preset, int(seeds))
     caches = [scratch / f"cache-{index}" for index in range(len(sides))]
-    steps = []
-    for folder, cache in zip(sides, caches, strict=True):
-        trial = updates_per_second(folder, case, TRIAL_STEPS, data, cache)
-        steps.append(max(TRIAL_STEPS, QUARTERS * round(seconds * trial / case.seeds / QUARTERS)))
+    steps = TRIAL_STEPS
+    for trial_seconds in (2.0, seconds):  # pieces of a run grow: a few steps alone would be slow ones
+        rates = [updates_per_second(*side, case, steps, data) for side in zip(sides, caches, strict=True)]
+        steps = max(TRIAL_STEPS, QUARTERS * round(trial_seconds * max(rates) / case.seeds / QUARTERS))
     for turn in range(number):
         rates = [0.0, 0.0]
         for index in (0, 1) if turn % 2 == 0 else (1, 0):
-            rates[index] = updates_per_second(sides[index], case, steps[index], data, caches[index])
+            rates[index] = updates_per_second(sides[index], caches[index], case, steps, data)
         yield Measured(word, turn, *rates)
 
 

@@ -18,9 +18,9 @@ from itrpo.data.preprocess import apply, fit_preprocess
 from itrpo.training import loop
 from itrpo.training.divergence import FLOAT_MAX
 from itrpo.training.seeds import over_seeds
+from itrpo.training.session import TICK_SECONDS
 from itrpo.types import Algorithm, BehaviorModel, Metrics, SpaceSpec, Transition
 
-TICK_SECONDS = 0.5  # a run looks at its clock as often
 FIT_STEPS = 1_000_000  # of pi_beta, for models whose learning rate decays
 
 

@@ -48,7 +48,7 @@ def one_by_one(
         compiled = True
         with ThreadPoolExecutor(files.available_cores()) as threads:
             results += threads.map(run, calls[alone:])
-        return jax.tree.map(lambda *leaves: np.stack(leaves), *jax.device_get(results))
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *results)
 
     return call
 
@@ -72,6 +72,11 @@ def together(
 
 
 def members(tree: Any) -> list[Any]:
-    """Each seed's part of a pytree of [S, ...], on the device."""
-    leaves, structure = jax.tree.flatten(jax.device_get(tree))  # a GPU would compile a program to take each part
-    return [jax.device_put(jax.tree.unflatten(structure, own)) for own in zip(*map(list, leaves), strict=True)]
+    """Each seed's part of a pytree of [S, ...], on the host."""
+    leaves, structure = jax.tree.flatten(tree)
+    parts = [list(leaf if is_key(leaf) else np.asarray(leaf)) for leaf in leaves]
+    return [jax.tree.unflatten(structure, own) for own in zip(*parts, strict=True)]
+
+
+def is_key(leaf: Any) -> bool:
+    return jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)

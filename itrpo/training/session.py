@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # streams of randomness of one seed: fold_in(fold_in(key(seed), index of the seed), STREAM)
 INIT_BEHAVIOR, FIT_BEHAVIOR, INIT, TRAIN, PROBES = range(5)
 PROBE_ROWS = 1024  # fixed rows of the dataset on which probes are measured
-TICK_SECONDS = 0.5  # between two looks at the clock and at Ctrl-C
+TICK_SECONDS = 1.0  # between two looks at the clock and at Ctrl-C
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Session:
     def advance(
         self, phase: str, run_block: Any, carry: loop.Carry, step: int, stop: int, live: LiveLine
     ) -> loop.Carry:
-        """`carry` from `step` to `stop`, in pieces of about half a second so that Ctrl-C and the live line get a
+        """`carry` from `step` to `stop`, in pieces of about a second so that Ctrl-C and the live line get a
         look in.
 
         The pieces change no bit, and nothing but an occasional checkpoint leaves the device.
