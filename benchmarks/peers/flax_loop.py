@@ -319,9 +319,9 @@ def check(task: Task) -> dict[str, Any]:
         it = it._replace(value=begun(it.value, "mlp", "value"))
     if it.behavior is not None:
         it = it._replace(behavior=loaded(it.behavior, "mlp", "behavior"))
-    losses = []
-    for k, noise in enumerate(given["noise"]):
-        it, new = jax.jit(partial(update, task.constants))(it, jax.tree.map(lambda x: x[k], batches), noise, k)
+    losses, jitted = [], jax.jit(partial(update, task.constants))
+    for k, (batch, noise) in enumerate(zip(zip(*batches, strict=True), given["noise"], strict=True)):
+        it, new = jitted(it, Batch(*batch), noise, k)
         losses.append({name: float(value) for name, value in new.items()})
     found = {"policy": it.policy.params, "critics": it.critics.params, "target critics": it.critics.target_params}
     found |= {"value": it.value.params} if it.value is not None else {}

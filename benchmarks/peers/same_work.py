@@ -30,6 +30,7 @@ from itrpo.behavior import gaussian
 from itrpo.types import Transition
 
 LOOPS = ("torch_loop.py", "flax_loop.py")
+FIELDS = dict(zip(common.COLUMNS, ("observation", "action", "reward", "next_observation", "continues"), strict=True))
 UPDATES = 4
 
 
@@ -47,7 +48,7 @@ def layers(name: str, params: Any) -> dict[str, np.ndarray]:
 
 def ours(algorithm: str, preset: str, data: dict[str, np.ndarray], spec: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the loops are given, and what should come of it."""
-    entry = registry.ALGORITHMS[algorithm]
+    entry = registry.lookup(algorithm, registry.ALGORITHMS, "algorithm")
     config = entry.presets[preset].config
     if algorithm == "iql":
         config = replace(config, schedule_steps=UPDATES)
@@ -67,7 +68,8 @@ def ours(algorithm: str, preset: str, data: dict[str, np.ndarray], spec: Any) ->
     batches = {name: column[rows] for name, column in data.items()}
     noises, losses = [], []
     for k in range(UPDATES):
-        batch, key = Transition(*(jnp.asarray(batches[name][k]) for name in common.COLUMNS)), jax.random.key(k)
+        fields = {FIELDS[name]: jnp.asarray(batches[name][k]) for name in common.COLUMNS}
+        key, batch = jax.random.key(k), Transition(**fields, next_action=jnp.zeros_like(fields["action"]))
         if algorithm == "itrpo":
             parts = kl_actor_critic.make_parts(config.backbone, spec, model)
             noises.append([it[:, 0] for it in kl_actor_critic.draw_noise(parts.networks, batch, key)[:2]])
@@ -75,6 +77,8 @@ def ours(algorithm: str, preset: str, data: dict[str, np.ndarray], spec: Any) ->
             noises.append([jax.random.normal(key, batch.action.shape)])
         state, metrics = made.update(state, batch, key, jnp.asarray(k))
         losses.append({name: float(value) for name, value in metrics.items() if name.endswith("_loss")})
+        if algorithm == "td3_bc" and (k + 1) % config.backbone.policy_delay:  # no step of the actor: the last one's
+            del losses[-1]["policy_loss"]
     networks = {"policy": state.policy.params, "critics": state.critic.params}
     networks |= {"target critics": state.critic.target_params}
     networks |= {"value": state.value.params} if algorithm == "iql" else {}
@@ -83,9 +87,9 @@ def ours(algorithm: str, preset: str, data: dict[str, np.ndarray], spec: Any) ->
 
 
 def largest_difference(expected: Any, found: Any) -> float:
-    """Relative, over all numbers; a loss that a loop does not print, as it made no step, is left out."""
+    """Relative, over all numbers that are expected."""
     if isinstance(expected, dict):
-        return max(largest_difference(expected[name], found[name]) for name in expected if name in found)
+        return max(largest_difference(expected[name], found[name]) for name in expected)
     if isinstance(expected, list | tuple):
         return max(largest_difference(*pair) for pair in zip(expected, found, strict=True))
     return abs(expected - found) / max(abs(expected), 1e-3)
@@ -95,7 +99,7 @@ def main(arguments: Arguments) -> None:
     dataset = itrpo.load_dataset("hopper-demo")
     worst = 0.0
     for algorithm, preset in common.CONSTANTS:
-        columns = dict(zip(common.COLUMNS, map(np.asarray, dataset.transitions), strict=True))
+        columns = {name: np.asarray(getattr(dataset.transitions, FIELDS[name])) for name in common.COLUMNS}
         if (algorithm, preset) in common.NORMALIZED:
             columns = common.normalized(columns)
         given, expected = ours(algorithm, preset, columns, dataset.spec)
