@@ -5,7 +5,7 @@ PEER/bin/python benchmarks/peers/torch_loop.py DATA.npz --algorithm itrpo --pres
 Data, rows and noise are tensors on the device; Adam is the fused one; actors step with the critics' parameters held, so
 that no gradient is computed which nobody asked for; pi(s) is computed once for both of iTRPO's losses. Several seeds
 go in as many processes as there are cores, each with one thread: faster than one after another with all threads.
-Critics are two modules: as one of batched products they were 4 % slower. `--compile` compiles the losses and their
+Critics are two modules: as batched products they were no faster. `--compile` compiles the losses and their
 gradients.
 """
 
