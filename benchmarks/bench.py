@@ -193,7 +193,7 @@ def npz(dataset: str, folder: Path) -> Path:
 def peers(given: argparse.Namespace, clock: Clock) -> Iterator[dict[str, Any]]:
     if given.python is None:
         clock.skipped.append("peers: d3rlpy, which needs an environment of its own (--python PEER/bin/python)")
-    if given.python is None and not any((HERE / "peers").glob("[a-z]*.py")):
+    if given.python is None and not any((HERE / "peers").glob("*_loop.py")):
         return
     with tempfile.TemporaryDirectory() as folder:
         data, python = npz(given.dataset, Path(folder)), given.python or sys.executable

@@ -1,8 +1,8 @@
 """Updates per second of itrpo and of other libraries on the same data, in rounds that take them in turn.
 
-A script in benchmarks/peers/ is called as `PYTHON peers/NAME.py DATA.npz --algorithm NAME --steps N --seeds S`; its
-last line is JSON with library, version, updates (of all seeds), seconds and threads. d3rlpy trains one policy in a
-process: several seeds are as many processes side by side, with the cores shared out between them.
+A loop in benchmarks/peers/ is called as `PYTHON peers/NAME_loop.py DATA.npz --algorithm NAME --preset PRESET --steps N
+--seeds S`; its last line is JSON with library, version, updates (of all seeds), seconds and threads. d3rlpy trains one
+policy in a process: several seeds are as many processes side by side, with the cores shared out between them.
 """
 
 from __future__ import annotations
@@ -49,8 +49,12 @@ class Rate:
     threads: int | None  # of each process; None: its own choice
 
 
+def preset_of(algorithm: str) -> str:
+    return "quick" if algorithm == "itrpo" else "matched"
+
+
 def ours(contest: Contest, clock: Clock) -> Measured:
-    preset = "quick" if contest.algorithm == "itrpo" else "matched"
+    preset = preset_of(contest.algorithm)
     case = {"algorithm": contest.algorithm, "preset": preset, "seeds": [contest.seeds], "dataset": str(contest.data)}
     case |= {"seconds": contest.seconds, "rounds": 1, "cached": True}
     what = f"peers: itrpo, {contest.algorithm}"
@@ -61,7 +65,7 @@ def ours(contest: Contest, clock: Clock) -> Measured:
 def peer(file: Path, contest: Contest, clock: Clock, steps: int) -> Measured:
     """A script's updates per second, and what it says of itself."""
     command = [contest.python, str(file), str(contest.data), "--algorithm", contest.algorithm]
-    command += ["--steps", str(steps), "--seeds", str(contest.seeds)]
+    command += ["--preset", preset_of(contest.algorithm), "--steps", str(steps), "--seeds", str(contest.seeds)]
     said = list(lines(command, clock, f"peers: {file.stem}, {contest.algorithm}", environment={}))
     return (said[-1]["updates"] / said[-1]["seconds"], said[-1]) if said else None
 
@@ -109,7 +113,7 @@ def measure(
     data: Path, python: str, with_d3rlpy: bool, seeds: tuple[int, ...], seconds: float, rounds: int, clock: Clock
 ) -> Iterator[dict[str, Any]]:
     """Every algorithm and number of seeds."""
-    files = sorted((HERE / "peers").glob("[a-z]*.py"))
+    files = sorted((HERE / "peers").glob("*_loop.py"))
     for algorithm in dict.fromkeys(ALGORITHMS + (OF_D3RLPY if with_d3rlpy else ())):
         for number in seeds:
             contest = Contest(algorithm, number, data, python, seconds)
