@@ -6,13 +6,16 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
-from itrpo import RunOptions, train
+from itrpo import RunOptions, files, train
 from itrpo.errors import InputError
-from itrpo.training import added_seeds
+from itrpo.training import added_seeds, seeds
 
 FLAGS = [
     "--algorithm", "itrpo", "--preset", "matched", "--behavior-steps", "20", "--steps", "20", "--eval-every", "20",
@@ -100,6 +103,27 @@ def test_a_seed_does_not_depend_on_the_cores(pendulum, tmp_path):
     assert [run.wait() for run in runs] == [0, 0]
     first = {name: value for name, value in rows(tmp_path / "2").items() if name[0] == 0}
     assert first == rows(tmp_path / "1")
+
+
+@pytest.mark.skipif(files.available_cores() < 2, reason="one core runs one seed at a time")
+def test_seeds_run_at_the_same_time_and_compile_once():
+    """Each waits inside its program for the other: one after another, neither would end."""
+    both, waits, traced = threading.Barrier(2), False, []
+
+    def meet(value):
+        if waits:
+            both.wait(timeout=60)
+        return value
+
+    def walk(start):
+        traced.append(start)
+        return jax.pure_callback(meet, jax.ShapeDtypeStruct((), np.float32), start)
+
+    walks, starts = seeds.over_seeds(walk, [True]), np.array([1, 2], np.float32)
+    walks(starts)
+    waits = True
+    np.testing.assert_array_equal(walks(starts), starts)
+    assert len(traced) == 1
 
 
 def test_seeds_on_several_devices_are_one_program(tmp_path):
