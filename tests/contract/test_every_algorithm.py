@@ -125,7 +125,7 @@ def compilations():
 
 
 def member(tree, index=0):
-    return members(tree)[index]
+    return jax.device_put(members(tree)[index])
 
 
 def describe(tree):
@@ -192,15 +192,16 @@ def test_blocks_of_any_length_give_the_same_bits_and_compile_once(name):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_nothing_but_the_carry_leaves_or_enters_the_device_between_evaluations(name):
+def test_nothing_leaves_or_enters_the_device_inside_a_block(name, monkeypatch):
+    monkeypatch.setattr(loop, "over_seeds", lambda block, _, donate: jax.jit(block, donate_argnums=donate))
+    algorithm, _ = build(name)
+    block = loop.make_block(algorithm.update, algorithm.batch_size)
     carry = started(name)
-    arguments = jax.device_put((data(), keys(), dict.fromkeys(carry.sums, 1e30), 0, 3))
-    jax.config.update("jax_transfer_guard", "disallow")  # for every thread, as the context manager would not
-    try:
-        after = compiled(name)(carry, *arguments)
-    finally:
-        jax.config.update("jax_transfer_guard", "allow")
-    assert (after.count == 3).all()
+    own = [member(it) for it in (carry, keys())]
+    shared = jax.device_put((data(), dict.fromkeys(carry.sums, 1e30), 0, 3))
+    with jax.transfer_guard("disallow"):
+        after = jax.block_until_ready(block(own[0], shared[0], own[1], *shared[1:]))
+    assert after.count == 3
 
 
 @pytest.mark.parametrize("name", ALL)
