@@ -39,7 +39,7 @@ def one_by_one(
         nonlocal compiled
         number = len(jax.tree.leaves(arguments[per_seed.index(True)])[0])
         columns = [
-            (members(each) if marked else []) or [each] * number  # what is empty, as pi_beta where there is none, stays
+            (parts(each) if marked else []) or [each] * number  # what is empty, as pi_beta where there is none, stays
             for each, marked in zip(arguments, per_seed, strict=True)
         ]
         calls = list(zip(*columns, strict=True))
@@ -72,10 +72,15 @@ def together(
 
 
 def members(tree: Any) -> list[Any]:
-    """Each seed's part of a pytree of [S, ...], on the host."""
+    """Each seed's part of a pytree of [S, ...], on the device."""
+    return [jax.device_put(own) for own in parts(tree)]
+
+
+def parts(tree: Any) -> list[Any]:
+    """The same, but for keys, on the host, from where a program takes its arguments faster than they are put there."""
     leaves, structure = jax.tree.flatten(tree)
-    parts = [list(leaf if is_key(leaf) else np.asarray(leaf)) for leaf in leaves]
-    return [jax.tree.unflatten(structure, own) for own in zip(*parts, strict=True)]
+    columns = [list(leaf if is_key(leaf) else np.asarray(leaf)) for leaf in leaves]
+    return [jax.tree.unflatten(structure, own) for own in zip(*columns, strict=True)]
 
 
 def is_key(leaf: Any) -> bool:
