@@ -34,7 +34,7 @@ class RunOptions:
 
     scale: Literal["smoke", "laptop", "paper"] = "paper"  # sets the next four, where they are not given
     steps: Count | None = None  # gradient steps [the scale's]
-    seeds: Count | None = None  # policies trained together as one program [the scale's]
+    seeds: Count | None = None  # policies to train, each as if it were alone [the scale's]
     eval_every: Count | None = None  # gradient steps between evaluations [the scale's; in mazes 10 times as many]
     eval_episodes: Count | None = None  # episodes per seed and evaluation [the scale's; in mazes 10 times as many]
     seed: Seed = 0  # everything random comes from it

@@ -99,7 +99,7 @@ class Session:
         """`carry` from `step` to `stop`, in pieces of about a second so that Ctrl-C and the live line get a
         look in.
 
-        The pieces change no bit, and nothing but an occasional checkpoint leaves the device.
+        The pieces change no bit. On a GPU nothing but an occasional checkpoint leaves the device.
         Raises DivergenceError, and KeyboardInterrupt once a checkpoint is written after a signal.
         """
         size, saved_at = 1, time.monotonic()
