@@ -28,7 +28,7 @@ import bench_tables
 import numpy as np
 import peer_speed
 import training_program
-from processes import HERE, Clock, lines, script
+from processes import Clock, lines, script
 
 from itrpo import files, registry
 
@@ -55,13 +55,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 4, 8])
     parser.add_argument("--growth-seeds", type=int, default=4)
     parser.add_argument("--peer-seeds", nargs="+", type=int, default=[1, 4])
+    parser.add_argument("--peer-algorithms", nargs="+", default=peer_speed.ALL, choices=peer_speed.ALL)
     parser.add_argument("--dataset", default="hopper-demo", help="as for `itrpo train`, or `random`: rows of noise")
     parser.add_argument("--seconds", type=float, default=1.0, help="of training in each measurement, about")
     parser.add_argument("--repeats", type=int, default=1, help="measurements of each number, but in `peers`")
     parser.add_argument("--rounds", type=int, default=3, help="of `peers`, each taking every library in turn")
     parser.add_argument("--million", nargs="+", default=["itrpo:quick"], help="ALGORITHM:PRESET of that section")
     parser.add_argument("--million-seeds", type=int, default=4)
-    parser.add_argument("--python", default=None, help="of an environment with d3rlpy, for `peers`")
+    parser.add_argument("--python", default=None, help="of an environment with d3rlpy, torch and flax, for `peers`")
     parser.add_argument("--budget", type=float, default=840.0, help="seconds for everything")
     parser.add_argument("--out", type=Path, default=Path("runs/bench"))
     return parser.parse_args()
@@ -192,13 +193,14 @@ def npz(dataset: str, folder: Path) -> Path:
 
 def peers(given: argparse.Namespace, clock: Clock) -> Iterator[dict[str, Any]]:
     if given.python is None:
-        clock.skipped.append("peers: d3rlpy, which needs an environment of its own (--python PEER/bin/python)")
-    if given.python is None and not any((HERE / "peers").glob("*_loop.py")):
+        clock.skipped.append("peers: other libraries need an environment of their own (--python PEER/bin/python)")
         return
     with tempfile.TemporaryDirectory() as folder:
-        data, python = npz(given.dataset, Path(folder)), given.python or sys.executable
-        seeds, with_d3rlpy = tuple(given.peer_seeds), given.python is not None
-        yield from peer_speed.measure(data, python, with_d3rlpy, seeds, 2 * given.seconds, given.rounds, clock)
+        data, seeds = npz(given.dataset, Path(folder)), tuple(given.peer_seeds)
+        seconds = 2 * given.seconds
+        yield from peer_speed.measure(
+            data, given.python, tuple(given.peer_algorithms), seeds, seconds, given.rounds, clock
+        )
 
 
 def million(given: argparse.Namespace, clock: Clock) -> Iterator[dict[str, Any]]:

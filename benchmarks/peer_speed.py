@@ -19,8 +19,8 @@ from processes import HERE, Clock, lines, script
 
 from itrpo.files import available_cores
 
-ALGORITHMS = ("itrpo", "td3_bc", "iql", "cql")
 OF_D3RLPY = ("td3_bc", "iql", "cql", "rebrac", "plas", "bear", "bcq")
+ALL = ("itrpo", *OF_D3RLPY)
 Measured = tuple[float, dict[str, Any]] | None  # updates per second, and about the library; None: it can't
 TRIAL_STEPS = 100  # to find how many make a measurement
 
@@ -87,10 +87,10 @@ def d3rlpy(contest: Contest, clock: Clock, steps: int) -> Measured:
     return sum(it["updates"] / it["seconds"] for it in said), about
 
 
-def compare(contest: Contest, files: list[Path], with_d3rlpy: bool, rounds: int, clock: Clock) -> Iterator[Rate]:
+def compare(contest: Contest, files: list[Path], rounds: int, clock: Clock) -> Iterator[Rate]:
     """Rounds of ours and every peer that can train this algorithm."""
     measures: dict[str, Callable[[int], Measured]] = {it.stem: partial(peer, it, contest, clock) for it in files}
-    if with_d3rlpy and contest.algorithm in OF_D3RLPY:
+    if contest.algorithm in OF_D3RLPY:
         measures["d3rlpy"] = partial(d3rlpy, contest, clock)
     trials = {name: measure(TRIAL_STEPS) for name, measure in measures.items()}
     steps = {
@@ -110,11 +110,17 @@ def compare(contest: Contest, files: list[Path], with_d3rlpy: bool, rounds: int,
 
 
 def measure(
-    data: Path, python: str, with_d3rlpy: bool, seeds: tuple[int, ...], seconds: float, rounds: int, clock: Clock
+    data: Path,
+    python: str,
+    algorithms: tuple[str, ...],
+    seeds: tuple[int, ...],
+    seconds: float,
+    rounds: int,
+    clock: Clock,
 ) -> Iterator[dict[str, Any]]:
     """Every algorithm and number of seeds."""
     files = sorted((HERE / "peers").glob("*_loop.py"))
-    for algorithm in dict.fromkeys(ALGORITHMS + (OF_D3RLPY if with_d3rlpy else ())):
+    for algorithm in algorithms:
         for number in seeds:
             contest = Contest(algorithm, number, data, python, seconds)
-            yield from map(asdict, compare(contest, files, with_d3rlpy, rounds, clock))
+            yield from map(asdict, compare(contest, files, rounds, clock))
