@@ -44,10 +44,10 @@ class Evaluations:
             self._pool = make_pool(env_id, num_seeds, episodes)
 
     def start(
-        self, policies: Sequence[Path], seed: int, step: int, first: int, then: Callable[[Evaluated], None]
+        self, policies: Sequence[Path], seed: int, step: int, indices: Sequence[int], then: Callable[[Evaluated], None]
     ) -> None:
         """Begins what `rollout.evaluate` does. `settle` calls `then`; until it has, the files stay as they are."""
-        self._asked = {"policies": list(map(str, policies)), "seed": seed, "step": step, "first": first}
+        self._asked = {"policies": list(map(str, policies)), "seed": seed, "step": step, "indices": list(indices)}
         self._then = then
         if self._process is None:
             self.settle()
@@ -85,7 +85,12 @@ class Evaluations:
 
 
 def play(
-    pool: EvaluationPool, policies: list[str], seed: int, step: int, first: int, look: Callable[[], None] | None = None
+    pool: EvaluationPool,
+    policies: list[str],
+    seed: int,
+    step: int,
+    indices: list[int],
+    look: Callable[[], None] | None = None,
 ) -> tuple[Returns, float]:
     """-> what the policies in these files did, and the seconds that it took. `look` is called at every step."""
     started, act = time.perf_counter(), acting([load_policy(path) for path in policies])
@@ -95,7 +100,7 @@ def play(
             look()
         return act(observations)
 
-    return evaluate(pool, looking, seed, step, first), time.perf_counter() - started
+    return evaluate(pool, looking, seed, step, indices), time.perf_counter() - started
 
 
 def serve(pipe: Connection, pool: EvaluationPool) -> None:

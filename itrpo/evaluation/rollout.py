@@ -89,17 +89,24 @@ def acting(policies: Sequence[Callable[[np.ndarray], np.ndarray]]) -> Callable[[
     return lambda observations: np.stack([policy(own) for policy, own in zip(policies, observations, strict=True)])
 
 
-def evaluate(pool: EvaluationPool, act: Callable[[np.ndarray], Any], seed: int, step: int, first: int = 0) -> Returns:
+def evaluate(
+    pool: EvaluationPool,
+    act: Callable[[np.ndarray], Any],
+    seed: int,
+    step: int,
+    indices: Sequence[int] | None = None,
+) -> Returns:
     """Play one episode in every slot.
 
     `act` maps observations [S, E, O] float32 to actions [S, E, A] in the environment's units. Start states are seeded
-    from (seed, index of the policy's seed, slot, step), where the first policy's index is `first`: the same call gives
+    from (seed, index of the policy's seed, slot, step); `indices` [S] default to 0, 1, ...: the same call gives
     the same returns, and evaluations at different training steps start differently. `act` sees the last observation of
     slots that have ended; what it answers there is ignored. Raises DivergenceError at an action or a reward that is not
     finite.
     """
     shape = (pool.num_seeds, pool.episodes)
-    sources = [np.random.SeedSequence([seed, first + index, slot, step]) for index, slot in np.ndindex(shape)]
+    known = range(pool.num_seeds) if indices is None else indices
+    sources = [np.random.SeedSequence([seed, known[place], slot, step]) for place, slot in np.ndindex(shape)]
     starts = [source.generate_state(1)[0] for source in sources]
     observations = pool.reset(np.array(starts))
     playing = np.ones(len(starts), bool)

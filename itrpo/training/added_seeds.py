@@ -27,11 +27,10 @@ from itrpo.training.session import Session
 Train = Callable[[Session, Checkpoint | None], Carry]  # from where the folder of the session is to the end of the run
 
 
-def train_all(session: Session, train: Train) -> None:
-    """Trains every seed of the session. Raises InputError if its folder has more of them."""
+def train_all(session: Session, train: Train, saved: Checkpoint | None) -> None:
+    """Trains every seed of the session, from `saved`. Raises InputError if its folder has more of them."""
     folder, wanted = session.folder, len(session.seeds)
-    saved = folder.newest(session.console)
-    begun = wanted if saved is None else len(saved.arrays["count"])
+    begun = wanted if saved is None or len(session.runs) > 1 else len(saved.arrays["count"])
     for left in folder.path.glob("adding_seeds_*"):  # of a kill just after its seeds had become part of the run
         if int(left.name.split("_")[2]) < begun:
             shutil.rmtree(left)
@@ -43,15 +42,17 @@ def train_all(session: Session, train: Train) -> None:
         part = RunFolder(folder.path / f"adding_seeds_{added.start}_to_{added.stop - 1}")
         files.make_folder(part.path)
         session.console.print(f"training {len(added)} more seeds for {folder.path}")
-        new = train_some(dataclasses.replace(session, folder=part), added, train, part.newest(session.console))
+        alone = dataclasses.replace(session, runs=(session.runs[0]._replace(folder=part),))
+        new = train_some(alone, added, train, part.newest(session.console))
         join(session, carry, part, new, added)
 
 
 def train_some(session: Session, seeds: range, train: Train, saved: Checkpoint | None) -> Carry:
     """Trains some of the seeds, with environments for as many."""
-    evaluations = Evaluations(session.env_id, len(seeds), session.config.evaluation.eval_episodes)
+    some = dataclasses.replace(session, seeds=seeds)
+    evaluations = Evaluations(session.env_id, len(some.members), session.config.evaluation.eval_episodes)
     with closing(evaluations):
-        return train(dataclasses.replace(session, seeds=seeds, evaluations=evaluations), saved)
+        return train(dataclasses.replace(some, evaluations=evaluations), saved)
 
 
 def join(session: Session, carry: Carry, part: RunFolder, new: Carry, added: range) -> None:

@@ -40,6 +40,13 @@ class Fit(NamedTuple):
     params: Params  # [S, ...]
     metrics: dict[str, Any]  # name -> [S]: means over the last tenth of the fit
 
+    def repeated(self, times: int) -> Fit:
+        """The same fits [S] for several runs [times * S]."""
+        if times == 1:
+            return self
+        params = jax.tree.map(lambda leaf: np.concatenate([np.asarray(leaf)] * times), self.params)
+        return Fit(params, {name: np.tile(values, times) for name, values in self.metrics.items()})
+
 
 def behavior(session: Session, model: BehaviorModel, steps: int, saved: Checkpoint | None) -> Fit:
     """pi_beta from the cache, or fitted on from a checkpoint, and compared with the truth where that is known."""

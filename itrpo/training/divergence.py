@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jax import Array
@@ -29,11 +30,11 @@ def value_limit(config: TrainConfig, rewards: Array) -> float:
     return 1e5 * max(1.0, float(np.abs(rewards).max()))
 
 
-def divergence(carry: loop.Carry, seeds: range, checkpoints: Path) -> str | None:
+def divergence(first_bad: Mapping[str, Any], seeds: range, checkpoints: Path) -> str | None:
     """What to say of the first metric, seed and step that was not finite or beyond its limit; None if all are good."""
     at, name, index = min(
         (int(step), name, index)
-        for name, steps in carry.first_bad.items()
+        for name, steps in first_bad.items()
         for index, step in zip(seeds, np.asarray(steps), strict=True)
     )
     if at == loop.NEVER:

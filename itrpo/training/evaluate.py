@@ -27,22 +27,24 @@ def policy_path(folder: Path, index: int) -> Path:
 
 
 def save_policies(session: Session, exports: list[dict[str, Any]], step: int) -> list[Path]:
-    """Writes seedK/policy.npz of each seed."""
+    """Writes seedK/policy.npz of each seed [S]. A run that has diverged keeps what it has."""
     dataset = session.dataset
     mean, std = session.preprocess.observation_mean, session.preprocess.observation_std
-    paths = [policy_path(session.folder.path, index) for index in session.seeds]
-    for path, index, export in zip(paths, session.seeds, exports, strict=True):
-        metadata = {
-            "algorithm": session.config.algorithm,
-            "dataset": dataset.name,
-            "env_id": session.env_id,
-            "itrpo": itrpo.__version__,
-            "run": session.run_hash,
-            "seed": index,
-            "step": step,
-        }
-        save_policy(path, export, mean, std, dataset.action_low, dataset.action_high, metadata)
-    return paths
+    paths = [policy_path(run.folder.path, index) for run, index in session.members]
+    for _, run, own in session.going_on:
+        for path, index, export in zip(paths[own], session.seeds, exports[own], strict=True):
+            metadata = {
+                "algorithm": run.config.algorithm,
+                "dataset": dataset.name,
+                "env_id": session.env_id,
+                "itrpo": itrpo.__version__,
+                "run": run.run_hash,
+                "seed": index,
+                "step": step,
+            }
+            save_policy(path, export, mean, std, dataset.action_low, dataset.action_high, metadata)
+    good = paths[session.going_on[0][2]]  # stand in for those of runs that have diverged, whose returns nobody reads
+    return [path if path.exists() else good[0] for path in paths]
 
 
 def start_evaluation(
@@ -57,7 +59,8 @@ def start_evaluation(
     def then(evaluated: Evaluated) -> None:
         write({} if evaluated.returns is None else summary(session.config.data.env, *evaluated.returns), evaluated)
 
-    session.evaluations.start(policies, session.config.train.seed, step, session.seeds.start, then)
+    indices = [index for _, index in session.members]
+    session.evaluations.start(policies, session.config.train.seed, step, indices, then)
 
 
 def summary(env_id: str, returns: np.ndarray, lengths: np.ndarray) -> dict[str, np.ndarray]:

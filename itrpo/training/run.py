@@ -22,6 +22,7 @@ from itrpo import registry, xla
 from itrpo.config import RunConfig, config_hash, to_json
 from itrpo.console import LiveLine
 from itrpo.data.preprocess import apply, fit_preprocess
+from itrpo.errors import InputError
 from itrpo.evaluation.beside import Evaluated, Evaluations
 from itrpo.evaluation.environments import check_compatible
 from itrpo.plotting import learning_curve
@@ -31,13 +32,13 @@ from itrpo.results.run_folder import Checkpoint, RunFolder
 from itrpo.results.store import read_metrics
 from itrpo.results.trackers import Tracker, open_tracker
 from itrpo.signals import stop_on_signal
-from itrpo.training import behavior_fit, divergence, loop
+from itrpo.training import behavior_fit, divergence, loop, together
 from itrpo.training.added_seeds import train_all
 from itrpo.training.evaluate import policy_path, save_policies, start_evaluation
 from itrpo.training.identity import begin_or_continue
 from itrpo.training.scaling import behavior_steps, scaled_config
 from itrpo.training.seeds import members, over_seeds
-from itrpo.training.session import INIT, PROBES, TRAIN, Session, probe_rows
+from itrpo.training.session import INIT, PROBES, TRAIN, Own, Session, probe_rows
 from itrpo.types import Algorithm, AlgorithmEntry, BehaviorModel, Dataset
 
 if TYPE_CHECKING:
@@ -68,38 +69,76 @@ def run(config: RunConfig, dataset: Dataset, out: Path | None, console: Console,
 
     Raises InputError before any long work, DivergenceError if the run blows up, StorageError if the disk refuses.
     """
+    name = f"{dataset.name.replace('/', '-')}-{registry.folder_name(config.algorithm)}-{config_hash(config)}"
+    train_together([(config, out or Path("runs") / name)], dataset, console, track)
+    folder = out or Path("runs") / name
+    final = final_score(read_metrics(folder))
+    return Run(folder.resolve(), config, final.per_seed if final else None)
+
+
+def train_together(
+    wanted: Sequence[tuple[RunConfig, Path]], dataset: Dataset, console: Console, track: Sequence[str] = ()
+) -> None:
+    """Trains runs as one program (`together`), each into a folder of its own, as `run` does with one.
+
+    Their configs differ in `together.differing` numbers alone. Those whose folders are at different steps train one
+    after another. A run that diverges says so in its status, and the others go on.
+    Raises DivergenceError if none goes on; otherwise as `run`.
+    """
     xla.prepare()
+    config = wanted[0][0]
+    fields = together.differing([own for own, _ in wanted])
+    if fields is None:
+        raise InputError("runs train together only if they differ in numbers of one algorithm's config alone")
     entry: AlgorithmEntry = registry.algorithm(config.algorithm)
-    preset, run_hash = entry.presets[config.preset], config_hash(config)
-    name = f"{dataset.name.replace('/', '-')}-{registry.folder_name(config.algorithm)}-{run_hash}"
-    folder = RunFolder(out or Path("runs") / name)
+    preset = entry.presets[config.preset]
     if config.data.env != "none":
         check_compatible(config.data.env, *dataset.spec)
     with ExitStack() as stack:
-        stack.enter_context(folder.lock())
+        runs = [Own(RunFolder(path), own, config_hash(own)) for own, path in wanted]
+        for each in runs:
+            stack.enter_context(each.folder.lock())
         signals = stack.enter_context(stop_on_signal(console))
         fit_steps = behavior_steps(config, preset.steps, preset.behavior_steps)
-        lengths = begin_or_continue(folder, config, dataset, fit_steps, console)
+        lengths = [begin_or_continue(each.folder, each.config, dataset, fit_steps, console) for each in runs]
         values = config.data
         preprocess = fit_preprocess(
             dataset.transitions, values.normalize_observations, values.reward_scale, values.reward_shift
         )
         data = jax.device_put(apply(preprocess, dataset.transitions))  # on a CPU without a copy, unlike jnp.asarray
-        trackers = [open_tracker(name, folder.path, to_json(config)) for name in track]
+        trackers = [open_tracker(name, runs[0].folder.path, to_json(config)) for name in track]
         for tracker in trackers:
             stack.callback(tracker.close)
-        seeds = range(config.train.seeds)
-        session = Session(folder, config, seeds, run_hash, dataset, preprocess, data, Evaluations(), console, signals)
-        behavior: BehaviorModel | None = None
-        if config.behavior is not None:
-            model = registry.lookup(config.behavior, registry.BEHAVIOR_MODELS, "behaviour model")
-            behavior = model.make(config.behavior_config, dataset.spec, lengths["behavior_steps"])
-        algorithm_config = scaled_config(config, preset.steps, lengths["begun_steps"])
-        algorithm = entry.make(algorithm_config, dataset.spec, behavior)
-        train_all(session, partial(train_phases, behavior, algorithm, lengths["behavior_steps"], trackers))
-        learning_curve(folder.path, folder.path / "learning_curve.png")
-    final = final_score(read_metrics(folder.path))
-    return Run(folder.path.resolve(), config, final.per_seed if final else None)
+        saved = [each.folder.newest(console) for each in runs]
+        for some in alike(saved, lengths, config.train.seeds):
+            own, length = tuple(runs[place] for place in some), lengths[some[0]]
+            behavior: BehaviorModel | None = None
+            if config.behavior is not None:
+                model = registry.lookup(config.behavior, registry.BEHAVIOR_MODELS, "behaviour model")
+                behavior = model.make(config.behavior_config, dataset.spec, length["behavior_steps"])
+
+            def make(given: Any, behavior: BehaviorModel | None = behavior) -> Algorithm:
+                return entry.make(given, dataset.spec, behavior)
+
+            scaled = [scaled_config(each.config, preset.steps, length["begun_steps"]) for each in own]
+            algorithm, values, seeds = make(scaled[0]), None, range(config.train.seeds)
+            if len(own) > 1:
+                algorithm, values = together.swept(make, scaled[0]), together.values_of(scaled, fields, len(seeds))
+            session = Session(own, seeds, dataset, preprocess, data, Evaluations(), console, signals, values)
+            phases = partial(train_phases, behavior, algorithm, length["behavior_steps"], trackers)
+            train_all(session, phases, together.joined([saved[place] for place in some]))
+            for each in own:
+                learning_curve(each.folder.path, each.folder.path / "learning_curve.png")
+
+
+def alike(saved: Sequence[Checkpoint | None], lengths: Sequence[dict[str, Any]], seeds: int) -> list[list[int]]:
+    """Places of the runs that one program can train: at the same step, and as long as one another."""
+    groups: dict[Any, list[int]] = {}
+    for place, (own, length) in enumerate(zip(saved, lengths, strict=True)):
+        training = own is not None and own.phase == "train"
+        alone = place if training and len(own.arrays["count"]) != seeds else None  # seeds are added to it
+        groups.setdefault((own.step if training else None, alone, *length.values()), []).append(place)
+    return list(groups.values())
 
 
 def train_phases(
@@ -114,17 +153,20 @@ def train_phases(
     training = saved is not None and saved.phase == "train"
     fitted, params = None, None if behavior is None else behavior_fit.params_shapes(session, behavior)
     if behavior is not None and not training:
-        session.folder.drop_metrics_after(-1)
-        fitted = behavior_fit.behavior(session, behavior, fit_steps, saved)
+        session.drop_metrics_after(-1)
+        # runs that train together differ in nothing that pi_beta depends on
+        fitted = behavior_fit.behavior(session.first, behavior, fit_steps, saved).repeated(len(session.runs))
         params = fitted.params
-    shapes = jax.eval_shape(jax.vmap(algorithm.init), session.keys(INIT), params)
+    given = params if session.values is None else (params, session.values)
+    shapes = jax.eval_shape(jax.vmap(algorithm.init), session.keys(INIT), given)
     names = loop.metric_names(algorithm.update, shapes, session.data, algorithm.batch_size)
     if saved is not None and training:
-        session.folder.drop_metrics_after(saved.step)
-        carry = session.folder.restored(saved, jax.eval_shape(partial(loop.start, names=names), shapes))
+        session.drop_metrics_after(saved.step)
+        plain = together.unswept(jax.eval_shape(partial(loop.start, names=names), shapes))
+        carry = together.with_values(session.folder.restored(saved, plain), session.values)
         return train_algorithm(session, algorithm, names, carry, saved.step, trackers)
     else:
-        carry = loop.start(over_seeds(algorithm.init, [True, True])(session.keys(INIT), params), names)
+        carry = loop.start(over_seeds(algorithm.init, [True, True])(session.keys(INIT), given), names)
         begin(session, behavior, fitted, jax.device_get(carry))
         return train_algorithm(session, algorithm, names, carry, 0, trackers)
 
@@ -209,7 +251,7 @@ def write_step(
     # how long it was played beside training, and how long training stood still for it and for what is written
     timing["evaluation_seconds"] = evaluated.seconds
     timing["waited_seconds"] += time.perf_counter() - evaluated.waited_since
-    session.folder.append_timing(timing | {"peak_memory_bytes": peak_memory()})
+    session.append_timing(timing | {"peak_memory_bytes": peak_memory()})
     session.write_status(step, "unfinished")
     live.update(step, shown(metrics), evaluated=True)
 

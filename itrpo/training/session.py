@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from itrpo.results.run_folder import CHECKPOINT_SECONDS, RunFolder
 from itrpo.results.schema import Row, State, Status
 from itrpo.training import loop
 from itrpo.training.divergence import divergence
+from itrpo.training.together import Values, unswept
 from itrpo.types import Dataset, Transition
 
 if TYPE_CHECKING:
@@ -32,18 +33,61 @@ PROBE_ROWS = 1024  # fixed rows of the dataset on which probes are measured
 TICK_SECONDS = 1.0  # between two looks at the clock and at Ctrl-C
 
 
-@dataclass(frozen=True)
-class Session:
+class Own(NamedTuple):
+    """What each of a session's runs has for itself."""
+
     folder: RunFolder
     config: RunConfig
-    seeds: range  # indices of the seeds that train here: all of the run's, or those that are added to it
     run_hash: str
+
+
+@dataclass(frozen=True)
+class Session:
+    """Usually of one run; or of several that train as one program (`together`), each with the same seeds.
+
+    [S] are all of their seeds: those of the first run, then those of the second, ...
+    """
+
+    runs: tuple[Own, ...]  # configs differ in numbers of the algorithm's config alone
+    seeds: range  # indices of the seeds that train here: all of a run's, or those that are added to it
     dataset: Dataset
     preprocess: Preprocess
     data: Transition  # on the device
     evaluations: Evaluations  # of these seeds; the one that goes on is settled before anything is written
     console: Console
     signals: list[int]  # received so far: Ctrl-C, or a request to terminate
+    values: Values | None = None  # [S]: the numbers in which several runs differ
+    diverged: dict[int, str] = field(default_factory=dict[int, str])  # which of several runs has, and the message
+
+    @property
+    def folder(self) -> RunFolder:
+        """Of the first run."""
+        return self.runs[0].folder
+
+    @property
+    def config(self) -> RunConfig:
+        """Of the first run: but for the numbers that differ, of all."""
+        return self.runs[0].config
+
+    @property
+    def first(self) -> Session:
+        """Of the first run alone."""
+        return replace(self, runs=self.runs[:1], values=None, diverged={})
+
+    @property
+    def members(self) -> list[tuple[Own, int]]:
+        """[S]: run and index of the seed."""
+        return [(run, index) for run in self.runs for index in self.seeds]
+
+    @property
+    def going_on(self) -> list[tuple[int, Own, slice]]:
+        """The runs that have not diverged: place, run, and where its seeds are among [S]."""
+        size = len(self.seeds)
+        return [
+            (place, run, slice(place * size, (place + 1) * size))
+            for place, run in enumerate(self.runs)
+            if place not in self.diverged
+        ]
 
     @property
     def env_id(self) -> str | None:
@@ -52,46 +96,71 @@ class Session:
     def keys(self, stream: int) -> Array:
         """[S] random keys of one stream."""
         root = jax.random.key(self.config.train.seed)
-        by_seed = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(root, jnp.asarray(self.seeds))
+        indices = jnp.asarray([index for _, index in self.members])
+        by_seed = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(root, indices)
         return jax.vmap(jax.random.fold_in, in_axes=(0, None))(by_seed, stream)
 
     def append_metrics(self, step: int, metrics: Mapping[str, Any]) -> None:
         """metrics: name -> [S]. Raises StorageError."""
-        self.folder.append_metrics(
-            Row(self.run_hash, index, step, name, float(value))
-            for name, values in metrics.items()
-            for index, value in zip(self.seeds, np.asarray(values), strict=True)
-        )
+        for _, run, own in self.going_on:
+            run.folder.append_metrics(
+                Row(run.run_hash, index, step, name, float(value))
+                for name, values in metrics.items()
+                for index, value in zip(self.seeds, np.asarray(values)[own], strict=True)
+            )
+
+    def drop_metrics_after(self, step: int) -> None:
+        for _, run, _ in self.going_on:
+            run.folder.drop_metrics_after(step)
+
+    def append_timing(self, record: Mapping[str, Any]) -> None:
+        """Raises StorageError."""
+        for _, run, _ in self.going_on:
+            run.folder.append_timing(record)
 
     def write_status(self, step: int, state: State, message: str = "") -> None:
-        """Raises StorageError."""
-        self.folder.write_status(
+        """Of the runs that go on. Raises StorageError."""
+        for _, run, _ in self.going_on:
+            self.write_status_of(run, step, state, message)
+
+    def write_status_of(self, run: Own, step: int, state: State, message: str) -> None:
+        run.folder.write_status(
             Status(
-                run=self.run_hash,
-                algorithm=self.config.algorithm,
+                run=run.run_hash,
+                algorithm=run.config.algorithm,
                 dataset=self.dataset.name,
                 env_id=self.env_id,
                 seeds=len(self.seeds),
-                episodes=self.config.evaluation.eval_episodes,
+                episodes=run.config.evaluation.eval_episodes,
                 step=step,
-                steps=self.config.train.steps,
+                steps=run.config.train.steps,
                 state=state,
                 message=message,
             )
         )
 
     def save(self, phase: str, step: int, carry: loop.Carry) -> None:
-        """Writes a checkpoint. Raises StorageError."""
-        meta = {"run": self.run_hash, "dataset_sha256": self.dataset.source.sha256}
-        self.folder.save(phase, step, carry, meta)
+        """Writes a checkpoint of each run, as if it had trained alone. Raises StorageError."""
+        plain = unswept(carry)
+        for _, run, own in self.going_on:
+            meta = {"run": run.run_hash, "dataset_sha256": self.dataset.source.sha256}
+            part = plain if len(self.runs) == 1 else jax.tree.map(lambda leaf, own=own: leaf[own], plain)
+            run.folder.save(phase, step, part, meta)
 
     def check(self, phase: str, step: int, carry: loop.Carry) -> None:
-        """Settles an evaluation. Raises DivergenceError if the run has diverged since, and its status says so."""
+        """Settles an evaluation, and writes it into the status of a run that has diverged since.
+
+        Raises DivergenceError if no run goes on.
+        """
         self.evaluations.settle()
-        message = divergence(carry, self.seeds, self.folder.checkpoints)
-        if message is not None:
-            self.write_status(step if phase == "train" else 0, "diverged", message)
-            raise DivergenceError(message)
+        for place, run, own in self.going_on:
+            bad = {name: np.asarray(steps)[own] for name, steps in carry.first_bad.items()}
+            message = divergence(bad, self.seeds, run.folder.checkpoints)
+            if message is not None:
+                self.write_status_of(run, step if phase == "train" else 0, "diverged", message)
+                self.diverged[place] = message
+        if len(self.diverged) == len(self.runs):
+            raise DivergenceError(next(iter(self.diverged.values())))
 
     def advance(
         self, phase: str, run_block: Any, carry: loop.Carry, step: int, stop: int, live: LiveLine

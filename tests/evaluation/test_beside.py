@@ -34,7 +34,7 @@ def policy_files(folder: Path, count: int, observations: int, actions: int, scal
 
 def long_evaluation(folder: Path) -> Evaluations:
     evaluations = Evaluations(LONG, 1, 4)
-    evaluations.start(policy_files(folder, 1, 29, 8), 0, 0, 0, pytest.fail)
+    evaluations.start(policy_files(folder, 1, 29, 8), 0, 0, [0], pytest.fail)
     return evaluations
 
 
@@ -42,13 +42,13 @@ def test_it_gives_what_the_same_evaluation_gives_here(tmp_path):
     paths, done = policy_files(tmp_path, 2, 11, 3), list[Evaluated]()
     with closing(Evaluations("Hopper-v4", 2, 4)) as evaluations:
         for step in (5, 10):
-            evaluations.start(paths, 1, step, 3, done.append)
+            evaluations.start(paths, 1, step, [3, 4], done.append)
             assert len(done) == (step == 10)  # it goes on by itself
             evaluations.settle()
             evaluations.settle()  # once is enough
     with closing(rollout.make_pool("Hopper-v4", 2, 4)) as pool:
         for step, evaluated in zip((5, 10), done, strict=True):
-            here = rollout.evaluate(pool, rollout.acting(list(map(load_policy, paths))), 1, step, 3)
+            here = rollout.evaluate(pool, rollout.acting(list(map(load_policy, paths))), 1, step, [3, 4])
             assert evaluated.returns is not None
             np.testing.assert_array_equal(evaluated.returns.returns, here.returns)
             np.testing.assert_array_equal(evaluated.returns.lengths, here.lengths)
@@ -58,7 +58,7 @@ def test_it_gives_what_the_same_evaluation_gives_here(tmp_path):
 def test_it_is_settled_without_waiting_only_once_it_is_over(tmp_path):
     done = list[Evaluated]()
     with closing(Evaluations("Hopper-v4", 1, 1)) as evaluations:
-        evaluations.start(policy_files(tmp_path, 1, 11, 3), 0, 0, 0, done.append)
+        evaluations.start(policy_files(tmp_path, 1, 11, 3), 0, 0, [0], done.append)
         evaluations.settle(wait=False)
         assert not done  # the process has hardly started
         deadline = time.monotonic() + 60
@@ -71,7 +71,7 @@ def test_it_is_settled_without_waiting_only_once_it_is_over(tmp_path):
 def test_an_error_there_is_the_same_error_here(tmp_path):
     paths = policy_files(tmp_path, 2, 11, 3, scale=5e37)  # inf - inf
     with closing(Evaluations("Hopper-v4", 2, 1)) as evaluations:
-        evaluations.start(paths, 0, 9, 0, pytest.fail)
+        evaluations.start(paths, 0, 9, [0, 1], pytest.fail)
         with pytest.raises(DivergenceError, match="seed index 0, training step 9: the policy's action in Hopper-v4 is"):
             evaluations.settle()
 
@@ -109,7 +109,7 @@ def countdown() -> Iterator[str]:
 
 def test_an_environment_known_to_this_process_alone_is_played_at_once(countdown, tmp_path):
     evaluations, done = Evaluations(countdown, 2, 3), list[Evaluated]()
-    evaluations.start(policy_files(tmp_path, 2, 2, 1), 0, 0, 0, done.append)
+    evaluations.start(policy_files(tmp_path, 2, 2, 1), 0, 0, [0, 1], done.append)
     assert evaluations._process is None
     assert done[0].returns is not None
     assert done[0].returns.lengths.shape == (2, 3)
@@ -118,5 +118,5 @@ def test_an_environment_known_to_this_process_alone_is_played_at_once(countdown,
 
 def test_without_an_environment_there_is_nothing_to_wait_for():
     done = list[Evaluated]()
-    Evaluations().start([], 0, 0, 0, done.append)
+    Evaluations().start([], 0, 0, [], done.append)
     assert done[0].returns is None

@@ -68,7 +68,7 @@ def key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[
     """The names in the cache of the fits, one a seed, of the run that `train` would do."""
     keys: list[tuple[str, ...]] = []
 
-    def note(session: Session, train_phases: Any) -> None:
+    def note(session: Session, train_phases: Any, saved: Any) -> None:
         _, _, fit_steps, _ = train_phases.args
         keys.append(tuple(behavior_fit.fit_keys(session, fit_steps)))
         raise Stop

@@ -16,7 +16,7 @@ from itrpo.results.checkpoint import sorted_checkpoints
 from itrpo.results.run_folder import RunFolder
 from itrpo.training import loop
 from itrpo.training.configure import make_config
-from itrpo.training.session import Session
+from itrpo.training.session import Own, Session
 from itrpo.types import Dataset, DataSource
 
 
@@ -28,9 +28,8 @@ def session(folder: Path, signals: list[int]) -> Session:
     dataset = Dataset(
         "arrays", nothing, None, nothing, nothing, nothing, nothing, 0, 0, 0, DataSource("arrays", "arrays")
     )
-    return Session(
-        RunFolder(folder), config, range(1), "0", dataset, nothing, nothing, Evaluations(), Console(quiet=True), signals
-    )
+    own = Own(RunFolder(folder), config, "0")
+    return Session((own,), range(1), dataset, nothing, nothing, Evaluations(), Console(quiet=True), signals)
 
 
 def counted(carry: loop.Carry, start: int, stop: int) -> loop.Carry:
@@ -65,7 +64,7 @@ class Unfinished:
 def test_an_evaluation_is_written_down_before_the_checkpoint_of_a_later_step(tmp_path):
     running, seen = session(tmp_path, signals=[2]), []
     running.evaluations._process = Unfinished()  # pyright: ignore[reportAttributeAccessIssue]
-    running.evaluations.start([], 0, 5, 0, lambda _: seen.append(sorted_checkpoints(running.folder.checkpoints)))
+    running.evaluations.start([], 0, 5, [0], lambda _: seen.append(sorted_checkpoints(running.folder.checkpoints)))
     carry = loop.start({"weights": jnp.zeros((1, 3))}, ["loss"])
     with LiveLine(running.console, "training", 10, 1, 0) as live, pytest.raises(KeyboardInterrupt):
         running.advance("train", counted, carry, 5, 10, live)

@@ -1,0 +1,114 @@
+"""Runs that differ in numbers of their algorithm's config alone, as one program: their numbers are arguments of it.
+
+Where a step of a few seeds leaves the device idle, as on a GPU, a whole grid over alpha and tau then trains in the
+time of one run. Each run keeps a folder of its own, in which nothing shows that it had company; it may go on alone. A
+number that is an argument may give other last bits than the same number as a constant, as on a GPU seeds side by side
+do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jaxtyping import Key
+
+from itrpo.config import RunConfig, leaves, replace_leaves, to_json
+from itrpo.results.run_folder import Checkpoint
+from itrpo.training.loop import Carry
+from itrpo.types import Algorithm, Metrics, Params, Transition
+
+Values = dict[str, Any]  # field of the algorithm's config -> number, of one seed; or [S]
+
+
+class Swept(NamedTuple):
+    """The state of an algorithm, and its numbers."""
+
+    values: Values
+    own: Any
+
+
+def differing(configs: Sequence[RunConfig]) -> list[str] | None:
+    """Fields of the algorithm's config in which the runs differ; None if these are not all floats, or not all there is.
+
+    Their numbers of steps must be equal, too: a program has one clock.
+    """
+    first, *others = (to_json(config) | {"algorithm_config": None} for config in configs)
+    if any(other != first for other in others):
+        return None
+    columns = zip(*(list(leaves(config.algorithm_config)) for config in configs), strict=True)
+    different = [column for column in columns if len({value for _, _, value in column}) > 1]
+    if any(type(value) is not float for column in different for _, _, value in column):
+        return None
+    return [column[0][0] for column in different]
+
+
+def values_of(configs: Sequence[Any], fields: Sequence[str], seeds: int) -> Values:
+    """Algorithm's configs -> name -> [S] for the seeds of the first run, of the second, ..."""
+    given = [{name: value for name, _, value in leaves(config)} for config in configs]
+    return {name: np.repeat(np.array([own[name] for own in given], np.float32), seeds) for name in fields}
+
+
+def swept(make: Callable[[Any], Algorithm], config: Any) -> Algorithm:
+    """`make(config)` whose state carries some of the config's numbers. Its `init` takes (params of pi_beta, values)."""
+
+    def of(values: Values) -> Algorithm:
+        return make(replace_leaves(config, values))
+
+    def init(key: Key[Array, ""], given: tuple[Params, Values]) -> Swept:
+        params, values = given
+        return Swept(values, of(values).init(key, params))
+
+    def update(state: Swept, batch: Transition, key: Key[Array, ""], step: Array) -> tuple[Swept, Metrics]:
+        own, metrics = of(state.values).update(state.own, batch, key, step)
+        return Swept(state.values, own), metrics
+
+    def probes(state: Swept, batch: Transition, key: Key[Array, ""]) -> Metrics:
+        return of(state.values).probes(state.own, batch, key)
+
+    plain = make(config)
+    acting = plain.acting._replace(export=lambda state: plain.acting.export(state.own))
+    return plain._replace(init=init, update=update, probes=probes, acting=acting)
+
+
+def can_share(make: Callable[[Any], Algorithm], config: Any, fields: Sequence[str], shapes: Sequence[Any]) -> bool:
+    """Whether the algorithm takes these numbers as arguments: it can't where Python branches on one.
+
+    shapes: of one seed's key, params of pi_beta, and a batch.
+    """
+    key, params, batch = shapes
+    algorithm = swept(make, config)
+    values = {name: jax.ShapeDtypeStruct((), np.float32) for name in fields}
+
+    def once(key: Array, params: Params, values: Values, batch: Transition) -> Any:
+        state = algorithm.init(key, (params, values))
+        return algorithm.update(state, batch, key, jnp.zeros((), jnp.int32)), algorithm.probes(state, batch, key)
+
+    try:
+        jax.eval_shape(once, key, params, values, batch)
+    except jax.errors.ConcretizationTypeError:
+        return False
+    return True
+
+
+def unswept(carry: Carry) -> Carry:
+    """The carry as that of runs that train alone."""
+    return carry._replace(state=carry.state.own) if isinstance(carry.state, Swept) else carry
+
+
+def with_values(carry: Carry, values: Values | None) -> Carry:
+    """The inverse of `unswept`; `values` [S] are None for a run that trains alone."""
+    return carry if values is None else carry._replace(state=Swept(values, carry.state))
+
+
+def joined(saved: Sequence[Checkpoint | None]) -> Checkpoint | None:
+    """Checkpoints of several runs at one step as that of their seeds; before training there is nothing but a fit."""
+    first = saved[0]
+    if first is None or first.phase != "train" or len(saved) == 1:
+        return first
+    every = [own.arrays for own in saved if own is not None]
+    return first._replace(arrays={name: np.concatenate([own[name] for own in every]) for name in first.arrays})
