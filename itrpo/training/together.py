@@ -20,7 +20,7 @@ from jaxtyping import Key
 from itrpo.config import RunConfig, leaves, replace_leaves, to_json
 from itrpo.results.run_folder import Checkpoint
 from itrpo.training.loop import Carry
-from itrpo.types import Algorithm, Metrics, Params, Transition
+from itrpo.types import Algorithm, Metrics, Params, Snapshot, Transition
 
 Values = dict[str, Any]  # field of the algorithm's config -> number, of one seed; or [S]
 
@@ -70,9 +70,15 @@ def swept(make: Callable[[Any], Algorithm], config: Any) -> Algorithm:
     def probes(state: Swept, batch: Transition, key: Key[Array, ""]) -> Metrics:
         return of(state.values).probes(state.own, batch, key)
 
+    def watch(state: Swept, batch: Transition, key: Key[Array, ""]) -> Snapshot:
+        own = of(state.values).watch
+        assert own is not None
+        return own(state.own, batch, key)
+
     plain = make(config)
     acting = plain.acting._replace(export=lambda state: plain.acting.export(state.own))
-    return plain._replace(init=init, update=update, probes=probes, acting=acting)
+    watched = None if plain.watch is None else watch
+    return plain._replace(init=init, update=update, probes=probes, acting=acting, watch=watched)
 
 
 def can_share(make: Callable[[Any], Algorithm], config: Any, fields: Sequence[str], shapes: Sequence[Any]) -> bool:
