@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jaxtyping import Key
@@ -79,26 +77,6 @@ def swept(make: Callable[[Any], Algorithm], config: Any) -> Algorithm:
     acting = plain.acting._replace(export=lambda state: plain.acting.export(state.own))
     watched = None if plain.watch is None else watch
     return plain._replace(init=init, update=update, probes=probes, acting=acting, watch=watched)
-
-
-def can_share(make: Callable[[Any], Algorithm], config: Any, fields: Sequence[str], shapes: Sequence[Any]) -> bool:
-    """Whether the algorithm takes these numbers as arguments: it can't where Python branches on one.
-
-    shapes: of one seed's key, params of pi_beta, and a batch.
-    """
-    key, params, batch = shapes
-    algorithm = swept(make, config)
-    values = {name: jax.ShapeDtypeStruct((), np.float32) for name in fields}
-
-    def once(key: Array, params: Params, values: Values, batch: Transition) -> Any:
-        state = algorithm.init(key, (params, values))
-        return algorithm.update(state, batch, key, jnp.zeros((), jnp.int32)), algorithm.probes(state, batch, key)
-
-    try:
-        jax.eval_shape(once, key, params, values, batch)
-    except jax.errors.ConcretizationTypeError:
-        return False
-    return True
 
 
 def unswept(carry: Carry) -> Carry:
