@@ -144,10 +144,9 @@ def read(
 def spelled_out(words: Sequence[str], flags: Sequence[Flag]) -> list[str]:
     """The words, with `true` after each switch of a command that stands alone."""
     switches = {flag.text for flag in flags if flag.kind is bool}
-    followers = [*words[1:], ""]
     return [
         spelled
-        for word, following in zip(words, followers, strict=True)
+        for word, following in zip(words, [*words, ""][1:], strict=True)
         for spelled in ([word, "true"] if word in switches and following.lower() not in SPELLINGS else [word])
     ]
 
