@@ -98,7 +98,7 @@ class LiveLine:
             rate = steps / seconds
             left = max(0.0, (self._total - self._step) / rate - (time.monotonic() - self._updated[0]))
             of_all_seeds = f" ({_number(rate * self._seeds)} over {self._seeds} seeds)" if self._seeds > 1 else ""
-            time_left = [f"{_duration(left)} left"] if self._step < self._total else []
+            time_left = [f"{duration(left)} left"] if self._step < self._total else []
             details = [f"{_number(rate)} steps/s{of_all_seeds}", *time_left, *details]
         return "  ".join(details)
 
@@ -137,7 +137,7 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if 100 <= abs(value) < 1e9 else f"{value:.3g}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

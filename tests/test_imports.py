@@ -57,6 +57,8 @@ MAY_IMPORT = {
     },
 }
 
+MAY_IMPORT["sweep"] = MAY_IMPORT["training"] - LAYERS - {"tasks", "plotting", "policy"} | {"training"}
+
 # package outside itrpo -> the only modules that may import it, and only inside a function
 LAZY = {
     "gymnasium": ("evaluation", "collection"),
@@ -65,12 +67,12 @@ LAZY = {
     "h5py": ("data.behavior_policy", "data.formats", "collection"),
     "matplotlib": ("plotting", "theory.figures"),
     "minari": ("data.minari_ids",),
-    "ray": (),
+    "ray": ("sweep.on_ray",),
 }
 # modules that define environments: gymnasium's class stands in the class statement, so these import it at the top,
 # and every other module imports these inside a function
 ENVIRONMENTS = ("evaluation.mazes", "collection.goal_ant")
-ONLY_IN = {"tyro": ("cli",)}
+ONLY_IN = {"tyro": ("cli",), "yaml": ("sweep.plan",)}
 SHARED_BY_ALGORITHMS = (
     "algorithms.kl_actor_critic",
     "algorithms.mmd_actor_critic",
@@ -156,6 +158,8 @@ def test_imports_go_one_way():
         ("collection.mazes", "from itrpo.evaluation.mazes import AntMaze", "inside a function"),
         ("evaluation.environments", "from itrpo.evaluation import mazes", "inside a function"),
         ("training.run", "import tyro", "tyro belongs to"),
+        ("config", "import yaml", "yaml belongs to"),
+        ("training.run", "from itrpo.sweep import plan", "training may not import sweep"),
         ("policy", "import jax.numpy as jnp", "works without jax"),
         ("policy", "import safetensors", "NumPy alone"),
         ("ops.td", "from . import distributions", "relative import"),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from itrpo import registry
-from itrpo.cli import datasets, sac, theory, training
+from itrpo.cli import datasets, sac, sweep, theory, training
 from itrpo.cli.flags import Flag, read
 from itrpo.errors import InputError, ItrpoError
 
@@ -32,6 +32,7 @@ COMMANDS = {
         training.compare_fields,
         "; a field of one algorithm is given as --ALGORITHM.FIELD VALUE",
     ),
+    "sweep": Command(sweep.Sweep, sweep.sweep),
     "evaluate": Command(training.Evaluate, training.evaluate),
     "runs list": Command(training.RunsList, training.runs_list),
     "runs paths": Command(training.RunsPaths, training.runs_paths),
@@ -49,6 +50,7 @@ USAGE = """usage: itrpo COMMAND ...
 
   train DATASET        train policies on a dataset        itrpo train hopper-demo --scale laptop
   compare DATASET      several algorithms on one dataset, and one table
+  sweep PLAN           all runs of a plan, resumed         itrpo sweep table2 --dry-run
   evaluate RUN         more episodes with trained policies
   runs list            runs and their scores
   runs paths RUN ...   how their policies moved, drawn  itrpo runs paths runs/brac runs/itrpo

@@ -122,7 +122,7 @@ def read(
     about = inspect.getdoc(command) or ""
     if {flag.name for flag in flags_of(RunOptions)} <= names:
         about += f"\n\n{scales_in_words()}"
-    given, unknown = parse([*own, *fields], words, prog, about)
+    given, unknown = parse([*own, *fields], spelled_out(words, own), prog, about)
     if unknown:
         word = next((it for it in unknown if it.startswith("-")), unknown[0]).partition("=")[0]
         if not word.startswith("-"):
@@ -139,6 +139,16 @@ def read(
     filled = command(**values)
     check_ranges(filled)
     return filled
+
+
+def spelled_out(words: Sequence[str], flags: Sequence[Flag]) -> list[str]:
+    """The words, with `true` after each switch of a command that stands alone."""
+    switches = {flag.text for flag in flags if flag.kind is bool}
+    return [
+        spelled
+        for word, following in zip(words, [*words, ""][1:], strict=True)
+        for spelled in ([word, "true"] if word in switches and following.lower() not in SPELLINGS else [word])
+    ]
 
 
 def look(flags: Sequence[Flag], words: Sequence[str]) -> dict[str, Any]:

@@ -1,0 +1,60 @@
+"""The command that trains all runs of a plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from itrpo.cli.flags import Word
+from itrpo.errors import InputError
+from itrpo.ranges import Count, NonNegative
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Train every run of a plan: datasets x algorithms, into OUT/DATASET/LABEL; say first what it will take.
+
+    The same command goes on after Ctrl-C or a kill: what is finished is skipped, what has begun is resumed. A run that
+    fails is tried once more at the end; the others go on. docs/sweeps.md has the plans' format.
+    """
+
+    plan: Annotated[str | None, Word("PLAN")] = None  # a shipped plan's name, or a YAML file [list the shipped ones]
+    out: Path | None = None  # folder to write into [runs/PLAN-SCALE]
+    scale: Literal["smoke", "laptop", "paper"] = "laptop"  # lengths and preset, as the plan says for each
+    executor: Literal["local", "ray"] = "local"  # where runs are trained: here, or on a Ray cluster
+    jobs: Count | None = None  # runs at a time; one uses all cores already [1; ray: as the cluster has room]
+    dry_run: bool = False  # list the runs with their state and expected time, and train nothing
+    only: str | None = None  # runs to train: DATASET/LABEL, DATASET or LABEL, with * for anything [all]
+    list: bool = False  # list the shipped plans
+    ray_address: str | None = None  # auto, or HOST:PORT of the cluster's head [a local one]
+    cpus_per_run: Count = 1  # of a Ray node
+    gpus_per_run: NonNegative = 0  # of a Ray node; a fraction shares one
+
+
+def sweep(command: Sweep, console: Console) -> int:
+    from itrpo.sweep.plan import read_plan, shipped_plans
+
+    if command.plan is None or command.list:
+        for name in shipped_plans():
+            console.print(f"{name:14} {read_plan(name).title}", soft_wrap=True, markup=False)
+        return 0
+    plan = read_plan(command.plan, command.scale)
+    out = command.out or Path("runs") / f"{plan.name}-{plan.scale}"
+    from itrpo.sweep.board import print_plan
+    from itrpo.sweep.local import LocalExecutor
+    from itrpo.sweep.run import begin, left, sweep
+
+    if command.executor == "ray":
+        raise InputError("--executor ray: not there yet")
+    work = begin(plan, out, command.only, console)
+    print_plan(left(work), work.sources, console, command.dry_run)
+    if command.dry_run:
+        return 0
+    failed = sweep(work, LocalExecutor(), command.jobs or 1, console)
+    for ended in failed:
+        console.print(f"{ended.folder} {ended.outcome}: {ended.message} ({out / ended.folder}.log)", soft_wrap=True)
+    return 1 if failed else 0
