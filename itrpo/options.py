@@ -15,12 +15,13 @@ class Scale(NamedTuple):
     seeds: int
     eval_every: int
     eval_episodes: int
+    preset: str  # where an algorithm has it, else that algorithm's default
 
 
 SCALES = {
-    "smoke": Scale(300, 2, eval_every=100, eval_episodes=2),
-    "laptop": Scale(12_000, 4, eval_every=2_000, eval_episodes=10),
-    "paper": Scale(1_000_000, 4, eval_every=5_000, eval_episodes=10),
+    "smoke": Scale(300, 2, eval_every=100, eval_episodes=2, preset="quick"),
+    "laptop": Scale(12_000, 4, eval_every=2_000, eval_episodes=10, preset="quick"),
+    "paper": Scale(1_000_000, 4, eval_every=5_000, eval_episodes=10, preset="source"),
 }
 MAZE_FACTOR = 10  # where a return says little by itself: ten times the episodes, a tenth as often
 
@@ -32,14 +33,14 @@ class RunOptions:
     The comments are the text of `--help`; in brackets stands what happens where an option is not given.
     """
 
-    scale: Literal["smoke", "laptop", "paper"] = "paper"  # sets the next four, where they are not given
+    scale: Literal["smoke", "laptop", "paper"] = "paper"  # sets the next four and the preset, where they are not given
     steps: Count | None = None  # gradient steps [the scale's]
     seeds: Count | None = None  # policies to train, each as if it were alone [the scale's]
     eval_every: Count | None = None  # gradient steps between evaluations [the scale's; in mazes 10 times as many]
     eval_episodes: Count | None = None  # episodes per seed and evaluation [the scale's; in mazes 10 times as many]
     seed: Seed = 0  # everything random comes from it
     out: Path | str | None = None  # folder to write into [runs/DATASET-ALGORITHM-HASH, or runs/compare-DATASET]
-    preset: str | None = None  # set of constants: `itrpo algorithms NAME` [the algorithm's default; compare: matched]
+    preset: str | None = None  # set of constants: `itrpo algorithms NAME` [the scale's]
     env: str | None = None  # gymnasium id of the dataset's environment, or none [what the dataset says]
     task: str | None = None  # whose constants a preset takes, e.g. hopper-medium [what the dataset's name says]
     behavior: str | None = None  # model of pi_beta, of those that the algorithm can use [the preset's]
@@ -67,6 +68,6 @@ def lengths(options: RunOptions, in_maze: bool) -> Scale:
 def scales_in_words() -> str:
     """One line per scale, for help texts."""
     return "\n".join(
-        f"--scale {name}: {steps:,} steps, {seeds} seeds, {episodes} episodes every {every:,} steps"
-        for name, (steps, seeds, every, episodes) in SCALES.items()
+        f"--scale {name}: {steps:,} steps, {seeds} seeds, {episodes} episodes every {every:,} steps, preset {preset}"
+        for name, (steps, seeds, every, episodes, preset) in SCALES.items()
     )

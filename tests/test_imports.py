@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "ops": CONTRACTS,
     "nn": CONTRACTS | {"ops"},
     "behavior": CONTRACTS | {"ops", "nn"},
-    "algorithms": CONTRACTS | {"ops", "nn", "behavior"},
+    "algorithms": CONTRACTS | {"ops", "nn", "behavior", "config"},
     "config": CONTRACTS,
     "console": CONTRACTS,
     "evaluation": CONTRACTS | {"policy"},
@@ -76,6 +76,7 @@ ONLY_IN = {"tyro": ("cli",), "yaml": ("sweep.plan",)}
 SHARED_BY_ALGORITHMS = (
     "algorithms.kl_actor_critic",
     "algorithms.mmd_actor_critic",
+    "algorithms.quick",
     "algorithms.soft_actor_critic",
     "algorithms.td3",
 )

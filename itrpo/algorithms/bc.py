@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Int, Key
 
+from itrpo.algorithms.quick import quick
 from itrpo.behavior import gaussian
 from itrpo.behavior.likelihood import FitState
 from itrpo.ranges import Count
@@ -51,8 +52,10 @@ def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
     return Algorithm(init, update, acting, probes, model.batch_size, value_metric=None)
 
 
+MATCHED = Preset(Config(), scaled_fields=("drop_after",))
 PRESETS = {
     "source": Preset(Config(policy=gaussian.Config(initializer="rlkit")), scaled_fields=("drop_after",)),
-    "matched": Preset(Config(), scaled_fields=("drop_after",)),
+    "matched": MATCHED,
+    "quick": quick(MATCHED, {}),
 }
 BC = AlgorithmEntry(Config, PRESETS, "matched", (), make)

@@ -30,6 +30,7 @@ import optax
 from jax import Array
 from jaxtyping import Float, Int, Key
 
+from itrpo.algorithms.quick import quick
 from itrpo.behavior import cvae
 from itrpo.nn import critics
 from itrpo.nn.critics import critic_step
@@ -242,5 +243,5 @@ MATCHED = replace(
     critic_hidden=(256, 256),
     cvae_hidden=(256, 256),
 )
-PRESETS = {"source": Preset(Config()), "matched": Preset(MATCHED)}
+PRESETS = {"source": Preset(Config()), "matched": Preset(MATCHED), "quick": quick(Preset(MATCHED), {})}
 BCQ = AlgorithmEntry(Config, PRESETS, "source", (), make)

@@ -34,6 +34,7 @@ from jaxtyping import Float, Int, Key
 
 from itrpo.algorithms import mmd_actor_critic
 from itrpo.algorithms.mmd_actor_critic import Backbone, Draws, Networks, State
+from itrpo.algorithms.quick import quick
 from itrpo.nn.critics import critic_step
 from itrpo.nn.ensemble import first_member
 from itrpo.nn.trainable import gradient_step, polyak
@@ -133,8 +134,10 @@ def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
     )
 
 
+MATCHED = Preset(Config(backbone=mmd_actor_critic.MATCHED), tasks="bear", scaled_fields=("warm_up_steps",))
 PRESETS = {
     "source": Preset(Config(), tasks="bear", scaled_fields=("warm_up_steps",)),
-    "matched": Preset(Config(backbone=mmd_actor_critic.MATCHED), tasks="bear", scaled_fields=("warm_up_steps",)),
+    "matched": MATCHED,
+    "quick": quick(MATCHED, {}),
 }
 BEAR = AlgorithmEntry(Config, PRESETS, "source", (), make)

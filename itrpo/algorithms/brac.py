@@ -21,6 +21,7 @@ from jaxtyping import Float, Int, Key
 
 from itrpo.algorithms import kl_actor_critic as kl
 from itrpo.algorithms.kl_actor_critic import Backbone, Networks, State
+from itrpo.algorithms.quick import quick
 from itrpo.behavior import gaussian
 from itrpo.behavior.likelihood import LikelihoodFit
 from itrpo.ops import td
@@ -116,11 +117,12 @@ SOURCE_BEHAVIOR = gaussian.Config(
     initializer="glorot",
     fit=LikelihoodFit(fit_learning_rate=5e-4, dual_learning_rate=5e-4, fit_action_edge=1e-3),
 )
+MATCHED = Preset(Config(backbone=Backbone(warm_start=True)), "gaussian")
 PRESETS = {
     "source": Preset(SOURCE, "gaussian", SOURCE_BEHAVIOR, steps=500_000, behavior_steps=300_000),
     "paper": Preset(Config(), "gaussian"),  # Eqs. 1-3 alone, with the constants of iTRPO's preset of that name
-    "matched": Preset(Config(backbone=Backbone(warm_start=True)), "gaussian"),
-    "quick": kl.quick(Config(alpha=6.0, backbone=kl.QUICK)),
+    "matched": MATCHED,
+    "quick": quick(MATCHED._replace(behavior_config=gaussian.Config()), {"alpha": 6.0}),
 }
 BRAC_V = AlgorithmEntry(Config, PRESETS, "quick", ("gaussian", "mixture"), partial(make, True), kl.validate)
 BRAC_P = AlgorithmEntry(Config, PRESETS, "quick", ("gaussian", "mixture"), partial(make, False), kl.validate)

@@ -42,6 +42,7 @@ from jaxtyping import Float, Int, Key
 
 from itrpo.algorithms import soft_actor_critic
 from itrpo.algorithms.kl_actor_critic import is_zero
+from itrpo.algorithms.quick import quick
 from itrpo.algorithms.soft_actor_critic import ACTION_EDGE, Backbone
 from itrpo.nn import soft
 from itrpo.nn.soft import Networks
@@ -235,8 +236,10 @@ def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
 
 SOURCE = Config(backbone=soft_actor_critic.RLKIT)
 CENTRED = RewardRule(scale=4.0, shift=-2.0)  # 4 (r - 0.5), the source's load_hdf5 of its AntMaze script
+MATCHED = Preset(Config(), antmaze_rewards=CENTRED, tasks="cql", scaled_fields=("bc_steps",))
 PRESETS = {
     "source": Preset(SOURCE, steps=3_000_000, antmaze_rewards=CENTRED, tasks="cql", scaled_fields=("bc_steps",)),
-    "matched": Preset(Config(), antmaze_rewards=CENTRED, tasks="cql", scaled_fields=("bc_steps",)),
+    "matched": MATCHED,
+    "quick": quick(MATCHED, {}),
 }
 CQL = AlgorithmEntry(Config, PRESETS, "source", (), make)

@@ -29,6 +29,7 @@ from jaxtyping import Float, Int, Key
 
 from itrpo.algorithms import soft_actor_critic
 from itrpo.algorithms.kl_actor_critic import is_zero
+from itrpo.algorithms.quick import quick
 from itrpo.algorithms.soft_actor_critic import ACTION_EDGE, Backbone
 from itrpo.nn import critics, soft
 from itrpo.nn.ensemble import action_gradients
@@ -83,8 +84,10 @@ def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
     )
 
 
+MATCHED = Preset(Config(), tasks="edac_matched")
 PRESETS = {
     "source": Preset(Config(backbone=soft_actor_critic.CORL), steps=3_000_000, tasks="edac"),
-    "matched": Preset(Config(), tasks="edac_matched"),  # 10 critics on every task: what a CPU can train
+    "matched": MATCHED,  # 10 critics on every task: what a CPU can train
+    "quick": quick(MATCHED, {}),
 }
 EDAC = AlgorithmEntry(Config, PRESETS, "source", (), make)

@@ -30,6 +30,7 @@ import optax
 from jax import Array
 from jaxtyping import Float, Int, Key
 
+from itrpo.algorithms.quick import quick
 from itrpo.behavior import factored_mixture
 from itrpo.nn.actors import GaussianActor, gaussian_actor
 from itrpo.nn.ensemble import Ensemble, critic_ensemble
@@ -232,11 +233,17 @@ def make(config: Config, spec: SpaceSpec, behavior: DensityModel) -> Algorithm:
     )
 
 
-MATCHED = Config(policy_hidden=(256, 256), critic_hidden=(256, 256))
 # The source adds 5 to every reward, on AntMaze too, where it makes avoiding the goal optimal: not there (ours).
 BONUS = RewardRule(shift=5.0)
+MATCHED = Preset(
+    Config(policy_hidden=(256, 256), critic_hidden=(256, 256)),
+    "factored_mixture",
+    factored_mixture.Config(),
+    rewards=BONUS,
+)
 PRESETS = {
     "source": Preset(Config(), "factored_mixture", factored_mixture.Config(log_std_low=-20.0), rewards=BONUS),
-    "matched": Preset(MATCHED, "factored_mixture", factored_mixture.Config(), rewards=BONUS),
+    "matched": MATCHED,
+    "quick": quick(MATCHED, {}),
 }
 FISHER_BRC = AlgorithmEntry(Config, PRESETS, "source", ("factored_mixture", "mixture", "gaussian"), make)

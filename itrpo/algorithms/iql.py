@@ -29,6 +29,7 @@ import optax
 from jax import Array
 from jaxtyping import Float, Int, Key
 
+from itrpo.algorithms.quick import quick
 from itrpo.nn import critics
 from itrpo.nn.critics import critic_step
 from itrpo.nn.ensemble import Ensemble, critic_ensemble
@@ -56,6 +57,7 @@ class Config:
     policy_hidden: Widths = (256, 256)  # widths of the hidden layers
     critic_hidden: Widths = (256, 256)  # of the critics
     value_hidden: Widths = (256, 256)  # of V
+    critic_layer_norm: bool = False  # LayerNorm after each ReLU of the critics (ours)
     initializer: Initializer = "fan_in"  # see itrpo.nn.network.Linear; orthogonal in the authors' code
     log_std_low: float = -5.0  # clip of the actor's log standard deviation (authors' code)
     log_std_high: float = 2.0  # its upper end
@@ -130,7 +132,7 @@ def make_networks(config: Config, spec: SpaceSpec) -> Networks:
     hidden, log_std_range = config.policy_hidden, (config.log_std_low, config.log_std_high)
     return Networks(
         network(lambda draw: BoundedMeanPolicy(draw, spec, hidden, log_std_range, config.initializer)),
-        critic_ensemble(spec, config.critic_hidden, 2, config.initializer),
+        critic_ensemble(spec, config.critic_hidden, 2, config.initializer, config.critic_layer_norm),
         network(lambda draw: StateValue(draw, spec, config.value_hidden, config.initializer)),
         optax.adam(optax.cosine_decay_schedule(config.policy_learning_rate, config.schedule_steps)),
         optax.adam(config.critic_learning_rate),
@@ -198,5 +200,6 @@ MATCHED = Preset(
 PRESETS = {
     "source": MATCHED._replace(config=replace(MATCHED.config, initializer="orthogonal")),
     "matched": MATCHED,
+    "quick": quick(MATCHED, {}),
 }
 IQL = AlgorithmEntry(Config, PRESETS, "source", (), make)

@@ -34,6 +34,7 @@ from jaxtyping import Float, Int, Key
 
 from itrpo.algorithms import kl_actor_critic as kl
 from itrpo.algorithms.kl_actor_critic import Backbone, Networks, Parts, State, is_zero
+from itrpo.algorithms.quick import quick
 from itrpo.behavior import gaussian
 from itrpo.ops import td
 from itrpo.ops.td import Scalar
@@ -158,11 +159,12 @@ AUTHOR = Config(
         gradient_penalty=0.1,
     ),
 )
+MATCHED = Preset(Config(backbone=Backbone(warm_start=True)), "gaussian")
 PRESETS = {
     # The author adds 5 to every reward. Where episodes end at a goal that would make avoiding the goal optimal.
     "source": Preset(AUTHOR, "gaussian", gaussian.Config(initializer="rlkit"), rewards=RewardRule(shift=5.0)),
     "paper": Preset(Config(), "gaussian"),  # Eqs. 2-5 alone; alpha, tau, widths, rates are ours: the text has none
-    "matched": Preset(Config(backbone=Backbone(warm_start=True)), "gaussian"),
-    "quick": kl.quick(Config(alpha=6.0, backbone=kl.QUICK)),
+    "matched": MATCHED,
+    "quick": quick(MATCHED._replace(behavior_config=gaussian.Config()), {"alpha": 6.0}),
 }
 ITRPO = AlgorithmEntry(Config, PRESETS, "quick", ("gaussian", "mixture"), make, kl.validate)

@@ -29,6 +29,7 @@ import optax
 from jax import Array
 from jaxtyping import Float, Int, Key
 
+from itrpo.algorithms.quick import quick
 from itrpo.behavior import gaussian
 from itrpo.nn.actors import GaussianActor, gaussian_actor
 from itrpo.nn.critics import least_q, penalised_critic_loss
@@ -239,5 +240,6 @@ BONUS = RewardRule(shift=5.0)
 PRESETS = {
     "source": Preset(AUTHOR, "gaussian", gaussian.Config(initializer="rlkit"), rewards=BONUS),
     "matched": Preset(MATCHED, "gaussian", rewards=BONUS),
+    "quick": quick(Preset(MATCHED, "gaussian", gaussian.Config(), rewards=BONUS), {}),
 }
 ITRPO_INSAMPLE = AlgorithmEntry(Config, PRESETS, "source", ("gaussian", "mixture"), make)

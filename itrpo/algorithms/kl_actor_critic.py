@@ -21,7 +21,6 @@ import optax
 from jax import Array
 from jaxtyping import Float, Int, Key
 
-from itrpo.behavior import gaussian
 from itrpo.errors import InputError
 from itrpo.nn.actors import GaussianActor, gaussian_actor
 from itrpo.nn.critics import least_q, penalised_critic_loss
@@ -31,7 +30,7 @@ from itrpo.nn.trainable import Trainable, gradient_step, polyak, trainable
 from itrpo.ops import distributions, divergences, td
 from itrpo.ops.td import Scalar
 from itrpo.ranges import Count, CountOrZero, Discount, InnerShare, NonNegative, Positive, Rate, Widths
-from itrpo.types import DensityModel, Metrics, Params, Preset, Snapshot, SpaceSpec, Transition
+from itrpo.types import DensityModel, Metrics, Params, Snapshot, SpaceSpec, Transition
 
 
 @dataclass(frozen=True)
@@ -59,26 +58,6 @@ class Backbone:
     warm_start: bool = False  # start the actor as a copy of pi_beta (ours)
     kl_only_steps: CountOrZero = 0  # first steps in which the actor ignores Q (BRAC's scripts 20,000)
     alpha_scale: Literal["absolute", "relative"] = "absolute"  # relative: alpha times a running mean of |Q(s,a)| (ours)
-
-
-# For runs of ten thousand steps rather than a million (ours; measured in docs/experiments.md). Values travel
-# 1 / (1 - gamma) steps back through targets that lag by 1 / polyak_rate updates: at 0.005 that alone takes 20,000
-# updates, and Q is far too low until then. Networks of a quarter of the weights leave time for more updates. The
-# preset normalises observations, without which the actor ruins what cloning had on HalfCheetah.
-QUICK = Backbone(
-    polyak_rate=0.03,
-    critic_learning_rate=1e-3,
-    policy_hidden=(128, 128),
-    critic_hidden=(128, 128),
-    critic_layer_norm=True,
-    warm_start=True,
-)
-
-
-def quick(config: Any) -> Preset:
-    """The preset of an algorithm's config whose backbone is QUICK."""
-    model = gaussian.Config(hidden=(128, 128))
-    return Preset(config, "gaussian", model, normalize_observations=True, antmaze_normalize_observations=True)
 
 
 class State(NamedTuple):

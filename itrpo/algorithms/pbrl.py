@@ -35,6 +35,7 @@ from jax import Array
 from jaxtyping import Float, Int, Key
 
 from itrpo.algorithms import soft_actor_critic
+from itrpo.algorithms.quick import quick
 from itrpo.algorithms.soft_actor_critic import ACTION_EDGE, Backbone
 from itrpo.nn import soft
 from itrpo.nn.soft import Networks
@@ -220,8 +221,10 @@ def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
 
 SOURCE = Config(backbone=soft_actor_critic.RLKIT)
 COUNTS = ("ood_weight_steps", "ood_record_every")
+MATCHED = Preset(Config(), tasks="pbrl", scaled_fields=COUNTS)
 PRESETS = {
     "source": Preset(SOURCE, tasks="pbrl", scaled_fields=COUNTS),
-    "matched": Preset(Config(), tasks="pbrl", scaled_fields=COUNTS),
+    "matched": MATCHED,
+    "quick": quick(MATCHED, {"critics": 5}),
 }
 PBRL = AlgorithmEntry(Config, PRESETS, "source", (), make)

@@ -30,6 +30,7 @@ import optax
 from jax import Array
 from jaxtyping import Float, Int, Key
 
+from itrpo.algorithms.quick import quick
 from itrpo.behavior import cvae
 from itrpo.nn import critics
 from itrpo.nn.critics import critic_step
@@ -56,6 +57,7 @@ class Config:
     critic_learning_rate: Positive = 1e-3  # Adam
     policy_hidden: Widths = (400, 300)  # widths of the hidden layers of f, and of xi
     critic_hidden: Widths = (400, 300)  # of the critics
+    critic_layer_norm: bool = False  # LayerNorm after each ReLU of the critics (ours)
     initializer: Initializer = "fan_in"  # PyTorch's default, as in the authors' code; see itrpo.nn.network.Linear
 
 
@@ -157,7 +159,7 @@ def make_networks(config: Config, spec: SpaceSpec, behavior: LatentModel) -> Net
         behavior,
         network(lambda draw: MLP(draw, sizes, config.initializer, head_scale=1e-3)),
         perturbation,
-        critic_ensemble(spec, config.critic_hidden, 2, config.initializer),
+        critic_ensemble(spec, config.critic_hidden, 2, config.initializer, config.critic_layer_norm),
         optax.adam(config.policy_learning_rate),
         optax.adam(config.critic_learning_rate),
     )
@@ -217,16 +219,18 @@ def make(config: Config, spec: SpaceSpec, behavior: LatentModel) -> Algorithm:
 SOURCE = Preset(
     Config(), "cvae", cvae.Config(fit_learning_rate=1e-4, fit_batch_size=100), steps=500_000, behavior_steps=500_000
 )
-MATCHED = Config(
+MATCHED_CONFIG = Config(
     batch_size=256,
     policy_learning_rate=3e-4,
     critic_learning_rate=3e-4,
     policy_hidden=(256, 256),
     critic_hidden=(256, 256),
 )
+MATCHED = Preset(MATCHED_CONFIG, "cvae", cvae.Config(hidden=(256, 256)), behavior_steps=500_000)
 PRESETS = {
     "source": SOURCE,
     "perturbed": SOURCE._replace(config=replace(SOURCE.config, perturbation=True), tasks="plas"),
-    "matched": Preset(MATCHED, "cvae", cvae.Config(hidden=(256, 256)), behavior_steps=500_000),
+    "matched": MATCHED,
+    "quick": quick(MATCHED, {}),
 }
 PLAS = AlgorithmEntry(Config, PRESETS, "source", ("cvae",), make)

@@ -28,6 +28,7 @@ from jax import Array
 from jaxtyping import Float, Int, Key
 
 from itrpo.algorithms import td3
+from itrpo.algorithms.quick import quick
 from itrpo.algorithms.td3 import Backbone, Networks, State
 from itrpo.nn.critics import critic_step, least_q
 from itrpo.nn.trainable import gradient_step, polyak
@@ -40,13 +41,13 @@ from itrpo.types import Algorithm, AlgorithmEntry, Metrics, Params, Preset, Rewa
 class Config:
     policy_bc_weight: NonNegative = 0.01  # the paper's beta_1, by task; this default is hopper-medium's
     critic_bc_weight: NonNegative = 0.01  # the paper's beta_2, by task; this default is hopper-medium's
-    critic_layer_norm: bool = True  # LayerNorm after each ReLU of the critics
     backbone: Backbone = Backbone(
         batch_size=1024,
         policy_learning_rate=1e-3,
         critic_learning_rate=1e-3,
         policy_hidden=(256, 256, 256),
         critic_hidden=(256, 256, 256),
+        critic_layer_norm=True,
         initializer="edac",
     )
 
@@ -104,7 +105,7 @@ def update(
 
 
 def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
-    networks = td3.make_networks(config.backbone, spec, config.critic_layer_norm)
+    networks = td3.make_networks(config.backbone, spec)
     return Algorithm(
         init=partial(td3.start, networks, ("policy_loss", "cloning_error", "q_scale")),
         update=partial(update, config, networks),
@@ -115,9 +116,11 @@ def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
 
 
 HUNDREDFOLD = RewardRule(scale=100.0)
+MATCHED = Preset(Config(backbone=Backbone(critic_layer_norm=True)), antmaze_rewards=HUNDREDFOLD, tasks="rebrac")
 PRESETS = {
     "source": Preset(Config(), antmaze_rewards=HUNDREDFOLD, tasks="rebrac"),
     # AntMaze: its gamma and critic rate, too
-    "matched": Preset(Config(backbone=Backbone()), antmaze_rewards=HUNDREDFOLD, tasks="rebrac"),
+    "matched": MATCHED,
+    "quick": quick(MATCHED, {}),
 }
 REBRAC = AlgorithmEntry(Config, PRESETS, "source", (), make)

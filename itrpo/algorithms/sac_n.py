@@ -25,6 +25,7 @@ from jax import Array
 from jaxtyping import Int, Key
 
 from itrpo.algorithms import soft_actor_critic
+from itrpo.algorithms.quick import quick
 from itrpo.algorithms.soft_actor_critic import ACTION_EDGE, Backbone
 from itrpo.nn import soft
 from itrpo.nn.critics import critic_step
@@ -62,6 +63,7 @@ def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
 
 PRESETS = {
     "source": Preset(Config(backbone=soft_actor_critic.CORL), steps=3_000_000, tasks="sac_n"),
+    "quick": quick(Preset(Config()), {}),
     "matched": Preset(Config()),  # 10 critics on every task: what a CPU can train
 }
 SAC_N = AlgorithmEntry(Config, PRESETS, "source", (), make)

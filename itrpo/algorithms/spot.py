@@ -31,6 +31,7 @@ from jaxtyping import Float, Int, Key
 
 from itrpo.algorithms import td3
 from itrpo.algorithms.kl_actor_critic import is_zero
+from itrpo.algorithms.quick import quick
 from itrpo.algorithms.td3 import Backbone, Networks, State
 from itrpo.behavior import cvae
 from itrpo.nn.critics import critic_step
@@ -178,5 +179,9 @@ SOURCE = Preset(
     antmaze_rewards=RewardRule(shift=-1.0),
     tasks="spot",
 )
-PRESETS = {"source": SOURCE, "matched": SOURCE._replace(behavior_config=cvae.Config(hidden=(256, 256)))}
+PRESETS = {
+    "source": SOURCE,
+    "matched": SOURCE._replace(behavior_config=cvae.Config(hidden=(256, 256))),
+    "quick": quick(SOURCE, {}),
+}
 SPOT = AlgorithmEntry(Config, PRESETS, "source", ("cvae",), make)

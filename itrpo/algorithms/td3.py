@@ -44,6 +44,7 @@ class Backbone:
     critic_learning_rate: Positive = 3e-4  # Adam
     policy_hidden: Widths = (256, 256)  # widths of the hidden layers
     critic_hidden: Widths = (256, 256)  # of the critics
+    critic_layer_norm: bool = False  # LayerNorm after each ReLU of the critics (ReBRAC)
     initializer: Initializer = "fan_in"  # PyTorch's default; ReBRAC's is EDAC's, SPOT's on AntMaze has small heads
 
 
@@ -77,10 +78,10 @@ def critic_targets(
     return td.bellman_target(batch.reward, batch.continues, config.gamma, next_q)
 
 
-def make_networks(config: Backbone, spec: SpaceSpec, layer_norm: bool = False) -> Networks:
+def make_networks(config: Backbone, spec: SpaceSpec) -> Networks:
     return Networks(
         deterministic_actor(spec, config.policy_hidden, config.initializer),
-        critic_ensemble(spec, config.critic_hidden, 2, config.initializer, layer_norm),
+        critic_ensemble(spec, config.critic_hidden, 2, config.initializer, config.critic_layer_norm),
         optax.adam(config.policy_learning_rate),
         optax.adam(config.critic_learning_rate),
     )

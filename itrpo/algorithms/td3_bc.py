@@ -26,6 +26,7 @@ from jax import Array
 from jaxtyping import Float, Int, Key
 
 from itrpo.algorithms import td3
+from itrpo.algorithms.quick import quick
 from itrpo.algorithms.td3 import Backbone, Networks, State
 from itrpo.nn.critics import critic_step
 from itrpo.nn.ensemble import first_member
@@ -88,5 +89,5 @@ def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
 
 # The source's networks, batch and rates are the shared ones, and normalised observations are a part of TD3+BC.
 SOURCE = Preset(Config(), normalize_observations=True)
-PRESETS = {"source": SOURCE, "matched": SOURCE}
+PRESETS = {"source": SOURCE, "matched": SOURCE, "quick": quick(SOURCE, {})}
 TD3_BC = AlgorithmEntry(Config, PRESETS, "source", (), make)

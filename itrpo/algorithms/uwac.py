@@ -35,6 +35,7 @@ from jaxtyping import Float, Int, Key
 
 from itrpo.algorithms import mmd_actor_critic
 from itrpo.algorithms.mmd_actor_critic import CRITICS, Backbone, Draws, Networks
+from itrpo.algorithms.quick import quick
 from itrpo.behavior import cvae
 from itrpo.nn import spectral
 from itrpo.nn.dropout import Masks, draw_masks, masked
@@ -260,8 +261,10 @@ def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
     )
 
 
+MATCHED = Preset(Config(backbone=mmd_actor_critic.MATCHED), scaled_fields=("warm_up_steps",))
 PRESETS = {
     "source": Preset(Config(), scaled_fields=("warm_up_steps",)),
-    "matched": Preset(Config(backbone=mmd_actor_critic.MATCHED), scaled_fields=("warm_up_steps",)),
+    "matched": MATCHED,
+    "quick": quick(MATCHED, {}),
 }
 UWAC = AlgorithmEntry(Config, PRESETS, "source", (), make)

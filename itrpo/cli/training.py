@@ -35,7 +35,7 @@ class Train:
 def train_fields(words: Sequence[str]) -> list[Flag]:
     """The fields of the algorithm that the words name."""
     given = look(flags_of(Train), words)
-    return algorithm_flags(given.get("algorithm", Train.algorithm), given.get("preset"), given.get("behavior"))
+    return algorithm_flags(given.get("algorithm", Train.algorithm), given)
 
 
 def allow_own(algorithm: str) -> None:
@@ -44,12 +44,12 @@ def allow_own(algorithm: str) -> None:
         sys.path.append("")
 
 
-def algorithm_flags(name: str, preset: str | None, behavior: str | None, prefix: str = "") -> list[Flag]:
-    """The fields of an algorithm and of its model of pi_beta."""
+def algorithm_flags(name: str, given: Mapping[str, Any], prefix: str = "") -> list[Flag]:
+    """The fields of an algorithm and of its model of pi_beta, with the preset, scale and model that are given."""
     allow_own(name)
     from itrpo.training.configure import BEHAVIOR, choose
 
-    setup = choose(name, preset, behavior)
+    setup = choose(name, given.get("preset"), given.get("behavior"), given.get("scale", RunOptions.scale))
     flags = field_flags(setup.algorithm_config, prefix, f"{setup.preset}: ")
     if setup.behavior_config is not None:
         flags += field_flags(setup.behavior_config, prefix + BEHAVIOR, f"{setup.preset}: ")
@@ -94,8 +94,8 @@ def compare_fields(words: Sequence[str]) -> list[Flag]:
                 close = registry.nearest(word[2:], names.values())
                 raise InputError(f"fields were given for {word[2:]!r}{close}, which is not compared")
             own = Flag(f"{name}.preset", str | None, "set of constants of this algorithm alone [that of --preset]")
-            preset = look([own], words).get(own.name, given.get("preset", "matched"))
-            flags += [own, *algorithm_flags(name, preset, given.get("behavior"), f"{name}.")]
+            preset = look([own], words).get(own.name, given.get("preset"))
+            flags += [own, *algorithm_flags(name, {**given, "preset": preset}, f"{name}.")]
     return flags
 
 

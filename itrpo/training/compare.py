@@ -35,7 +35,7 @@ def compare(
     """Trains each algorithm into OUT/NAME and writes OUT/comparison.md; returns its path. The same call continues it.
 
     `algorithms` defaults to all; `fields` sets fields of single ones, {"itrpo": {"alpha": 6.0}}, and `presets` presets,
-    {"itrpo": "quick"}. Models of pi_beta with the same constants are fitted once and shared. A run that diverges is
+    {"itrpo": "paper"}. Models of pi_beta with the same constants are fitted once and shared. A run that diverges is
     reported as such, and the others go on.
     Raises InputError before any long work, StorageError if the disk refuses.
     """
@@ -50,10 +50,11 @@ def compare(
     setups = [
         make_config(
             name,
-            preset=presets.get(name, options.preset or "matched"),
+            preset=presets.get(name, options.preset),
             behavior=options.behavior,
             fields=fields.get(name),
             task=options.task,
+            scale=options.scale,
         )
         for name in names
     ]  # before any data is read: every mistake in names and values

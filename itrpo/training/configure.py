@@ -12,7 +12,7 @@ from itrpo.config import DataConfig, EvalConfig, RunConfig, TrainConfig, checked
 from itrpo.data.preprocess import reward_transform
 from itrpo.errors import InputError
 from itrpo.evaluation.environments import is_antmaze, is_maze
-from itrpo.options import RunOptions, lengths
+from itrpo.options import SCALES, RunOptions, lengths
 from itrpo.ranges import check_ranges
 from itrpo.tasks import task_constants, task_of
 from itrpo.types import AlgorithmEntry, Dataset, Preset
@@ -31,10 +31,17 @@ class AlgorithmSetup(NamedTuple):
     scaled_fields: tuple[str, ...]
 
 
-def choose(algorithm: str, preset: str | None = None, behavior: str | None = None) -> AlgorithmSetup:
-    """An algorithm with a preset's constants, and those of a model of pi_beta. Raises InputError for unknown names."""
+def choose(
+    algorithm: str, preset: str | None = None, behavior: str | None = None, scale: str | None = None
+) -> AlgorithmSetup:
+    """An algorithm with a preset's constants, and those of a model of pi_beta.
+
+    Without a preset it is that of the `scale`, where the algorithm has it, else the algorithm's default.
+    Raises InputError for unknown names.
+    """
     entry: AlgorithmEntry = registry.algorithm(checked(algorithm, str, "algorithm"))
-    name = preset or entry.default_preset
+    usual = SCALES[scale].preset if scale in SCALES else entry.default_preset
+    name = preset or (usual if usual in entry.presets else entry.default_preset)
     if name not in entry.presets:
         known = ", ".join(entry.presets)
         raise InputError(f"{algorithm} has no preset {name!r}{registry.nearest(name, entry.presets)}; known: {known}")
@@ -58,14 +65,16 @@ def make_config(
     behavior: str | None = None,
     fields: Mapping[str, Any] | None = None,
     task: str | None = None,
+    scale: str | None = None,
 ) -> AlgorithmSetup:
     """An algorithm with all of its constants, checked.
 
-    `task` is whose constants the preset takes where they differ by task; unknown ones change nothing. `fields` sets
-    fields of the algorithm, and of pi_beta's model where the name has `behavior_` in front.
+    `scale` decides on the preset where none is given. `task` is whose constants the preset takes where they differ by
+    task; unknown ones change nothing. `fields` sets fields of the algorithm, and of pi_beta's model where the name has
+    `behavior_` in front.
     Raises InputError for unknown names and values outside their range.
     """
-    setup = choose(algorithm, preset, behavior)
+    setup = choose(algorithm, preset, behavior, scale)
     entry: AlgorithmEntry = registry.algorithm(algorithm)
     own = {name: value for name, value in (fields or {}).items() if not name.startswith(BEHAVIOR)}
     others = {name.removeprefix(BEHAVIOR): value for name, value in (fields or {}).items() if name not in own}

@@ -36,7 +36,12 @@ def train(
     """
     options = check_options(options, dataset)
     setup = make_config(
-        algorithm, preset=options.preset, behavior=options.behavior, fields=fields, task=options.task
+        algorithm,
+        preset=options.preset,
+        behavior=options.behavior,
+        fields=fields,
+        task=options.task,
+        scale=options.scale,
     )  # before any data is read
     data = read(dataset, options, console)
     out = None if options.out is None else Path(options.out)

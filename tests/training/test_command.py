@@ -27,7 +27,8 @@ from itrpo.results import checkpoint
 from itrpo.results.run_folder import RunFolder
 from itrpo.results.store import read_metrics, read_status, read_timing
 
-SMALL = ["--policy-hidden", "16,16", "--critic-hidden", "16,16", "--behavior-hidden", "16,16", "--batch-size", "32"]
+SMALL = ["--preset", "quick", "--policy-hidden", "16,16", "--critic-hidden", "16,16"]
+SMALL += ["--behavior-hidden", "16,16", "--batch-size", "32"]
 SIZES = ["--seeds", "2", "--steps", "60", "--eval-every", "20", "--eval-episodes", "1", "--behavior-steps", "100"]
 BOUNDS = ["--action-low", "-2", "--action-high", "2"]
 

@@ -1,0 +1,110 @@
+"""The table of the search for the constants of `quick`, from the folders of its runs, written to docs/tuning.md.
+
+    itrpo sweep tuning --out runs/tuning
+    python benchmarks/tuning_table.py runs/tuning
+
+It holds what has run so far, and chooses for an algorithm only where all of its configurations are there.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import numpy as np
+import tyro
+
+from itrpo import files
+from itrpo.report.aggregate import final_score
+from itrpo.results.store import STATUS, read_metrics, read_status
+
+LAST = 3  # evaluations that a score is the mean of
+WITHOUT_CHOICE = ("bc",)  # no constant was searched
+CONFIGURATIONS = 6  # of every other algorithm
+DOC = Path(__file__).parents[1] / "docs" / "tuning.md"
+MARKS = ("<!-- table -->\n", "<!-- end of table -->\n")
+
+
+class Tried(NamedTuple):
+    """One configuration of an algorithm."""
+
+    label: str
+    scores: dict[str, np.ndarray | str]  # by dataset: of each seed, or why there is none
+
+
+@dataclass(frozen=True)
+class Command:
+    runs: Annotated[Path, tyro.conf.Positional]  # OUT of the sweep: DATASET/LABEL
+
+
+def read(folder: Path) -> tuple[str, np.ndarray | str, int] | None:
+    """(algorithm, score of each seed or state, gradient steps) of a run; None if it has not begun."""
+    if not (folder / STATUS).exists():
+        return None
+    status = read_status(folder)
+    score = final_score(read_metrics(folder), "score", LAST) if status.state == "finished" else None
+    return status.algorithm, status.state if score is None else score.per_seed, status.steps
+
+
+def collect(runs: Path) -> tuple[dict[str, list[Tried]], list[str], dict[str, int]]:
+    """Configurations by algorithm, datasets, and the steps of an algorithm's runs."""
+    found: dict[str, dict[str, dict[str, np.ndarray | str]]] = defaultdict(lambda: defaultdict(dict))
+    steps = dict[str, int]()
+    datasets = sorted((it.name for it in runs.iterdir() if it.is_dir()), reverse=True)
+    for dataset in datasets:
+        for folder in sorted((runs / dataset).iterdir()):
+            run = read(folder)
+            if run is not None:
+                found[run[0]][folder.name][dataset], steps[run[0]] = run[1], run[2]
+    return {name: [Tried(*it) for it in tried.items()] for name, tried in found.items()}, datasets, steps
+
+
+def mean(tried: Tried, datasets: list[str]) -> float:
+    """Over the sets; what diverged, or has not run on one of them, is below all others."""
+    scores = [tried.scores.get(dataset, "") for dataset in datasets]
+    return -np.inf if any(isinstance(it, str) for it in scores) else float(np.mean([np.mean(it) for it in scores]))
+
+
+def is_over(tried: Tried, datasets: list[str]) -> bool:
+    ended = [tried.scores.get(dataset, "to run") for dataset in datasets]
+    return not any(isinstance(it, str) and it != "diverged" for it in ended)
+
+
+def table(runs: Path) -> str:
+    algorithms, datasets, steps = collect(runs)
+    lines = [
+        "| algorithm | configuration | " + " | ".join(datasets) + " | mean | |",
+        "| --- | --- |" + " --- |" * len(datasets) + " --- | --- |",
+    ]
+    for name in sorted(algorithms):
+        tried = sorted(algorithms[name], key=lambda it: -mean(it, datasets))
+        needed = 1 if name in WITHOUT_CHOICE else CONFIGURATIONS
+        over = sum(is_over(it, datasets) for it in tried)
+        for index, one in enumerate(tried):
+            cells = [cell(one.scores.get(dataset, "to run")) for dataset in datasets]
+            score = mean(one, datasets)
+            note = "" if over == needed else f"{over} of {needed} configurations have run" if index == 0 else ""
+            if over == needed and index == 0 and name not in WITHOUT_CHOICE:
+                note = "chosen"
+            shown = "" if score == -np.inf else f"{score:.1f}"
+            told = f"{name}, {steps[name]:,} steps" if index == 0 else ""
+            lines.append(f"| {told} | `{one.label}` | {' | '.join(cells)} | {shown} | {note} |")
+    return "\n".join(lines) + "\n"
+
+
+def cell(scores: np.ndarray | str) -> str:
+    """67.3 (64.1, 70.5): mean, and every seed."""
+    return scores if isinstance(scores, str) else f"{np.mean(scores):.1f} ({', '.join(f'{it:.1f}' for it in scores)})"
+
+
+def main(command: Command) -> None:
+    before, _, rest = DOC.read_text("utf-8").partition(MARKS[0])
+    after = rest.partition(MARKS[1])[2]
+    files.write(DOC, (before + MARKS[0] + "\n" + table(command.runs) + "\n" + MARKS[1] + after).encode())
+    print(table(command.runs))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Command, description=__doc__))
