@@ -27,6 +27,7 @@ class Sweep:
     scale: Literal["smoke", "laptop", "paper"] = "laptop"  # lengths and preset, as the plan says for each
     executor: Literal["local", "ray"] = "local"  # where runs are trained: here, or on a Ray cluster
     jobs: Count | None = None  # runs at a time; one uses all cores already [1; ray: as the cluster has room]
+    together: Count | None = None  # runs that differ in numbers alone, as one program [64 on a GPU, 1 on a CPU]
     dry_run: bool = False  # list the runs with their state and expected time, and train nothing
     only: str | None = None  # runs to train: DATASET/LABEL, DATASET or LABEL, with * for anything [all]
     list: bool = False  # list the shipped plans
@@ -46,7 +47,7 @@ def sweep(command: Sweep, console: Console) -> int:
     out = command.out or Path("runs") / f"{plan.name}-{plan.scale}"
     from itrpo.sweep.board import print_plan
     from itrpo.sweep.local import LocalExecutor
-    from itrpo.sweep.run import begin, left, sweep
+    from itrpo.sweep.run import begin, default_together, left, sweep
 
     if command.executor == "ray":
         raise InputError("--executor ray: not there yet")
@@ -54,7 +55,7 @@ def sweep(command: Sweep, console: Console) -> int:
     print_plan(left(work), work.sources, console, command.dry_run)
     if command.dry_run:
         return 0
-    failed = sweep(work, LocalExecutor(), command.jobs or 1, console)
+    failed = sweep(work, LocalExecutor(), command.jobs or 1, console, command.together or default_together())
     for ended in failed:
         console.print(f"{ended.folder} {ended.outcome}: {ended.message} ({out / ended.folder}.log)", soft_wrap=True)
     return 1 if failed else 0

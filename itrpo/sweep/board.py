@@ -58,19 +58,25 @@ class Board:
         self._console.print(Text(line), soft_wrap=True)
 
     def update(
-        self, states: dict[str, State], running: Sequence[str], failed: dict[str, Ended], waiting: Sequence[str]
+        self,
+        states: dict[str, State],
+        running: Sequence[Sequence[str]],
+        failed: dict[str, Ended],
+        waiting: Sequence[str],
     ) -> None:
         """Redraws the table."""
         self._jobs = max(1, len(running))
         if not self._console.is_terminal:
             return
         table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-        counts = f"{done(self._runs, states)}/{len(self._runs)} runs, {len(running)} running, {len(waiting)} waiting"
+        going_on = sum(map(len, running))
+        counts = f"{done(self._runs, states)}/{len(self._runs)} runs, {going_on} running, {len(waiting)} waiting"
         bad = f", {len(failed)} failed" if failed else ""
         table.add_row(Text(self._name, "bold"), Text(counts + bad), Text(self.time_left(states)))
-        for run in self._runs:
-            if run.folder in running:
-                table.add_row(Text("running"), Text(run.folder), Text(progress(self._out / run.folder, run)))
+        by_folder = {run.folder: run for run in self._runs}
+        for first, *others in running:
+            more = f" and {len(others)} more with it" if others else ""
+            table.add_row(Text("running"), Text(first + more), Text(progress(self._out / first, by_folder[first])))
         for ended in list(failed.values())[-FAILED_SHOWN:]:
             table.add_row(Text(ended.outcome, "red"), Text(ended.folder), Text(ended.message, no_wrap=True))
         self._live.update(table)

@@ -107,7 +107,7 @@ def measure(run: PlannedRun) -> float | None:
             action_high=None,
             track=(),
         )
-        measured = task(str(folder / "random.npz"), run.algorithm, options, run.fields, folder / "run")
+        measured = task(str(folder / "random.npz"), run.algorithm, options, [(run.fields, folder / "run")])
         process = start(measured, folder / "log")
         try:
             process.wait()

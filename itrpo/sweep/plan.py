@@ -132,7 +132,14 @@ def planned(arm: Arm, dataset: str, folder: str, options: RunOptions, fields: di
 
 
 def constants(algorithm: str, options: RunOptions, fields: dict[str, Any]) -> AlgorithmSetup:
-    return make_config(algorithm, preset=options.preset, behavior=options.behavior, fields=fields, task=options.task)
+    return make_config(
+        algorithm,
+        preset=options.preset,
+        behavior=options.behavior,
+        fields=fields,
+        task=options.task,
+        scale=options.scale,
+    )
 
 
 def with_alpha(algorithm: str, options: RunOptions, fields: dict[str, Any]) -> dict[str, Any]:

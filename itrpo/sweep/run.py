@@ -5,12 +5,14 @@ What is done is read from the runs' own folders, so nothing is lost with this pr
 
 from __future__ import annotations
 
+import itertools
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -24,6 +26,7 @@ from itrpo.sweep.local import Ended
 from itrpo.sweep.plan import Plan, PlannedRun
 from itrpo.sweep.state import State, check_folder, state_of, write_plan
 from itrpo.sweep.worker import Task, task
+from itrpo.training.together import frame
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -75,20 +78,21 @@ def matches(run: PlannedRun, only: str) -> bool:
     return any(fnmatchcase(name, only) for name in (run.folder, dataset, label))
 
 
-def sweep(it: Sweep, executor: Executor, jobs: int, console: Console) -> list[Ended]:
+def sweep(it: Sweep, executor: Executor, jobs: int, console: Console, together: int = 1) -> list[Ended]:
     """Trains what is left, `jobs` runs at a time; -> those that failed or diverged, now or before.
 
-    A run that fails is tried once more at the end. Raises KeyboardInterrupt after a signal, once every run that was
-    going on has its checkpoint; a second one ends them at once.
+    Up to `together` runs that differ in numbers alone are one program, and count as one run of `jobs`. A run that fails
+    is tried once more at the end, alone. Raises KeyboardInterrupt after a signal, once every run that was going on has
+    its checkpoint; a second one ends them at once.
     """
     states, failed = dict(it.states), dict[str, Ended]()
     runs = {run.folder: run for run in it.runs}
     for folder in runs:
         if states[folder].name == "diverged":
             failed[folder] = Ended(folder, "diverged", states[folder].message)
-    queue = [folder for folder in runs if states[folder].name in ("to do", "unfinished")]
+    queue = grouped([run for run in it.runs if states[run.folder].name in ("to do", "unfinished")], together)
     again: list[str] | None = []  # None: these are the second tries
-    running = dict[str, float]()
+    running = dict[str, tuple[list[str], float]]()  # by the first one's folder: their folders, and since when
     refusal = f"another sweep is running in {it.out}; wait for it, or choose another --out"
     with (
         files.lock(it.out / ".sweep.lock", refusal),
@@ -100,27 +104,31 @@ def sweep(it: Sweep, executor: Executor, jobs: int, console: Console) -> list[En
         asked = 0
         while queue or running or again:
             if not queue and not running and again:
-                queue, again = again, None
+                queue, again = [[folder] for folder in again], None
             while queue and len(running) < jobs and not signals:
-                folder = queue.pop(0)
-                running[folder] = time.monotonic()
-                executor.start(folder, task_of(runs[folder], it.out), log_of(it.out, folder))
-            for ended in map(partial(checked, runs, it.out, states), executor.ended()):
-                seconds = time.monotonic() - running.pop(ended.folder)
-                retry = ended.outcome in ("failed", "stopped") and again is not None and not signals
-                failed.pop(ended.folder, None)
-                if retry and again is not None:
-                    again.append(ended.folder)
-                elif ended.outcome in ("failed", "diverged"):
-                    failed[ended.folder] = ended
-                board.report(ended, seconds, states, retry)
+                folders = queue.pop(0)
+                running[folders[0]] = folders, time.monotonic()
+                executor.start(
+                    folders[0], task_of([runs[each] for each in folders], it.out), log_of(it.out, folders[0])
+                )
+            for over in executor.ended():
+                folders, since = running.pop(over.folder)
+                for ended in (checked(runs, it.out, states, over._replace(folder=each)) for each in folders):
+                    retry = ended.outcome in ("failed", "stopped") and again is not None and not signals
+                    failed.pop(ended.folder, None)
+                    if retry and again is not None:
+                        again.append(ended.folder)
+                    elif ended.outcome in ("failed", "diverged"):
+                        failed[ended.folder] = ended
+                    board.report(ended, time.monotonic() - since, states, retry)
                 write_plan(it.plan, it.out, states)
             if len(signals) > asked:
                 executor.stop(at_once=False)
                 asked = len(signals)
             if signals and not running:
                 raise KeyboardInterrupt("the sweep is stopped; the same command goes on from there")
-            board.update(states, list(running), failed, [*queue, *(again or [])])
+            waiting = [*itertools.chain.from_iterable(queue), *(again or [])]
+            board.update(states, [folders for folders, _ in running.values()], failed, waiting)
             time.sleep(LOOK_SECONDS)
     return list(failed.values())
 
@@ -133,17 +141,44 @@ def checked(runs: dict[str, PlannedRun], out: Path, states: dict[str, State], en
     except ItrpoError as error:  # a damaged file, or data that changed meanwhile
         states[ended.folder] = before._replace(name="unfinished")
         return Ended(ended.folder, "failed", ended.message or str(error))
-    if ended.outcome == "finished" and state.name != "finished":
+    if state.name == "diverged":  # one of several
+        return Ended(ended.folder, "diverged", state.message)
+    if state.name == "finished":
+        return Ended(ended.folder, "finished")
+    if ended.outcome == "finished":
         return Ended(ended.folder, "failed", f"it ended without an error, but is {state.name}")
     return ended
 
 
-def task_of(run: PlannedRun, out: Path) -> Task:
+def default_together() -> int:
+    """On a GPU a few seeds leave most of it idle, and 64 runs of four don't; on a CPU each seed has a core to itself.
+
+    JAX is asked in another process: this one leaves the GPU to those that train.
+    """
+    command = [sys.executable, "-c", "import jax; print(jax.default_backend())"]
+    backend = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout.strip()
+    return 1 if backend in ("", "cpu") else 64
+
+
+def grouped(runs: Sequence[PlannedRun], most: int) -> list[list[str]]:
+    """Folders of runs that one program can train, at most as many, where the first of them stands in the plan."""
+    groups: dict[str, list[list[str]]] = {}
+    for run in runs:
+        same = run.setup._replace(algorithm_config=frame(run.setup.algorithm_config))
+        found = groups.setdefault(repr((run.dataset, run.options, same)), [[]])
+        if len(found[-1]) == most:
+            found.append([])
+        found[-1].append(run.folder)
+    order = {run.folder: place for place, run in enumerate(runs)}
+    return sorted(itertools.chain.from_iterable(groups.values()), key=lambda folders: order[folders[0]])
+
+
+def task_of(runs: Sequence[PlannedRun], out: Path) -> Task:
     """A run that has more seeds already than the plan wants keeps them."""
-    folder, options = out / run.folder, run.options
-    if (folder / STATUS).exists() and options.seeds is not None:
+    folder, options = out / runs[0].folder, runs[0].options
+    if len(runs) == 1 and (folder / STATUS).exists() and options.seeds is not None:
         options = replace(options, seeds=max(options.seeds, read_status(folder).seeds))
-    return task(run.dataset, run.algorithm, options, run.fields, folder)
+    return task(runs[0].dataset, runs[0].algorithm, options, [(run.fields, out / run.folder) for run in runs])
 
 
 def log_of(out: Path, folder: str) -> Path:

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -28,20 +29,22 @@ GRACE_SECONDS = 120.0  # between being asked to stop and being ended
 
 
 class Task(NamedTuple):
-    """All that a run needs to know, of JSON's own types (with infinities)."""
+    """All that a run needs to know, of JSON's own types (with infinities); or several that train as one program."""
 
     dataset: str
     algorithm: str
     options: dict[str, Any]  # of RunOptions
-    fields: dict[str, Any]
-    folder: str
+    fields: list[dict[str, Any]]  # of each run
+    folders: list[str]
 
     def line(self) -> bytes:
         return (json.dumps(self._asdict()) + "\n").encode()
 
 
-def task(dataset: str, algorithm: str, options: RunOptions, fields: dict[str, Any], folder: Path) -> Task:
-    return Task(dataset, algorithm, dataclasses.asdict(options), fields, str(folder))
+def task(dataset: str, algorithm: str, options: RunOptions, runs: Sequence[tuple[dict[str, Any], Path]]) -> Task:
+    """runs: fields and folder of each."""
+    fields, folders = [own for own, _ in runs], [str(folder) for _, folder in runs]
+    return Task(dataset, algorithm, dataclasses.asdict(options), fields, folders)
 
 
 def start(task: Task, log: Path) -> subprocess.Popen[bytes]:
@@ -92,20 +95,24 @@ def stop_with(pipe: IO[bytes]) -> None:
 
 
 def work(task: Task) -> None:
-    """Trains, or continues, the task's run. Raises as `itrpo.train` does."""
+    """Trains, or continues, the task's runs. Raises as `itrpo.train` does."""
     from itrpo.console import make_console
-    from itrpo.training.train import train
+    from itrpo.training.train import train, train_grid
 
-    console, folder = make_console(), Path(task.folder)
+    console, folders = make_console(), [Path(folder) for folder in task.folders]
 
     def wait() -> None:
-        console.print(f"another process is training in {folder}: waiting for it", soft_wrap=True)
+        console.print("another process is training there: waiting for it", soft_wrap=True)
 
-    with files.lock(folder / ".lock", "", wait):  # such as one whose sweep was killed, on its way to a checkpoint
-        pass
-    given: dict[str, Any] = {**task.options, "out": folder}
-    options = RunOptions(**given)
-    train(task.dataset, task.algorithm, options, fields=task.fields, console=console)
+    for folder in folders:
+        with files.lock(folder / ".lock", "", wait):  # such as one whose sweep was killed, on its way to a checkpoint
+            pass
+    options = RunOptions(**task.options)
+    if len(folders) == 1:
+        options = dataclasses.replace(options, out=folders[0])
+        train(task.dataset, task.algorithm, options, fields=task.fields[0], console=console)
+    else:
+        train_grid(task.dataset, task.algorithm, options, task.fields, folders, console)
 
 
 def main() -> int:

@@ -43,7 +43,7 @@ def train_all(session: Session, train: Train, saved: Checkpoint | None) -> None:
         part = RunFolder(folder.path / f"adding_seeds_{added.start}_to_{added.stop - 1}")
         files.make_folder(part.path)
         session.console.print(f"training {len(added)} more seeds for {folder.path}")
-        alone = dataclasses.replace(session, runs=(session.runs[0]._replace(folder=part),))
+        alone = dataclasses.replace(session, runs=tuple(run._replace(folder=part) for run in session.runs))
         new = train_some(alone, added, train, part.newest(session.console))
         join(session, carry, part, new, added)
 

@@ -136,9 +136,9 @@ def alike(saved: Sequence[Checkpoint | None], lengths: Sequence[dict[str, Any]],
     """Places of the runs that one program can train: at the same step, and as long as one another."""
     groups: dict[Any, list[int]] = {}
     for place, (own, length) in enumerate(zip(saved, lengths, strict=True)):
-        training = own is not None and own.phase == "train"
-        alone = place if training and len(own.arrays["count"]) != seeds else None  # seeds are added to it
-        groups.setdefault((own.step if training else None, alone, *length.values()), []).append(place)
+        at = own if own is not None and own.phase == "train" else None
+        alone = None if at is None or len(at.arrays["count"]) == seeds else place  # seeds are added to it
+        groups.setdefault((at and at.step, alone, *length.values()), []).append(place)
     return list(groups.values())
 
 

@@ -9,13 +9,14 @@ do.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from jax import Array
 from jaxtyping import Key
 
-from itrpo.config import RunConfig, leaves, replace_leaves, to_json
+from itrpo.config import RunConfig, leaves, replace_leaves
 from itrpo.results.run_folder import Checkpoint
 from itrpo.training.loop import Carry
 from itrpo.types import Algorithm, Metrics, Params, Snapshot, Transition
@@ -30,19 +31,18 @@ class Swept(NamedTuple):
     own: Any
 
 
-def differing(configs: Sequence[RunConfig]) -> list[str] | None:
-    """Fields of the algorithm's config in which the runs differ; None if these are not all floats, or not all there is.
+def frame(config: Any) -> tuple[Any, ...]:
+    """An algorithm's config without its floats: equal for configs that one program can train."""
+    return tuple((name, None if type(value) is float else value) for name, _, value in leaves(config))
 
-    Their numbers of steps must be equal, too: a program has one clock.
-    """
-    first, *others = (to_json(config) | {"algorithm_config": None} for config in configs)
+
+def differing(configs: Sequence[RunConfig]) -> list[str] | None:
+    """Fields of the algorithm's config in which runs differ; None if they are not all floats, or not all there is."""
+    first, *others = ((replace(it, algorithm_config=None), frame(it.algorithm_config)) for it in configs)
     if any(other != first for other in others):
         return None
     columns = zip(*(list(leaves(config.algorithm_config)) for config in configs), strict=True)
-    different = [column for column in columns if len({value for _, _, value in column}) > 1]
-    if any(type(value) is not float for column in different for _, _, value in column):
-        return None
-    return [column[0][0] for column in different]
+    return [column[0][0] for column in columns if len({value for _, _, value in column}) > 1]
 
 
 def values_of(configs: Sequence[Any], fields: Sequence[str], seeds: int) -> Values:

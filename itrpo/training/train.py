@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from itrpo.console import make_console
 from itrpo.data.load import load_dataset
 from itrpo.options import RunOptions
 from itrpo.training.configure import check_options, complete, make_config
-from itrpo.training.run import Run, run
+from itrpo.training.run import Run, run, train_together
 from itrpo.types import Dataset
 
 if TYPE_CHECKING:
@@ -46,6 +46,36 @@ def train(
     data = read(dataset, options, console)
     out = None if options.out is None else Path(options.out)
     return run(complete(setup, options, data), data, out, console or make_console(), options.track)
+
+
+def train_grid(
+    dataset: str,
+    algorithm: str,
+    options: RunOptions,
+    fields: Sequence[Mapping[str, Any]],
+    folders: Sequence[Path],
+    console: Console,
+) -> None:
+    """One run for each of `fields`, as `train` does them, as one program: they differ in numbers alone.
+
+    A run that diverges says so in its folder, and the others go on. Raises as `train`.
+    """
+    options = check_options(options, dataset)
+    setups = [
+        make_config(
+            algorithm,
+            preset=options.preset,
+            behavior=options.behavior,
+            fields=own,
+            task=options.task,
+            scale=options.scale,
+        )
+        for own in fields
+    ]
+    data = read(dataset, options, console)
+    train_together(
+        [(complete(setup, options, data), out) for setup, out in zip(setups, folders, strict=True)], data, console
+    )
 
 
 def read(dataset: Any, options: RunOptions, console: Console | None) -> Dataset:
