@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from itrpo import files
+from itrpo.errors import InputError
 from itrpo.evaluation.environments import reference_score
 from itrpo.report.aggregate import mean_interval, over_seeds
 from itrpo.report.tables import algorithm_name
+from itrpo.results.moments import moments_path, read_moments
 from itrpo.results.store import read_metrics, read_status
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from itrpo.data.health import Health
 
 # Okabe and Ito's colours: told apart by colour-blind readers, and by their lightness in a grey print
-BLUE, VERMILLION, BLACK = "#0072B2", "#D55E00", "#000000"
+BLUE, VERMILLION, BLACK, GREY = "#0072B2", "#D55E00", "#000000", "#777777"
 
 STYLE = {
     "font.size": 9.0,
@@ -52,6 +54,8 @@ PANELS = {
     "probe_kl": "KL[π ‖ πᵦ] (nats)",
     "probe_shaping_reward": "mean shaping\nreward",
 }
+
+CONSTANTS = {"alpha": "α", "tau": "τ"}  # of an algorithm's config, as titles show them
 
 
 def learning_curve(run_dir: Path, path: Path) -> bool:
@@ -88,6 +92,55 @@ def learning_curve(run_dir: Path, path: Path) -> bool:
         figure.legend(*all_axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
         save(figure, path)
     return True
+
+
+def policy_paths(folders: Sequence[Path], path: Path, seed: int = 0) -> None:
+    """Draw how the policies of runs on one dataset moved from evaluation to evaluation, as a PNG (Figure 1): a panel
+    for each run, in the two principal directions of all their policies together.
+
+    A policy is a point (`policy_points`) at which squared distances are mean KL divergences to second order, for stds
+    near pi_beta's: axes and lengths are in square roots of nats. The origin is pi_beta of the first run, or, where that
+    is no Gaussian, its first policy. Raises InputError if a run has no such path, or they are not of one dataset.
+    """
+    runs = [read_moments(moments_path(folder, seed)) for folder in folders]
+    data = {files.read_json(folder / "provenance.json").get("dataset_sha256") for folder in folders}
+    if len(data) > 1 or len({run.mean.shape[1:] for run in runs}) > 1:
+        raise InputError(f"{', '.join(map(str, folders))} are runs on different datasets; name runs on the same one")
+    origin = runs[0].behavior or (runs[0].mean[0], runs[0].log_std[0])
+    points = [policy_points(run.mean, run.log_std, origin) for run in runs]
+    together = np.concatenate(points)
+    centered = together - together.mean(0)
+    directions = np.linalg.svd(centered, full_matrices=False)[2][:2]
+    shares = np.square(centered @ directions.T).sum(0) / max(np.square(centered).sum(), 1e-30)
+    matplotlib = import_matplotlib()
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(4.2 * len(runs) + 1.0, 4.6)
+        all_axes = figure.subplots(1, len(runs), sharex=True, sharey=True, squeeze=False)[0]
+        for axes, run, own, folder in zip(all_axes, runs, points, folders, strict=True):
+            drawn, status = own @ directions.T, read_status(folder)
+            given = files.read_json(folder / "config.json")["config"]["algorithm_config"]
+            constants = ", ".join(f"{sign} = {given[name]:g}" for name, sign in CONSTANTS.items() if name in given)
+            walked, moved = np.linalg.norm(np.diff(own, axis=0), axis=1).sum(), np.linalg.norm(own[-1] - own[0])
+            axes.set_title(f"{algorithm_name(status.algorithm)}, {constants}\nwalked {walked:.2f}, moved {moved:.2f}")
+            axes.plot(*drawn.T, color=GREY, linewidth=0.8)
+            axes.scatter(*drawn.T, c=run.step, cmap="viridis", vmin=0, vmax=status.steps, s=18, zorder=4)
+            if run.behavior is not None:
+                at = policy_points(run.behavior[0][None], run.behavior[1][None], origin) @ directions.T
+                axes.plot(*at.T, "D", color=BLUE, markersize=7, zorder=5, label="πᵦ", linestyle="none")
+            axes.plot(*drawn[-1:].T, "*", color=VERMILLION, markersize=11, zorder=6, label="last policy")
+            axes.set_xlabel(f"first direction (√nat), {shares[0]:.0%} of variance")
+        all_axes[0].set_ylabel(f"second direction (√nat), {shares[1]:.0%}")
+        figure.colorbar(all_axes[-1].collections[0], ax=list(all_axes), label="gradient steps", shrink=0.8)
+        figure.legend(*all_axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+        save(figure, path)
+
+
+def policy_points(mean: np.ndarray, log_std: np.ndarray, origin: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Gaussian policies [E, B, A] as points [E, 2 B A] around that of `origin` [B, A]: for each row and component,
+    the change of the mean over origin's std, and sqrt(2) times that of log_std, all over sqrt(2 B).
+    """
+    parts = (mean - origin[0]) * np.exp(-origin[1]), np.sqrt(2.0) * (log_std - origin[1])
+    return np.concatenate([it.reshape(len(mean), -1) for it in parts], axis=1) / np.sqrt(2.0 * mean.shape[1])
 
 
 def returns_curve(curve: Sequence[Mapping[str, Any]], title: str, env_id: str, path: Path) -> None:

@@ -189,6 +189,18 @@ class Acting(NamedTuple):
     export: Callable[[Any], dict[str, Any]]  # what `itrpo.policy` needs to act: {"kind": str, name: array}
 
 
+class Snapshot(NamedTuple):
+    """A moment of training on fixed rows (s, a, r, s'), with fixed noise: from several, `training.watch` computes what
+    changed over updates.
+    """
+
+    mean: Float[Array, "B A"]  # of the Gaussian policy, before the tanh
+    log_std: Float[Array, "B A"]
+    target: Float[Array, "B"]  # y(s,a), what the critics regress on
+    implicit_q: Float[Array, "B"]  # Theorem 1's Q' = min_i Q_i(s,a) - tau alpha log(pi/pi_beta)(a|s)
+    error: Float[Array, "B"]  # min_i Q_i(s,a) - y(s,a): Eq. (7)'s epsilon at the rows
+
+
 class Algorithm(NamedTuple):
     """One algorithm for one seed, built by its module's `make(config, spec, behavior)`.
 
@@ -206,3 +218,5 @@ class Algorithm(NamedTuple):
     batch_size: int  # rows per `update`
     # the metric of `update` that is a mean of Q: a run has diverged where it leaves what rewards allow. None: no critic
     value_metric: str | None = "q_target"
+    # (state, fixed rows, key) -> what is watched between evaluations; None: nothing is
+    watch: Callable[[Any, Transition, Key[Array, ""]], Snapshot] | None = None

@@ -52,6 +52,15 @@ def plain_targets(
     return td.bellman_target(batch.reward, batch.continues, config.backbone.gamma, next_value)
 
 
+def critic_targets(
+    value_penalty: bool, config: Config, networks: Networks, state: State, batch: Transition, noise: Array
+) -> Float[Array, "B"]:
+    if value_penalty:
+        alpha = kl.alpha_now(config.alpha, config.backbone, state)
+        return penalised_targets(config, networks, alpha, state, batch, noise)
+    return plain_targets(config, networks, state, batch, noise)
+
+
 def update(
     value_penalty: bool,
     config: Config,
@@ -68,10 +77,7 @@ def update(
     backbone = config.backbone
     alpha = kl.alpha_now(config.alpha, backbone, state)
     target_noise, policy_noise, penalty_noise = kl.draw_noise(networks, batch, key)
-    if value_penalty:
-        targets = penalised_targets(config, networks, alpha, state, batch, target_noise)
-    else:
-        targets = plain_targets(config, networks, state, batch, target_noise)
+    targets = critic_targets(value_penalty, config, networks, state, batch, target_noise)
     critic, metrics = kl.critic_step(backbone, networks, state, batch, targets, penalty_noise)
     policy, policy_metrics = kl.policy_step(backbone, networks, alpha, state, critic.params, batch, policy_noise, step)
     return kl.averaged(backbone, state, policy, critic, targets), metrics | policy_metrics
@@ -85,6 +91,7 @@ def make(value_penalty: bool, config: Config, spec: SpaceSpec, behavior: Density
         acting=parts.actor.acting(config.backbone.action_edge),
         probes=partial(kl.probes, config.backbone, parts),
         batch_size=config.backbone.batch_size,
+        watch=partial(kl.watch, parts, partial(critic_targets, value_penalty, config, parts.networks), None),
     )
 
 

@@ -109,6 +109,13 @@ def update(
     return kl.averaged(backbone, state, policy, critic, targets), metrics | policy_metrics
 
 
+def shaping(config: Config, networks: Networks, state: State, batch: Transition) -> Float[Array, "B"]:
+    """What Eq. (5) adds to the rewards, by the online policy."""
+    alpha = kl.alpha_now(config.alpha, config.backbone, state)
+    log_ratio = networks.log_ratio(state.policy.params, state.behavior_params, batch.observation, batch.action)
+    return td.shaping_reward(log_ratio, alpha, config.tau, config.log_ratio_low, config.log_ratio_high)
+
+
 def probes(config: Config, parts: Parts, state: State, batch: Transition, key: Key[Array, ""]) -> Metrics:
     """Those of the actor-critic, and the shaping reward: means over fixed data."""
     low, high = config.log_ratio_low, config.log_ratio_high
@@ -122,12 +129,18 @@ def probes(config: Config, parts: Parts, state: State, batch: Transition, key: K
 
 def make(config: Config, spec: SpaceSpec, behavior: DensityModel) -> Algorithm:
     parts = kl.make_parts(config.backbone, spec, behavior)
+
+    def targets(state: State, batch: Transition, noise: Array) -> Array:
+        alpha = kl.alpha_now(config.alpha, config.backbone, state)
+        return critic_targets(config, parts.networks, alpha, state, batch, noise)
+
     return Algorithm(
         init=partial(kl.start, config.backbone, parts, target_policy=config.shaping_policy == "target"),
         update=partial(update, config, parts.networks),
         acting=parts.actor.acting(config.backbone.action_edge),
         probes=partial(probes, config, parts),
         batch_size=config.backbone.batch_size,
+        watch=partial(kl.watch, parts, targets, partial(shaping, config, parts.networks)),
     )
 
 

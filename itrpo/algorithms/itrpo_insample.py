@@ -31,7 +31,7 @@ from jaxtyping import Float, Int, Key
 
 from itrpo.behavior import gaussian
 from itrpo.nn.actors import GaussianActor, gaussian_actor
-from itrpo.nn.critics import penalised_critic_loss
+from itrpo.nn.critics import least_q, penalised_critic_loss
 from itrpo.nn.ensemble import Ensemble, critic_ensemble
 from itrpo.nn.heads import StateValue
 from itrpo.nn.network import Initializer, Network, network
@@ -47,6 +47,7 @@ from itrpo.types import (
     Params,
     Preset,
     RewardRule,
+    Snapshot,
     SpaceSpec,
     Transition,
 )
@@ -213,12 +214,21 @@ def make(config: Config, spec: SpaceSpec, behavior: DensityModel) -> Algorithm:
             "probe_policy_std": jnp.mean(jnp.exp(log_std)),
         }
 
+    def watch(state: State, batch: Transition, key: Key[Array, ""]) -> Snapshot:
+        ratio = log_ratio(networks, config.action_edge, state.policy.params, state.behavior_params, batch)
+        target = critic_targets(networks, config, state.value.params, batch, ratio)
+        shaping = td.shaping_reward(ratio, config.alpha, config.tau, config.log_ratio_low, config.log_ratio_high)
+        q = least_q(networks.critics, state.critic.params, batch.observation, batch.action)
+        moments = networks.actor.moments(state.policy.params, batch.observation)
+        return Snapshot(*moments, target, q - shaping, q - target)
+
     return Algorithm(
         init=init,
         update=partial(update, config, networks),
         acting=networks.actor.acting(config.action_edge),
         probes=probes,
         batch_size=config.batch_size,
+        watch=watch,
     )
 
 

@@ -31,7 +31,7 @@ from itrpo.nn.trainable import Trainable, gradient_step, polyak, trainable
 from itrpo.ops import distributions, divergences, td
 from itrpo.ops.td import Scalar
 from itrpo.ranges import Count, CountOrZero, Discount, InnerShare, NonNegative, Positive, Rate, Widths
-from itrpo.types import DensityModel, Metrics, Params, Preset, SpaceSpec, Transition
+from itrpo.types import DensityModel, Metrics, Params, Preset, Snapshot, SpaceSpec, Transition
 
 
 @dataclass(frozen=True)
@@ -317,6 +317,27 @@ def probes(config: Backbone, parts: Parts, state: State, batch: Transition, key:
         "probe_policy_std": jnp.mean(jnp.exp(log_std)),
         "probe_ratio_advantage_correlation": jnp.where(jnp.isnan(correlation), 0.0, correlation),
     }
+
+
+WATCHED_DRAWS = 8  # times that `watch` draws a' for each row: what is left of that noise is the same at all moments
+
+
+def watch(
+    parts: Parts,
+    targets: Callable[[State, Transition, Array], Float[Array, "B"]],
+    shaping: Callable[[State, Transition], Float[Array, "B"]] | None,
+    state: State,
+    batch: Transition,
+    key: Key[Array, ""],
+) -> Snapshot:
+    """targets(state, batch, noise) is y, shaping(state, batch) what Eq. (5) adds to the rewards; None: nothing."""
+    networks = parts.networks
+    repeated = jax.tree.map(lambda it: jnp.repeat(it, WATCHED_DRAWS, axis=0), batch)
+    noise = jax.random.normal(key, (len(repeated.reward), networks.draws, batch.action.shape[1]))
+    target = jnp.mean(targets(state, repeated, noise).reshape(-1, WATCHED_DRAWS), axis=1)
+    q = least_q(networks.critics, state.critic.params, batch.observation, batch.action)
+    implicit_q = q if shaping is None else q - shaping(state, batch)
+    return Snapshot(*parts.actor.moments(state.policy.params, batch.observation), target, implicit_q, q - target)
 
 
 def validate(config: Any, behavior: str, behavior_config: Any) -> None:

@@ -147,6 +147,25 @@ def runs_list(command: RunsList, console: Console) -> None:
 
 
 @dataclass(frozen=True)
+class RunsPaths:
+    """Draw how the policies of runs on one dataset moved while they learned, beside each other (the paper's Figure 1).
+
+    For runs of itrpo, brac_v, brac_p and itrpo_insample. Axes: the two principal directions of all their policies.
+    """
+
+    runs: Annotated[tuple[Path, ...], Word("RUN")]  # run folders
+    out: Path = Path("paths.png")  # picture
+    seed: Seed = 0  # index of the seed
+
+
+def runs_paths(command: RunsPaths, console: Console) -> None:
+    from itrpo.plotting import policy_paths
+
+    policy_paths(command.runs, command.out, command.seed)
+    console.print(f"wrote {command.out}")
+
+
+@dataclass(frozen=True)
 class Algorithms:
     """List the algorithms, or the presets and fields of one."""
 

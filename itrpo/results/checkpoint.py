@@ -23,7 +23,7 @@ KEEP = 2
 FOLDER = re.compile(r"(behavior|train)_\d{10}")  # in the order of their names
 # Raise it when arrays, or the draws that follow from them, come to mean something else, so that runs of before are
 # refused and not continued wrongly. It is in a run's config.json; before it was recorded, it was 1.
-VERSION = 3
+VERSION = 4
 
 
 def flatten(tree: Any) -> dict[str, np.ndarray]:

@@ -7,6 +7,7 @@
     timing.jsonl      wall-clock records, one object per line
     checkpoints/      the two newest: `checkpoint`
     seedK/policy.npz  the newest policies: `itrpo.policy`
+    seedK/moments.npz the path of the policies, one moment for each evaluation: `moments`
     learning_curve.png
 
 Every JSON file is strict. JSON has no NaN and no infinity: a row with such a value has `"value": null` and the value's

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from itrpo import files
-from itrpo.plotting import BLACK, BLUE, STYLE, VERMILLION, import_matplotlib, new_figure, save
+from itrpo.plotting import BLACK, BLUE, GREY, STYLE, VERMILLION, import_matplotlib, new_figure, save
 from itrpo.theory import corollary1 as c1
 from itrpo.theory import theorem2 as t2
 from itrpo.theory.instances import draw_batches, large_temperature, unlikely_error
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-ORANGE, GREEN, GREY = "#E69F00", "#009E73", "#777777"  # beside the package's colours; lines differ in style as well
+ORANGE, GREEN = "#E69F00", "#009E73"  # beside the package's colours; lines differ in style as well
 
 
 def write_figures(folder: Path, seed: int = 0) -> list[Path]:

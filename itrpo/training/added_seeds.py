@@ -18,6 +18,7 @@ import numpy as np
 from itrpo import files
 from itrpo.errors import InputError
 from itrpo.evaluation.beside import Evaluations
+from itrpo.results.moments import moments_path
 from itrpo.results.run_folder import Checkpoint, RunFolder
 from itrpo.results.store import METRICS, read_rows
 from itrpo.training.evaluate import policy_path
@@ -58,7 +59,9 @@ def join(session: Session, carry: Carry, part: RunFolder, new: Carry, added: ran
     """Policies, rows, and last the checkpoint, which is what counts: a kill before it, and all is done again."""
     folder, step = session.folder, session.config.train.steps
     for index in added:
-        files.write(policy_path(folder.path, index), policy_path(part.path, index).read_bytes())
+        for of in (policy_path, moments_path):
+            if of(part.path, index).exists():
+                files.write(of(folder.path, index), of(part.path, index).read_bytes())
     folder.keep_metrics(lambda row: row.seed not in added)
     folder.append_metrics(read_rows(part.path / METRICS))
     both: Any = jax.tree.map(lambda *leaves: np.concatenate(leaves), carry, new)

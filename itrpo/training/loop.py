@@ -30,6 +30,7 @@ class Carry(NamedTuple):
     sums: Metrics  # name -> [S]: metrics added up since the last `fresh_sums`
     count: Any  # [S]: steps added up
     first_bad: Metrics  # name -> [S]: first step whose metric was not finite or beyond the limit; NEVER if none
+    watched: Any = ()  # `watch.Watched` of [S, ...], if the algorithm is watched; blocks of updates don't take it
 
 
 def metric_names(update: Update, state: Any, data: Transition, batch_size: int) -> list[str]:

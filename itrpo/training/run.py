@@ -27,18 +27,19 @@ from itrpo.evaluation.environments import check_compatible
 from itrpo.plotting import learning_curve
 from itrpo.policy import Policy, load_policy
 from itrpo.report.aggregate import final_score
+from itrpo.results.moments import add_moments, begin_moments, moments_path
 from itrpo.results.run_folder import Checkpoint, RunFolder
 from itrpo.results.store import read_metrics
 from itrpo.results.trackers import Tracker, open_tracker
 from itrpo.signals import stop_on_signal
-from itrpo.training import behavior_fit, divergence, loop
+from itrpo.training import behavior_fit, divergence, loop, watch
 from itrpo.training.added_seeds import train_all
 from itrpo.training.evaluate import policy_path, save_policies, start_evaluation
 from itrpo.training.identity import begin_or_continue
 from itrpo.training.scaling import behavior_steps, scaled_config
-from itrpo.training.seeds import members, over_seeds
+from itrpo.training.seeds import members, over_seeds, parts
 from itrpo.training.session import INIT, PROBES, TRAIN, Session, probe_rows
-from itrpo.types import Algorithm, AlgorithmEntry, BehaviorModel, Dataset
+from itrpo.types import Algorithm, AlgorithmEntry, BehaviorModel, Dataset, DensityModel
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -119,12 +120,16 @@ def train_phases(
         params = fitted.params
     shapes = jax.eval_shape(jax.vmap(algorithm.init), session.keys(INIT), params)
     names = loop.metric_names(algorithm.update, shapes, session.data, algorithm.batch_size)
+    watching = partial(watch.begin, algorithm), probe_rows(session.data, watch.ROWS), session.keys(PROBES)
     if saved is not None and training:
         session.folder.drop_metrics_after(saved.step)
-        carry = session.folder.restored(saved, jax.eval_shape(partial(loop.start, names=names), shapes))
+        carry_shapes = jax.eval_shape(partial(loop.start, names=names), shapes)
+        watched = jax.eval_shape(jax.vmap(watching[0], (0, None, 0)), shapes, *watching[1:])
+        carry = session.folder.restored(saved, carry_shapes._replace(watched=watched))
         return train_algorithm(session, algorithm, names, carry, saved.step, trackers)
     else:
         carry = loop.start(over_seeds(algorithm.init, [True, True])(session.keys(INIT), params), names)
+        carry = carry._replace(watched=over_seeds(watching[0], [True, False, True])(carry.state, *watching[1:]))
         begin(session, behavior, fitted, jax.device_get(carry))
         return train_algorithm(session, algorithm, names, carry, 0, trackers)
 
@@ -138,6 +143,13 @@ def begin(session: Session, behavior: BehaviorModel | None, fitted: behavior_fit
             session.append_metrics(0, fitted.metrics | named)
         session.save("train", 0, carry)
 
+    if carry.watched:
+        of_behavior = None
+        if isinstance(behavior, DensityModel) and behavior.moments is not None and fitted is not None:
+            observation = probe_rows(session.data, watch.ROWS).observation
+            of_behavior = jax.device_get(over_seeds(behavior.moments, [True, False])(fitted.params, observation))
+        for index, own in zip(session.seeds, parts((carry.watched.evaluated, of_behavior)), strict=True):
+            begin_moments(moments_path(session.folder.path, index), *own)
     if behavior is None or fitted is None or session.env_id is None:
         write({})
     else:
@@ -154,10 +166,17 @@ def train_algorithm(
     limits = divergence.limits(names, algorithm.value_metric, config.train, data.reward)
     seed_keys = session.keys(TRAIN)
     probe = over_seeds(algorithm.probes, [True, False, True])
-    probe_batch = probe_rows(data)
+    probe_batch, probe_keys = probe_rows(data), session.keys(PROBES)
+    watched_rows, watching = probe_rows(data, watch.ROWS), algorithm.watch is not None
+    look_once = over_seeds(partial(watch.look, algorithm), [True, True, False, True])
+    measure = over_seeds(watch.measure, [True, False])
 
     def run_block(carry: loop.Carry, start: int, stop: int) -> loop.Carry:
-        return block(carry, data, seed_keys, limits, start, stop)
+        trained = block(carry._replace(watched=()), data, seed_keys, limits, start, stop)
+        return trained._replace(watched=carry.watched)
+
+    def look(carry: loop.Carry) -> loop.Carry:
+        return carry._replace(watched=look_once(carry.watched, carry.state, watched_rows, probe_keys))
 
     started = time.perf_counter()
     carry = run_block(carry, step, step)  # no step: this compiles
@@ -169,12 +188,18 @@ def train_algorithm(
             every = config.evaluation.eval_every
             stop = min((step // every + 1) * every, config.train.steps)
             started, first, waited = time.perf_counter(), step, session.evaluations.waited
-            carry = session.advance("train", run_block, carry, step, stop, live)
+            begun = step - int(np.asarray(carry.count)[0])
+            looks = watch.steps(begun, stop) if watching else []
+            carry = session.advance("train", run_block, carry, step, stop, live, look, looks)
             step, trained = stop, time.perf_counter()
             train_seconds = trained - started - (session.evaluations.waited - waited)
             metrics: dict[str, Any] = {name: np.asarray(carry.sums[name] / carry.count) for name in names}
             carry = loop.fresh_sums(carry)
-            metrics |= probe(carry.state, probe_batch, session.keys(PROBES))
+            metrics |= probe(carry.state, probe_batch, probe_keys)
+            if watching:
+                lags = watch.lags_since(begun, stop)
+                watched, more = measure(carry.watched, lags)
+                carry, metrics = carry._replace(watched=watched), metrics | watch.measured(more, lags)
             paths = save_policies(session, [algorithm.acting.export(own) for own in members(carry.state)], step)
             timing = {
                 "step": step,
@@ -203,6 +228,9 @@ def write_step(
     """Writes all about a step once its evaluation is over: rows, and then the checkpoint that knows of them."""
     step, metrics = timing["step"], metrics | returns
     session.append_metrics(step, metrics)
+    if carry.watched:
+        for index, moments in zip(session.seeds, parts(carry.watched.evaluated), strict=True):
+            add_moments(moments_path(session.folder.path, index), step, moments)
     session.save("train", step, carry)
     for tracker in trackers:
         tracker.log(step, {name: np.asarray(values) for name, values in metrics.items()})

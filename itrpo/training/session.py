@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -94,23 +94,33 @@ class Session:
             raise DivergenceError(message)
 
     def advance(
-        self, phase: str, run_block: Any, carry: loop.Carry, step: int, stop: int, live: LiveLine
+        self,
+        phase: str,
+        run_block: Any,
+        carry: loop.Carry,
+        step: int,
+        stop: int,
+        live: LiveLine,
+        look: Callable[[loop.Carry], loop.Carry] | None = None,
+        looks: Sequence[int] = (),
     ) -> loop.Carry:
         """`carry` from `step` to `stop`, in pieces of about a second so that Ctrl-C and the live line get a
-        look in.
+        look in. `look` sees it, and may change what is watched, after each of the steps `looks`.
 
         The pieces change no bit. On a GPU nothing but an occasional checkpoint leaves the device.
         Raises DivergenceError, and KeyboardInterrupt once a checkpoint is written after a signal.
         """
         size, saved_at = 1, time.monotonic()
         while step < stop:
-            piece = min(size, stop - step)
+            piece = min(size, min((it for it in looks if it > step), default=stop) - step)
             started = time.monotonic()
             carry = run_block(carry, step, step + piece)
             jax.block_until_ready(carry.count)
             step += piece
             elapsed = time.monotonic() - started
             size = max(1, min(2 * size, int(piece * TICK_SECONDS / max(elapsed, 1e-6))))
+            if look is not None and step in looks:
+                carry = look(carry)
             live.update(step, {})
             self.evaluations.settle(wait=False)
             overdue = time.monotonic() - saved_at > CHECKPOINT_SECONDS
@@ -125,7 +135,7 @@ class Session:
         return carry
 
 
-def probe_rows(columns: Any) -> Any:
-    """PROBE_ROWS rows, spread evenly, of a pytree of [B, ...]."""
-    stride = max(1, len(jax.tree.leaves(columns)[0]) // PROBE_ROWS)
-    return jax.tree.map(lambda column: column[::stride][:PROBE_ROWS], columns)
+def probe_rows(columns: Any, count: int = PROBE_ROWS) -> Any:
+    """`count` rows, spread evenly, of a pytree of [B, ...]."""
+    stride = max(1, len(jax.tree.leaves(columns)[0]) // count)
+    return jax.tree.map(lambda column: column[::stride][:count], columns)
