@@ -55,7 +55,7 @@ PANELS = {
     "probe_shaping_reward": "mean shaping\nreward",
 }
 
-CONSTANTS = {"alpha": "α", "tau": "τ"}  # of an algorithm's config, as titles show them
+CONSTANTS = {"alpha": r"$\alpha$", "tau": r"$\tau$"}  # of an algorithm's config, as titles show them
 
 
 def learning_curve(run_dir: Path, path: Path) -> bool:

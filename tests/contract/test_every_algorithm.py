@@ -24,7 +24,7 @@ from itrpo.errors import InputError
 from itrpo.policy import load_policy, save_policy
 from itrpo.ranges import check_ranges, intervals
 from itrpo.results import checkpoint
-from itrpo.training import loop
+from itrpo.training import loop, watch
 from itrpo.training.seeds import members
 from itrpo.types import SpaceSpec, Transition
 
@@ -371,6 +371,22 @@ def test_probed_perturbation_is_no_larger_than_phi(name, preset):
     assert 0.0 < found <= ENTRIES[name].presets[preset].config.phi
 
 
+@pytest.mark.parametrize("name", [name for name in ALL if build(name)[0].watch])
+def test_what_is_watched_is_what_the_critics_learn(name):
+    """y is the target that `update` regresses on, Q' is Q less the shaping reward, and the error is Q - y."""
+    algorithm, _ = build(name)
+    state = jax.tree.map(jnp.asarray, member(states(name)))
+    found = algorithm.watch(state, data(), jax.random.key(3))
+    _, metrics = algorithm.update(state, data(), jax.random.key(4), jnp.asarray(0))
+    probes = algorithm.probes(state, data(), jax.random.key(5))
+    np.testing.assert_allclose(jnp.mean(found.target), metrics["q_target"], atol=0.02)  # actions are drawn anew
+    np.testing.assert_allclose(jnp.mean(found.error), probes["probe_q_data"] - jnp.mean(found.target), atol=1e-5)
+    shaping = probes.get("probe_shaping_reward", 0.0)
+    assert name.startswith("brac") or abs(shaping) > 0.05
+    np.testing.assert_allclose(jnp.mean(found.implicit_q), probes["probe_q_data"] - shaping, atol=1e-5)
+    assert found.mean.shape == found.log_std.shape == (ROWS, SPEC.action_dim)
+
+
 def documented_metrics() -> set[str]:
     """The names in the first columns of docs/metrics.md."""
     text = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
@@ -381,7 +397,7 @@ def documented_metrics() -> set[str]:
 def test_every_metric_is_documented_and_every_documented_metric_exists():
     measured = {"return", "return_std", "score", "episode_length"}  # of evaluations
     measured |= {f"behavior_{it}" for it in measured}
-    measured |= {"behavior_true_log_prob", "behavior_log_prob_gap", "behavior_rows_left_out"}
+    measured |= {"behavior_true_log_prob", "behavior_log_prob_gap", "behavior_rows_left_out", *watch.NEEDED}
     for name, entry in ENTRIES.items():
         for preset in entry.presets:
             algorithm, model = build(name, preset)

@@ -21,7 +21,7 @@ def old(pendulum: Path, tmp_path: Path) -> Path:
     itrpo.train(pendulum, "bc", itrpo.RunOptions(**OPTIONS, out=folder), console=Console(quiet=True))
     path = folder / "config.json"
     recorded = json.loads(path.read_text())
-    assert recorded.pop("version") == 3
+    assert recorded.pop("version") == 4
     recorded["config"]["algorithm_config"] = {"backbone": recorded["config"]["algorithm_config"]}
     recorded["config"]["train"]["divergence_limit"] = "inf"
     path.write_text(json.dumps(recorded, indent=2))
