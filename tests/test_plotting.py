@@ -10,8 +10,19 @@ import pytest
 
 from itrpo import files
 from itrpo.data.health import Health
-from itrpo.plotting import BLACK, BLUE, VERMILLION, health_picture, learning_curve, returns_curve
+from itrpo.errors import InputError, StorageError
+from itrpo.plotting import (
+    BLACK,
+    BLUE,
+    VERMILLION,
+    health_picture,
+    learning_curve,
+    policy_paths,
+    policy_points,
+    returns_curve,
+)
 from itrpo.results import store
+from itrpo.results.moments import add_moments, begin_moments, moments_path, read_moments
 from itrpo.results.run_folder import RunFolder
 from itrpo.results.schema import Row
 from tests.report.canned import make_run
@@ -92,6 +103,68 @@ def test_a_run_without_evaluation_has_its_probes_drawn(tmp_path):
 def test_few_evaluations_are_visible_as_points(tmp_path, evaluations):
     learning_curve(make_run(tmp_path, seeds=1, evaluations=evaluations, probes=False), tmp_path / "curve.png")
     assert pixels_of(read_png(tmp_path / "curve.png"), BLUE) > 50
+
+
+def walked(run: Path, seed: int, mean: np.ndarray, sha256: str = "a") -> Path:
+    """A canned run whose policy has these means [E, B, A], and stds of 0.5 as pi_beta has."""
+    make_run(run, seeds=1, evaluations=len(mean) - 1)
+    files.write_json(run / "provenance.json", {"dataset_sha256": sha256})
+    files.write_json(run / "config.json", {"config": {"algorithm_config": {"alpha": 3.0, "tau": 0.5}}})
+    log_std = np.full_like(mean, np.log(0.5))
+    path = moments_path(run, seed)
+    begin_moments(path, (mean[0], log_std[0]), (mean[0], log_std[0]))
+    for index in range(1, len(mean)):
+        add_moments(path, 5000 * index, (mean[index], log_std[index]))
+    return run
+
+
+def test_distances_of_policies_are_divergences(tmp_path):
+    """Squared, mean KL: exactly for means at equal stds, to second order for stds."""
+    rng = np.random.default_rng(0)
+    mean, log_std = rng.normal(size=(2, 50, 3)), np.broadcast_to(rng.normal(size=(50, 3)), (2, 50, 3))
+
+    def squared(log_std: np.ndarray) -> float:
+        points = policy_points(mean, log_std, (mean[0], log_std[0]))
+        return float(np.square(points[1] - points[0]).sum())
+
+    by_hand = 0.5 * np.square((mean[1] - mean[0]) / np.exp(log_std[0])).sum(1).mean()
+    np.testing.assert_allclose(squared(log_std), by_hand)
+    mean[1] = mean[0]
+    wider = np.stack([log_std[0], log_std[0] + 0.01])
+    np.testing.assert_allclose(squared(wider), 3 * (0.5 * np.exp(0.02) - 0.5 - 0.01), rtol=0.01)
+
+
+def test_paths_of_policies(tmp_path):
+    along, across = np.random.default_rng(0).normal(size=(2, 20, 2))
+    steps = np.arange(12)[:, None, None]
+    straight = walked(tmp_path / "straight", 0, 0.1 * steps * along)
+    swaying = walked(tmp_path / "swaying", 0, 0.1 * steps * along + 0.3 * (steps % 2) * across)
+    policy_paths([straight, swaying], tmp_path / "paths.png")
+    picture = read_png(tmp_path / "paths.png")
+    assert picture.shape[1] > picture.shape[0] > 600
+    for color in (BLUE, VERMILLION):
+        for panel in np.array_split(picture, 2, axis=1):
+            assert pixels_of(panel, color) > 50
+    policy_paths([straight], tmp_path / "one.png")
+    with pytest.raises(InputError, match="on different datasets"):
+        policy_paths([straight, walked(tmp_path / "other", 0, 0.1 * steps * along, "b")], tmp_path / "no.png")
+    with pytest.raises(InputError, match=r"seed1.moments.npz does not exist"):
+        policy_paths([straight], tmp_path / "no.png", seed=1)
+    moments_path(straight, 0).write_bytes(b"PK nothing")
+    with pytest.raises(StorageError, match="damaged"):
+        policy_paths([straight], tmp_path / "no.png")
+    assert not (tmp_path / "no.png").exists()
+
+
+def test_a_step_that_is_done_again_replaces_what_came_after(tmp_path):
+    mean = np.random.default_rng(0).normal(size=(4, 5, 2)).astype(np.float32)
+    path = moments_path(walked(tmp_path / "run", 0, mean), 0)
+    before = path.read_bytes()
+    add_moments(path, 5000, (mean[1], np.full_like(mean[1], np.log(0.5))))
+    assert read_moments(path).step.tolist() == [0, 5000]
+    for index in (2, 3):
+        add_moments(path, 5000 * index, (mean[index], np.full_like(mean[1], np.log(0.5))))
+    assert path.read_bytes() == before
 
 
 def test_returns_of_a_policy_in_training(tmp_path):
