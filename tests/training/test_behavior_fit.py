@@ -17,7 +17,7 @@ from itrpo.training import behavior_fit, run
 from itrpo.training.session import Session
 
 FIELDS = {"policy_hidden": (8,), "critic_hidden": (8,), "behavior_hidden": (8,), "batch_size": 8}
-OPTIONS = RunOptions(steps=2, seeds=2, behavior_steps=6, eval_every=2, env="none")
+OPTIONS = RunOptions(preset="quick", steps=2, seeds=2, behavior_steps=6, eval_every=2, env="none")
 
 
 def arrays(rewards: float = 1.0) -> dict[str, np.ndarray]:

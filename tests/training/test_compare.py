@@ -21,7 +21,7 @@ TINY = [
 @pytest.fixture(scope="module")
 def compared(pendulum, tmp_path_factory):
     folder = tmp_path_factory.mktemp("comparison")
-    words = ["compare", str(pendulum), "--algorithms", "brac_v,itrpo", *BOUNDS, *SIZES, *TINY]
+    words = ["compare", str(pendulum), "--algorithms", "brac_v,itrpo", "--scale", "laptop", *BOUNDS, *SIZES, *TINY]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ITRPO_CACHE", str(folder / "cache"))
         assert main([*words, "--out", str(folder)]) == 0

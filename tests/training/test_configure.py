@@ -8,7 +8,7 @@ import polars
 import pytest
 
 import itrpo
-from itrpo import RunOptions
+from itrpo import RunOptions, registry
 from itrpo.config import config_hash, differences, to_json
 from itrpo.errors import InputError
 from itrpo.training.configure import check_options, complete, make_config
@@ -81,3 +81,14 @@ def test_other_columns_of_the_same_file_are_another_run(tmp_path):
     assert differences(to_json(configs[0]), to_json(configs[1])) == [
         "data.columns.observations: ['a', 'b'] -> ['b', 'c']"
     ]
+
+
+def test_the_scale_decides_on_the_preset_where_none_is_given(monkeypatch):
+    for name in ("itrpo", "td3_bc", "bc"):
+        presets = {scale: make_config(name, scale=scale).preset for scale in ("smoke", "laptop", "paper")}
+        assert presets == {"smoke": "quick", "laptop": "quick", "paper": "source"}
+        assert make_config(name, preset="matched", scale="laptop").preset == "matched"
+    entry = registry.algorithm("td3_bc")
+    only = entry._replace(presets={"matched": entry.presets["matched"]}, default_preset="matched")
+    monkeypatch.setattr(registry, "algorithm", lambda name: only)
+    assert make_config("td3_bc", scale="laptop").preset == "matched"

@@ -35,7 +35,8 @@ def dataset() -> dict[str, np.ndarray]:
 def metrics(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
     folder = tmp_path_factory.mktemp("runs") / "run"
     fields = {"policy_hidden": (16,), "critic_hidden": (8,), "behavior_hidden": (16,), "batch_size": 8}
-    options = itrpo.RunOptions(steps=1, seeds=2, behavior_steps=500, eval_every=1, env="none", out=folder)
+    sizes = {"steps": 1, "seeds": 2, "behavior_steps": 500, "eval_every": 1}
+    options = itrpo.RunOptions(preset="quick", env="none", out=folder, **sizes)
     itrpo.train(dataset(), "brac_v", options, fields=fields)
     rows = read_metrics(folder).filter(pl.col("step") == 0).sort("seed")
     return {name: group["value"].to_numpy() for (name,), group in rows.group_by("metric")}

@@ -1,0 +1,71 @@
+"""The preset `quick`: the same shared constants for every algorithm, and a search that is fair."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+import yaml
+
+from itrpo import registry
+from itrpo.algorithms.quick import CONSTANTS, WIDTHS
+from itrpo.config import leaves
+from itrpo.training.configure import make_config
+
+PLANS = Path(registry.__file__).parent / "sweep" / "plans"
+TUNING = yaml.safe_load((PLANS / "tuning.yaml").read_text())
+ENTRIES = {name: registry.lookup(name, registry.ALGORITHMS, "algorithm") for name in sorted(registry.ALGORITHMS)}
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_what_algorithms_share_is_the_same_in_all(name):
+    setup, preset = make_config(name, preset="quick", task="antmaze-large-play"), ENTRIES[name].presets["quick"]
+    for config in (setup.algorithm_config, setup.behavior_config):
+        for field, _, value in leaves(config) if config is not None else ():
+            assert value == CONSTANTS.get(field, value), field
+            if field.endswith("hidden"):
+                assert value == WIDTHS, field
+    assert make_config(name, preset="quick", task="hopper-expert") == setup  # one setting for every task
+    assert (preset.behavior_steps, preset.steps) == (1_000_000, 1_000_000)
+    assert preset.normalize_observations
+    assert preset.antmaze_normalize_observations
+
+
+def test_every_shared_constant_is_a_field_of_some_algorithm():
+    fields = {
+        field
+        for entry in ENTRIES.values()
+        for config in (entry.presets["quick"].config, entry.presets["quick"].behavior_config)
+        if config is not None
+        for field, _, _ in leaves(config)
+    }
+    assert set(CONSTANTS) <= fields
+
+
+def configurations() -> dict[str, list[dict]]:
+    """Algorithm -> the fields of each of its configurations in the search."""
+    found: dict[str, list[dict]] = {}
+    for label, arm in TUNING["arms"].items():
+        grid = arm.get("grid", {})
+        for values in itertools.product(*grid.values()):
+            fields = arm.get("fields", {}) | dict(zip(grid, values, strict=True))
+            found.setdefault(arm.get("algorithm", label), []).append(fields)
+    return found
+
+
+def test_every_algorithm_is_searched_as_much():
+    found = configurations()
+    assert {name: len(tried) for name, tried in found.items()} == {name: 1 if name == "bc" else 6 for name in found}
+    steps = {arm.get("algorithm", label): arm.get("options") for label, arm in TUNING["arms"].items()}
+    assert set(found) == set(ENTRIES) - {"brac_p", "sac_n", "edac", "fisher_brc", "itrpo_insample"}
+    assert not [name for name, options in steps.items() if options]
+    for name, tried in found.items():
+        setups = [make_config(name, preset="quick", fields=fields) for fields in tried]
+        assert all(one != other for one, other in itertools.combinations(setups, 2))
+
+
+def test_the_search_by_environment_has_the_same_arms():
+    other = yaml.safe_load((PLANS / "tuned_by_environment.yaml").read_text())
+    assert (other["arms"], other["options"]) == (TUNING["arms"], TUNING["options"])
+    assert not set(other["datasets"]) & set(TUNING["datasets"])
