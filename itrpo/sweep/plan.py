@@ -11,6 +11,7 @@ import itertools
 import re
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -128,6 +129,7 @@ def planned(arm: Arm, dataset: str, folder: str, options: RunOptions, fields: di
     options = check_options(options, dataset)
     fields = with_alpha(arm.algorithm, options, fields)
     setup = constants(arm.algorithm, options, fields)
+    options = replace(options, preset=setup.preset)
     return PlannedRun(arm.label, dataset, f"{folder}/{arm.label}", arm.algorithm, options, fields, setup)
 
 
