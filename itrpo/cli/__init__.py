@@ -34,6 +34,7 @@ COMMANDS = {
     ),
     "evaluate": Command(training.Evaluate, training.evaluate),
     "runs list": Command(training.RunsList, training.runs_list),
+    "runs pack": Command(training.RunsPack, training.runs_pack),
     "datasets list": Command(datasets.List, datasets.list_all),
     "datasets info": Command(datasets.Info, datasets.info),
     "datasets check": Command(datasets.Check, datasets.check),
@@ -50,6 +51,7 @@ USAGE = """usage: itrpo COMMAND ...
   compare DATASET      several algorithms on one dataset, and one table
   evaluate RUN         more episodes with trained policies
   runs list            runs and their scores
+  runs pack DIR...     what they measured, in one small file
   datasets list        datasets that go by name
   datasets info NAME   what is in one, or in a file
   datasets check NAME  what is wrong in one            itrpo datasets check log.csv --columns ...
