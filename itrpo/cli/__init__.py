@@ -36,6 +36,7 @@ COMMANDS = {
     "evaluate": Command(training.Evaluate, training.evaluate),
     "runs list": Command(training.RunsList, training.runs_list),
     "runs paths": Command(training.RunsPaths, training.runs_paths),
+    "runs pack": Command(training.RunsPack, training.runs_pack),
     "datasets list": Command(datasets.List, datasets.list_all),
     "datasets info": Command(datasets.Info, datasets.info),
     "datasets check": Command(datasets.Check, datasets.check),
@@ -54,6 +55,7 @@ USAGE = """usage: itrpo COMMAND ...
   evaluate RUN         more episodes with trained policies
   runs list            runs and their scores
   runs paths RUN ...   how their policies moved, drawn  itrpo runs paths runs/brac runs/itrpo
+  runs pack DIR...     what they measured, in one small file
   datasets list        datasets that go by name
   datasets info NAME   what is in one, or in a file
   datasets check NAME  what is wrong in one            itrpo datasets check log.csv --columns ...

@@ -166,6 +166,25 @@ def runs_paths(command: RunsPaths, console: Console) -> None:
 
 
 @dataclass(frozen=True)
+class RunsPack:
+    """Keep what runs measured in one small Parquet file, without their folders: values as float32, no paths of this
+    machine, no policies and no checkpoints. Of runs with one hash the one that is further is kept.
+    """
+
+    paths: Annotated[tuple[Path, ...], Word("DIR")]  # folders of runs at any depth, and files of this command
+    out: Path  # the file to write; its name ends in .parquet
+
+
+def runs_pack(command: RunsPack, console: Console) -> None:
+    from itrpo.results.frames import pack, read_results
+
+    results = read_results(command.paths, console)
+    pack(results, command.out)
+    runs, rows, size = len(results.runs), len(results.rows), command.out.stat().st_size
+    console.print(f"{command.out}: {runs:,} runs, {rows:,} rows, {size:,} bytes", markup=False, highlight=False)
+
+
+@dataclass(frozen=True)
 class Algorithms:
     """List the algorithms, or the presets and fields of one."""
 

@@ -27,6 +27,13 @@ class FinalScore(NamedTuple):
     evaluations: int  # how many evaluations it is the mean of
 
 
+class FinalValues(NamedTuple):
+    """What `FinalScore` is the mean of."""
+
+    values: np.ndarray  # [S, E] float64
+    seeds: tuple[int, ...]
+
+
 def mean_interval(values: Any) -> Interval:
     """Mean of `values` [S] with its 95% interval: t(0.975, S - 1) * s / sqrt(S), Student's t, s with S - 1."""
     from scipy.special import stdtrit  # scipy comes with jax
@@ -48,7 +55,13 @@ def over_seeds(metrics: polars.DataFrame, metric: str) -> tuple[np.ndarray, np.n
 
 
 def final_score(metrics: polars.DataFrame, metric: str = "return", last: int | None = None) -> FinalScore | None:
-    """Mean of each seed's `last` evaluations after step 0, or None if there was none.
+    """Mean of each seed's last evaluations, those of `final_values`."""
+    final = final_values(metrics, metric, last)
+    return None if final is None else FinalScore(final.values.mean(axis=1), final.seeds, final.values.shape[1])
+
+
+def final_values(metrics: polars.DataFrame, metric: str = "return", last: int | None = None) -> FinalValues | None:
+    """Each seed's `last` evaluations after step 0, or None if there was none.
 
     `last` defaults to ten, the paper's, but in a short run not more than the later half: what a policy scored on its
     way is not what it scores.
@@ -57,5 +70,4 @@ def final_score(metrics: polars.DataFrame, metric: str = "return", last: int | N
     trained = values[:, steps > 0]
     if trained.size == 0:
         return None
-    final = trained[:, -(last or min(FINAL_EVALUATIONS, max(1, trained.shape[1] // 2))) :]
-    return FinalScore(final.mean(axis=1), seeds, final.shape[1])
+    return FinalValues(trained[:, -(last or min(FINAL_EVALUATIONS, max(1, trained.shape[1] // 2))) :], seeds)
