@@ -376,14 +376,16 @@ def test_what_is_watched_is_what_the_critics_learn(name):
     """y is the target that `update` regresses on, Q' is Q less the shaping reward, and the error is Q - y."""
     algorithm, _ = build(name)
     state = jax.tree.map(jnp.asarray, member(states(name)))
+    moved = jax.tree.map(lambda it: it + 0.3, state.policy.params)  # away from pi_beta
+    state = state._replace(policy=state.policy._replace(params=moved))
     found = algorithm.watch(state, data(), jax.random.key(3))
     _, metrics = algorithm.update(state, data(), jax.random.key(4), jnp.asarray(0))
     probes = algorithm.probes(state, data(), jax.random.key(5))
-    np.testing.assert_allclose(jnp.mean(found.target), metrics["q_target"], atol=0.02)  # actions are drawn anew
-    np.testing.assert_allclose(jnp.mean(found.error), probes["probe_q_data"] - jnp.mean(found.target), atol=1e-5)
+    np.testing.assert_allclose(jnp.mean(found.target), metrics["q_target"], rtol=2e-3, atol=0.05)  # a' is drawn anew
+    np.testing.assert_allclose(jnp.mean(found.error), probes["probe_q_data"] - jnp.mean(found.target), rtol=1e-4)
     shaping = probes.get("probe_shaping_reward", 0.0)
-    assert name.startswith("brac") or abs(shaping) > 0.05
-    np.testing.assert_allclose(jnp.mean(found.implicit_q), probes["probe_q_data"] - shaping, atol=1e-5)
+    assert name.startswith("brac") or abs(shaping) > 0.005
+    np.testing.assert_allclose(jnp.mean(found.implicit_q), probes["probe_q_data"] - shaping, rtol=1e-4, atol=1e-5)
     assert found.mean.shape == found.log_std.shape == (ROWS, SPEC.action_dim)
 
 
