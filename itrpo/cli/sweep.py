@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from itrpo.cli.flags import Word
-from itrpo.errors import InputError
 from itrpo.ranges import Count, NonNegative
 
 if TYPE_CHECKING:
@@ -43,18 +42,22 @@ def sweep(command: Sweep, console: Console) -> int:
             console.print(f"{name:14} {read_plan(name).title}", soft_wrap=True, markup=False)
         return 0
     plan = read_plan(command.plan, command.scale)
-    out = command.out or Path("runs") / f"{plan.name}-{plan.scale}"
+    out = (command.out or Path("runs") / f"{plan.name}-{plan.scale}").absolute()
     from itrpo.sweep.board import print_plan
     from itrpo.sweep.local import LocalExecutor
     from itrpo.sweep.run import begin, left, sweep
 
-    if command.executor == "ray":
-        raise InputError("--executor ray: not there yet")
     work = begin(plan, out, command.only, console)
     print_plan(left(work), work.sources, console, command.dry_run)
     if command.dry_run:
         return 0
-    failed = sweep(work, LocalExecutor(), command.jobs or 1, console)
+    if command.executor == "ray":
+        from itrpo.sweep.on_ray import RayExecutor
+
+        executor, jobs = RayExecutor(command.ray_address, command.cpus_per_run, command.gpus_per_run), len(work.runs)
+    else:
+        executor, jobs = LocalExecutor(), 1
+    failed = sweep(work, executor, command.jobs or jobs, console)
     for ended in failed:
         console.print(f"{ended.folder} {ended.outcome}: {ended.message} ({out / ended.folder}.log)", soft_wrap=True)
     return 1 if failed else 0

@@ -52,7 +52,7 @@ class Sweep(NamedTuple):
 
 
 def begin(plan: Plan, out: Path, only: str | None, console: Console) -> Sweep:
-    """Raises InputError if `out` holds another sweep, or if nothing is called `only`."""
+    """What there is to do. Raises InputError if `out` holds another sweep, or if nothing is called `only`."""
     runs = tuple(run for run in plan.runs if only is None or matches(run, only))
     if not runs:
         raise InputError(f"--only {only}: no run of {plan.name} is called so; a run is DATASET/LABEL, * is anything")
@@ -88,7 +88,7 @@ def sweep(it: Sweep, executor: Executor, jobs: int, console: Console) -> list[En
             failed[folder] = Ended(folder, "diverged", states[folder].message)
     queue = [folder for folder in runs if states[folder].name in ("to do", "unfinished")]
     again: list[str] | None = []  # None: these are the second tries
-    running = dict[str, float]()
+    running = list[str]()
     refusal = f"another sweep is running in {it.out}; wait for it, or choose another --out"
     with (
         files.lock(it.out / ".sweep.lock", refusal),
@@ -103,24 +103,24 @@ def sweep(it: Sweep, executor: Executor, jobs: int, console: Console) -> list[En
                 queue, again = again, None
             while queue and len(running) < jobs and not signals:
                 folder = queue.pop(0)
-                running[folder] = time.monotonic()
+                running.append(folder)
                 executor.start(folder, task_of(runs[folder], it.out), log_of(it.out, folder))
             for ended in map(partial(checked, runs, it.out, states), executor.ended()):
-                seconds = time.monotonic() - running.pop(ended.folder)
+                running.remove(ended.folder)
                 retry = ended.outcome in ("failed", "stopped") and again is not None and not signals
                 failed.pop(ended.folder, None)
                 if retry and again is not None:
                     again.append(ended.folder)
                 elif ended.outcome in ("failed", "diverged"):
                     failed[ended.folder] = ended
-                board.report(ended, seconds, states, retry)
+                board.report(ended, states, retry)
                 write_plan(it.plan, it.out, states)
             if len(signals) > asked:
                 executor.stop(at_once=False)
                 asked = len(signals)
             if signals and not running:
                 raise KeyboardInterrupt("the sweep is stopped; the same command goes on from there")
-            board.update(states, list(running), failed, [*queue, *(again or [])])
+            board.update(states, running, failed, [*queue, *(again or [])])
             time.sleep(LOOK_SECONDS)
     return list(failed.values())
 
@@ -132,18 +132,19 @@ def checked(runs: dict[str, PlannedRun], out: Path, states: dict[str, State], en
         state = states[ended.folder] = state_of(runs[ended.folder], out)
     except ItrpoError as error:  # a damaged file, or data that changed meanwhile
         states[ended.folder] = before._replace(name="unfinished")
-        return Ended(ended.folder, "failed", ended.message or str(error))
+        return ended._replace(outcome="failed", message=ended.message or str(error))
     if ended.outcome == "finished" and state.name != "finished":
-        return Ended(ended.folder, "failed", f"it ended without an error, but is {state.name}")
+        return ended._replace(outcome="failed", message=f"it ended without an error, but is {state.name}")
     return ended
 
 
 def task_of(run: PlannedRun, out: Path) -> Task:
     """A run that has more seeds already than the plan wants keeps them."""
-    folder, options = out / run.folder, run.options
+    folder, options, path = out / run.folder, run.options, Path(run.dataset).expanduser()
     if (folder / STATUS).exists() and options.seeds is not None:
         options = replace(options, seeds=max(options.seeds, read_status(folder).seeds))
-    return task(run.dataset, run.algorithm, options, run.fields, folder)
+    dataset = str(path.absolute()) if path.is_file() else run.dataset  # for who works in another folder
+    return task(dataset, run.algorithm, options, run.fields, folder)
 
 
 def log_of(out: Path, folder: str) -> Path:
