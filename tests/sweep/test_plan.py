@@ -24,7 +24,8 @@ def test_datasets_are_outer_and_arms_inner(write_plan):
 def test_a_grid_is_the_product_of_its_values_and_lambda_sets_alpha(write_plan):
     grid = "itrpo: {title: T, grid: {lambda: [0.3, 3], tau: [0.0, 0.9]}}"
     plan = read_plan(str(write_plan(("itrpo: {title: iTRPO}", grid))))
-    found = {run.label: (run.setup.algorithm_config.alpha, run.setup.algorithm_config.tau) for run in plan.runs}
+    found = {run.label: run.setup.algorithm_config for run in plan.runs}
+    found = {label: (config.alpha, config.tau) for label, config in found.items() if "tau=" in label}
     assert found["itrpo-lambda=0.3-tau=0.9"] == (3.0, 0.9)  # 0.3 / (1 - 0.9) is 3.0000000000000004 otherwise
     assert found["itrpo-lambda=3-tau=0.9"] == (30.0, 0.9)
     assert found["itrpo-lambda=0.3-tau=0.0"] == (0.3, 0.0)
@@ -35,7 +36,7 @@ def test_lambda_of_another_algorithm_is_its_alpha_times_one_minus_tau(write_plan
     runs = {run.label: run.setup.algorithm_config for run in read_plan(str(write_plan())).runs}
     assert runs["brac"].alpha == pytest.approx(runs["itrpo"].alpha * (1 - runs["itrpo"].tau), rel=1e-11)
     assert runs["brac"].alpha < runs["itrpo"].alpha
-    assert runs["brac"].alpha_scale == runs["itrpo"].alpha_scale
+    assert runs["brac"].backbone.alpha_scale == runs["itrpo"].backbone.alpha_scale
 
 
 @pytest.mark.parametrize(
@@ -93,7 +94,7 @@ MISTAKES = [
     (("steps: 800", "steps: many"), "small.yaml: options.steps must be a whole number, got 'many'"),
     (("steps: 800", "steps: 0"), "small.yaml: options: steps must be at least 1"),
     (("steps: 800", "out: here"), "options: unknown name 'out'"),
-    (("  brac: {", "  itrpo: {"), "line 6: 'itrpo' is there twice"),
+    (("  brac: {", "  itrpo: {"), "line 5: 'itrpo' is there twice"),
     (("  brac: {", "  ../brac: {"), "a label names a folder"),
     (
         ("datasets: [", "datasets: [hopper-medum-v2, "),
