@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from itrpo.cli.flags import Word
-from itrpo.errors import InputError
 from itrpo.ranges import Count, NonNegative
 
 if TYPE_CHECKING:
@@ -44,18 +43,23 @@ def sweep(command: Sweep, console: Console) -> int:
             console.print(f"{name:14} {read_plan(name).title}", soft_wrap=True, markup=False)
         return 0
     plan = read_plan(command.plan, command.scale)
-    out = command.out or Path("runs") / f"{plan.name}-{plan.scale}"
+    out = (command.out or Path("runs") / f"{plan.name}-{plan.scale}").absolute()
     from itrpo.sweep.board import print_plan
     from itrpo.sweep.local import LocalExecutor
     from itrpo.sweep.run import begin, default_together, left, sweep
 
-    if command.executor == "ray":
-        raise InputError("--executor ray: not there yet")
     work = begin(plan, out, command.only, console)
     print_plan(left(work), work.sources, console, command.dry_run)
     if command.dry_run:
         return 0
-    failed = sweep(work, LocalExecutor(), command.jobs or 1, console, command.together or default_together())
+    if command.executor == "ray":
+        from itrpo.sweep.on_ray import RayExecutor
+
+        executor, jobs = RayExecutor(command.ray_address, command.cpus_per_run, command.gpus_per_run), len(work.runs)
+        together = 64 if command.gpus_per_run else 1
+    else:
+        executor, jobs, together = LocalExecutor(), 1, default_together()
+    failed = sweep(work, executor, command.jobs or jobs, console, command.together or together)
     for ended in failed:
         console.print(f"{ended.folder} {ended.outcome}: {ended.message} ({out / ended.folder}.log)", soft_wrap=True)
     return 1 if failed else 0

@@ -24,7 +24,7 @@ from itrpo.sweep.state import State
 if TYPE_CHECKING:
     from rich.console import Console
 
-FAILED_SHOWN = 5
+RUNNING_SHOWN, FAILED_SHOWN = 16, 5
 
 
 class Board:
@@ -45,11 +45,11 @@ class Board:
         if self._console.is_terminal:
             self._live.stop()
 
-    def report(self, ended: Ended, seconds: float, states: dict[str, State], retry: bool) -> None:
+    def report(self, ended: Ended, states: dict[str, State], retry: bool) -> None:
         """One line about a run that has ended."""
         run = next(run for run in self._runs if run.folder == ended.folder)
         self._speeds |= cost.speeds_in([run], self._out)
-        words = f"{ended.outcome} after {duration(seconds)}"
+        words = f"{ended.outcome} after {duration(ended.seconds)}"
         if ended.outcome == "finished":
             words += f", {score(self._out / run.folder)}"
         else:
@@ -74,7 +74,7 @@ class Board:
         bad = f", {len(failed)} failed" if failed else ""
         table.add_row(Text(self._name, "bold"), Text(counts + bad), Text(self.time_left(states)))
         by_folder = {run.folder: run for run in self._runs}
-        for first, *others in running:
+        for first, *others in running[:RUNNING_SHOWN]:
             more = f" and {len(others)} more with it" if others else ""
             table.add_row(Text("running"), Text(first + more), Text(progress(self._out / first, by_folder[first])))
         for ended in list(failed.values())[-FAILED_SHOWN:]:

@@ -7,6 +7,7 @@ folder say. Reading data, compiling, and the fit of pi_beta come on top.
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 Speeds = dict[str, float]  # `kind_of` a run -> seconds per step and seed
 MEASURED_STEPS = 100
 WORTH_MEASURING = 20 * MEASURED_STEPS  # steps, of a run
+LASTING = 24 * 3600.0  # seconds that measurements are kept: the machine may have been busy
 ROWS, OBSERVATIONS, ACTIONS = 10_000, 17, 6  # of the random data that is measured on; sizes of HalfCheetah's
 
 
@@ -58,12 +60,12 @@ def speeds_in(runs: Iterable[PlannedRun], out: Path) -> Speeds:
 
 
 def measured_speeds(runs: Iterable[PlannedRun], known: Speeds, console: Console) -> Speeds:
-    """Of the kinds that are not known: trains 100 steps on random data, once on this machine.
+    """Of the kinds that are not known: trains 100 steps on random data, once a day.
 
     Kinds of short runs, and those that can't be measured, are left out.
     """
     path = files.cache_dir() / "sweep_speeds.json"
-    cached: Speeds = files.read_json(path) if path.exists() else {}
+    cached: Speeds = files.read_json(path) if path.exists() and time.time() - path.stat().st_mtime < LASTING else {}
     wanted = {
         kind_of(run): run
         for run in runs
@@ -71,7 +73,7 @@ def measured_speeds(runs: Iterable[PlannedRun], known: Speeds, console: Console)
     }
     new = {kind: run for kind, run in wanted.items() if machine_key(kind) not in cached}
     for number, (kind, run) in enumerate(new.items(), start=1):
-        console.print(f"measuring {kind} ({number} of {len(new)}), once on this machine", soft_wrap=True)
+        console.print(f"measuring {kind} ({number} of {len(new)}), once a day", soft_wrap=True)
         seconds = measure(run)
         if seconds is not None:
             cached[machine_key(kind)] = seconds

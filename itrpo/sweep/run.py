@@ -55,7 +55,7 @@ class Sweep(NamedTuple):
 
 
 def begin(plan: Plan, out: Path, only: str | None, console: Console) -> Sweep:
-    """Raises InputError if `out` holds another sweep, or if nothing is called `only`."""
+    """What there is to do. Raises InputError if `out` holds another sweep, or if nothing is called `only`."""
     runs = tuple(run for run in plan.runs if only is None or matches(run, only))
     if not runs:
         raise InputError(f"--only {only}: no run of {plan.name} is called so; a run is DATASET/LABEL, * is anything")
@@ -92,7 +92,7 @@ def sweep(it: Sweep, executor: Executor, jobs: int, console: Console, together: 
             failed[folder] = Ended(folder, "diverged", states[folder].message)
     queue = grouped([run for run in it.runs if states[run.folder].name in ("to do", "unfinished")], together)
     again: list[str] | None = []  # None: these are the second tries
-    running = dict[str, tuple[list[str], float]]()  # by the first one's folder: their folders, and since when
+    running = dict[str, list[str]]()  # by the first one's folder
     refusal = f"another sweep is running in {it.out}; wait for it, or choose another --out"
     with (
         files.lock(it.out / ".sweep.lock", refusal),
@@ -107,12 +107,12 @@ def sweep(it: Sweep, executor: Executor, jobs: int, console: Console, together: 
                 queue, again = [[folder] for folder in again], None
             while queue and len(running) < jobs and not signals:
                 folders = queue.pop(0)
-                running[folders[0]] = folders, time.monotonic()
+                running[folders[0]] = folders
                 executor.start(
                     folders[0], task_of([runs[each] for each in folders], it.out), log_of(it.out, folders[0])
                 )
             for over in executor.ended():
-                folders, since = running.pop(over.folder)
+                folders = running.pop(over.folder)
                 for ended in (checked(runs, it.out, states, over._replace(folder=each)) for each in folders):
                     retry = ended.outcome in ("failed", "stopped") and again is not None and not signals
                     failed.pop(ended.folder, None)
@@ -120,7 +120,7 @@ def sweep(it: Sweep, executor: Executor, jobs: int, console: Console, together: 
                         again.append(ended.folder)
                     elif ended.outcome in ("failed", "diverged"):
                         failed[ended.folder] = ended
-                    board.report(ended, time.monotonic() - since, states, retry)
+                    board.report(ended, states, retry)
                 write_plan(it.plan, it.out, states)
             if len(signals) > asked:
                 executor.stop(at_once=False)
@@ -128,7 +128,7 @@ def sweep(it: Sweep, executor: Executor, jobs: int, console: Console, together: 
             if signals and not running:
                 raise KeyboardInterrupt("the sweep is stopped; the same command goes on from there")
             waiting = [*itertools.chain.from_iterable(queue), *(again or [])]
-            board.update(states, [folders for folders, _ in running.values()], failed, waiting)
+            board.update(states, list(running.values()), failed, waiting)
             time.sleep(LOOK_SECONDS)
     return list(failed.values())
 
@@ -140,13 +140,13 @@ def checked(runs: dict[str, PlannedRun], out: Path, states: dict[str, State], en
         state = states[ended.folder] = state_of(runs[ended.folder], out)
     except ItrpoError as error:  # a damaged file, or data that changed meanwhile
         states[ended.folder] = before._replace(name="unfinished")
-        return Ended(ended.folder, "failed", ended.message or str(error))
+        return ended._replace(outcome="failed", message=ended.message or str(error))
     if state.name == "diverged":  # one of several
-        return Ended(ended.folder, "diverged", state.message)
+        return ended._replace(outcome="diverged", message=state.message)
     if state.name == "finished":
-        return Ended(ended.folder, "finished")
+        return ended._replace(outcome="finished", message="")
     if ended.outcome == "finished":
-        return Ended(ended.folder, "failed", f"it ended without an error, but is {state.name}")
+        return ended._replace(outcome="failed", message=f"it ended without an error, but is {state.name}")
     return ended
 
 
@@ -175,10 +175,12 @@ def grouped(runs: Sequence[PlannedRun], most: int) -> list[list[str]]:
 
 def task_of(runs: Sequence[PlannedRun], out: Path) -> Task:
     """A run that has more seeds already than the plan wants keeps them."""
-    folder, options = out / runs[0].folder, runs[0].options
+    first, options = runs[0], runs[0].options
+    folder, path = out / first.folder, Path(first.dataset).expanduser()
     if len(runs) == 1 and (folder / STATUS).exists() and options.seeds is not None:
         options = replace(options, seeds=max(options.seeds, read_status(folder).seeds))
-    return task(runs[0].dataset, runs[0].algorithm, options, [(run.fields, out / run.folder) for run in runs])
+    dataset = str(path.absolute()) if path.is_file() else first.dataset  # for who works in another folder
+    return task(dataset, first.algorithm, options, [(run.fields, out / run.folder) for run in runs])
 
 
 def log_of(out: Path, folder: str) -> Path:

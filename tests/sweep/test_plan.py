@@ -1,0 +1,150 @@
+"""Plans: what runs they are, and what is said of a mistake in one."""
+
+from __future__ import annotations
+
+import pytest
+
+from itrpo.cli import main
+from itrpo.config import config_hash
+from itrpo.data.load import load_dataset
+from itrpo.errors import InputError
+from itrpo.sweep.plan import read_plan, shipped_plans
+from itrpo.training.configure import complete
+
+
+def test_datasets_are_outer_and_arms_inner(write_plan):
+    assert [run.folder for run in read_plan(str(write_plan())).runs] == [
+        "one/itrpo",
+        "one/brac",
+        "two/itrpo",
+        "two/brac",
+    ]
+
+
+def test_a_grid_is_the_product_of_its_values_and_lambda_sets_alpha(write_plan):
+    grid = "itrpo: {title: T, grid: {lambda: [0.3, 3], tau: [0.0, 0.9]}}"
+    plan = read_plan(str(write_plan(("itrpo: {title: iTRPO}", grid))))
+    found = {run.label: run.setup.algorithm_config for run in plan.runs}
+    found = {label: (config.alpha, config.tau) for label, config in found.items() if "tau=" in label}
+    assert found["itrpo-lambda=0.3-tau=0.9"] == (3.0, 0.9)  # 0.3 / (1 - 0.9) is 3.0000000000000004 otherwise
+    assert found["itrpo-lambda=3-tau=0.9"] == (30.0, 0.9)
+    assert found["itrpo-lambda=0.3-tau=0.0"] == (0.3, 0.0)
+    assert plan.arms["itrpo-lambda=3-tau=0.9"].title == "T lambda=3-tau=0.9"
+
+
+def test_lambda_of_another_algorithm_is_its_alpha_times_one_minus_tau(write_plan):
+    runs = {run.label: run.setup.algorithm_config for run in read_plan(str(write_plan())).runs}
+    assert runs["brac"].alpha == pytest.approx(runs["itrpo"].alpha * (1 - runs["itrpo"].tau), rel=1e-11)
+    assert runs["brac"].alpha < runs["itrpo"].alpha
+    assert runs["brac"].backbone.alpha_scale == runs["itrpo"].backbone.alpha_scale
+
+
+@pytest.mark.parametrize(
+    ("change", "scale", "steps", "seeds"),
+    [
+        (("name: small", "name: small"), "laptop", 800, 2),
+        (("title: iTRPO", "options: {steps: 2e4, seeds: 1}"), "laptop", 20_000, 1),  # an arm's over the plan's
+        (("title: iTRPO", "options: {steps: 20000}"), "smoke", 300, 2),  # a scale without lengths here: the usual ones
+        (("name: small", "scales: {smoke: {steps: 7, seeds: 3}}"), "smoke", 7, 3),
+        (("title: iTRPO", "options: {steps: 20000}"), "paper", 1_000_000, 4),
+        (('"*": {', '"*": {options: {steps: 90}, '), "laptop", 90, 2),
+        (('"*": {', '"t*": {options: {steps: 90}, '), "laptop", 800, 2),
+    ],
+)
+def test_what_is_more_particular_wins(write_plan, change, scale, steps, seeds):
+    from itrpo.options import lengths
+
+    run = read_plan(str(write_plan(change)), scale).runs[0]
+    assert lengths(run.options, False)[:2] == (steps, seeds)
+
+
+def test_fields_by_label_are_stronger_than_an_arms_and_by_algorithm_weaker(write_plan):
+    change = ("brac_v: {", "brac: {batch_size: 5}, brac_v: {alpha: 9.0, ")
+    without = ("fields: {lambda: itrpo}", "fields: {batch_size: 7}")
+    run = read_plan(str(write_plan(change, without))).runs[1]
+    assert (run.setup.algorithm_config.alpha, run.setup.algorithm_config.backbone.batch_size) == (9.0, 5)
+
+
+def test_a_planned_run_has_the_hash_of_its_configuration(write_plan):
+    plan = read_plan(str(write_plan()))
+    hashes = [
+        config_hash(complete(run.setup, run.options, load_dataset(run.dataset, env=run.options.env)))
+        for run in plan.runs
+    ]
+    assert len(set(hashes)) == 4
+
+
+MISTAKES = [
+    (("name: small", "nmae: small"), "small.yaml: unknown name 'nmae' (did you mean 'name'?)"),
+    (
+        ("algorithm: brac_v", "algorithm: brac_w"),
+        "arms.brac.algorithm: unknown algorithm 'brac_w' (did you mean 'brac_v'?)",
+    ),
+    (("algorithm: brac_v", "algorithm: os:system"), "arms.brac.algorithm: a plan takes algorithms that go by name"),
+    (("algorithm: brac_v", "algorthm: brac_v"), "arms.brac: unknown name 'algorthm' (did you mean 'algorithm'?)"),
+    (("preset: quick", "preset: quik"), "did you mean 'quick'?"),
+    (("fields: {lambda: itrpo}", "fields: {alhpa: 3.0}"), "brac_v has no field 'alhpa' (did you mean 'alpha'?)"),
+    (("fields: {lambda: itrpo}", "fields: {lambda: 1.0, alpha: 3.0}"), "give one of the two"),
+    (("fields: {lambda: itrpo}", "fields: {lambda: bc}"), "bc has no alpha"),
+    (("fields: {lambda: itrpo}", "grid: {alpha: [1.0, big]}"), "alpha must be a number, got 'big'"),
+    (("fields: {lambda: itrpo}", "grid: {alpha: []}"), "arms.brac.grid.alpha must be a list with at least one value"),
+    (("fields: {lambda: itrpo}", "grid: {alpha: 3.0}"), "arms.brac.grid.alpha must be a list with at least one value"),
+    (("fields: {lambda: itrpo}", "grid: {alpha: [0]}"), "alpha must be positive"),
+    (("steps: 800", "stesp: 800"), "options: unknown name 'stesp' (did you mean 'steps'?)"),
+    (("steps: 800", "steps: many"), "small.yaml: options.steps must be a whole number, got 'many'"),
+    (("steps: 800", "steps: 0"), "small.yaml: options: steps must be at least 1"),
+    (("steps: 800", "out: here"), "options: unknown name 'out'"),
+    (("  brac: {", "  itrpo: {"), "line 5: 'itrpo' is there twice"),
+    (("  brac: {", "  ../brac: {"), "a label names a folder"),
+    (
+        ("datasets: [", "datasets: [hopper-medum-v2, "),
+        "neither a dataset's name (did you mean 'hopper-medium-v2'?) nor a file",
+    ),
+    (("one.npz", "none.npz"), "none.npz' is neither a dataset's name"),
+    (("name: small", "scales: {huge: {}}"), "scales: unknown name 'huge'"),
+    (("name: small", "name: [small"), "can't be read as YAML"),
+    (("itrpo: {policy", "itrop: {policy"), "unknown name 'itrop' (did you mean 'itrpo'?)"),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), MISTAKES)
+def test_a_mistake_is_one_message_before_anything_runs(write_plan, change, words, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["sweep", str(write_plan(change)), "--out", str(out)]) == 2
+    message = capsys.readouterr().err
+    assert words in message
+    assert "small.yaml" in message
+    assert message.count("error:") == 1
+    assert not out.exists()
+
+
+def test_an_unknown_plan_and_an_unknown_run(write_plan, tmp_path, capsys):
+    assert main(["sweep", "table4"]) == 2
+    assert "(did you mean 'table3'?)" in capsys.readouterr().err
+    assert main(["sweep", str(write_plan()), "--only", "three", "--out", str(tmp_path / "out")]) == 2
+    assert "--only three" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("scale", ["smoke", "laptop", "paper"])
+@pytest.mark.parametrize("name", shipped_plans())
+def test_shipped_plans_are_whole(name, scale):
+    plan = read_plan(name, scale)
+    assert plan.name == name
+    assert plan.title != name
+    if name == "table2":
+        assert len(plan.runs) == 150
+        folders = {run.folder.split("/")[0] for run in plan.runs}
+        assert len(folders) == 15
+        assert all(it.endswith("-v2" if scale == "paper" else "-itrpo1") for it in folders)
+
+
+def test_in_trust_region_lambda_is_what_the_label_says():
+    for run in read_plan("trust_region").runs:
+        config, labelled = run.setup.algorithm_config, float(run.label.split("lambda=")[1].split("-")[0])
+        assert config.alpha * (1 - config.tau) == pytest.approx(labelled, rel=1e-10)
+
+
+def test_reading_a_plan_runs_no_code(write_plan):
+    path = write_plan(("name: small", "name: !!python/object/apply:os.system ['true']"))
+    with pytest.raises(InputError, match="can't be read as YAML"):
+        read_plan(str(path))

@@ -1,0 +1,166 @@
+"""Sweeps through the command line, on small real runs: what is skipped, resumed, tried again and reported."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from itrpo.cli import main
+from itrpo.results.run_folder import RunFolder
+from itrpo.results.store import read_status
+from tests.sweep.conftest import sweep
+
+
+def metrics(out: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.glob("*/*/metrics.jsonl"))}
+
+
+def timing(out: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.glob("*/*/timing.jsonl"))}
+
+
+def workers(parent: int) -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(parent), "-f", "itrpo.sweep.worker"], capture_output=True, text=True)
+    return list(map(int, found.stdout.split()))
+
+
+def until(condition, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory) -> Path:
+    """A sweep that nobody interrupted."""
+    from tests.sweep.conftest import PLAN, SMALL
+
+    out = tmp_path_factory.mktemp("whole") / "out"
+    path = out.parent / "small.yaml"
+    path.write_text(PLAN.format(one=data[0], two=data[1], small=SMALL))
+    assert main(["sweep", str(path), "--out", str(out)]) == 0
+    return out
+
+
+def test_runs_and_plan_are_there(whole):
+    assert len(metrics(whole)) == 4
+    plan = json.loads((whole / "plan.json").read_text())
+    assert plan["arms"]["itrpo"]["title"] == "iTRPO"
+    assert plan["arms"]["brac"]["algorithm"] == "brac_v"
+    assert plan["arms"]["brac"]["preset"] == "quick"
+    for run in plan["runs"]:
+        status = read_status(whole / run["folder"])
+        assert (status.state, status.step, status.seeds, status.run) == ("finished", 800, 2, run["hash"])
+
+
+def test_the_same_line_again_trains_nothing(whole, write_plan, capsys):
+    before = timing(whole)
+    assert main(["sweep", str(write_plan()), "--out", str(whole)]) == 0
+    assert "4 runs: 4 finished" in capsys.readouterr().out
+    assert timing(whole) == before
+
+
+def test_a_run_of_a_sweep_is_the_run_that_train_makes(whole, data, tmp_path):
+    small = ["--policy-hidden", "8", "--critic-hidden", "8", "--behavior-hidden", "8", "--batch-size", "16"]
+    lengths = ["--steps", "800", "--seeds", "2", "--eval-every", "20", "--behavior-steps", "20", "--env", "none"]
+    out = tmp_path / "run"
+    assert main(["train", str(data[0]), *lengths, *small, "--preset", "quick", "--out", str(out)]) == 0
+    assert (out / "metrics.jsonl").read_bytes() == (whole / "one" / "itrpo" / "metrics.jsonl").read_bytes()
+
+
+def test_ctrl_c_and_a_kill_lose_nothing_and_leave_nobody_behind(whole, write_plan, tmp_path):
+    out = tmp_path / "out"
+    words = (write_plan(), "--out", out, "--only", "one")
+    process = sweep(*words)
+    until(lambda: (out / "one" / "itrpo" / "status.json").exists(), process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert "the same command goes on" in errors
+    assert read_status(out / "one" / "itrpo").state == "stopped"
+    process = sweep(*words)
+    until(lambda: (out / "one" / "brac" / "status.json").exists(), process)
+    (worker,) = workers(process.pid)
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 60
+    while os.path.exists(f"/proc/{worker}/stat") and "Z" not in Path(f"/proc/{worker}/stat").read_text().split()[2]:
+        assert time.monotonic() < deadline, "it trains on by itself"
+        time.sleep(0.05)
+    assert read_status(out / "one" / "brac").state == "stopped"
+    with RunFolder(out / "one" / "brac").lock():
+        pass
+    assert main(["sweep", *map(str, words)]) == 0
+    assert metrics(out) == {name: rows for name, rows in metrics(whole).items() if name.startswith("one/")}
+
+
+def test_one_failure_stops_nobody(write_plan, data, tmp_path, capsys):
+    """Data that can't be read, constants that diverge, and a run that is killed: each is reported, the others go on."""
+    broken, out = tmp_path / "broken.npz", tmp_path / "out"
+    rows = dict(np.load(data[0]))
+    rows["rewards"][7] = np.nan
+    np.savez(broken, **rows)
+    wild = "brac: {algorithm: brac_v, fields: {critic_learning_rate: 1.0e+18}}"
+    path = write_plan(("brac: {algorithm: brac_v, fields: {lambda: itrpo}}", wild), (str(data[1]), str(broken)))
+    text = path.read_text().replace(f"[{data[0]}, {broken}]", f"[{broken}, {data[0]}]")
+    path.write_text(text.replace("seeds: 2", "seeds: 1"))
+    process = sweep(path, "--out", out)
+    until(lambda: (out / "one" / "itrpo" / "status.json").exists(), process)
+    os.kill(workers(process.pid)[0], signal.SIGKILL)
+    printed, _ = process.communicate(timeout=240)
+    assert process.returncode == 1
+    assert "one/itrpo failed" in printed
+    assert "killed by SIGKILL (out of memory?); once more at the end" in printed
+    assert "one/itrpo finished" in printed
+    assert printed.count("one/brac diverged after") == 1
+    assert printed.count("broken/itrpo failed after") == 2  # tried once more
+    assert "1 NaN" in printed
+    assert {it: read_status(out / "one" / it).state for it in ("itrpo", "brac")} == {
+        "itrpo": "finished",
+        "brac": "diverged",
+    }
+    assert main(["sweep", str(path), "--out", str(out), "--only", "one"]) == 1  # what diverged is said again
+    printed = capsys.readouterr().out
+    assert "1 finished, 1 diverged, 0 to do" in printed
+    assert "one/brac diverged: training diverged" in printed
+
+
+def test_seeds_that_are_added_later_are_trained_beside_the_others(whole, write_plan, tmp_path, capsys):
+    out = tmp_path / "out"
+    shutil.copytree(whole, out)
+    path = write_plan(("seeds: 2", "seeds: 3"))
+    assert main(["sweep", str(path), "--out", str(out), "--only", "one/itrpo", "--dry-run"]) == 0
+    assert "1 to do with 800 steps x seeds" in capsys.readouterr().out
+    assert main(["sweep", str(path), "--out", str(out), "--only", "one/itrpo"]) == 0
+    old, new = ((folder / "one" / "itrpo" / "metrics.jsonl").read_text().splitlines() for folder in (whole, out))
+    assert sorted(line for line in new if json.loads(line)["seed"] < 2) == sorted(old)
+    assert {json.loads(line)["seed"] for line in new} == {0, 1, 2}
+
+
+def test_the_folder_of_another_plan_or_configuration_is_refused(whole, write_plan, capsys):
+    before = timing(whole)
+    assert main(["sweep", str(write_plan(("name: small", "name: other"))), "--out", str(whole)]) == 2
+    assert "holds a sweep of name 'small', not 'other'" in capsys.readouterr().err
+    change = ("fields: {lambda: itrpo}", "fields: {alpha: 2.5}")
+    assert main(["sweep", str(write_plan(change)), "--out", str(whole)]) == 2
+    assert "algorithm_config.alpha: " in capsys.readouterr().err
+    assert timing(whole) == before
+
+
+def test_a_dry_run_lists_every_run_and_writes_nothing(write_plan, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["sweep", "--dry-run", str(write_plan()), "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"{name}/{arm}" in printed for name in ("one", "two") for arm in ("itrpo", "brac"))
+    assert "4 to do with 6,400 steps x seeds" in printed
+    assert not out.exists()
