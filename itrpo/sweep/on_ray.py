@@ -7,6 +7,7 @@ pipe to the run closes and it stops at its next checkpoint. Ray then gives the t
 
 from __future__ import annotations
 
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ POLL_SECONDS = 0.2
 
 def attempt(task: dict[str, Any], log: str) -> tuple[int, float]:
     """What a worker of Ray's does: -> (exit status, seconds). Cancelled, it asks the run for a checkpoint and waits."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the sweep was started in the background
     began, process = time.monotonic(), start(Task(**task), Path(log))
     try:
         while process.poll() is None:  # Ray's way to interrupt would not end a wait

@@ -31,7 +31,7 @@ from itrpo.training.together import frame
 if TYPE_CHECKING:
     from rich.console import Console
 
-LOOK_SECONDS = 0.5  # between two looks at the runs
+LOOK_SECONDS = 0.1  # between two looks at the runs
 
 
 class Executor(Protocol):
