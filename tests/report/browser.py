@@ -13,6 +13,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,14 @@ FLAGS = (
 )
 FLAGS += ("--disable-background-networking", "--disable-dev-shm-usage", "--force-color-profile=srgb")
 
+# The browser looks for its pipes there. Not a preexec_fn: that would fork this process with JAX's threads in it.
+AS_3_AND_4 = """
+import os, sys
+high = [os.dup2(int(it), 100 + index) for index, it in enumerate(sys.argv[1:3])]
+os.dup2(high[0], 3), os.dup2(high[1], 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+
 
 def find() -> str | None:
     """The browser's path, or None."""
@@ -42,16 +51,17 @@ class Browser:
         read_commands, self.commands = os.pipe()
         self.answers, write_answers = os.pipe()
 
-        def as_3_and_4() -> None:  # where the browser looks for its pipes
-            high = [os.dup2(it, 100 + index) for index, it in enumerate((read_commands, write_answers))]
-            os.dup2(high[0], 3)
-            os.dup2(high[1], 4)
-
         command = [program, *FLAGS, "--remote-debugging-pipe", f"--user-data-dir={profile}", "about:blank"]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         # HOME: what the browser writes there belongs to this test
         home = os.environ | {"HOME": str(profile), "XDG_CONFIG_HOME": str(profile), "XDG_CACHE_HOME": str(profile)}
-        self.process = subprocess.Popen(command, close_fds=False, preexec_fn=as_3_and_4, env=home, **quiet)
+        pipes = (read_commands, write_answers)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", AS_3_AND_4, *map(str, pipes), *command],
+            pass_fds=pipes,
+            env=home,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         os.close(read_commands)
         os.close(write_answers)
         self.deadline, self.buffer, self.sent = deadline, b"", 0
