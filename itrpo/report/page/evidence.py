@@ -172,7 +172,7 @@ def make_table(
     averages: list[tuple[str, tuple[str, ...]]] = [(f"mean of {len(tasks)} tasks", tasks)] if len(tasks) > 1 else []
     if set(NINE) < set(tasks):
         averages.append((f"mean of {len(NINE)} tasks (medium, -replay, -expert)", NINE))
-    if 0 < len(compared) < len(tasks) and compared != NINE:
+    if 1 < len(compared) < len(tasks) and compared != NINE:
         averages.append((f"mean of the {len(compared)} tasks that every column has", compared))
     return Table(
         plan,

@@ -145,7 +145,7 @@ def scores(table: Table) -> str:
     )
     key = (
         ""
-        if not any(arm.printed and task in TABLES for arm in table.arms for task in table.tasks)
+        if not any(arm.printed in TABLES.get(task, {}) for arm in table.arms for task in table.tasks)
         else "<small>below: the paper’s, difference</small>"
     )
     first, last = (f'<th scope="col"><button type="button">{it}</button>' for it in ("task", "logged data"))

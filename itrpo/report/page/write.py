@@ -200,7 +200,7 @@ def scores_body(table: Table, runs: Sequence[dict[str, Any]]) -> str:
     own = [it for it in runs if (it["plan"], it["kind"], evidence.family(it)) == (table.plan, table.kind, table.family)]
     about = html.ABOUT_KINDS.get(table.kind, html.OTHER_KIND) if table.family != "other" else ""
     printed = ""
-    if any(arm.printed and task in TABLES for arm in table.arms for task in table.tasks):
+    if any(arm.printed in TABLES.get(task, {}) for arm in table.arms for task in table.tasks):
         printed = (
             " Below each: the cell that the paper prints (mean ± standard deviation over 4 seeds, 1M steps) "
             "and ours less it."
