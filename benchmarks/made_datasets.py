@@ -18,24 +18,10 @@ from itrpo.collection.recipes import ENV_IDS, SETS, make_dataset
 from itrpo.console import make_console
 from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.data.load import load_dataset
+from itrpo.report.page.datasets import d4rl_sets
 from itrpo.report.tables import return_digits
 
-# mean, standard deviation and maximum of the returns of completed episodes, from a public loading log of the v2 files;
-# medium-expert: the two pooled
-D4RL_RETURNS = {
-    "halfcheetah-medium": (4770.3, 355.8, 5309.4),
-    "halfcheetah-medium-replay": (3093.3, 1680.7, 4985.1),
-    "halfcheetah-medium-expert": (7713.4, 2970.2, 11252.0),
-    "halfcheetah-expert": (10656.4, 441.7, 11252.0),
-    "hopper-medium": (1422.1, 379.0, 3222.4),
-    "hopper-medium-replay": (467.3, 511.0, 3192.9),
-    "hopper-medium-expert": (2089.9, 1040.0, 3759.1),
-    "hopper-expert": (3511.4, 328.6, 3759.1),
-    "walker2d-medium": (2852.1, 1095.4, 4226.9),
-    "walker2d-medium-replay": (682.7, 896.0, 4132.0),
-    "walker2d-medium-expert": (3796.6, 1312.3, 5011.7),
-    "walker2d-expert": (4920.5, 136.4, 5011.7),
-}
+D4RL_RETURNS = {name: it["return"] for name, it in d4rl_sets().items()}
 D4RL_ROWS = {"medium-expert": "2M", "hopper-medium-replay": "402,000", "halfcheetah-medium-replay": "202,000"}
 D4RL_ROWS |= {"walker2d-medium-replay": "302,000"}
 

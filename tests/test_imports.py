@@ -68,6 +68,7 @@ LAZY = {
     "matplotlib": ("plotting", "theory.figures"),
     "minari": ("data.minari_ids",),
     "ray": ("sweep.on_ray",),
+    "vl_convert": ("report.page.charts",),
 }
 # modules that define environments: gymnasium's class stands in the class statement, so these import it at the top,
 # and every other module imports these inside a function

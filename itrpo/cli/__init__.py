@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from itrpo import registry
-from itrpo.cli import datasets, sac, sweep, theory, training
+from itrpo.cli import datasets, report, sac, sweep, theory, training
 from itrpo.cli.flags import Flag, read
 from itrpo.errors import InputError, ItrpoError
 
@@ -37,6 +37,7 @@ COMMANDS = {
     "runs list": Command(training.RunsList, training.runs_list),
     "runs paths": Command(training.RunsPaths, training.runs_paths),
     "runs pack": Command(training.RunsPack, training.runs_pack),
+    "report": Command(report.Report, report.report),
     "datasets list": Command(datasets.List, datasets.list_all),
     "datasets info": Command(datasets.Info, datasets.info),
     "datasets check": Command(datasets.Check, datasets.check),
@@ -56,6 +57,7 @@ USAGE = """usage: itrpo COMMAND ...
   runs list            runs and their scores
   runs paths RUN ...   how their policies moved, drawn  itrpo runs paths runs/brac runs/itrpo
   runs pack DIR...     what they measured, in one small file
+  report               the paper's tables and figures  itrpo report --runs runs/table2 --out report
   datasets list        datasets that go by name
   datasets info NAME   what is in one, or in a file
   datasets check NAME  what is wrong in one            itrpo datasets check log.csv --columns ...

@@ -42,22 +42,31 @@ class Results(NamedTuple):
 def read_results(paths: Sequence[Path | str], console: Console | None = None) -> Results:
     """The runs in folders, at any depth, and in packed files.
 
-    Of runs with one hash the one that is further is kept, and what it measured. A last line that a kill cut short is
-    left out, and said on `console`. Raises InputError for a path without runs, StorageError naming a damaged file.
+    Of runs with one hash the one that is further is kept, and what it measured; it has a row for each plan that it is
+    an arm of. A last line that a kill cut short is left out, and said on `console`. Raises InputError for a path
+    without runs, StorageError naming a damaged file.
     """
     import polars
 
     found: dict[str, tuple[tuple[int, int], dict[str, Any], polars.DataFrame]] = {}
+    arms: dict[tuple[str | None, str, str], None] = {}  # (plan, label, run), in the order in which they are found
     for path in map(Path, paths):
         empty = True
         for about, rows in read_path(path, console):
             empty = False
             progress = (about["step"], about["seeds"])
+            arms[about["plan"], about["label"], about["run"]] = None
             if about["run"] not in found or progress > found[about["run"]][0]:
                 found[about["run"]] = (progress, about, rows)
         if empty:
             raise InputError(f"{path}: no run of itrpo is in it; name a folder of runs, or a file of `itrpo runs pack`")
-    runs = polars.DataFrame([about for _, about, _ in found.values()], schema=runs_schema())
+    planned = {run for plan, _, run in arms if plan is not None}
+    abouts = [
+        found[run][1] | {"plan": plan, "label": label}
+        for plan, label, run in arms
+        if plan is not None or run not in planned
+    ]
+    runs = polars.DataFrame(abouts, schema=runs_schema())
     empty_rows = polars.DataFrame(schema=rows_schema())
     rows = polars.concat([empty_rows, *(rows for _, _, rows in found.values())])
     return Results(runs.sort("dataset", "label", "run"), rows)

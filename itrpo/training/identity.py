@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from itrpo.config import RunConfig, to_json
 from itrpo.evaluation.environments import normalized_score
 from itrpo.results.run_folder import RunFolder
@@ -33,6 +35,9 @@ def begin_or_continue(
     )
 
 
+OBSERVATION_DIMENSIONS = 200  # of more, means and deviations are not kept
+
+
 def describe(dataset: Dataset) -> dict[str, Any]:
     """What a report needs to know of the dataset once its file is gone."""
     returns = dataset.episode_returns
@@ -48,4 +53,8 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         score = normalized_score(dataset.env_id, returns.mean()) if dataset.env_id else None
         if score is not None:
             about["score_mean"] = float(score)
+    if dataset.spec.observation_dim <= OBSERVATION_DIMENSIONS:
+        observation = np.asarray(dataset.transitions.observation)
+        for name, values in (("mean", observation.mean(0, np.float64)), ("std", observation.std(0, np.float64))):
+            about[f"observation_{name}"] = [float(f"{it:.6g}") for it in values]
     return about

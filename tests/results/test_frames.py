@@ -203,3 +203,21 @@ def test_a_packs_name_is_checked_and_a_disk_that_refuses_leaves_the_old_one(tmp_
         frames.pack(results, path)
     assert path.read_bytes() == b"old"
     assert {it.name for it in tmp_path.iterdir()} == {"run", "p.parquet"}
+
+
+def test_a_run_that_two_plans_share_is_an_arm_of_both(tmp_path):
+    for plan, step in (("table2", 20), ("ablation", 10)):
+        folder = make_run(tmp_path / plan / "hopper-medium-itrpo1" / "itrpo", step=step)
+        arm = {"label": "itrpo", "dataset": "hopper-medium-itrpo1", "hash": "aaaa0001", "folder": str(folder)}
+        files.write_json(tmp_path / plan / "plan.json", {"name": plan, "runs": [arm]})
+    make_run(tmp_path / "alone")  # the same run outside of a plan is no arm of its own
+    results = frames.read_results([tmp_path])
+    assert sorted(results.runs.select("plan", "label", "step").rows()) == [
+        ("ablation", "itrpo", 20),
+        ("table2", "itrpo", 20),
+    ]
+    assert len(results.rows) == len(frames.read_results([tmp_path / "alone"]).rows)  # measured once
+    frames.pack(results, tmp_path / "both.parquet")
+    packed = frames.read_results([tmp_path / "both.parquet"])
+    assert packed.runs.select("plan", "step").sort("plan").rows() == [("ablation", 20), ("table2", 20)]
+    assert len(packed.rows) == len(results.rows)

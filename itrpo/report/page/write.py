@@ -1,0 +1,497 @@
+"""`itrpo report`: from `Results` to a folder with one self-contained page, and its tables and figures as files."""
+
+from __future__ import annotations
+
+import json
+import string
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from itrpo import files
+from itrpo.errors import InputError
+from itrpo.report import claims
+from itrpo.report.claims import Verdict
+from itrpo.report.page import charts, datasets, evidence, exports, figures, html
+from itrpo.report.page.charts import Chart
+from itrpo.report.page.datasets import Likeness
+from itrpo.report.page.evidence import Table
+from itrpo.report.page.html import Column, esc
+from itrpo.report.published import TABLES
+from itrpo.report.tables import format_interval
+
+if TYPE_CHECKING:
+    from itrpo.results.frames import Results
+
+HERE = Path(__file__).parent
+TITLES = {"locomotion": "Table 2, locomotion", "antmaze": "Table 3, AntMaze", "other": "Scores"}
+
+
+MANY = 14  # arms whose curves no reader tells apart
+
+
+class Section(NamedTuple):
+    anchor: str
+    title: str
+    navigation: str  # "": not in the bar
+    body: str
+    kind: str | None = None
+
+
+class Report(NamedTuple):
+    """All that is written."""
+
+    page: str
+    tables: dict[str, str]  # name of a file in tables/ -> its text
+    charts: list[Chart]
+
+
+def write_report(results: Results, out: Path) -> Path:
+    """Writes OUT/report.html, OUT/tables and OUT/figures; returns the page. Raises InputError if there is no run."""
+    report = make_report(results)
+    for chart in report.charts:
+        svg, png = charts.drawn(chart)
+        files.write(out / "figures" / f"{chart.name}.svg", svg)
+        files.write(out / "figures" / f"{chart.name}.png", png)
+        files.write(out / "figures" / f"{chart.name}.csv", exports.csv_text(*figures.rows_for_csv(chart)).encode())
+    for name, text in report.tables.items():
+        files.write(out / "tables" / name, text.encode())
+    files.write(out / "report.html", report.page.encode())
+    return out / "report.html"
+
+
+def make_report(results: Results) -> Report:
+    if results.runs.is_empty():
+        raise InputError("no runs to report; give --runs folders of `itrpo train` or `itrpo sweep`, or packed files")
+    tables, runs, rows = evidence.tables(results), evidence.runs_of(results), evidence.split(results.rows)
+    by_name = {it["run"]: it for it in runs}
+    main = [it for it in tables if it.family != "other" and evidence.is_main(it.plan)]
+    others = [it for it in tables if it not in main]
+    sections, drawn = [], list[Chart]()
+
+    def add(
+        anchor: str, title: str, navigation: str, found: Sequence[Chart], before: str = "", kind: str | None = None
+    ) -> None:
+        if found or before:
+            drawn.extend(found)
+            sections.append(Section(anchor, title, navigation, before + "".join(map(html.figure, found)), kind))
+
+    for table in main:
+        short_title = TITLES[table.family].partition(",")[0]
+        navigation = (
+            short_title
+            if short_title not in [it.navigation for it in sections]
+            else f"{short_title}, {evidence.kind_name(table.kind)}"
+        )
+        add(f"scores-{table.name}", TITLES[table.family], navigation, [], scores_body(table, runs), table.kind)
+    verdicts = claims.verdicts(results)
+    add("claims", "The paper’s claims", "Claims", [], claims_body(verdicts))
+    for table in main:
+        found = figures.some(
+            figures.mean_curves(table, rows),
+            figures.ablation(table),
+        )
+        add(
+            f"curves-{table.name}",
+            f"Figure 2(a, d), {table.family}",
+            "Figure 2" if table is main[0] else "",
+            found,
+            kind=table.kind,
+        )
+    caption = f"On 1,024 fixed rows of the dataset. {figures.BAND}"
+    kl = figures.tau_curves(
+        results,
+        rows,
+        "probe_kl",
+        "kl-by-tau",
+        "Figure 2(b, c): distance from the behaviour policy, by τ",
+        f"KL[π ‖ πβ] of the fitted models. {caption}",
+        "KL[π ‖ πβ], nats",
+    )
+    shaping = figures.tau_curves(
+        results,
+        rows,
+        "probe_shaping_reward",
+        "shaping-by-tau",
+        "Figure 2(e, f): shaping reward on the data, by τ",
+        f"Mean of τ α log(π/πβ) at the data’s actions: what Eq. (5) adds to a reward. {caption}",
+        "shaping reward",
+    )
+    add("figure2-tau", "Figure 2(b, c, e, f)", "By τ", [*kl, *shaping])
+    for table in [*main, *others]:
+        found = [
+            figures.task_curves(table, rows, metric, name, title, f"{y}. {caption}", y)
+            for metric, (name, title, y) in figures.STEPS_OF_POLICY.items()
+            if len(table.arms) <= MANY
+        ]
+        navigation = "" if any(it.navigation == "Successive policies" for it in sections) else "Successive policies"
+        add(
+            f"steps-{table.name}",
+            f"Between successive policies{of_plan(table)}",
+            navigation,
+            figures.some(*found),
+            kind=table.kind,
+        )
+    for table in main:
+        found = figures.some(
+            figures.aggregate_points(table),
+            figures.improvement_points(table),
+            figures.profile_curves(table),
+            figures.picked_curves(table, rows, by_name),
+        )
+        add(
+            f"statistics-{table.name}",
+            f"Statistics, {table.family}",
+            "Statistics" if table is main[0] else "",
+            found,
+            kind=table.kind,
+        )
+    add("map", "The trust region, by λ and τ", "(λ, τ)", [*figures.maps(results), *figures.equal_kl(results)])
+    for table in main:
+        chart = figures.task_curves(
+            table,
+            rows,
+            "score",
+            "curves",
+            "Learning curves, task by task",
+            f"{figures.BAND} Choose arms in the legend.",
+            "D4RL score",
+        )
+        add(
+            f"tasks-{table.name}",
+            f"Every task, {table.family}",
+            "Curves" if table is main[0] else "",
+            figures.some(chart),
+            kind=table.kind,
+        )
+    for table in others:
+        title = f"Plan {table.plan}, {table.family}" if table.plan else "Other datasets"
+        found = figures.some(
+            figures.ablation(table), figures.mean_curves(table, rows) if len(table.arms) <= MANY else None
+        )
+        add(
+            f"scores-{table.name}",
+            title,
+            "Other runs" if table is others[0] else "",
+            found,
+            scores_body(table, runs),
+            table.kind,
+        )
+    if alike := datasets.likenesses(runs):
+        add("datasets", "How close the made sets come to D4RL’s", "Data", [], likeness_body(alike), "generated")
+    add("cost", "Time and cost", "Cost", [], cost(runs))
+    add("provenance", "Provenance", "Provenance", [], provenance(runs))
+    written = {f"{it.name}.csv": exports.scores_csv(it) for it in tables}
+    written |= {f"{it.name}.tex": exports.latex(it, latex_caption(it)) for it in tables}
+    written["claims.csv"] = claims_csv(verdicts)
+    written["seeds.csv"] = exports.seeds_csv(tables)
+    return Report(page(results, runs, tables, sections, drawn), written, drawn)
+
+
+# --- sections ------------------------------------------------------------------------------------------------------
+
+
+def of_plan(table: Table) -> str:
+    return f", {table.family}" if evidence.is_main(table.plan) else f", plan {table.plan}"
+
+
+def scores_body(table: Table, runs: Sequence[dict[str, Any]]) -> str:
+    own = [it for it in runs if (it["plan"], it["kind"], evidence.family(it)) == (table.plan, table.kind, table.family)]
+    about = html.ABOUT_KINDS.get(table.kind, html.OTHER_KIND) if table.family != "other" else ""
+    printed = ""
+    if any(arm.printed in TABLES.get(task, {}) for arm in table.arms for task in table.tasks):
+        printed = (
+            " Below each: the cell that the paper prints (mean ± standard deviation over 4 seeds, 1M steps) "
+            "and ours less it."
+        )
+    ran = sum(it.final for it in table.cells.values())
+    return (
+        f"<p>{esc(about)} Ours: mean ± half-width of the 95 % interval over seeds; ● marks the highest of a "
+        f"row. {esc(usual(own))}{printed}"
+        f" {ran} of {len(table.tasks) * len(table.arms)} cells have finished.</p>"
+        + html.scores(table)
+        + f'<p class="files"><a href="tables/{esc(table.name)}.csv">CSV</a>'
+        f' · <a href="tables/{esc(table.name)}.tex">LaTeX</a> · <a href="tables/seeds.csv">every seed</a></p>'
+    )
+
+
+def usual(runs: Sequence[dict[str, Any]]) -> str:
+    """What most runs have; arms that deviate say so in their column."""
+    steps, seeds, every, episodes = Counter(
+        (it["steps"], it["seeds"], it["eval_every"], it["eval_episodes"]) for it in runs
+    ).most_common(1)[0][0]
+    often = f"{episodes} episodes every {evidence.short(every)} steps"
+    return f"{evidence.short(steps)} steps, {seeds} seeds, {often}, unless a column says otherwise."
+
+
+def claims_body(verdicts: Mapping[str, Mapping[str, Verdict]]) -> str:
+    """Every empirical sentence of the paper, what was compared, and what the runs say, for each kind of data."""
+    kinds = sorted({kind for it in verdicts.values() for kind in it}, key=lambda it: it != "d4rl")
+    text = (
+        "<p>Every empirical sentence of the paper as a statement that runs can contradict. It holds if the 95 % "
+        "interval of the"
+        " difference lies on the claim’s side of zero, does not if it lies on the other, and can’t be told in "
+        "between; what too few"
+        " runs can say nothing of is named as such. All numbers are under the paper’s protocol.</p>"
+    )
+    for kind in kinds:
+        answers = Counter(it[kind].answer for it in verdicts.values())
+        counts = "".join(f"<li>{html.verdict(name)} {answers[name]}</li>" for name in html.VERDICTS if answers[name])
+        rows = [html.claim_row(claim, verdicts[claim.id][kind]) for claim in claims.CLAIMS]
+        badge = f"<h3>{esc(evidence.kind_name(kind))[0].upper()}{esc(evidence.kind_name(kind))[1:]}</h3>"
+        text += badge + f'<ul class="counts">{counts}</ul>' + html.claims_table(f"claims-{kind}", rows)
+    return text + '<p class="files"><a href="tables/claims.csv">CSV</a></p>'
+
+
+def claims_csv(verdicts: Mapping[str, Mapping[str, Verdict]]) -> str:
+    header = [
+        "claim",
+        "data",
+        "verdict",
+        "number",
+        "value",
+        "low_95",
+        "high_95",
+        "on",
+        "evidence",
+        "sentence",
+        "where",
+        "compared",
+    ]
+    rows: list[list[object]] = []
+    for claim in claims.CLAIMS:
+        for kind, it in verdicts[claim.id].items():
+            for name, estimate in it.numbers.items() or {"": ("", "", "")}.items():
+                rows.append(
+                    [
+                        claim.id,
+                        kind,
+                        it.answer,
+                        name,
+                        *estimate,
+                        it.n,
+                        it.evidence,
+                        claim.sentence,
+                        claim.where,
+                        claim.compared,
+                    ]
+                )
+    return exports.csv_text(header, rows)
+
+
+def likeness_body(alike: Sequence[Likeness]) -> str:
+    rows, detail = [], []
+    for it in alike:
+        shift, ratio = it.shift, it.ratio
+        returns = [f"{it.returns[0]:,.0f} ± {it.returns[1]:,.0f}" if it.returns else None]
+        returns += [f"{it.d4rl_returns[0]:,.0f} ± {it.d4rl_returns[1]:,.0f}" if it.d4rl_returns else None]
+        far = [None] * 4
+        if shift is not None and ratio is not None:
+            far = [
+                float(abs(shift).mean()),
+                f"{abs(shift).max():.2f} (dim {abs(shift).argmax()})",
+                float(ratio.min()),
+                float(ratio.max()),
+            ]
+            numbers = zip(it.mean, it.d4rl_mean, it.std, it.d4rl_std, shift, ratio, strict=True)  # pyright: ignore[reportArgumentType]
+            detail += [
+                [it.dataset, index, *(f"{value:.3f}" for value in values)] for index, values in enumerate(numbers)
+            ]
+        rows.append(
+            [
+                it.dataset,
+                it.transitions,
+                *returns,
+                *(f"{value:.2f}" if isinstance(value, float) else value for value in far),
+            ]
+        )
+    names = ("set", "transitions", "return", "D4RL’s", "mean shift", "largest shift", "least std ratio", "largest")
+    text = (
+        "<p>Observations of each made set against D4RL’s v2 file of that name, dimension by dimension: the "
+        "shift is the difference of"
+        " the means in D4RL’s standard deviations, the ratio that of the standard deviations (1: alike). "
+        "Returns are mean ± standard"
+        " deviation over completed episodes. Of a set without numbers D4RL’s are not published, or its runs "
+        "began before they"
+        " were recorded.</p>"
+    )
+    text += html.plain_table("datasets", [Column(it, index > 0) for index, it in enumerate(names)], rows)
+    if detail:
+        names = ("set", "dimension", "mean", "D4RL’s", "std", "D4RL’s std", "shift", "ratio")
+        columns = [Column(it, index > 0) for index, it in enumerate(names)]
+        text += (
+            f"<details><summary>Every dimension</summary>{html.plain_table('dimensions', columns, detail)}</details>"
+        )
+    return text
+
+
+def cost(runs: Sequence[dict[str, Any]]) -> str:
+    """Hours of training by arm of each plan."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for run in runs:
+        groups.setdefault((run["plan"], run["label"]), []).append(run)
+    rows = []
+    for (plan, label), own in groups.items():
+        timed = [it for it in own if it["train_seconds"]]
+        seconds = sum(it["train_seconds"] for it in timed)
+        steps = sum(it["steps"] * it["seeds"] for it in timed if it["state"] == "finished")
+        fast = sum(it["train_seconds"] for it in timed if it["state"] == "finished")
+        failed = sum(it["state"] == "diverged" for it in own)
+        rows.append([plan, label, len(own), failed, seconds / 3600, steps / fast if fast else None])
+    total = sum(it["train_seconds"] or 0.0 for it in runs) / 3600
+    names = ("plan", "arm", "runs", "diverged", "hours of training", "steps of one seed per second")
+    columns = [Column(it, index > 1) for index, it in enumerate(names)]
+    text = (
+        f"<p>{total:,.1f} hours of training in all: updates alone, without compilation, evaluation and the fit "
+        "of π<sub>β</sub>.</p>"
+    )
+    return text + html.plain_table("cost", columns, rows)
+
+
+def provenance(runs: Sequence[dict[str, Any]]) -> str:
+    """Every run: what was trained on what, by which code."""
+    rows = []
+    for run in runs:
+        about = json.loads(run["provenance"] or "{}")
+        source = about.get("dataset", {}).get("source", {})
+        commit = (about.get("git") or {}).get("commit") or ""
+        dirty = " (changed)" if (about.get("git") or {}).get("dirty") else ""
+        row = [run[it] for it in ("dataset", "label", "plan", "algorithm", "preset", "state", "steps", "seeds", "run")]
+        sha256, devices = (source.get("sha256") or "")[:12], ", ".join(about.get("devices") or [])
+        rows.append([*row, sha256, commit[:10] + dirty, devices])
+    names = (
+        "dataset",
+        "arm",
+        "plan",
+        "algorithm",
+        "preset",
+        "state",
+        "steps",
+        "seeds",
+        "run",
+        "data’s SHA-256",
+        "commit",
+        "device",
+    )
+    columns = [Column(it, it in ("steps", "seeds")) for it in names]
+    return f"<p>{len(runs)} runs. A run’s name is the hash of its configuration.</p>" + html.plain_table(
+        "provenance", columns, rows
+    )
+
+
+def latex_caption(table: Table) -> str:
+    kind = "D4RL's own data" if table.kind == "d4rl" else evidence.kind_name(table.kind)
+    text = f"{TITLES[table.family]}: D4RL scores on {kind}, mean and half-width of the 95 % interval over seeds"
+    return text + ("; in brackets the paper's printed mean." if table.family != "other" else ".")
+
+
+# --- the page ------------------------------------------------------------------------------------------------------
+
+
+def page(
+    results: Results,
+    runs: Sequence[dict[str, Any]],
+    tables: Sequence[Table],
+    sections: Sequence[Section],
+    drawn: Sequence[Chart],
+) -> str:
+    from itrpo import __version__
+
+    content = {
+        "charts": {it.name: {"spec": it.spec, "panels": it.panels, "height": it.height} for it in drawn},
+        "data": {it.name: it.data for it in drawn},
+        "config": charts.config(),
+    }
+    versions = " ".join(f"{name} {version}." for name, version in charts.versions().items())
+    values = {
+        "title": "iTRPO: the paper’s evidence, run again",
+        "lead": "".join(f"<p>{esc(it)}</p>" for it in lead(tables)),
+        "facts": html.facts(header_facts(runs)),
+        "navigation": "".join(
+            f'<a href="#{esc(it.anchor)}">{esc(it.navigation)}</a>' for it in sections if it.navigation
+        ),
+        "sections": "\n".join(html.section(it.anchor, it.title, it.body, it.kind) for it in sections),
+        "version": esc(__version__),
+        "drawn": f"Charts: {esc(versions)}",
+        "css": (HERE / "page.css").read_text("utf-8"),
+        "script": (HERE / "page.js").read_text("utf-8"),
+        "content": script_json(content),
+        "vega": charts.bundle().replace("</script", r"<\/script").replace("<!--", r"<\!--"),
+    }
+    return string.Template((HERE / "page.html").read_text("utf-8")).substitute(values)
+
+
+def script_json(value: Any) -> str:
+    """JSON that no text of which can end its <script>."""
+    text = json.dumps(files.strict(value), ensure_ascii=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def lead(tables: Sequence[Table]) -> list[str]:
+    """For each of the paper's tables what iTRPO has, and what its controls have, on the tasks that all columns have."""
+    said = []
+    for table in tables:
+        if table.family == "other" or not evidence.is_main(table.plan):
+            continue
+        ran, of = sum(it.final for it in table.cells.values()), len(table.tasks) * len(table.arms)
+        text = f"{TITLES[table.family]}, on {evidence.kind_name(table.kind)}: {ran} of {of} cells have finished."
+        own = {arm.label: [table.cells[task, arm.label] for task in table.compared] for arm in table.arms}
+        if table.compared and "itrpo" in own:
+            of_tasks = (
+                f"the {len(table.compared)} tasks that every column has"
+                if len(table.compared) < len(table.tasks)
+                else f"all {len(table.compared)} tasks"
+            )
+            means = {arm.title: evidence.mean_over_tasks(own[arm.label], "paper") for arm in table.arms}
+            parts = [
+                f"{name} {format_interval(it, 1)}" for name, it in sorted(means.items(), key=lambda it: -it[1].mean)
+            ]
+            text += f" On {of_tasks}: {', '.join(parts)}."
+        said.append(text)
+    return said or ["No run is on a task of the paper’s tables."]
+
+
+def header_facts(runs: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """What a reader must know before any number."""
+    about = [json.loads(it["provenance"] or "{}") for it in runs]
+    kinds = Counter(it["kind"] for it in {(it["kind"], it["dataset"]): it for it in runs}.values())
+    counted = Counter(it["state"] for it in runs)
+    versions: dict[str, set[str]] = {}
+    for it in about:
+        for name, version in (it.get("versions") or {}).items():
+            versions.setdefault(name, set()).add(str(version))
+    shown = [
+        f"{name} {' / '.join(sorted(versions[name]))}"
+        for name in ("itrpo", "jax", "mujoco", "gymnasium")
+        if name in versions
+    ]
+    machines = Counter(
+        f"{' + '.join(it.get('devices') or ['?'])}, {it.get('cpu_count')} cores, {it.get('platform', '')}"
+        for it in about
+    )
+    return {
+        "Data": "; ".join(
+            f"{count} set{'s' * (count > 1)}: {evidence.kind_name(kind)}" for kind, count in kinds.most_common()
+        ),
+        "Runs": "; ".join(f"{count} {state}" for state, count in counted.most_common()),
+        "Gradient steps": spread(it["steps"] for it in runs),
+        "Seeds": spread(it["seeds"] for it in runs),
+        "Evaluations": f"{spread(it['eval_episodes'] for it in runs)} episodes per seed, every "
+        f"{spread(it['eval_every'] for it in runs)} steps",
+        "Score of a seed": "mean of its last 10 evaluations (of a short run: of its later half), as the "
+        "paper’s; or its last one",
+        "Intervals": "95 %, over seeds",
+        "Versions": ", ".join(shown) or "not recorded",
+        "Machine": "; ".join(f"{name} ({count} runs)" for name, count in machines.most_common(3)),
+        "Commits": ", ".join(sorted({(it.get("git") or {}).get("commit", "")[:10] for it in about if it.get("git")}))
+        or "not recorded",
+    }
+
+
+def spread(values: Any) -> str:
+    """'50k', or '50k (120 runs), 20k (30)'"""
+    counts = Counter(values).most_common()
+    if len(counts) == 1:
+        return evidence.short(counts[0][0])
+    return ", ".join(f"{evidence.short(value)} ({count} runs)" for value, count in counts[:4])
