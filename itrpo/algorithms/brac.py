@@ -21,7 +21,7 @@ from jaxtyping import Float, Int, Key
 
 from itrpo.algorithms import kl_actor_critic as kl
 from itrpo.algorithms.kl_actor_critic import Backbone, Networks, State
-from itrpo.algorithms.quick import quick
+from itrpo.algorithms.quick import WARM, quick
 from itrpo.behavior import gaussian
 from itrpo.behavior.likelihood import LikelihoodFit
 from itrpo.ops import td
@@ -122,7 +122,9 @@ PRESETS = {
     "source": Preset(SOURCE, "gaussian", SOURCE_BEHAVIOR, steps=500_000, behavior_steps=300_000),
     "paper": Preset(Config(), "gaussian"),  # Eqs. 1-3 alone, with the constants of iTRPO's preset of that name
     "matched": MATCHED,
-    "quick": quick(MATCHED._replace(behavior_config=gaussian.Config()), {"alpha": 6.0}),
+    "quick": quick(
+        MATCHED._replace(behavior_config=gaussian.Config()), WARM | {"alpha": 0.01, "alpha_scale": "relative"}
+    ),
 }
 BRAC_V = AlgorithmEntry(Config, PRESETS, "quick", ("gaussian", "mixture"), partial(make, True), kl.validate)
 BRAC_P = AlgorithmEntry(Config, PRESETS, "quick", ("gaussian", "mixture"), partial(make, False), kl.validate)

@@ -34,7 +34,7 @@ from jaxtyping import Float, Int, Key
 
 from itrpo.algorithms import kl_actor_critic as kl
 from itrpo.algorithms.kl_actor_critic import Backbone, Networks, Parts, State, is_zero
-from itrpo.algorithms.quick import quick
+from itrpo.algorithms.quick import WARM, quick
 from itrpo.behavior import gaussian
 from itrpo.ops import td
 from itrpo.ops.td import Scalar
@@ -165,6 +165,8 @@ PRESETS = {
     "source": Preset(AUTHOR, "gaussian", gaussian.Config(initializer="rlkit"), rewards=RewardRule(shift=5.0)),
     "paper": Preset(Config(), "gaussian"),  # Eqs. 2-5 alone; alpha, tau, widths, rates are ours: the text has none
     "matched": MATCHED,
-    "quick": quick(MATCHED._replace(behavior_config=gaussian.Config()), {"alpha": 6.0}),
+    "quick": quick(
+        MATCHED._replace(behavior_config=gaussian.Config()), WARM | {"alpha": 0.03, "alpha_scale": "relative"}
+    ),
 }
 ITRPO = AlgorithmEntry(Config, PRESETS, "quick", ("gaussian", "mixture"), make, kl.validate)

@@ -60,6 +60,9 @@ class Backbone:
     alpha_scale: Literal["absolute", "relative"] = "absolute"  # relative: alpha times a running mean of |Q(s,a)| (ours)
 
 
+RELATIVE_LIMIT = 1.0  # of alpha where it is in units of |Q|: nobody means more
+
+
 class State(NamedTuple):
     policy: Trainable  # the target is kept only by algorithms that ask for one
     critic: Trainable  # parameters stacked over the ensemble [N, ...]
@@ -320,8 +323,15 @@ def watch(
 
 
 def validate(config: Any, behavior: str, behavior_config: Any) -> None:
-    """Raises InputError for a KL or a warm start in `config.backbone` that the model of pi_beta does not allow."""
+    """Raises InputError for a KL or a warm start in `config.backbone` that the model of pi_beta does not allow, and for
+    an alpha in units of reward where it is in those of |Q|.
+    """
     backbone: Backbone = config.backbone
+    if backbone.alpha_scale == "relative" and config.alpha > RELATIVE_LIMIT:
+        raise InputError(
+            f"alpha = {config.alpha:g} with alpha_scale = relative weighs a nat of D_KL like {config.alpha:g} times "
+            "|Q|; for an alpha in units of reward pass --alpha-scale absolute as well"
+        )
     if behavior != "gaussian" and backbone.kl == "closed_form":
         raise InputError(f"kl = closed_form needs --behavior gaussian, not {behavior!r}; use --kl sampled")
     if backbone.warm_start and (behavior != "gaussian" or behavior_config.hidden != backbone.policy_hidden):

@@ -22,7 +22,7 @@ WIDTHS = (128, 128)
 CONSTANTS: Mapping[str, Any] = {  # of the fields that an algorithm, or its model of the data, has
     "polyak_rate": 0.03,
     "batch_size": 256,
-    "policy_learning_rate": 3e-4,
+    "policy_learning_rate": 1e-3,  # of an actor that starts anywhere; where it starts at pi_beta: WARM
     "critic_learning_rate": 1e-3,
     "value_learning_rate": 1e-3,  # IQL's V is as quick as its Q
     "cvae_learning_rate": 1e-3,  # of a model that learns beside the rest: the rate of those that are fitted first
@@ -40,6 +40,8 @@ CONSTANTS: Mapping[str, Any] = {  # of the fields that an algorithm, or its mode
     "acting_actions": 10,  # BEAR, UWAC, BCQ: 100; BEAR's older code and BCQ's paper: 10
     "masks": 10,  # UWAC: 100; its authors' 10 to 20 for trials
 }
+
+WARM = {"policy_learning_rate": 3e-4}  # of an actor that starts as a copy of pi_beta: cloning is behind it
 
 
 def quick(preset: Preset, own: Mapping[str, Any]) -> Preset:

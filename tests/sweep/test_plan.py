@@ -22,7 +22,7 @@ def test_datasets_are_outer_and_arms_inner(write_plan):
 
 
 def test_a_grid_is_the_product_of_its_values_and_lambda_sets_alpha(write_plan):
-    grid = "itrpo: {title: T, grid: {lambda: [0.3, 3], tau: [0.0, 0.9]}}"
+    grid = "itrpo: {title: T, fields: {alpha_scale: absolute}, grid: {lambda: [0.3, 3], tau: [0.0, 0.9]}}"
     plan = read_plan(str(write_plan(("itrpo: {title: iTRPO}", grid))))
     found = {run.label: run.setup.algorithm_config for run in plan.runs}
     found = {label: (config.alpha, config.tau) for label, config in found.items() if "tau=" in label}
@@ -59,10 +59,10 @@ def test_what_is_more_particular_wins(write_plan, change, scale, steps, seeds):
 
 
 def test_fields_by_label_are_stronger_than_an_arms_and_by_algorithm_weaker(write_plan):
-    change = ("brac_v: {", "brac: {batch_size: 5}, brac_v: {alpha: 9.0, ")
+    change = ("brac_v: {", "brac: {batch_size: 5}, brac_v: {alpha: 0.9, ")
     without = ("fields: {lambda: itrpo}", "fields: {batch_size: 7}")
     run = read_plan(str(write_plan(change, without))).runs[1]
-    assert (run.setup.algorithm_config.alpha, run.setup.algorithm_config.backbone.batch_size) == (9.0, 5)
+    assert (run.setup.algorithm_config.alpha, run.setup.algorithm_config.backbone.batch_size) == (0.9, 5)
 
 
 def test_a_planned_run_has_the_hash_of_its_configuration(write_plan):

@@ -151,7 +151,7 @@ def test_the_folder_of_another_plan_or_configuration_is_refused(whole, write_pla
     before = timing(whole)
     assert main(["sweep", str(write_plan(("name: small", "name: other"))), "--out", str(whole)]) == 2
     assert "holds a sweep of name 'small', not 'other'" in capsys.readouterr().err
-    change = ("fields: {lambda: itrpo}", "fields: {alpha: 2.5}")
+    change = ("fields: {lambda: itrpo}", "fields: {alpha: 0.25}")
     assert main(["sweep", str(write_plan(change)), "--out", str(whole)]) == 2
     assert "algorithm_config.alpha: " in capsys.readouterr().err
     assert timing(whole) == before

@@ -97,8 +97,10 @@ def test_metrics_hold_what_figure_2_needs(finished):
         *("probe_policy_std", "probe_action_gradient_norm"),
     }
     values = dict(zip(at_end["metric"], at_end["value"], strict=True))
-    # alpha and tau of the preset scale the log-ratio into the shaping reward
-    np.testing.assert_allclose(values["probe_shaping_reward"], 6.0 * 0.5 * values["probe_log_ratio"], rtol=1e-4)
+    # the preset's tau, and its alpha times the running mean of |Q|, scale the log-ratio into the shaping reward
+    arrays, _ = checkpoint.load(checkpoint.sorted_checkpoints(finished / "checkpoints")[0])
+    weight = 0.03 * arrays["state/q_scale"][1] * 0.5
+    np.testing.assert_allclose(values["probe_shaping_reward"], weight * values["probe_log_ratio"], rtol=1e-4)
     before = metrics.filter(metrics["step"] == 0)["metric"].to_list()
     assert "behavior_return" in before
     assert "behavior_nll" in before
@@ -402,9 +404,9 @@ def test_an_unknown_dataset(name, tmp_path, capsys):
 
 def test_a_folder_of_another_run_is_refused_and_untouched(finished, pendulum, capsys):
     before = {it: it.read_bytes() for it in finished.rglob("*") if it.is_file()}
-    assert main(arguments(pendulum, finished, "--alpha", "2.5")) == 2
+    assert main(arguments(pendulum, finished, "--alpha", "0.25")) == 2
     message = capsys.readouterr().err
-    assert "algorithm_config.alpha: 6.0 -> 2.5" in message
+    assert "algorithm_config.alpha: 0.03 -> 0.25" in message
     assert {it: it.read_bytes() for it in finished.rglob("*") if it.is_file()} == before
 
 

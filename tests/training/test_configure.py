@@ -19,7 +19,7 @@ def test_numbers_of_numpy_are_numbers():
     options = check_options(RunOptions(steps=np.int64(20), seeds=np.float32(2), action_low=np.array([-2.0, -1.0])), "x")
     assert (options.steps, options.seeds, options.action_low) == (20, 2, (-2.0, -1.0))
     assert [type(options.steps), type(options.seeds)] == [int, int]
-    setup = make_config("itrpo", fields={"alpha": np.float64(2.5), "batch_size": np.int32(64), "warm_start": np.True_})
+    setup = make_config("itrpo", fields={"alpha": np.float64(0.25), "batch_size": np.int32(64), "warm_start": np.True_})
     assert type(setup.algorithm_config.alpha) is float
     assert setup.algorithm_config.backbone.warm_start is True
 
