@@ -3,11 +3,11 @@
 Values travel 1 / (1 - gamma) steps back through targets that lag by 1 / polyak_rate updates: at 0.005 that alone takes
 20,000 updates, and Q is far too low until then. Networks of a quarter of the weights leave time for more updates, and
 so do fewer sampled actions and masks. Observations are normalised, without which the actor ruins what cloning had on
-HalfCheetah. Measured in docs/experiments.md, for iTRPO and BRAC.
+HalfCheetah. Measured in docs/experiments.md and docs/tuning.md.
 
 What an algorithm's equations and sources say otherwise stays, but for two things: no constant differs by task, and
 whatever model of the data is fitted first is fitted for as long as the run. The few constants that an algorithm has
-for itself come from one search, the same for all: docs/tuning.md.
+for itself come from one search, the same for all: docs/tuning.md, which says whose have been chosen so far.
 """
 
 from __future__ import annotations
