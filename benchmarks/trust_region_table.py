@@ -79,7 +79,7 @@ def tables(path: Path) -> str:
     for run in results.runs.iter_rows(named=True):
         found = LABEL.fullmatch(run["label"])
         if found is not None:
-            key = (run["dataset"], *found.group("arm", "lam", "tau"))
+            key = (run["dataset"], found["arm"], found["lam"], found["tau"])
             rows = results.rows.filter(polars.col("run") == run["run"])
             curves[key] = {name: over_seeds(rows, name)[:2] for name in {it[1] for it in MEASURES}}
             if run["state"] == "diverged":

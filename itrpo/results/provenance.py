@@ -15,15 +15,14 @@ import jax
 import itrpo
 from itrpo.files import available_cores
 
-PACKAGES = ("itrpo", "jax", "jaxlib", "equinox", "optax", "gymnasium", "mujoco", "numpy")
+PACKAGES = ("jax", "jaxlib", "equinox", "optax", "gymnasium", "mujoco", "numpy")
 
 
 def provenance() -> dict[str, Any]:
     """Versions, machine, devices, git state of an itrpo checkout, and the command line. Starts JAX."""
     checkout = Path(__file__).resolve().parents[2]
     return {
-        "versions": {name: version(name) for name in PACKAGES}
-        | {"itrpo": itrpo.__version__},  # also where it is not installed
+        "versions": {"itrpo": itrpo.__version__} | {name: version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu_count": os.cpu_count(),
