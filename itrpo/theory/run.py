@@ -10,6 +10,7 @@ from itrpo.errors import InputError
 from itrpo.registry import nearest
 from itrpo.theory import (
     assumption1,
+    clip,
     corollary1,
     definition1,
     error_averaging,
@@ -45,6 +46,7 @@ STATEMENTS = {
         "the shaping is advantage learning: action gaps grow by 1/(1-tau)",
         fixed_point.check_advantage_learning,
     ),
+    "clip": ("with the author's clip: a trust region around a lifted policy, and a milder tail", clip.check),
 }
 
 

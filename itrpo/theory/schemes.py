@@ -60,17 +60,21 @@ def itrpo_vi(
     iterations: int,
     errors: Array | None = None,
     initial_q: Array | None = None,
+    low: float | Array = -np.inf,
 ) -> Iterates:
-    """Eq. 5 (Eq. 7 with errors): Eq. 4 with the reward shaped by tau alpha log(pi_{k+1}/pi_beta). tau = 0 is Eq. 4."""
+    """Eq. 5 (Eq. 7 with errors): Eq. 4 with the reward shaped by tau alpha log(pi_{k+1}/pi_beta). tau = 0 is Eq. 4.
+
+    `low` is the author's clip of the log-ratio from below (docs/theory.md, 9.4); Eq. 5 has none.
+    """
     alpha, tau = check_coefficients(alpha, tau)
     log_behavior = check_behavior(mdp, behavior)
-    temperature, shaping = expand(alpha), expand(tau * alpha)
+    temperature, shaping, lowest = expand(alpha), expand(tau * alpha), expand(low)
 
     def step(q: Array) -> tuple[Array, Array]:
         log_policy = log_softmax(q / temperature + log_behavior)
         log_ratio = log_policy - log_behavior
         target = inner(np.exp(log_policy), q - temperature * log_ratio)
-        return log_policy, mdp.reward + shaping * log_ratio + backup(mdp, target)
+        return log_policy, mdp.reward + shaping * np.maximum(log_ratio, lowest) + backup(mdp, target)
 
     return _iterate(step, mdp, iterations, errors, initial_q)
 
@@ -84,20 +88,23 @@ def theorem1_vi(
     errors: Array | None = None,
     initial_q: Array | None = None,
     first_policy: Array | None = None,
+    low: float | Array = -np.inf,
 ) -> Iterates:
     """Theorem 1: both KLs explicit. The tables are Q'_k; `initial_q` is still Q_0, so Q'_0 follows from its definition.
 
-    pi_0 = `first_policy` (pi_beta if not given) is arbitrary: Eq. 5 never uses it, and Q'_0 absorbs it.
+    pi_0 = `first_policy` (pi_beta if not given) is arbitrary: Eq. 5 never uses it, and Q'_0 absorbs it. With a clip
+    `low` the trust region is around pi_k lifted to exp(low) pi_beta. What is not normalised is the bonus log Z_k.
     """
     alpha, tau = check_coefficients(alpha, tau)
     log_behavior = check_behavior(mdp, behavior)
     log_policy = log_behavior if first_policy is None else check_behavior(mdp, first_policy)
     near, far, temperature = expand(tau * alpha), expand((1 - tau) * alpha), expand(alpha)
+    least = expand(low) + log_behavior
     start = np.zeros_like(mdp.reward) if initial_q is None else initial_q
 
     def step(q: Array) -> tuple[Array, Array]:
         nonlocal log_policy
-        previous = log_policy
+        previous = np.maximum(log_policy, least)
         log_policy = log_softmax((q + near * previous + far * log_behavior) / temperature)
         policy = np.exp(log_policy)
         trust_region = near[..., 0] * inner(policy, log_policy - previous)
@@ -105,7 +112,7 @@ def theorem1_vi(
         target = inner(policy, q) - trust_region - behavior_penalty
         return log_policy, mdp.reward + backup(mdp, target)
 
-    return _iterate(step, mdp, iterations, errors, start - near * (log_policy - log_behavior))
+    return _iterate(step, mdp, iterations, errors, start - near * (np.maximum(log_policy, least) - log_behavior))
 
 
 def lemma1_vi(
