@@ -122,6 +122,7 @@ class Preset(NamedTuple):
     antmaze_rewards: RewardRule = RewardRule()  # in place of `rewards` on AntMaze
     tasks: str | None = None  # itrpo/algorithms/tasks/NAME.toml: constants that differ by task, with their sources
     scaled_fields: tuple[str, ...] = ()  # fields of `config` that count gradient steps: as much of a run as of `steps`
+    note: str = ""  # a sentence that a run prints when it begins
 
 
 class AlgorithmEntry(NamedTuple):

@@ -159,11 +159,16 @@ AUTHOR = Config(
         gradient_penalty=0.1,
     ),
 )
+UNCLIPPED = (
+    "Eq. (5) has no clip of the log-ratio, and can run away without one (docs/experiments.md); the author's code has "
+    "--log-ratio-low -1"
+)
 MATCHED = Preset(Config(backbone=Backbone(warm_start=True)), "gaussian")
 PRESETS = {
     # The author adds 5 to every reward. Where episodes end at a goal that would make avoiding the goal optimal.
     "source": Preset(AUTHOR, "gaussian", gaussian.Config(initializer="rlkit"), rewards=RewardRule(shift=5.0)),
-    "paper": Preset(Config(), "gaussian"),  # Eqs. 2-5 alone; alpha, tau, widths, rates are ours: the text has none
+    # Eqs. 2-5 alone; alpha, tau, widths, rates are ours: the text has none
+    "paper": Preset(Config(), "gaussian", note=UNCLIPPED),
     "matched": MATCHED,
     "quick": quick(
         MATCHED._replace(behavior_config=gaussian.Config()), WARM | {"alpha": 0.03, "alpha_scale": "relative"}

@@ -32,7 +32,7 @@ def print_algorithms(console: Console) -> None:
 
 def print_algorithm(name: str, console: Console) -> None:
     """The fields of one algorithm and of the model of pi_beta that it fits: value per preset, and meaning; then what
-    the presets do to the data, and the constants that differ by task."""
+    the presets do to the data and what is to be known of them, and the constants that differ by task."""
     entry = registry.algorithm(name)
     console.print((inspect.getdoc(inspect.getmodule(entry.config)) or "").split("\n")[0], markup=False)
     presets = {it: entry.presets[it].config for it in entry.presets}
@@ -46,6 +46,9 @@ def print_algorithm(name: str, console: Console) -> None:
         if behaviors:
             print_fields("its model of pi_beta", behaviors, "behavior-", console)
     print_data_rules(entry.presets, console)
+    for preset, values in entry.presets.items():
+        if values.note:
+            console.print(f"preset {preset}: {values.note}", markup=False, soft_wrap=True)
     print_task_constants(entry.presets, console)
 
 

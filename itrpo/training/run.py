@@ -95,6 +95,8 @@ def train_together(
     preset = entry.presets[config.preset]
     if config.data.env != "none":
         check_compatible(config.data.env, *dataset.spec)
+    if preset.note:
+        console.print(f"preset {config.preset}: {preset.note}", markup=False, soft_wrap=True)
     with ExitStack() as stack:
         runs = [Own(RunFolder(path), own, config_hash(own)) for own, path in wanted]
         for each in runs:

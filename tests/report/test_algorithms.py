@@ -26,6 +26,12 @@ def test_fields_rules_and_constants_by_task_of_one_algorithm():
     assert "configs/antmaze_config.py" in antmaze
 
 
+def test_what_is_to_be_known_of_a_preset():
+    lines = [line for line in printed(print_algorithm, "itrpo").splitlines() if line.startswith("preset ")]
+    assert [line.split(":")[0] for line in lines] == ["preset paper"]
+    assert "--log-ratio-low -1" in lines[0]
+
+
 @pytest.mark.parametrize("name", sorted(registry.ALGORITHMS))
 def test_every_flag_of_every_algorithm_has_a_meaning(name):
     text = printed(print_algorithm, name)

@@ -17,7 +17,7 @@ FAIR = np.array([[0.5, 0.5]])
 
 
 def test_the_lifted_trust_region_by_hand():
-    """pi_1 = (0.98, 0.02) from Q_0: the ratio of the second action is log 0.04, and a clip at log 0.5 lifts it to 0.25."""
+    """pi_1 = (0.98, 0.02) from Q_0; a clip at log 0.5 of pi_beta = 0.5 lifts the second action to 0.25."""
     gap = np.log(49)
     run = itrpo_vi(one_state, FAIR, 1.0, 0.5, 2, initial_q=np.array([[gap, 0.0]]), low=np.log(0.5))
     assert np.allclose(run.policies[0], [[0.98, 0.02]], rtol=1e-12)
@@ -38,7 +38,7 @@ def test_the_clipped_scheme_is_the_two_kl_scheme_around_the_lifted_policy(seed, 
 
 
 def test_the_two_slopes_by_hand():
-    """One state, gamma = 0: log(pi_1/pi_2) = g / lambda until the ratio of the worse action is c, and g' / alpha after."""
+    """One state, gamma = 0: the odds grow as gap / lambda until the worse action is at c, and more slowly after."""
     alpha, tau, low = 2.0, 0.75, np.log(0.5)
     there = 0.5 * np.log(3)  # lambda times the log-odds of (0.75, 0.25), where the worse ratio is just 0.5
     for gap, odds in ((0.9 * there, 0.9 * np.log(3)), (there, np.log(3))):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -130,3 +131,16 @@ def test_only_numbers_may_differ(dataset, tmp_path):
         assert together.differing([one, other]) is None
         with pytest.raises(InputError, match="only if they differ in numbers"):
             run.train_together([(one, tmp_path / "a"), (other, tmp_path / "b")], dataset, QUIET)
+
+
+@pytest.mark.parametrize(("preset", "times"), [("paper", 1), ("quick", 0)])
+def test_a_run_says_once_that_eq_5_has_no_clip(dataset, tmp_path, preset, times):
+    options = RunOptions(steps=4, behavior_steps=4, eval_every=4, eval_episodes=1)
+    setups = [make_config("itrpo", preset=preset, fields=SMALL | {"tau": tau}) for tau in (0.5, 0.9)]
+    wanted = [(complete(it, options, dataset), tmp_path / str(place)) for place, it in enumerate(setups)]
+    console = Console(file=io.StringIO(), width=80)
+    run.train_together(wanted, dataset, console)
+    text = console.file.getvalue()
+    assert text.count("can run away") == times
+    assert ("preset paper: Eq. (5)" in text) == bool(times)
+    assert ("--log-ratio-low -1\n" in text) == bool(times)
