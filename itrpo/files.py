@@ -14,6 +14,7 @@ import math
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -145,6 +146,14 @@ def add(log: io.FileIO, content: bytes) -> None:
     rest = memoryview(content)
     while rest:
         rest = rest[log.write(rest) :]
+
+
+@contextmanager
+def scratch_folder(within: Path, prefix: str) -> Generator[Path]:
+    """A new folder in `within`, which is gone afterwards. Raises StorageError."""
+    make_folder(within)
+    with storage_errors(within), tempfile.TemporaryDirectory(dir=within, prefix=prefix) as name:
+        yield Path(name)
 
 
 def make_folder(path: Path) -> None:

@@ -230,7 +230,8 @@ def read_pack(path: Path) -> Iterator[tuple[dict[str, Any], polars.DataFrame]]:
         raise StorageError(f"can't read {path}: {error}") from error
     for index, about in enumerate(table.select(list(runs_schema())).iter_rows(named=True)):
         own = table.slice(index, 1).select("run", *MEASURED).explode(MEASURED)
-        measured = own.rename(dict(zip(MEASURED, ROW, strict=True))).drop_nulls("step")
+        named = (polars.col(column).alias(name) for column, name in zip(MEASURED, ROW, strict=True))
+        measured = own.select("run", *named).drop_nulls("step")
         yield about, measured.cast(rows_schema())  # pyright: ignore[reportArgumentType]
 
 

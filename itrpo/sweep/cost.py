@@ -6,7 +6,6 @@ folder say. Reading data, compiling, and the fit of pi_beta come on top.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import replace
@@ -87,9 +86,8 @@ def machine_key(kind: str) -> str:
 
 def measure(run: PlannedRun) -> float | None:
     """Seconds per step and seed on random data, without evaluations."""
-    files.make_folder(files.cache_dir())
-    with tempfile.TemporaryDirectory(dir=files.cache_dir(), prefix="measuring-") as name:
-        folder, rng = Path(name), np.random.default_rng(0)
+    rng = np.random.default_rng(0)
+    with files.scratch_folder(files.cache_dir(), "measuring-") as folder:
         np.savez(
             folder / "random.npz",
             observations=rng.standard_normal((ROWS, OBSERVATIONS), np.float32),

@@ -122,7 +122,15 @@ def trained(pendulum: Path):
 
     def run(folder: Path, algorithm: str = "itrpo", steps: int = 120, **fields) -> Path:
         options = RunOptions(
-            steps=steps, behavior_steps=30, eval_every=60, eval_episodes=1, seeds=2, out=folder, env="none", **BOUNDS
+            steps=steps,
+            behavior_steps=30,
+            eval_every=60,
+            eval_episodes=1,
+            seeds=2,
+            out=folder,
+            env="none",
+            preset="quick",
+            **BOUNDS,
         )
         given = FIELDS | fields
         if algorithm == "itrpo_insample":
@@ -207,7 +215,15 @@ def test_a_killed_run_measures_the_same(trained, whole, tmp_path, monkeypatch, s
 def test_longer_runs_and_more_seeds_have_the_same_path(trained, whole, pendulum, tmp_path):
     extended = tmp_path / "extended"
     one = RunOptions(
-        steps=60, behavior_steps=30, eval_every=60, eval_episodes=1, seeds=1, out=extended, env="none", **BOUNDS
+        steps=60,
+        behavior_steps=30,
+        eval_every=60,
+        eval_episodes=1,
+        seeds=1,
+        out=extended,
+        env="none",
+        preset="quick",
+        **BOUNDS,
     )
     train(pendulum, "itrpo", one, fields=FIELDS, console=Console(quiet=True))
     trained(extended)
