@@ -199,7 +199,8 @@ def test_two_at_once_do_the_work_once(tmp_path: Path) -> None:
 def test_those_who_wait_for_one_that_fails_do_the_work_one_after_the_other(tmp_path: Path) -> None:
     """The first is stopped with nothing finished, so it removes folder and lock under those who wait for it."""
     path, parts = tmp_path / "made.h5", tmp_path / "made.h5.parts"
-    script = "import sys\nfrom pathlib import Path\nfrom itrpo.console import make_console\n"
+    script = "import signal, sys\nfrom pathlib import Path\nfrom itrpo.console import make_console\n"
+    script += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # tests in the background have it ignored
     script += "from tests.collection.test_making import *\n"
     script += f"make(replace(WHOLE, collect=sys.argv[1]), Path({str(path)!r}), 1, make_console())"
 
