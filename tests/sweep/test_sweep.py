@@ -58,6 +58,7 @@ def test_runs_and_plan_are_there(whole):
     assert plan["arms"]["itrpo"]["title"] == "iTRPO"
     assert plan["arms"]["brac"]["algorithm"] == "brac_v"
     assert plan["arms"]["brac"]["preset"] == "quick"
+    assert "can run away" not in (whole / "one" / "itrpo.log").read_text()  # what the preset `paper` says
     assert [run["hash"] for run in plan["runs"][2:]] == [None, None]  # those of the other dataset
     for run in plan["runs"][:2]:
         status = read_status(whole / run["folder"])
