@@ -28,7 +28,7 @@ class Sweep:
     jobs: Count | None = None  # runs at a time; one uses all cores already [1; ray: as the cluster has room]
     together: Count | None = None  # runs that differ in numbers alone, as one program [64 on a GPU, 1 on a CPU]
     dry_run: bool = False  # list the runs with their state and expected time, and train nothing
-    only: str | None = None  # runs to train: DATASET/LABEL, DATASET or LABEL, with * for anything [all]
+    only: tuple[str, ...] = ()  # runs to train: DATASET/LABEL, DATASET or LABEL, with * for anything [all]
     list: bool = False  # list the shipped plans
     ray_address: str | None = None  # auto, or HOST:PORT of the cluster's head [a local one]
     cpus_per_run: Count = 1  # of a Ray node

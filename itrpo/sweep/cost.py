@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 Speeds = dict[str, float]  # `kind_of` a run -> seconds per step and seed
-MEASURED_STEPS = 100
+MEASURED_STEPS = 200
 WORTH_MEASURING = 20 * MEASURED_STEPS  # steps, of a run
 LASTING = 24 * 3600.0  # seconds that measurements are kept: the machine may have been busy
 ROWS, OBSERVATIONS, ACTIONS = 10_000, 17, 6  # of the random data that is measured on; sizes of HalfCheetah's
@@ -59,7 +59,7 @@ def speeds_in(runs: Iterable[PlannedRun], out: Path) -> Speeds:
 
 
 def measured_speeds(runs: Iterable[PlannedRun], known: Speeds, console: Console) -> Speeds:
-    """Of the kinds that are not known: trains 100 steps on random data, once a day.
+    """Of the kinds that are not known: trains 200 steps on random data, once a day.
 
     Kinds of short runs, and those that can't be measured, are left out.
     """

@@ -54,11 +54,17 @@ class Sweep(NamedTuple):
     sources: str  # where the speeds are from, in words
 
 
-def begin(plan: Plan, out: Path, only: str | None, console: Console) -> Sweep:
-    """What there is to do. Raises InputError if `out` holds another sweep, or if nothing is called `only`."""
-    runs = tuple(run for run in plan.runs if only is None or matches(run, only))
-    if not runs:
-        raise InputError(f"--only {only}: no run of {plan.name} is called so; a run is DATASET/LABEL, * is anything")
+def begin(plan: Plan, out: Path, only: Sequence[str], console: Console) -> Sweep:
+    """What there is to do: the runs that are called one of `only`, or all if it is empty.
+
+    Raises InputError if `out` holds another sweep, or if nothing is called one of `only`.
+    """
+    for pattern in only:
+        if not any(matches(run, pattern) for run in plan.runs):
+            raise InputError(
+                f"--only {pattern}: no run of {plan.name} is called so; a run is DATASET/LABEL, * is anything"
+            )
+    runs = tuple(run for run in plan.runs if not only or any(matches(run, pattern) for pattern in only))
     check_folder(plan, out)
     states = {run.folder: state_of(run, out) for run in plan.runs}
     own = cost.speeds_in(plan.runs, out)

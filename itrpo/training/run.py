@@ -223,8 +223,11 @@ def train_algorithm(
         return carry._replace(watched=look_once(carry.watched, carry.state, watched_rows, probe_keys))
 
     started = time.perf_counter()
-    carry = run_block(carry, step, step)  # no step: this compiles
-    jax.block_until_ready(carry.count)
+    carry = run_block(carry, step, step)  # no step: this compiles, as do the next lines, whose results are dropped
+    unused = [carry.count, probe(carry.state, probe_batch, probe_keys)]
+    if watching:
+        unused += [look(carry).watched, measure(carry.watched, 0)]
+    jax.block_until_ready(unused)
     compile_seconds = time.perf_counter() - started
     title = f"training {config.algorithm}"
     with LiveLine(session.console, title, config.train.steps, len(session.seeds), step) as live:

@@ -35,7 +35,7 @@ def cluster() -> Iterator[str]:
 
 
 def planned(path: Path, out: Path, console: Console) -> Sweep:
-    return begin(read_plan(str(path)), out, "one", console)
+    return begin(read_plan(str(path)), out, ["one"], console)
 
 
 class Killer(RayExecutor):
