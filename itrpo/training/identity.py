@@ -50,6 +50,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     }
     if len(returns):
         about |= {"return_mean": returns.mean(), "return_std": returns.std(), "return_max": returns.max()}
+        about["length_mean"] = dataset.episode_lengths.mean()
         score = normalized_score(dataset.env_id, returns.mean()) if dataset.env_id else None
         if score is not None:
             about["score_mean"] = float(score)

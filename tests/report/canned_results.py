@@ -35,6 +35,7 @@ PROVENANCE = {
         "transitions": 999_000,
         "return_mean": 1500.0,
         "return_std": 400.0,
+        "length_mean": 450.0,
         "observation_mean": [1.0] * 11,
         "observation_std": [0.5] * 11,
     },

@@ -217,6 +217,7 @@ def test_made_sets_stand_beside_d4rls_in_its_deviations():
     assert it.ratio[3] == pytest.approx(0.5 / theirs["observation_std"][3])
     assert it.returns == (1500.0, 400.0)
     assert it.d4rl_returns == (1422.1, 379.0)
+    assert (it.length, it.d4rl_length) == (450.0, 457.4)
     assert datasets.likenesses(evidence.runs_of(make_results(tasks=["hopper-medium"], kind="d4rl"))) == []
 
 

@@ -1,4 +1,4 @@
-"""How close sets made here come to D4RL's: observations by dimension, returns. D4RL's numbers: `d4rl_sets.json`."""
+"""How close sets made here come to D4RL's: observations by dimension, returns, lengths. D4RL's numbers: `d4rl_sets.json`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ class Likeness(NamedTuple):
     transitions: int
     returns: tuple[float, float] | None  # mean and standard deviation over completed episodes
     d4rl_returns: tuple[float, float] | None
+    length: float | None  # mean over completed episodes, steps
+    d4rl_length: float | None
     mean: np.ndarray | None  # [O]; None: not recorded, or not known of D4RL's
     std: np.ndarray | None
     d4rl_mean: np.ndarray | None
@@ -38,8 +40,8 @@ class Likeness(NamedTuple):
 
 
 @cache
-def d4rl_sets() -> dict[str, dict[str, list[float]]]:
-    """task -> "return" (mean, standard deviation, maximum), "observation_mean", "observation_std", what is known."""
+def d4rl_sets() -> dict[str, dict[str, Any]]:
+    """task -> "return" (mean, standard deviation, maximum), "length", "observation_mean", "observation_std": what is known."""
     return json.loads((Path(__file__).parent / "d4rl_sets.json").read_text("utf-8"))["sets"]
 
 
@@ -57,7 +59,7 @@ def likenesses(runs: Iterable[dict[str, Any]]) -> list[Likeness]:
     return [found[name] for name in sorted(found)]
 
 
-def likeness(run: dict[str, Any], about: dict[str, Any], theirs: dict[str, list[float]]) -> Likeness:
+def likeness(run: dict[str, Any], about: dict[str, Any], theirs: dict[str, Any]) -> Likeness:
     ours = (about["return_mean"], about["return_std"]) if "return_std" in about else None
     published = (theirs["return"][0], theirs["return"][1]) if "return" in theirs else None
     arrays = [
@@ -67,4 +69,5 @@ def likeness(run: dict[str, Any], about: dict[str, Any], theirs: dict[str, list[
     ]
     if arrays[0] is None or arrays[2] is None or arrays[0].shape != arrays[2].shape:
         arrays = [None] * 4
-    return Likeness(run["dataset"], run["task"], about.get("transitions", 0), ours, published, *arrays)
+    lengths = about.get("length_mean"), theirs.get("length")
+    return Likeness(run["dataset"], run["task"], about.get("transitions", 0), ours, published, *lengths, *arrays)

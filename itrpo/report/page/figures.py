@@ -29,6 +29,17 @@ STEPS_OF_POLICY = {
     "probe_kl_1000": ("over-1000-updates", "Over 1,000 updates", "KL of a policy from that 1,000 updates before, nats"),
 }
 
+# probes of Theorem 2's errors, which it takes to average out
+ERRORS = (
+    ("probe_error", "error-by-tau", "Error of the critic, by τ", "root mean square of Q - y"),
+    (
+        "probe_error_average",
+        "average-error-by-tau",
+        "What is left of the error on average, by τ",
+        "root mean square of Q - y averaged over 11 moments, 100 updates apart",
+    ),
+)
+
 
 def curve_rows(curve: Curve | None, arm: str, panel: str = "") -> list[dict[str, Any]]:
     if curve is None:

@@ -119,6 +119,14 @@ def make_report(results: Results) -> Report:
         "shaping reward",
     )
     add("figure2-tau", "Figure 2(b, c, e, f)", "By τ", [*kl, *shaping])
+    errors = [
+        chart
+        for metric, name, title, y in figures.ERRORS
+        for chart in figures.tau_curves(
+            results, rows, metric, name, title, f"{y}. On 256 fixed rows of the dataset. {figures.BAND}", y
+        )
+    ]
+    add("errors", "Errors of the critic", "Errors", errors)
     for table in [*main, *others]:
         found = [
             figures.task_curves(table, rows, metric, name, title, f"{y}. {caption}", y)
@@ -286,6 +294,7 @@ def likeness_body(alike: Sequence[Likeness]) -> str:
         shift, ratio = it.shift, it.ratio
         returns = [f"{it.returns[0]:,.0f} ± {it.returns[1]:,.0f}" if it.returns else None]
         returns += [f"{it.d4rl_returns[0]:,.0f} ± {it.d4rl_returns[1]:,.0f}" if it.d4rl_returns else None]
+        returns += [None if length is None else f"{length:,.0f}" for length in (it.length, it.d4rl_length)]
         far = [None] * 4
         if shift is not None and ratio is not None:
             far = [
@@ -306,13 +315,14 @@ def likeness_body(alike: Sequence[Likeness]) -> str:
                 *(f"{value:.2f}" if isinstance(value, float) else value for value in far),
             ]
         )
-    names = ("set", "transitions", "return", "D4RL’s", "mean shift", "largest shift", "least std ratio", "largest")
+    names = ("set", "transitions", "return", "D4RL’s", "length", "D4RL’s", "mean shift", "largest shift")
+    names += ("least std ratio", "largest")
     text = (
         "<p>Observations of each made set against D4RL’s v2 file of that name, dimension by dimension: the "
         "shift is the difference of"
         " the means in D4RL’s standard deviations, the ratio that of the standard deviations (1: alike). "
         "Returns are mean ± standard"
-        " deviation over completed episodes. Of a set without numbers D4RL’s are not published, or its runs "
+        " deviation over completed episodes, lengths their mean steps. Of a set without numbers D4RL’s are not published, or its runs "
         "began before they"
         " were recorded.</p>"
     )
