@@ -1,4 +1,4 @@
-"""How close sets made here come to D4RL's: observations by dimension, returns, lengths. D4RL's numbers: `d4rl_sets.json`."""
+"""How close sets made here come to D4RL's: observations, returns, lengths. D4RL's numbers: `d4rl_sets.json`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Likeness(NamedTuple):
 
 @cache
 def d4rl_sets() -> dict[str, dict[str, Any]]:
-    """task -> "return" (mean, standard deviation, maximum), "length", "observation_mean", "observation_std": what is known."""
+    """task -> what is known: "return" (mean, std, maximum), "length", "observation_mean", "observation_std"."""
     return json.loads((Path(__file__).parent / "d4rl_sets.json").read_text("utf-8"))["sets"]
 
 

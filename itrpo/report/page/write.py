@@ -322,9 +322,8 @@ def likeness_body(alike: Sequence[Likeness]) -> str:
         "shift is the difference of"
         " the means in D4RL’s standard deviations, the ratio that of the standard deviations (1: alike). "
         "Returns are mean ± standard"
-        " deviation over completed episodes, lengths their mean steps. Of a set without numbers D4RL’s are not published, or its runs "
-        "began before they"
-        " were recorded.</p>"
+        " deviation over completed episodes, lengths their mean steps. Of a set without numbers D4RL’s are not "
+        "published, or its runs began before they were recorded.</p>"
     )
     text += html.plain_table("datasets", [Column(it, index > 0) for index, it in enumerate(names)], rows)
     if detail:
