@@ -5,8 +5,9 @@ Set here, before anything imports JAX:
 - XLA compiles with few of LLVM's optimisations: most of the tests' time would go there, for programs that run
   milliseconds. Not with none: at level 0 jaxlib 0.10.2 miscompiles some gradients on the CPU (NaN for that of
   mean(min_i(p_i + q_i atanh(tanh(b x)))) with respect to b, where levels 1 to 3 agree with the closed form);
+- XLA's older code generator for fusions does without the passes that take half of the time of compiling an update;
 - XLA uses as many threads as in use (itrpo.xla) and BLAS one: the last bits of a result depend on their number;
-- programs that a process of this session has compiled are read from a cache, which all of them share;
+- programs that a process of this session has compiled, however small, are read from a cache, which all of them share;
 - the home folder and the caches are temporary ones, and Hypothesis draws the same examples each time.
 - shapes and types that functions on arrays declare (jaxtyping) are checked at every call (tests/shapes.py).
 A test runs in an empty folder. If it leaves a file there or in the home folder, it fails: itrpo writes where it is told
@@ -37,12 +38,12 @@ os.environ.update(
     ITRPO_CACHE=str(SESSION / "cache"),
     JAX_CAPTURED_CONSTANTS_WARN_BYTES="1000000",
     JAX_NUMPY_RANK_PROMOTION="raise",
-    JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0.1",
+    JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
     OMP_NUM_THREADS="1",
     OPENBLAS_NUM_THREADS="1",
     PJRT_NPROC="2",
     PYTHONDONTWRITEBYTECODE="1",
-    XLA_FLAGS="--xla_backend_optimization_level=1",
+    XLA_FLAGS="--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false",
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(SESSION / "xla"))  # workers find the first process's here

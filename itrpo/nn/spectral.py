@@ -23,9 +23,7 @@ def init_directions(key: Key[Array, ""], mlp: MLP, steps: int = 15) -> Direction
     """Random directions after a few steps of power iteration, as PyTorch starts its newer spectral norm."""
     keys = jax.random.split(key, len(mlp.layers))
     directions = tuple(jax.random.normal(it, layer.bias.shape) for it, layer in zip(keys, mlp.layers, strict=True))
-    for _ in range(steps):
-        directions = iterate(mlp, directions)
-    return directions
+    return jax.lax.fori_loop(0, steps, lambda _, found: iterate(mlp, found), directions)
 
 
 def iterate(mlp: MLP, directions: Directions) -> Directions:

@@ -30,6 +30,8 @@ CONFIG = Config(
     backbone=Backbone(**SIZES, **RATES, warm_up_steps=0),
 )
 NETWORKS = mmd_actor_critic.make_networks(CONFIG.backbone, SPEC)
+q_moments = jax.jit(uwac.q_moments, static_argnums=0)  # one program each, where its parts would compile one by one
+normalised, followed = (jax.jit(it, static_argnums=0) for it in (uwac.normalised, uwac.followed))
 
 
 def batch(rows: int = 8) -> Transition:
@@ -76,7 +78,7 @@ def test_moments_are_over_the_masks_and_the_variance_is_unbiased():
             sigma = np.linalg.svd(raw.weight[i])[1][0]
             np.testing.assert_allclose(layer.weight[i], raw.weight[i] / sigma, rtol=1e-4)
     masks, it = masks_of(2, 5), batch()
-    mean, variance = uwac.q_moments(CONFIG, used, it.observation, it.action, on_device(masks))
+    mean, variance = q_moments(CONFIG, used, it.observation, it.action, on_device(masks))
     for row in range(8):
         s, a = np.asarray(it.observation[row]), np.asarray(it.action[row])
         for i in (0, 1):
@@ -86,7 +88,7 @@ def test_moments_are_over_the_masks_and_the_variance_is_unbiased():
     assert variance.max() > 1e-4
     pairs = jnp.stack([-it.action, it.action], axis=1)  # two actions at each state
     for found, expected in zip(
-        uwac.q_moments(CONFIG, used, it.observation, pairs, on_device(masks)), (mean, variance), strict=True
+        q_moments(CONFIG, used, it.observation, pairs, on_device(masks)), (mean, variance), strict=True
     ):
         np.testing.assert_allclose(found[:, :, 1], expected, rtol=1e-4, atol=1e-6)
 
@@ -169,7 +171,7 @@ def test_the_actor_weighs_the_least_mean_q_and_holds_the_weight_constant():
 def test_masks_at_once_changes_nothing_but_rounding():
     (_, _, used), masks, it = critics(), masks_of(2, 5), batch()
     results = [
-        uwac.q_moments(Config(masks=5, masks_at_once=size), used, it.observation, it.action, on_device(masks))
+        q_moments(Config(masks=5, masks_at_once=size), used, it.observation, it.action, on_device(masks))
         for size in (1, 2, 50)
     ]
     for result in results[1:]:
@@ -201,7 +203,10 @@ def test_without_dropout_and_spectral_norm_it_is_bear():
     for name in ("critic_loss", "policy_loss", "q_target", "mmd"):
         np.testing.assert_allclose(metrics[name], their_metrics[name], rtol=1e-3)
     s, algorithms = jnp.array([[0.3, -0.8]]), (ours, theirs)
-    greedy = [it.acting.act(state, s, jax.random.key(0), True) for it, state in zip(algorithms, states, strict=True)]
+    greedy = [
+        jax.jit(it.acting.act, static_argnums=3)(state, s, jax.random.key(0), True)
+        for it, state in zip(algorithms, states, strict=True)
+    ]
     np.testing.assert_allclose(*greedy, rtol=1e-3)
 
     _, metrics = update(uwac, states[0], 0.3, jax.random.key(20), 0)
@@ -218,12 +223,12 @@ def test_directions_follow_the_weights_of_critics_and_of_their_targets():
 
     def errors(found):
         """Largest distance of a spectral norm from 1: of the critics, of the targets."""
-        used = [uwac.normalised(CONFIG, it, way) for it, way in zip((moved, params), found, strict=True)]
+        used = [normalised(CONFIG, it, way) for it, way in zip((moved, params), found, strict=True)]
         return [max(abs(np.linalg.svd(it.weight)[1][:, 0] - 1).max() for it in each.mlp.layers) for each in used]
 
     before = errors(found)
     for _ in range(30):
-        found = uwac.followed(CONFIG, critic, found)
+        found = followed(CONFIG, critic, found)
     after = errors(found)
     assert before[0] > 0.02 > after[0]
     assert after[1] < 1e-3
