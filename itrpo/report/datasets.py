@@ -40,8 +40,11 @@ def dataset_rows() -> list[DatasetRow]:
     return rows
 
 
-def describe(dataset: Dataset) -> dict[str, str]:
-    """Label -> text for everything `itrpo datasets info` says about a dataset, in its order."""
+def describe(dataset: Dataset, misfit: str = "") -> dict[str, str]:
+    """Label -> text for everything `itrpo datasets info` says about a dataset, in its order.
+
+    `misfit`: why it and its environment do not fit, if they don't.
+    """
     returns, lengths, source = dataset.episode_returns, dataset.episode_lengths, dataset.source
     facts = {
         "transitions": f"{len(dataset):,} of {dataset.num_rows:,} rows",
@@ -52,10 +55,12 @@ def describe(dataset: Dataset) -> dict[str, str]:
     if len(returns):
         facts["episode length"] = f"{lengths.mean():,.0f} (from {lengths.min():,} to {lengths.max():,})"
         facts["return"] = _spread(returns)
-        scores = normalized_score(dataset.env_id, returns) if dataset.env_id else None
+        scores = None if misfit or not dataset.env_id else normalized_score(dataset.env_id, returns)
         if scores is not None:
             facts["D4RL-normalised score"] = _spread(scores)
     facts["environment"] = dataset.env_id or "none known: name it with --env"
+    if misfit:
+        facts["does not fit"] = misfit
     if (dataset.action_low != -1).any() or (dataset.action_high != 1).any():
         facts["actions rescaled from"] = f"{dataset.action_low.tolist()} to {dataset.action_high.tolist()}"
     facts |= _policy_facts(dataset)

@@ -166,7 +166,7 @@ def test_a_kill_while_policies_are_played_is_no_loss(finished, pendulum, tmp_pat
 
 
 def test_playing_beside_training_changes_no_bit(finished, pendulum, tmp_path, monkeypatch):
-    monkeypatch.setattr(beside, "comes_with_gymnasium", lambda env_id: False)  # so it is played here, between blocks
+    monkeypatch.setattr(beside, "known_elsewhere", lambda env_id: False)  # so it is played here, between blocks
     out = tmp_path / "here"
     assert main(arguments(pendulum, out)) == 0
     assert_same_run(finished, out)
