@@ -257,7 +257,10 @@ def _try_out(env_id: str, env: gymnasium.Env, shape: tuple[int, ...], action: np
     doing, wanted = "reset(seed=0)", "observation, info"
     reward: Any
     try:
-        first, _ = env.reset(seed=0)
+        begun: Any = env.reset(seed=0)
+        if not isinstance(begun, tuple):  # a vector of two numbers unpacks as well
+            raise TypeError(f"it returned one {type(begun).__name__}")
+        first, _ = begun
         doing, wanted = "its first step", "observation, reward, terminated, truncated, info"
         second, reward, _, _, _ = env.step(action)
     except Exception as error:  # whatever goes wrong inside other people's environments

@@ -29,8 +29,7 @@ from itrpo.collection.sac_run import RunConfig
 from itrpo.data.formats import hdf5
 from itrpo.data.load import load_dataset
 from itrpo.errors import InputError, StorageError
-from itrpo.evaluation import environments
-from itrpo.evaluation.environments import spaces_of
+from itrpo.evaluation.environments import _ALLOWED, spaces_of
 from itrpo.results.run_folder import RunFolder
 from itrpo.types import SpaceSpec, Transition
 
@@ -459,7 +458,7 @@ def test_an_environment_of_a_module_of_ones_own(tmp_path: Path, monkeypatch: pyt
     run = tmp_path / "run"
     sac_run.run(config("my_envs:Mine-v0"), run, QUIET)
     assert load_dataset(run / "replay.hdf5").env_id == "my_envs:Mine-v0"
-    environments._ALLOWED.discard("my_envs")  # as another process would find the folder
+    _ALLOWED.discard("my_envs")  # as another process would find the folder
     with pytest.raises(InputError, match=f"itrpo sac replay {run} --env my_envs:Mine-v0"):
         sac_rows.write_replay(run, tmp_path / "replay.hdf5")
     sac_rows.write_replay(run, tmp_path / "replay.hdf5", env="my_envs:Mine-v0")

@@ -20,8 +20,8 @@ from tests.own_envs import FAULT
 
 OWN = "tests.own_envs:Mine-v0"
 BOUNDS = ["--action-low", "-2", "--action-high", "2"]
-SMALL = ["--algorithm", "bc", "--preset", "quick", "--seeds", "1", "--steps", "20", "--eval-every", "10"]
-SMALL += ["--eval-episodes", "2", "--behavior-steps", "1", "--behavior-hidden", "4,4"]
+SMALL = ["--algorithm", "bc", "--preset", "quick", "--hidden", "4,4", "--seeds", "1"]
+SMALL += ["--steps", "20", "--eval-every", "10", "--eval-episodes", "2"]
 
 
 def write_log(path: Path, largest: float = 2.0, **more: str) -> Path:
@@ -67,7 +67,7 @@ def test_it_is_trained_evaluated_and_named_again_by_who_evaluates(finished, caps
     lengths = metrics.filter(metrics["metric"] == "episode_length")["value"].to_list()
     assert lengths == [5.0, 5.0]
     assert main(["evaluate", str(finished), "--env", OWN, "--episodes", "2"]) == 0
-    assert f"{OWN}, policies after 20 gradient steps" in capsys.readouterr().out
+    assert f"{OWN}, policies after 20 gradient" in capsys.readouterr().out
     monkeypatch.setattr(environments, "_ALLOWED", set())  # as another process would find the folder
     assert main(["evaluate", str(finished)]) == 2
     assert f"only if you name it yourself: itrpo evaluate {finished} --env {OWN}" in capsys.readouterr().err
