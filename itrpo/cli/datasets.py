@@ -46,15 +46,16 @@ def info(command: Info, console: Console) -> None:
     from itrpo.data.load import load_dataset
     from itrpo.report.datasets import describe, print_facts
 
-    dataset, misfit = load_dataset(command.dataset, console=console, **reading(command.options)), None
+    dataset = load_dataset(command.dataset, console=console, **reading(command.options))
+    misfit, unusable = None, ""
     if dataset.env_id is not None:
         try:
             misfit = misfit_of(dataset, dataset.env_id)
         except InputError as error:
             if command.options.env is not None:
                 raise
-            misfit = error
-    print_facts(dataset.name, describe(dataset, str(misfit or "")), console)
+            unusable = str(error)
+    print_facts(dataset.name, describe(dataset, misfit, unusable), console)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ class Misfit(NamedTuple):
     severity: Literal["error", "warning"]
     what: str
     advice: str
+    of_sizes: bool = False  # then its returns are not this environment's
 
     def __str__(self) -> str:
         return f"{self.what}; {self.advice}"
@@ -66,7 +67,7 @@ def misfit(
         check_sizes(env_id, spaces, *sizes, where)
     except InputError as error:
         what, _, advice = str(error).partition("; ")
-        return Misfit("error", what, advice)
+        return Misfit("error", what, advice, of_sizes=True)
     theirs = f"{env_id} takes actions from {numbers(spaces.low)} to {numbers(spaces.high)}"
     flags = f"--action-low {numbers(spaces.low)} --action-high {numbers(spaces.high)}"
     ours = f"from {numbers(low)} to {numbers(high)}"

@@ -76,6 +76,10 @@ def environment_of_a_process() -> dict[str, str]:
     NumPy multiplies with one thread there: with more, the last bits of a product depend on their number, and they wait
     for each other by spinning on cores that have other work.
     """
+    return {**os.environ, "PYTHONPATH": python_path(), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+def python_path() -> str:
+    """PYTHONPATH of another process: this very itrpo, and what this one finds, also where it changed `sys.path`."""
     package_root = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(dict.fromkeys(filter(None, (package_root, os.environ.get("PYTHONPATH"), *sys.path))))
-    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return os.pathsep.join(dict.fromkeys(filter(None, (package_root, os.environ.get("PYTHONPATH"), *sys.path))))
