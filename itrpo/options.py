@@ -41,7 +41,7 @@ class RunOptions:
     seed: Seed = 0  # everything random comes from it
     out: Path | str | None = None  # folder to write into [runs/DATASET-ALGORITHM-HASH, or runs/compare-DATASET]
     preset: str | None = None  # set of constants: `itrpo algorithms NAME` [the scale's]
-    env: str | None = None  # gymnasium id of the dataset's environment, or none [what the dataset says]
+    env: str | None = None  # gymnasium id to evaluate in, MODULE:ID of your own, or none [what the dataset says]
     task: str | None = None  # whose constants a preset takes, e.g. hopper-medium [what the dataset's name says]
     behavior: str | None = None  # model of pi_beta, of those that the algorithm can use [the preset's]
     behavior_steps: Count | None = None  # gradient steps of its fit [the source's, scaled by steps, at least 100]

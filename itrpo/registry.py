@@ -89,15 +89,7 @@ def algorithm(name: str) -> AlgorithmEntry:
     if dotted is None:
         return lookup(name, ALGORITHMS | installed_algorithms(), "algorithm")
     module, _, attribute = dotted.partition(":")
-    try:
-        loaded = importlib.import_module(module)
-    except (Exception, SystemExit) as error:  # the module is the user's: anything may go wrong in it
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        where = "" if isinstance(error, ImportError | ValueError) else f", {last.filename}:{last.lineno}"
-        raise InputError(
-            f"algorithm {name!r} can't be imported ({type(error).__name__}: {error}{where}); MODULE:ENTRY names an "
-            "AlgorithmEntry in a module of the current folder, of PYTHONPATH or installed"
-        ) from error
+    loaded = import_own(module, f"algorithm {name!r}", "MODULE:ENTRY names an AlgorithmEntry in the module")
     entry = getattr(loaded, attribute, None)
     if not isinstance(entry, AlgorithmEntry):
         known = [key for key, value in vars(loaded).items() if isinstance(value, AlgorithmEntry)]
@@ -105,6 +97,19 @@ def algorithm(name: str) -> AlgorithmEntry:
             f"algorithm {name!r}: {attribute!r} is no AlgorithmEntry of {module}; it has: {', '.join(known) or 'none'}"
         )
     return entry
+
+
+def import_own(module: str, what: str, form: str) -> Any:
+    """The user's own module, named by himself. Raises InputError that begins with `what` and explains the `form`."""
+    try:
+        return importlib.import_module(module)
+    except (Exception, SystemExit) as error:  # anything may go wrong in it
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = "" if isinstance(error, ImportError | ValueError) else f", {last.filename}:{last.lineno}"
+        raise InputError(
+            f"{what} can't be imported ({type(error).__name__}: {error}{where}); {form}, which lies in the current "
+            "folder, in PYTHONPATH, or is installed"
+        ) from error
 
 
 def installed_algorithms() -> dict[str, str]:

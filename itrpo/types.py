@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,6 +71,9 @@ class Episodes:
     action_high: np.ndarray | None = None
 
 
+BoundsFrom = Literal["given", "declared", "assumed"]  # by the user; by the file; -1 and 1, as neither said anything
+
+
 @dataclass(frozen=True)
 class Dataset:
     """What training reads: transitions on the host, plus what a report needs to say about them.
@@ -91,6 +94,7 @@ class Dataset:
     num_timeouts: int
     source: DataSource
     behavior_log_probs: np.ndarray | None = None  # [B] float32: log pi_beta(a|s), of actions in [-1, 1], if known
+    bounds: BoundsFrom = "given"  # whose word action_low and action_high are
 
     @property
     def spec(self) -> SpaceSpec:

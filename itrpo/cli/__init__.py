@@ -33,7 +33,11 @@ COMMANDS = {
         "; a field of one algorithm is given as --ALGORITHM.FIELD VALUE",
     ),
     "sweep": Command(sweep.Sweep, sweep.sweep),
-    "evaluate": Command(training.Evaluate, training.evaluate),
+    "evaluate": Command(
+        training.Evaluate,
+        training.evaluate,
+        hint="; to watch a policy, play RUN/seed0/policy.npz in gymnasium.make(ID, render_mode='human')",
+    ),
     "runs list": Command(training.RunsList, training.runs_list),
     "runs paths": Command(training.RunsPaths, training.runs_paths),
     "runs pack": Command(training.RunsPack, training.runs_pack),

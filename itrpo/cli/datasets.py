@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from itrpo.cli.flags import Only, Word
+from itrpo.cli.flags import Only, Word, allow_own
+from itrpo.errors import InputError
 from itrpo.options import RunOptions
 from itrpo.ranges import Count, Seed
 
@@ -17,6 +18,7 @@ READING = Only(("env", "columns", "action_low", "action_high"))
 
 
 def reading(options: RunOptions) -> dict[str, Any]:
+    allow_own(options.env)
     return {name: getattr(options, name) for name in READING.names}
 
 
@@ -40,11 +42,20 @@ class Info:
 
 
 def info(command: Info, console: Console) -> None:
+    from itrpo.data.fit import misfit_of
     from itrpo.data.load import load_dataset
     from itrpo.report.datasets import describe, print_facts
 
     dataset = load_dataset(command.dataset, console=console, **reading(command.options))
-    print_facts(dataset.name, describe(dataset), console)
+    misfit, unusable = None, ""
+    if dataset.env_id is not None:
+        try:
+            misfit = misfit_of(dataset, dataset.env_id)
+        except InputError as error:
+            if command.options.env is not None:
+                raise
+            unusable = str(error)
+    print_facts(dataset.name, describe(dataset, misfit, unusable), console)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import inspect
 import io
 import re
 import shutil
+import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -68,6 +69,12 @@ class Flag(NamedTuple):
 
 class Refused(Exception):
     """A word that spells no value of its flag. (tyro draws boxes around ValueErrors.)"""
+
+
+def allow_own(*names: str | None) -> None:
+    """MODULE:NAME may lie in the current folder, which Python leaves out for an installed command."""
+    if any(name and ":" in name for name in names) and "" not in sys.path:
+        sys.path.append("")
 
 
 # --- what flags there are ------------------------------------------------------------------------------------------

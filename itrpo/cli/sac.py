@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from itrpo.cli.flags import Flag, Word, field_flags
+from itrpo.cli.flags import Flag, Word, allow_own, field_flags
 from itrpo.errors import InputError
 from itrpo.ranges import Count
 
@@ -37,6 +37,7 @@ def sac_fields(words: Sequence[str]) -> list[Flag]:
 def sac(command: Sac, console: Console) -> None:
     from itrpo.collection import sac_run
 
+    allow_own(command.env)
     if command.out is None:
         raise InputError("itrpo sac needs --out, the folder of the run")
     done = sac_run.train(command.env, command.out, fields=command.fields, console=console)
@@ -56,10 +57,12 @@ class Replay:
     run: Annotated[Path, Word("RUN")]  # folder of the run
     steps: Count | None = None  # environment steps from the first on, over all environments [all so far]
     out: Path | None = None  # HDF5 file [RUN/replay.hdf5]
+    env: str | None = None  # the run's environment, given again if it is of your own, MODULE:ID [the run's]
 
 
 def replay(command: Replay, console: Console) -> None:
     from itrpo.collection.sac_rows import write_replay
 
     path = command.out or command.run / "replay.hdf5"
-    console.print(f"{write_replay(command.run, path, command.steps):,} steps -> {path}")
+    allow_own(command.env)
+    console.print(f"{write_replay(command.run, path, command.steps, command.env):,} steps -> {path}")

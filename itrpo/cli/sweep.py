@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from itrpo.cli.flags import Word
+from itrpo.cli.flags import Word, allow_own
 from itrpo.ranges import Count, NonNegative
 
 if TYPE_CHECKING:
@@ -30,18 +30,25 @@ class Sweep:
     dry_run: bool = False  # list the runs with their state and expected time, and train nothing
     only: tuple[str, ...] = ()  # runs to train: DATASET/LABEL, DATASET or LABEL, with * for anything [all]
     list: bool = False  # list the shipped plans
+    env: tuple[
+        str, ...
+    ] = ()  # environments of your own that the plan names, MODULE:ID: their modules are imported [none]
     ray_address: str | None = None  # auto, or HOST:PORT of the cluster's head [a local one]
     cpus_per_run: Count = 1  # of a Ray node
     gpus_per_run: NonNegative = 0  # of a Ray node; a fraction shares one
 
 
 def sweep(command: Sweep, console: Console) -> int:
+    from itrpo.data.fit import users_env
     from itrpo.sweep.plan import read_plan, shipped_plans
 
     if command.plan is None or command.list:
         for name in shipped_plans():
             console.print(f"{name:14} {read_plan(name).title}", soft_wrap=True, markup=False)
         return 0
+    allow_own(*command.env)
+    for env in command.env:
+        users_env(env)
     plan = read_plan(command.plan, command.scale)
     out = (command.out or Path("runs") / f"{plan.name}-{plan.scale}").absolute()
     from itrpo.sweep.board import print_plan

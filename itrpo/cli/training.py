@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from itrpo import registry
-from itrpo.cli.flags import Flag, Word, field_flags, flags_of, look
+from itrpo.cli.flags import Flag, Word, allow_own, field_flags, flags_of, look
 from itrpo.errors import InputError
 from itrpo.options import RunOptions
 from itrpo.ranges import Count, Seed
@@ -38,12 +37,6 @@ def train_fields(words: Sequence[str]) -> list[Flag]:
     return algorithm_flags(given.get("algorithm", Train.algorithm), given)
 
 
-def allow_own(algorithm: str) -> None:
-    """MODULE:ENTRY may lie in the current folder, which Python leaves out for an installed command."""
-    if ":" in algorithm and "" not in sys.path:
-        sys.path.append("")
-
-
 def algorithm_flags(name: str, given: Mapping[str, Any], prefix: str = "") -> list[Flag]:
     """The fields of an algorithm and of its model of pi_beta, with the preset, scale and model that are given."""
     allow_own(name)
@@ -60,6 +53,7 @@ def train(command: Train, console: Console) -> None:
     from itrpo.report.tables import print_run_summary
     from itrpo.training.train import train
 
+    allow_own(command.options.env)
     finished = train(command.dataset, command.algorithm, command.options, fields=command.fields, console=console)
     print_run_summary(finished.folder, console)
 
@@ -107,7 +101,7 @@ def compare(command: Compare, console: Console) -> None:
             presets[name] = value
         else:
             fields.setdefault(name, {})[field_name] = value
-    allow_own(command.algorithms)
+    allow_own(command.algorithms, command.options.env)
     from itrpo.report.comparison import print_comparison
     from itrpo.training.compare import compare
 
@@ -122,14 +116,15 @@ class Evaluate:
     run: Annotated[Path, Word("RUN")]  # run folder
     episodes: Count = 100  # per seed
     seed: Seed = 0  # of the start states
-    env: str | None = None  # gymnasium id [the run's own]
+    env: str | None = None  # gymnasium id; of an environment of your own MODULE:ID, each time [the run's own]
 
 
 def evaluate(command: Evaluate, console: Console) -> None:
     from itrpo.report.tables import print_evaluation
     from itrpo.training.evaluate import evaluate
 
-    result = evaluate(command.run, episodes=command.episodes, seed=command.seed, env=command.env)
+    allow_own(command.env)
+    result = evaluate(command.run, episodes=command.episodes, seed=command.seed, env=command.env, console=console)
     print_evaluation(result, console)
 
 

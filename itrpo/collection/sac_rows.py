@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import json
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import numpy as np
 
 from itrpo import files
 from itrpo.errors import InputError, StorageError
-from itrpo.evaluation.environments import Spaces, make_env, spaces_of
+from itrpo.evaluation.environments import Spaces, allow, is_allowed, make_env, spaces_of
 from itrpo.types import SpaceSpec
 
 if TYPE_CHECKING:
@@ -26,15 +25,7 @@ ROWS = "rows.bin"
 EPISODE = 0  # stream of the seeds of episodes; sac_run has the others
 
 
-def find_env(name: str) -> str:
-    """gymnasium's id for `name`, which may be "module:id": the module, which registers it, is then imported."""
-    module, colon, env_id = name.rpartition(":")
-    if colon:
-        try:
-            importlib.import_module(module)
-        except ImportError as error:
-            raise InputError(f"environment {name!r}: module {module!r} can't be imported: {error}") from error
-    return env_id
+SHORT_NAMES = {"goal-ant": "itrpo.collection.goal_ant:GoalAnt-v0"}
 
 
 def row_type(spec: SpaceSpec) -> np.dtype:
@@ -123,19 +114,28 @@ def rows_until(path: Path, row: np.dtype, time_step: int, envs: int) -> np.ndarr
     return np.memmap(path, row, "r", shape=(time_step, envs)) if time_step else np.zeros((0, envs), row)
 
 
-def write_replay(folder: Path, path: Path, steps: int | None = None) -> int:
+def write_replay(folder: Path, path: Path, steps: int | None = None, env: str | None = None) -> int:
     """Writes what a run has done so far, or in its first `steps` steps, in D4RL's layout. -> number of rows.
 
     The rows of one environment follow each other, so that episodes are whole; an environment's last row, where it ends
     no episode, is a timeout. Actions are in the environment's units, and so are their densities. The run may be going
-    on. Raises InputError if there is no run, or one with fewer steps.
+    on. `env` is the run's environment if it is one of the user's own, MODULE:ID: the folder alone imports no module.
+    Raises InputError if there is no run, or one with fewer steps.
     """
     import h5py
 
     if not (folder / "config.json").exists() or "sac" not in (recorded := files.read_json(folder / "config.json")):
         raise InputError(f"{folder} holds no run of `itrpo sac`")
     recorded = recorded["sac"]
-    env_id, envs = find_env(recorded["env_id"]), recorded["envs"]
+    env_id, envs = recorded["env_id"], recorded["envs"]
+    if env not in (None, env_id):
+        raise InputError(f"{folder} is a run in {env_id}, not in {env}")
+    allow(env_id if env_id in SHORT_NAMES.values() else env)
+    if not is_allowed(env_id):
+        raise InputError(
+            f"{folder} is a run in {env_id}, whose module is imported only if you name it yourself: "
+            f"itrpo sac replay {folder} --env {env_id}"
+        )
     spaces = spaces_of(env_id)
     row = row_type(spaces.spec)
     done = (folder / ROWS).stat().st_size // (row.itemsize * envs) if (folder / ROWS).exists() else 0

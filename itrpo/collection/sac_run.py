@@ -37,8 +37,8 @@ from itrpo.collection import sac
 from itrpo.collection.rollout import ActingPolicy, act, acting_policy
 from itrpo.collection.sac_rows import (
     ROWS,
+    SHORT_NAMES,
     Environments,
-    find_env,
     open_environments,
     row_type,
     rows_until,
@@ -49,7 +49,7 @@ from itrpo.config import override, to_json
 from itrpo.console import LiveLine, make_console
 from itrpo.errors import DivergenceError, InputError, StorageError
 from itrpo.evaluation import rollout
-from itrpo.evaluation.environments import Spaces, spaces_of
+from itrpo.evaluation.environments import Spaces, allow, spaces_of
 from itrpo.plotting import returns_curve
 from itrpo.ranges import Count, Positive, Seed, check_ranges
 from itrpo.results.run_folder import CHECKPOINT_SECONDS, RunFolder
@@ -62,7 +62,6 @@ if TYPE_CHECKING:
 # Streams of randomness. Host: numpy seeded by (seed, STREAM, ...). Device: fold_in(key(seed), STREAM).
 NOISE, EVALUATION_NOISE = 1, 2  # 0 is sac_rows.EPISODE
 INIT, UPDATE = range(2)
-SHORT_NAMES = {"goal-ant": "itrpo.collection.goal_ant:GoalAnt-v0"}
 CURVE = "curve.jsonl"
 
 
@@ -144,7 +143,8 @@ def run(config: RunConfig, out: Path, console: Console) -> Finished:
     validate(config)
     xla.prepare()
     folder = RunFolder(out)
-    env_id = find_env(config.env_id)
+    env_id = config.env_id
+    allow(env_id)
     spaces = spaces_of(env_id)
     pool = rollout.make_pool(env_id, 2, config.episodes)  # "seed" 0 acts with samples, 1 with modes
     with folder.lock(), stop_on_signal(console) as signals, closing(pool):

@@ -11,6 +11,7 @@ import numpy as np
 
 from itrpo.data import formats, minari_ids
 from itrpo.data.column_map import ColumnMap
+from itrpo.data.fit import refuse_dataset
 from itrpo.data.formats import minari
 from itrpo.data.layout import Contents
 from itrpo.data.load import dataset_file
@@ -50,6 +51,7 @@ def convert(
     path = target_path(target)
     found = read_contents(source, columns, console)
     if env is not None:
+        refuse_dataset(env)
         found = replace(found, env_id=None if env.lower() == "none" else env)
     chosen = formats.FORMATS.get(path.suffix.lower())
     notes = minari.write(found, path, console) if chosen is None else chosen.write(found, path)

@@ -14,13 +14,14 @@ from itrpo.data import formats, minari_ids
 from itrpo.data.column_map import ColumnMap
 from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.data.episodes import episode_statistics, to_transitions, transition_rows
+from itrpo.data.fit import users_env
 from itrpo.data.formats import FORMATS, hdf5, npz
 from itrpo.data.memory import blocks, empty_rows
 from itrpo.data.wording import first_rows
 from itrpo.errors import InputError
 from itrpo.files import generated_path
 from itrpo.registry import GENERATED_DATASETS, nearest, resolve
-from itrpo.types import Dataset, Episodes
+from itrpo.types import BoundsFrom, Dataset, Episodes
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -44,6 +45,7 @@ def load_dataset(
     (see `itrpo.data.formats.npz`).
     `columns` says which columns of a CSV, Parquet or NPZ file or of a mapping are what (see `itrpo.data.column_map`).
     `env` is the gymnasium id to evaluate in: None takes what the file or the name says, "none" means no evaluation.
+    MODULE:ID names one that a module of yours registers; it is imported.
     `action_low` and `action_high`, numbers or one per action dimension, are the raw actions that become -1 and +1;
     without them the bounds that a Minari dataset declares are taken, and for others actions must lie in [-1, 1]
     already. Nothing is ever clipped.
@@ -52,6 +54,7 @@ def load_dataset(
     Reading a file needs little more memory than its transitions: they take over the memory of its rows.
     Raises InputError if the source is unknown or can't be used as it is, with what to do about it.
     """
+    named = users_env(env)
     episodes = read_episodes(source, console, columns)
     in_place = not isinstance(source, Mapping)  # arrays of the user's own stay as they are
     where = episodes.source.path or "the arrays"
@@ -63,7 +66,7 @@ def load_dataset(
     return Dataset(
         name=episodes.source.name,
         transitions=to_transitions(episodes, in_place=in_place),
-        env_id=episodes.env_id if env is None else None if env.lower() == "none" else env,
+        env_id=episodes.env_id if env is None else named,
         action_low=low,
         action_high=high,
         episode_returns=returns,
@@ -73,6 +76,7 @@ def load_dataset(
         num_timeouts=int(episodes.timeouts.sum()),
         source=episodes.source,
         behavior_log_probs=log_probs if log_probs is None or rows is None else log_probs[rows],
+        bounds=bounds_from(episodes, action_low, action_high),
     )
 
 
@@ -172,6 +176,13 @@ def rescale(
     if log_probs is not None:
         log_probs = log_probs + np.float32(np.log((high - low) / 2).sum())
     return replace(episodes, actions=actions, behavior_log_probs=log_probs), low, high, True
+
+
+def bounds_from(episodes: Episodes, low: Any, high: Any) -> BoundsFrom:
+    """Whose word the bounds are that `rescale` takes."""
+    if low is not None or high is not None:
+        return "given"
+    return "assumed" if episodes.action_low is None else "declared"
 
 
 def _action_bounds(low: Any, high: Any, size: int) -> tuple[np.ndarray, np.ndarray]:

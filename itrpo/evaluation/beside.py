@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from itrpo import errors, files
-from itrpo.evaluation.environments import comes_with_gymnasium
-from itrpo.evaluation.process import Process
+from itrpo.evaluation.environments import allow, known_elsewhere
+from itrpo.evaluation.process import Process, until_closed
 from itrpo.evaluation.rollout import SLOTS_PER_PROCESS, EvaluationPool, Returns, acting, evaluate, make_pool
 from itrpo.policy import load_policy
 
@@ -38,7 +38,7 @@ class Evaluations:
         self._asked: dict[str, Any] = {}
         self._process: Process | None = None
         self._pool: EvaluationPool | None = None
-        if env_id is not None and comes_with_gymnasium(env_id):
+        if env_id is not None and known_elsewhere(env_id):
             self._process = Process("itrpo.evaluation.beside", env_id, num_seeds, episodes)
         elif env_id is not None:
             self._pool = make_pool(env_id, num_seeds, episodes)
@@ -115,17 +115,27 @@ def serve(pipe: Connection, pool: EvaluationPool) -> None:
             (returns, lengths), seconds = play(pool, **json.loads(pipe.recv_bytes()), look=look)
             answer = {"returns": returns.tolist(), "lengths": lengths.tolist(), "seconds": seconds}
         except errors.ItrpoError as error:
-            answer = {"error": type(error).__name__, "message": str(error)}
+            refuse(pipe, error)
+            continue
         pipe.send_bytes(json.dumps(answer).encode())
+
+
+def refuse(pipe: Connection, error: errors.ItrpoError) -> None:
+    pipe.send_bytes(json.dumps({"error": type(error).__name__, "message": str(error)}).encode())
 
 
 def main(descriptor: int, env_id: str, num_seeds: int, episodes: int) -> None:
     # Half of the cores: who trains has use for the others, and what is sent between processes costs time of its own.
     processes = max(1, min(files.available_cores() // 2, num_seeds * episodes // SLOTS_PER_PROCESS))
+    pipe = Connection(descriptor)
     try:
-        serve(Connection(descriptor), make_pool(env_id, num_seeds, episodes, processes))
+        allow(env_id)  # the word of the process that started this one
+        serve(pipe, make_pool(env_id, num_seeds, episodes, processes))
     except (EOFError, ConnectionError):
         return
+    except errors.ItrpoError as error:  # it can't be built in this process
+        refuse(pipe, error)
+        until_closed(pipe)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 `-v4` MuJoCo environments keep the rewards and models of the `-v2` ones that D4RL's data came from; `-v5` changes both,
 so a `-v5` return has no normalised score here. D4RL's mazes are our own (`itrpo/AntMaze_UMaze-v0`, ...: see
 itrpo.evaluation.mazes); gymnasium-robotics' mazes, which are other tasks, and its Adroit hands need the extra `maze`.
+An environment of the user's own is MODULE:ID, gymnasium's form: the module registers the id. It is imported only on the
+user's own word (`allow`), never on that of a file.
 """
 
 from __future__ import annotations
@@ -10,13 +12,14 @@ from __future__ import annotations
 import importlib
 import logging
 import re
+import traceback
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from itrpo.errors import InputError
-from itrpo.registry import nearest
+from itrpo.errors import InputError, ItrpoError
+from itrpo.registry import import_own, nearest
 from itrpo.types import SpaceSpec
 
 if TYPE_CHECKING:
@@ -82,31 +85,91 @@ def normalized_score(env_id: str, returns: Any) -> np.ndarray | None:
     return 100.0 * (np.asarray(returns, np.float64) - low) / (high - low)
 
 
-def make_env(env_id: str) -> gymnasium.Env:
-    """One environment, ready to `reset`. Observations of mazes are laid out as D4RL's: one vector, without the goal.
+_ALLOWED = set[str]()  # modules that the user has named himself, imported
 
-    Raises InputError for an id that gymnasium does not know (naming the nearest one) or whose package is not installed.
+
+def allow(env_id: str | None) -> None:
+    """MODULE:ID may be built from now on: imports the module. Anything else changes nothing.
+
+    The word must be the user's own (a flag, an argument), never one that a file holds. Raises InputError if the module
+    can't be imported or does not register the id.
+    """
+    module, colon, name = (env_id or "").rpartition(":")
+    if not colon:
+        return
+    import gymnasium
+
+    what = f"environment {env_id!r}"
+    loaded = import_own(module, what, "MODULE:ID names an id that the module registers")
+    if name not in gymnasium.registry:
+        own = sorted(it.id for it in gymnasium.registry.values() if _home(it) == module)
+        registered = f"; it has: {', '.join(own)}" if own else ""
+        entry = f"{module}:{name}" if hasattr(loaded, name) else f"{module}:CLASS"
+        raise InputError(
+            f"{what}: {module} registers no {name!r}{nearest(name, own)}{registered}; it must call "
+            f"gymnasium.register({name!r}, entry_point={entry!r}, max_episode_steps=...)"
+        )
+    _ALLOWED.add(module)
+
+
+def is_allowed(env_id: str) -> bool:
+    """Whether building it imports nothing that the user has not named himself."""
+    module, colon, _ = env_id.rpartition(":")
+    return not colon or module in _ALLOWED
+
+
+def check_known(env_id: str) -> None:
+    """Raises InputError for an id that gymnasium does not know (naming the nearest one), whose package is missing, or
+    whose module the user has not named himself (`allow`).
     """
     import gymnasium
 
-    if ":" in env_id:  # gymnasium would import the module before the colon, and an id may come from a downloaded file
-        raise InputError(f"environment id {env_id!r}: write the id alone, without a module name before a colon")
-    _register(env_id)
-    if env_id not in gymnasium.registry:
+    if not is_allowed(env_id):
         raise InputError(
-            f"unknown environment {env_id!r}{nearest(env_id, gymnasium.registry)}; "
-            "give the full id of a gymnasium environment with its version"
+            f"environment {env_id!r} is the word of a file, and a module is imported only if you name it yourself: if "
+            f"you trust it, give --env {env_id} (env= in Python); --env none does without"
         )
+    _register(env_id)
+    name = env_id.rpartition(":")[2]
+    if name not in gymnasium.registry:
+        raise InputError(
+            f"unknown environment {env_id!r}{nearest(name, gymnasium.registry)}; give the full id of a gymnasium "
+            f"environment with its version, and for one of your own the module that registers it too: MODULE:{name}"
+        )
+
+
+def make_env(env_id: str) -> gymnasium.Env:
+    """One environment, ready to `reset`. Observations of mazes are laid out as D4RL's: one vector, without the goal.
+
+    Raises InputError as `check_known` does, and if it can't be built.
+    """
+    import gymnasium
+
+    check_known(env_id)
+    name = env_id.rpartition(":")[2]
     _quiet_mujoco()
     # In D4RL an AntMaze episode ends at the goal; gymnasium-robotics goes on by default.
-    options = {"continuing_task": False} if env_id.startswith("AntMaze") else {}
+    options = {"continuing_task": False} if name.startswith("AntMaze") else {}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # "-v4 is out of date": it is the one that is meant
-            env = gymnasium.make(env_id, disable_env_checker=True, **options)
+            env = gymnasium.make(name, disable_env_checker=True, **options)
     except Exception as error:  # whatever goes wrong inside other people's environments
+        newer = re.sub(r"-v[23]$", "-v4", name)
+        if newer != name and newer in gymnasium.registry:  # gymnasium keeps the names of MuJoCo's -v2 and -v3 only
+            raise InputError(f"gymnasium can't build {env_id!r} any more; its successor is --env {newer}") from error
         raise InputError(f"environment {env_id!r} can't be built: {type(error).__name__}: {error}") from error
-    return _d4rl_maze_layout(env) if re.match("AntMaze|PointMaze", env_id) else env
+    return _d4rl_maze_layout(env) if re.match("AntMaze|PointMaze", name) else env
+
+
+def failed(env_id: str, doing: str, error: Exception) -> ItrpoError:
+    """What to raise where an environment has: one sentence that names it, the place in its code, and what to do."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    said = str(error) or "no message"
+    return ItrpoError(
+        f"environment {env_id} failed {doing}: {type(error).__name__}: {said} ({last.filename}:{last.lineno}); mend "
+        "it, and give the same command again"
+    )
 
 
 def env_spec_json(env_id: str) -> str | None:
@@ -124,12 +187,20 @@ def time_limit(env_id: str) -> int | None:
     return None if spec is None else spec.max_episode_steps
 
 
-def comes_with_gymnasium(env_id: str) -> bool:
-    """Whether other processes know the environment too: no program has registered it itself."""
+def known_elsewhere(env_id: str) -> bool:
+    """Whether other processes can build the environment too: no program has registered it itself."""
+    if ":" in env_id:
+        return is_allowed(env_id)
     spec = _spec(env_id)
     packages = ("gymnasium", "gymnasium_robotics", "itrpo")
     entry_point = None if spec is None else spec.entry_point
     return isinstance(entry_point, str) and entry_point.partition(".")[0] in packages
+
+
+def _home(spec: EnvSpec) -> str:
+    """The module of an environment's class."""
+    entry_point = spec.entry_point
+    return entry_point.partition(":")[0] if isinstance(entry_point, str) else getattr(entry_point, "__module__", "")
 
 
 def _spec(env_id: str) -> EnvSpec | None:
@@ -139,36 +210,73 @@ def _spec(env_id: str) -> EnvSpec | None:
         _register(env_id)
     except InputError:  # the extra is not installed
         return None
-    return gymnasium.registry.get(env_id)
+    return gymnasium.registry.get(env_id.rpartition(":")[2]) if is_allowed(env_id) else None
 
 
-def check_compatible(env_id: str, observation_dim: int, action_dim: int) -> None:
-    """Raise InputError unless a policy for these sizes can act in this environment.
-
-    The environment's observations must be vectors, and its actions vectors within finite bounds.
-    """
-    sizes = spaces_of(env_id).spec
-    for what, in_data, in_env in zip(("observation", "action"), (observation_dim, action_dim), sizes, strict=True):
+def check_sizes(env_id: str, spaces: Spaces, observation_dim: int, action_dim: int, where: str) -> None:
+    """Raises InputError unless a policy for these sizes, which are those of `where`, can act in the environment."""
+    for what, in_data, in_env in zip(
+        ("observation", "action"), (observation_dim, action_dim), spaces.spec, strict=True
+    ):
         if in_data != in_env:
             raise InputError(
-                f"the dataset's {what}s have {in_data} numbers and those of {env_id} have {in_env}; "
-                "name the environment that the data came from with --env, or --env none to train without evaluation"
+                f"{where}: its {what}s have {in_data} numbers and those of {env_id} have {in_env}; "
+                "name the environment that the data came from with --env, or --env none to do without one"
             )
 
 
+def numbers(values: np.ndarray) -> str:
+    """'-2', or '-2 -1 -2' where they differ."""
+    texts = [f"{value:.6g}" for value in values.tolist()]
+    return texts[0] if len(set(texts)) == 1 else " ".join(texts)
+
+
 def spaces_of(env_id: str) -> Spaces:
-    """Raises InputError unless observations are vectors and actions are vectors within finite bounds."""
+    """Its sizes and bounds, after one reset and one step.
+
+    Raises InputError unless observations are vectors, actions are vectors within finite bounds, and it works.
+    """
     from gymnasium.spaces import Box
 
     env = make_env(env_id)
-    env.close()
     observation, action = env.observation_space, env.action_space
     if not (isinstance(observation, Box) and len(observation.shape) == 1):
         raise InputError(f"{env_id}: observations are {observation}; itrpo needs a flat Box (a vector)")
     if not (isinstance(action, Box) and len(action.shape) == 1 and action.is_bounded()):
         raise InputError(f"{env_id}: actions are {action}; itrpo needs a flat Box with finite bounds")
     low, high = np.asarray(action.low, np.float32), np.asarray(action.high, np.float32)
+    try:
+        _try_out(env_id, env, observation.shape, (low + high) / 2)
+    finally:
+        env.close()
     return Spaces(SpaceSpec(observation.shape[0], action.shape[0]), low, high)
+
+
+def _try_out(env_id: str, env: gymnasium.Env, shape: tuple[int, ...], action: np.ndarray) -> None:
+    """Raises InputError if a reset or a step raises, or gives what gymnasium's API does not."""
+    doing, wanted = "reset(seed=0)", "observation, info"
+    reward: Any
+    try:
+        begun: Any = env.reset(seed=0)
+        if not isinstance(begun, tuple):  # a vector of two numbers unpacks as well
+            raise TypeError(f"it returned one {type(begun).__name__}")
+        first, _ = begun
+        doing, wanted = "its first step", "observation, reward, terminated, truncated, info"
+        second, reward, _, _, _ = env.step(action)
+    except Exception as error:  # whatever goes wrong inside other people's environments
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        raise InputError(
+            f"environment {env_id!r} fails at {doing}: {type(error).__name__}: {error} ({last.filename}:{last.lineno});"
+            f" it must return {wanted} (gymnasium's API); mend it, or train without it: --env none"
+        ) from error
+    for doing, observation in (("reset", first), ("step", second)):
+        if np.shape(observation) != shape or not np.isfinite(observation).all():
+            raise InputError(
+                f"environment {env_id!r}: the observation of {doing} is {str(observation)[:200]}; its "
+                f"observation_space says {shape[0]} finite numbers"
+            )
+    if np.shape(reward) != ():
+        raise InputError(f"environment {env_id!r}: the reward of a step is {reward!r}; it must be one number (a float)")
 
 
 def _quiet_mujoco() -> None:

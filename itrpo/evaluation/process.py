@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from itrpo.errors import ItrpoError
@@ -61,12 +63,23 @@ class Process:
         )
 
 
+def until_closed(pipe: Connection) -> None:
+    """Waits in such a process until the other end has read what was sent, and closes the pipe."""
+    with suppress(EOFError, OSError):
+        while True:
+            pipe.recv_bytes()
+
+
 def environment_of_a_process() -> dict[str, str]:
-    """The variables for another Python process, in which this very itrpo can be imported.
+    """The variables for another Python process, in which this very itrpo and this process's modules are found.
 
     NumPy multiplies with one thread there: with more, the last bits of a product depend on their number, and they wait
     for each other by spinning on cores that have other work.
     """
+    return {**os.environ, "PYTHONPATH": python_path(), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+def python_path() -> str:
+    """PYTHONPATH of another process: this very itrpo, and what this one finds, also where it changed `sys.path`."""
     package_root = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
-    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return os.pathsep.join(dict.fromkeys(filter(None, (package_root, os.environ.get("PYTHONPATH"), *sys.path))))

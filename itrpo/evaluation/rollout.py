@@ -14,7 +14,7 @@ import numpy as np
 
 from itrpo import files
 from itrpo.errors import DivergenceError, InputError
-from itrpo.evaluation.environments import comes_with_gymnasium, spaces_of
+from itrpo.evaluation.environments import known_elsewhere, spaces_of
 from itrpo.evaluation.slots import LocalSlots, RemoteSlots
 
 MAX_EPISODE_STEPS = 100_000  # guards against an environment that was registered without a time limit and never ends
@@ -78,7 +78,7 @@ def make_pool(env_id: str, num_seeds: int, episodes: int, processes: int | None 
     spaces_of(env_id)  # refuses what is no vector before any process starts
     if processes is None:
         most = min(files.available_cores(), slots // SLOTS_PER_PROCESS)
-        processes = max(1, most) if comes_with_gymnasium(env_id) else 1
+        processes = max(1, most) if known_elsewhere(env_id) else 1
     sizes = [len(range(g, slots, processes)) for g in range(processes)]
     elsewhere = tuple(RemoteSlots(env_id, size) for size in sizes[1:])  # they start while this process builds its own
     return EvaluationPool(env_id, num_seeds, episodes, LocalSlots(env_id, sizes[0]), elsewhere)

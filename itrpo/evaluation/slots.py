@@ -10,22 +10,28 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
-from itrpo.evaluation.environments import make_env
-from itrpo.evaluation.process import Process
+from itrpo.errors import ItrpoError
+from itrpo.evaluation.environments import allow, failed, make_env
+from itrpo.evaluation.process import Process, until_closed
 
 _RESET, _STEP = b"R", b"S"
+_FAILED = b""  # in place of an answer, which is never empty; the reason comes after it
 
 
 class LocalSlots:
-    """`count` environments in this process."""
+    """`count` environments in this process. What goes wrong in one while it is played raises ItrpoError."""
 
     def __init__(self, env_id: str, count: int) -> None:
+        self._env_id = env_id
         self.envs = [make_env(env_id) for _ in range(count)]
 
     def reset(self, seeds: np.ndarray) -> np.ndarray:
         """Seeds [n] uint32 -> first observations [n, O] float32."""
-        starts = [env.reset(seed=int(seed))[0] for env, seed in zip(self.envs, seeds, strict=True)]
-        return np.stack(starts).astype(np.float32)
+        try:
+            starts = [env.reset(seed=int(seed))[0] for env, seed in zip(self.envs, seeds, strict=True)]
+            return np.stack(starts).astype(np.float32)
+        except Exception as error:
+            raise failed(self._env_id, "at a reset", error) from error
 
     def step(self, active: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Step the slots where `active` [n] is true with actions [n, A] float32.
@@ -37,9 +43,12 @@ class LocalSlots:
         shape = self.envs[0].observation_space.shape
         observations = np.zeros((count, *shape), np.float32)  # pyright: ignore[reportOptionalIterable] (a Box has one)
         rewards, ended = np.zeros(count), np.zeros(count, bool)
-        for i in np.flatnonzero(active):
-            observations[i], reward, terminated, truncated, _ = self.envs[i].step(actions[i])
-            rewards[i], ended[i] = float(reward), terminated or truncated
+        try:
+            for i in np.flatnonzero(active):
+                observations[i], reward, terminated, truncated, _ = self.envs[i].step(actions[i])
+                rewards[i], ended[i] = float(reward), terminated or truncated
+        except Exception as error:
+            raise failed(self._env_id, "at a step", error) from error
         return observations, rewards, ended
 
     def close(self) -> None:
@@ -58,13 +67,13 @@ class RemoteSlots:
         self._process.send(_RESET + seeds.astype(np.uint32).tobytes())
 
     def receive_reset(self) -> np.ndarray:
-        return np.frombuffer(self._process.receive(), np.float32).reshape(self._count, -1)
+        return np.frombuffer(self._receive(), np.float32).reshape(self._count, -1)
 
     def send_step(self, active: np.ndarray, actions: np.ndarray) -> None:
         self._process.send(_STEP + active.tobytes() + np.ascontiguousarray(actions, np.float32).tobytes())
 
     def receive_step(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        reply, count = self._process.receive(), self._count
+        reply, count = self._receive(), self._count
         rewards = np.frombuffer(reply, np.float64, count)
         ended = np.frombuffer(reply, bool, count, offset=8 * count)
         return np.frombuffer(reply, np.float32, offset=9 * count).reshape(count, -1), rewards, ended
@@ -72,23 +81,39 @@ class RemoteSlots:
     def close(self) -> None:
         self._process.close()
 
+    def _receive(self) -> bytes:
+        reply = self._process.receive()
+        if reply == _FAILED:
+            raise ItrpoError(self._process.receive().decode())
+        return reply
 
-def serve(pipe: Connection, slots: LocalSlots) -> None:
+
+def serve(pipe: Connection, env_id: str, count: int) -> None:
     """Answer the messages of a `RemoteSlots` until it closes the pipe."""
-    count = len(slots.envs)
-    while True:
-        try:
-            message = pipe.recv_bytes()
-        except (EOFError, ConnectionResetError):
-            return
-        if message[:1] == _RESET:
-            pipe.send_bytes(slots.reset(np.frombuffer(message, np.uint32, offset=1)).tobytes())
-        else:
-            active = np.frombuffer(message, bool, count, offset=1)
-            actions = np.frombuffer(message, np.float32, offset=1 + count).reshape(count, -1)
-            observations, rewards, ended = slots.step(active, actions)
-            pipe.send_bytes(rewards.tobytes() + ended.tobytes() + observations.tobytes())
+    try:
+        allow(env_id)  # the word of the process that started this one
+        slots = LocalSlots(env_id, count)
+        while True:
+            answer(pipe, slots, count)
+    except (EOFError, ConnectionError):
+        return
+    except ItrpoError as error:
+        pipe.send_bytes(_FAILED)
+        pipe.send_bytes(str(error).encode())
+        until_closed(pipe)
+
+
+def answer(pipe: Connection, slots: LocalSlots, count: int) -> None:
+    """One message. Raises ItrpoError if an environment fails, EOFError when the pipe is closed."""
+    message = pipe.recv_bytes()
+    if message[:1] == _RESET:
+        pipe.send_bytes(slots.reset(np.frombuffer(message, np.uint32, offset=1)).tobytes())
+    else:
+        active = np.frombuffer(message, bool, count, offset=1)
+        actions = np.frombuffer(message, np.float32, offset=1 + count).reshape(count, -1)
+        observations, rewards, ended = slots.step(active, actions)
+        pipe.send_bytes(rewards.tobytes() + ended.tobytes() + observations.tobytes())
 
 
 if __name__ == "__main__":
-    serve(Connection(int(sys.argv[1])), LocalSlots(sys.argv[2], int(sys.argv[3])))
+    serve(Connection(int(sys.argv[1])), sys.argv[2], int(sys.argv[3]))

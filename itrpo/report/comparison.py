@@ -124,7 +124,7 @@ def _row(run: Path, name: str, paper: tuple[float, float | None] | None) -> Comp
     last_of_step = {it["step"]: it for it in read_timing(run)}  # a resumed run times a stretch again
     seconds = sum(it["train_seconds"] for it in last_of_step.values())
     steps = sum(it["train_seconds"] * it["steps_per_second"] for it in last_of_step.values())
-    state = f"{status.state}: {status.message}" if status.state == "diverged" else status.state
+    state = f"{status.state}: {status.message}" if status.message else status.state
     rate = steps / seconds if seconds else None
     return ComparisonRow(name, returns, score, per_seed, evaluations, seconds, rate, paper, state)
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from itrpo.data.behavior_policy import BehaviorPolicy, agreement, fits, read_policy
 from itrpo.data.d4rl_files import D4RL_FILES
+from itrpo.data.fit import Misfit
 from itrpo.errors import InputError
 from itrpo.evaluation.environments import normalized_score
 from itrpo.files import cache_dir, d4rl_path, generated_path
@@ -40,8 +41,11 @@ def dataset_rows() -> list[DatasetRow]:
     return rows
 
 
-def describe(dataset: Dataset) -> dict[str, str]:
-    """Label -> text for everything `itrpo datasets info` says about a dataset, in its order."""
+def describe(dataset: Dataset, misfit: Misfit | None = None, unusable: str = "") -> dict[str, str]:
+    """Label -> text for everything `itrpo datasets info` says about a dataset, in its order.
+
+    `misfit`: how it and its environment do not fit, if they don't; `unusable`: why that can't be told here.
+    """
     returns, lengths, source = dataset.episode_returns, dataset.episode_lengths, dataset.source
     facts = {
         "transitions": f"{len(dataset):,} of {dataset.num_rows:,} rows",
@@ -52,10 +56,15 @@ def describe(dataset: Dataset) -> dict[str, str]:
     if len(returns):
         facts["episode length"] = f"{lengths.mean():,.0f} (from {lengths.min():,} to {lengths.max():,})"
         facts["return"] = _spread(returns)
-        scores = normalized_score(dataset.env_id, returns) if dataset.env_id else None
+        env_id = None if misfit is not None and misfit.of_sizes else dataset.env_id
+        scores = None if env_id is None else normalized_score(env_id, returns)
         if scores is not None:
             facts["D4RL-normalised score"] = _spread(scores)
     facts["environment"] = dataset.env_id or "none known: name it with --env"
+    if misfit is not None:
+        facts["does not fit"] = str(misfit)
+    if unusable:
+        facts["unusable here"] = unusable
     if (dataset.action_low != -1).any() or (dataset.action_high != 1).any():
         facts["actions rescaled from"] = f"{dataset.action_low.tolist()} to {dataset.action_high.tolist()}"
     facts |= _policy_facts(dataset)

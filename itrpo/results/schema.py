@@ -25,7 +25,7 @@ from itrpo.files import number_name
 if TYPE_CHECKING:
     import numpy as np
 
-State = Literal["unfinished", "finished", "stopped", "diverged"]
+State = Literal["unfinished", "finished", "stopped", "diverged", "failed"]
 
 
 class Row(NamedTuple):
@@ -50,7 +50,7 @@ class Status(NamedTuple):
     step: int
     steps: int
     state: State
-    message: str = ""  # for "diverged": the quantity and the step
+    message: str = ""  # for "diverged": the quantity and the step; for "failed": what went wrong
 
 
 class Evaluation(NamedTuple):

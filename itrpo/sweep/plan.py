@@ -23,6 +23,7 @@ from itrpo.config import checked, leaves, shown
 from itrpo.data.load import dataset_names
 from itrpo.data.minari_ids import PREFIX as MINARI
 from itrpo.errors import InputError
+from itrpo.evaluation.environments import is_allowed
 from itrpo.options import SCALES, RunOptions, Scale
 from itrpo.ranges import check_ranges
 from itrpo.registry import nearest
@@ -249,6 +250,12 @@ def options_of(value: Any, where: str) -> dict[str, Any]:
     }
     with in_file(where):
         check_ranges(RunOptions(**given))
+    env = given.get("env")
+    if env and not is_allowed(env):
+        raise InputError(
+            f"{where}.env: a plan is a file, and a module is imported only if you name it yourself: if you trust it, "
+            f"give itrpo sweep ... --env {env}"
+        )
     return given
 
 

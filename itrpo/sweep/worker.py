@@ -22,6 +22,7 @@ from typing import IO, Any, NamedTuple
 
 from itrpo import files
 from itrpo.errors import DivergenceError, ItrpoError
+from itrpo.evaluation.process import python_path
 from itrpo.options import RunOptions
 
 DIVERGED = 3  # exit status
@@ -49,8 +50,6 @@ def task(dataset: str, algorithm: str, options: RunOptions, runs: Sequence[tuple
 
 def start(task: Task, log: Path) -> subprocess.Popen[bytes]:
     """A process that trains; what it prints is added to `log`. Its standard input must stay open, and alone ours."""
-    package_root = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
     files.make_folder(log.parent)
     with files.open_log(log) as output:
         process = subprocess.Popen(
@@ -58,7 +57,7 @@ def start(task: Task, log: Path) -> subprocess.Popen[bytes]:
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
-            env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PYTHONPATH": python_path(), "PYTHONUNBUFFERED": "1"},
             start_new_session=True,  # Ctrl-C is for whoever started it to handle
         )
     assert process.stdin is not None

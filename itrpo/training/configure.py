@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from itrpo import registry
 from itrpo.config import DataConfig, EvalConfig, RunConfig, TrainConfig, checked, leaves, override
+from itrpo.data.fit import users_env
 from itrpo.data.preprocess import reward_transform
 from itrpo.errors import InputError
 from itrpo.evaluation.environments import is_antmaze, is_maze
@@ -109,6 +110,7 @@ def check_options(options: RunOptions, dataset: Any) -> RunOptions:
         raise InputError("env must be the id of an environment, such as env.spec.id, not the environment itself")
     options = replace(options, **{name: checked(value, kind, name) for name, kind, value in leaves(options)})
     check_ranges(options)
+    users_env(options.env)
     if isinstance(dataset, Dataset):
         if not (options.action_low is None and options.action_high is None and options.columns is None):
             raise InputError("columns, action_low and action_high are for load_dataset where a dataset is read already")

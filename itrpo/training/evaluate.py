@@ -6,19 +6,25 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 import itrpo
+from itrpo.console import make_console
+from itrpo.data.fit import same_bounds, users_env
 from itrpo.errors import InputError, StorageError
 from itrpo.evaluation import rollout
 from itrpo.evaluation.beside import Evaluated
-from itrpo.evaluation.environments import check_compatible, normalized_score
+from itrpo.evaluation.environments import check_sizes, is_allowed, normalized_score, numbers, spaces_of
 from itrpo.policy import Policy, PolicyFileError, load_policy, save_policy
 from itrpo.results.schema import Evaluation
 from itrpo.training.session import Session
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+EVALUATED = ("return", "return_std", "episode_length", "score")  # in the order of their rows; some have no score
 EVALUATE_STEP = 2**31  # the "step" of `evaluate`'s start states: no run gets there
 
 
@@ -83,20 +89,43 @@ def load_policies(folder: Path) -> list[Policy]:
 
 
 def evaluate(
-    folder: str | os.PathLike[str], *, episodes: int = 100, seed: int = 0, env: str | None = None
+    folder: str | os.PathLike[str],
+    *,
+    episodes: int = 100,
+    seed: int = 0,
+    env: str | None = None,
+    console: Console | None = None,
 ) -> Evaluation:
     """Plays `episodes` episodes with each seed's policy in a run folder, from start states that training never used.
 
+    `env` is MODULE:ID for an environment of your own, each time: the folder alone imports no module. `console` is told
+    if the policies' actions are on another scale than the environment's.
     Raises InputError if there is no run, or no environment to evaluate in, StorageError for a damaged policy.
     """
     for name, value, least in (("episodes", episodes, 1), ("seed", seed, 0)):
         if value < least:
             raise InputError(f"{name} must be at least {least}, got {value}")
     policies = load_policies(Path(folder))
-    env_id = env or policies[0].metadata.get("env_id")
+    first = policies[0]
+    env_id = first.metadata.get("env_id") if env is None else users_env(env)
     if not env_id:
         raise InputError(f"{Path(folder)} was trained without an environment; name one with --env")
-    check_compatible(env_id, len(policies[0].observation_mean), len(policies[0].action_low))
+    if not is_allowed(env_id):
+        raise InputError(
+            f"{Path(folder)} was trained in {env_id}, whose module is imported only if you name it yourself: "
+            f"itrpo evaluate {folder} --env {env_id}"
+        )
+    spaces = spaces_of(env_id)
+    check_sizes(env_id, spaces, len(first.observation_mean), len(first.action_low), f"the policy in {Path(folder)}")
+    if not same_bounds(spaces, first.action_low, first.action_high):
+        ours = f"{numbers(first.action_low)} to {numbers(first.action_high)}"
+        (console or make_console()).print(
+            f"warning: {env_id} takes actions from {numbers(spaces.low)} to {numbers(spaces.high)}, but the policies "
+            f"in {Path(folder)} act from {ours}: were they trained on actions of another scale?",
+            style="bold yellow",
+            markup=False,
+            soft_wrap=True,
+        )
     pool = rollout.make_pool(env_id, len(policies), episodes)
     try:
         returns, lengths = rollout.evaluate(pool, rollout.acting(policies), seed, EVALUATE_STEP)

@@ -21,25 +21,26 @@ import numpy as np
 from itrpo import registry, xla
 from itrpo.config import RunConfig, config_hash, to_json
 from itrpo.console import LiveLine
+from itrpo.data.fit import misfit_of
 from itrpo.data.preprocess import apply, fit_preprocess
 from itrpo.errors import InputError
 from itrpo.evaluation.beside import Evaluated, Evaluations
-from itrpo.evaluation.environments import check_compatible
+from itrpo.evaluation.environments import normalized_score
 from itrpo.plotting import learning_curve
 from itrpo.policy import Policy, load_policy
 from itrpo.report.aggregate import final_score
 from itrpo.results.moments import add_moments, begin_moments, moments_path
 from itrpo.results.run_folder import Checkpoint, RunFolder
-from itrpo.results.store import read_metrics
+from itrpo.results.store import METRICS, read_metrics, read_rows
 from itrpo.results.trackers import Tracker, open_tracker
 from itrpo.signals import stop_on_signal
 from itrpo.training import behavior_fit, divergence, loop, together, watch
 from itrpo.training.added_seeds import train_all
-from itrpo.training.evaluate import policy_path, save_policies, start_evaluation
+from itrpo.training.evaluate import EVALUATED, policy_path, save_policies, start_evaluation
 from itrpo.training.identity import begin_or_continue
 from itrpo.training.scaling import behavior_steps, scaled_config
 from itrpo.training.seeds import members, over_seeds, parts
-from itrpo.training.session import INIT, PROBES, TRAIN, Own, Session, probe_rows
+from itrpo.training.session import INIT, PROBES, TRAIN, Own, Session, leaving_a_status, probe_rows
 from itrpo.types import Algorithm, AlgorithmEntry, BehaviorModel, Dataset, DensityModel
 
 if TYPE_CHECKING:
@@ -93,8 +94,11 @@ def train_together(
         raise InputError("runs train together only if they differ in numbers of one algorithm's config alone")
     entry: AlgorithmEntry = registry.algorithm(config.algorithm)
     preset = entry.presets[config.preset]
-    if config.data.env != "none":
-        check_compatible(config.data.env, *dataset.spec)
+    found = None if config.data.env == "none" else misfit_of(dataset, config.data.env)
+    if found is not None and found.severity == "error":
+        raise InputError(str(found))
+    if found is not None:
+        console.print(f"warning: {found}", style="bold yellow", markup=False, soft_wrap=True)
     if preset.note:
         console.print(f"preset {config.preset}: {preset.note}", markup=False, soft_wrap=True)
     with ExitStack() as stack:
@@ -104,6 +108,7 @@ def train_together(
         signals = stack.enter_context(stop_on_signal(console))
         fit_steps = behavior_steps(config, preset.steps, preset.behavior_steps)
         lengths = [begin_or_continue(each.folder, each.config, dataset, fit_steps, console) for each in runs]
+        stack.enter_context(leaving_a_status(runs, dataset))
         values = config.data
         preprocess = fit_preprocess(
             dataset.transitions, values.normalize_observations, values.reward_scale, values.reward_shift
@@ -170,6 +175,8 @@ def train_phases(
         watched = jax.eval_shape(jax.vmap(watching[0], (0, None, 0)), shapes, *watching[1:])
         carry = session.folder.restored(saved, carry_shapes._replace(watched=watched))
         carry = together.with_values(carry, session.values)
+        if saved.step or behavior is not None:
+            evaluate_what_is_saved(session, saved.step, trackers)
         return train_algorithm(session, algorithm, names, carry, saved.step, trackers)
     else:
         carry = loop.start(over_seeds(algorithm.init, [True, True])(session.keys(INIT), given), names)
@@ -179,14 +186,7 @@ def train_phases(
 
 
 def begin(session: Session, behavior: BehaviorModel | None, fitted: behavior_fit.Fit | None, carry: loop.Carry) -> None:
-    """Plays pi_beta; then writes what is known of it, and the checkpoint that training begins from."""
-
-    def write(returns: dict[str, Any], evaluated: Evaluated | None = None) -> None:
-        if fitted is not None:
-            named = {f"behavior_{name}": values for name, values in returns.items()}
-            session.append_metrics(0, fitted.metrics | named)
-        session.save("train", 0, carry)
-
+    """Writes what is known of pi_beta, and the checkpoint that training begins from; then plays pi_beta."""
     if carry.watched:
         of_behavior = None
         if isinstance(behavior, DensityModel) and behavior.moments is not None and fitted is not None:
@@ -194,11 +194,40 @@ def begin(session: Session, behavior: BehaviorModel | None, fitted: behavior_fit
             of_behavior = jax.device_get(over_seeds(behavior.moments, [True, False])(fitted.params, observation))
         for (run, index), own in zip(session.members, parts((carry.watched.evaluated, of_behavior)), strict=True):
             begin_moments(moments_path(run.folder.path, index), *own)
-    if behavior is None or fitted is None or session.env_id is None:
-        write({})
-    else:
-        paths = save_policies(session, [behavior.export(own) for own in members(fitted.params)], 0)
-        start_evaluation(session, paths, 0, write)
+    if behavior is not None and fitted is not None:
+        session.append_metrics(0, fitted.metrics)
+        if session.env_id is not None:
+            save_policies(session, [behavior.export(own) for own in members(fitted.params)], 0)
+    session.save("train", 0, carry)
+    if behavior is not None:
+        evaluate_what_is_saved(session, 0, [])
+
+
+def evaluate_what_is_saved(session: Session, step: int, trackers: list[Tracker]) -> None:
+    """Begins the evaluation of a checkpoint's step if its rows are not there: the run ended before it did."""
+    if session.env_id is None or all(evaluated_at(run.folder.path, step, session) for _, run, _ in session.going_on):
+        return
+    prefix = "behavior_" if step == 0 else ""
+    for _, run, _ in session.going_on:
+        run.folder.keep_metrics(lambda row: row.step < step or row.metric.removeprefix(prefix) not in EVALUATED)
+    paths = [policy_path(run.folder.path, index) for run, index in session.members]
+    if not all(path.exists() and load_policy(path).metadata["step"] == step for path in paths):
+        return
+
+    def write(returns: dict[str, np.ndarray], evaluated: Evaluated) -> None:
+        session.append_metrics(step, {prefix + name: values for name, values in returns.items()})
+        for tracker in trackers:
+            tracker.log(step, returns)
+
+    start_evaluation(session, paths, step, write)
+
+
+def evaluated_at(folder: Path, step: int, session: Session) -> bool:
+    """Whether the last row of the evaluation is there."""
+    last = EVALUATED[-1 if normalized_score(session.config.data.env, 0.0) is not None else -2]
+    wanted = ("behavior_" if step == 0 else "") + last
+    rows = read_rows(folder / METRICS) if (folder / METRICS).exists() else []
+    return any((row.step, row.seed, row.metric) == (step, session.seeds[-1], wanted) for row in rows)
 
 
 def train_algorithm(
@@ -248,6 +277,7 @@ def train_algorithm(
                 watched, more = measure(carry.watched, lags)
                 carry, metrics = carry._replace(watched=watched), metrics | watch.measured(more, lags)
             paths = save_policies(session, [algorithm.acting.export(own) for own in members(carry.state)], step)
+            write_step(session, step, metrics, jax.device_get(carry))
             timing = {
                 "step": step,
                 "compile_seconds": compile_seconds,
@@ -255,25 +285,14 @@ def train_algorithm(
                 "steps_per_second": (step - first) / train_seconds,
                 "waited_seconds": time.perf_counter() - trained,
             }
-            kept = jax.device_get(carry)  # the next block consumes it
-            start_evaluation(session, paths, step, partial(write_step, session, trackers, live, metrics, kept, timing))
+            start_evaluation(session, paths, step, partial(write_evaluation, session, trackers, live, metrics, timing))
         session.evaluations.settle()
     session.write_status(step, "finished")
     return carry
 
 
-def write_step(
-    session: Session,
-    trackers: list[Tracker],
-    live: LiveLine,
-    metrics: dict[str, Any],
-    carry: loop.Carry,
-    timing: dict[str, Any],
-    returns: dict[str, np.ndarray],
-    evaluated: Evaluated,
-) -> None:
-    """Writes all about a step once its evaluation is over: rows, and then the checkpoint that knows of them."""
-    step, metrics = timing["step"], metrics | returns
+def write_step(session: Session, step: int, metrics: dict[str, Any], carry: loop.Carry) -> None:
+    """Writes all about a step but its evaluation: rows, and then the checkpoint that knows of them."""
     session.append_metrics(step, metrics)
     if carry.watched:
         moments = parts(carry.watched.evaluated)
@@ -281,13 +300,27 @@ def write_step(
             for index, newest in zip(session.seeds, moments[own], strict=True):
                 add_moments(moments_path(run.folder.path, index), step, newest)
     session.save("train", step, carry)
+    session.write_status(step, "unfinished")
+
+
+def write_evaluation(
+    session: Session,
+    trackers: list[Tracker],
+    live: LiveLine,
+    metrics: dict[str, Any],
+    timing: dict[str, Any],
+    returns: dict[str, np.ndarray],
+    evaluated: Evaluated,
+) -> None:
+    """Writes what a step's evaluation measured, once it is over."""
+    step, metrics = timing["step"], metrics | returns
+    session.append_metrics(step, returns)
     for tracker in trackers:
         tracker.log(step, {name: np.asarray(values) for name, values in metrics.items()})
     # how long it was played beside training, and how long training stood still for it and for what is written
     timing["evaluation_seconds"] = evaluated.seconds
     timing["waited_seconds"] += time.perf_counter() - evaluated.waited_since
     session.append_timing(timing | {"peak_memory_bytes": peak_memory()})
-    session.write_status(step, "unfinished")
     live.update(step, shown(metrics), evaluated=True)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,10 +16,11 @@ from jax import Array
 from itrpo.config import RunConfig
 from itrpo.console import LiveLine
 from itrpo.data.preprocess import Preprocess
-from itrpo.errors import DivergenceError
+from itrpo.errors import DivergenceError, InputError, ItrpoError, StorageError
 from itrpo.evaluation.beside import Evaluations
 from itrpo.results.run_folder import CHECKPOINT_SECONDS, RunFolder
 from itrpo.results.schema import Row, State, Status
+from itrpo.results.store import STATUS, read_status
 from itrpo.training import loop
 from itrpo.training.divergence import divergence
 from itrpo.training.together import Values, unswept
@@ -124,20 +126,8 @@ class Session:
             self.write_status_of(run, step, state, message)
 
     def write_status_of(self, run: Own, step: int, state: State, message: str) -> None:
-        run.folder.write_status(
-            Status(
-                run=run.run_hash,
-                algorithm=run.config.algorithm,
-                dataset=self.dataset.name,
-                env_id=self.env_id,
-                seeds=len(self.seeds),
-                episodes=run.config.evaluation.eval_episodes,
-                step=step,
-                steps=run.config.train.steps,
-                state=state,
-                message=message,
-            )
-        )
+        begun = status_at_start(run, self.dataset, len(self.seeds))
+        run.folder.write_status(begun._replace(step=step, state=state, message=message))
 
     def save(self, phase: str, step: int, carry: loop.Carry) -> None:
         """Writes a checkpoint of each run, as if it had trained alone. Raises StorageError."""
@@ -202,6 +192,52 @@ class Session:
                 raise KeyboardInterrupt(f"stopped at step {step:,} of {phase}; the same command continues from there")
         self.check(phase, step, carry)
         return carry
+
+
+def status_at_start(run: Own, dataset: Dataset, seeds: int) -> Status:
+    config = run.config
+    return Status(
+        run=run.run_hash,
+        algorithm=config.algorithm,
+        dataset=dataset.name,
+        env_id=None if config.data.env == "none" else config.data.env,
+        seeds=seeds,
+        episodes=config.evaluation.eval_episodes,
+        step=0,
+        steps=config.train.steps,
+        state="unfinished",
+    )
+
+
+@contextmanager
+def leaving_a_status(runs: Sequence[Own], dataset: Dataset) -> Generator[None]:
+    """However the block ends, the status of each run says how; a kill leaves it "unfinished"."""
+    before = [read_status(run.folder.path) if (run.folder.path / STATUS).exists() else None for run in runs]
+    begun = [
+        status_at_start(run, dataset, run.config.train.seeds)
+        if status is None
+        else status._replace(state="unfinished", message="")
+        if status.state in ("stopped", "failed")
+        else status
+        for run, status in zip(runs, before, strict=True)
+    ]
+    for run, status in zip(runs, begun, strict=True):
+        run.folder.write_status(status)
+    try:
+        yield
+    except BaseException as error:
+        own = isinstance(error, ItrpoError)
+        message = str(error) if own else f"{type(error).__name__}: {error}".splitlines()[0]
+        kinds: dict[type[BaseException], State] = {KeyboardInterrupt: "stopped", DivergenceError: "diverged"}
+        state = next((state for kind, state in kinds.items() if isinstance(error, kind)), "failed")
+        with suppress(StorageError):
+            for run, old, start in zip(runs, before, begun, strict=True):
+                status = read_status(run.folder.path)
+                if isinstance(error, InputError) and status == start and old is not None:
+                    run.folder.write_status(old)  # a mistake that changed nothing
+                elif status.state == "unfinished":
+                    run.folder.write_status(status._replace(state=state, message="" if state == "stopped" else message))
+        raise
 
 
 def probe_rows(columns: Any, count: int = PROBE_ROWS) -> Any:

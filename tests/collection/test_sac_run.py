@@ -27,8 +27,9 @@ from itrpo.collection import sac, sac_rows, sac_run, sac_updates
 from itrpo.collection.rollout import load_acting_policy
 from itrpo.collection.sac_run import RunConfig
 from itrpo.data.formats import hdf5
+from itrpo.data.load import load_dataset
 from itrpo.errors import InputError, StorageError
-from itrpo.evaluation.environments import spaces_of
+from itrpo.evaluation.environments import _ALLOWED, spaces_of
 from itrpo.results.run_folder import RunFolder
 from itrpo.types import SpaceSpec, Transition
 
@@ -393,7 +394,7 @@ def test_capacity_keeps_the_newest_rows(tmp_path: Path) -> None:
         (["CartPole-v1"], "CartPole-v1: actions are Discrete(2)"),
         (["FrozenLake-v1"], "FrozenLake-v1: observations are Discrete(16)"),
         (["Hoper-v4"], "unknown environment 'Hoper-v4' (did you mean 'Hopper-v4'?)"),
-        (["no_such_module:Hopper-v4"], "module 'no_such_module' can't be imported"),
+        (["no_such_module:Hopper-v4"], "environment 'no_such_module:Hopper-v4' can't be imported"),
         (["Steer-v0", "--gama", "0.9"], "unknown flag --gama (did you mean '--gamma'?)"),
         (["Steer-v0", "--gamma", "2"], "gamma must be in [0, 1), got 2.0"),
         (["Steer-v0", "--policy-hidden", "8"], "policy_hidden must have 2 widths"),
@@ -454,4 +455,11 @@ def test_an_environment_of_a_module_of_ones_own(tmp_path: Path, monkeypatch: pyt
         " max_episode_steps=20)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    assert spaces_of(sac_rows.find_env("my_envs:Mine-v0")).spec == (3, 1)
+    run = tmp_path / "run"
+    sac_run.run(config("my_envs:Mine-v0"), run, QUIET)
+    assert load_dataset(run / "replay.hdf5").env_id == "my_envs:Mine-v0"
+    _ALLOWED.discard("my_envs")  # as another process would find the folder
+    with pytest.raises(InputError, match=f"itrpo sac replay {run} --env my_envs:Mine-v0"):
+        sac_rows.write_replay(run, tmp_path / "replay.hdf5")
+    sac_rows.write_replay(run, tmp_path / "replay.hdf5", env="my_envs:Mine-v0")
+    assert (tmp_path / "replay.hdf5").read_bytes() == (run / "replay.hdf5").read_bytes()

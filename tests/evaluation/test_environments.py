@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 
 from itrpo.errors import InputError
-from itrpo.evaluation.environments import check_compatible, make_env, normalized_score
+from itrpo.evaluation.environments import check_sizes, make_env, normalized_score, spaces_of
+
+
+def check_compatible(env_id: str, observations: int, actions: int) -> None:
+    check_sizes(env_id, spaces_of(env_id), observations, actions, "log.npz")
 
 
 def test_reference_returns_score_0_and_100():
@@ -37,8 +41,9 @@ def test_no_score_where_d4rl_has_none():
     ("env_id", "message"),
     [
         ("Hoper-v4", r"unknown environment 'Hoper-v4' \(did you mean 'Hopper-v4'\?\)"),
-        ("Hopper-v3", "can't be built"),  # gymnasium keeps the name only
-        ("os:Hopper-v4", "without a module name"),
+        ("Hopper-v3", "can't build 'Hopper-v3' any more; its successor is --env Hopper-v4"),  # it keeps the name only
+        ("Ant-v2", "its successor is --env Ant-v4"),
+        ("os:Hopper-v4", "if you trust it, give --env os:Hopper-v4"),
     ],
 )
 def test_ids_that_gymnasium_cannot_build(env_id, message):
@@ -54,9 +59,9 @@ def test_a_maze_names_the_extra_that_it_needs(monkeypatch):
 
 def test_sizes_must_fit():
     check_compatible("Hopper-v4", 11, 3)
-    with pytest.raises(InputError, match="observations have 17 numbers and those of Hopper-v4 have 11"):
+    with pytest.raises(InputError, match=r"log.npz: its observations have 17 numbers and those of Hopper-v4 have 11"):
         check_compatible("Hopper-v4", 17, 3)
-    with pytest.raises(InputError, match="actions have 6 numbers and those of Hopper-v4 have 3"):
+    with pytest.raises(InputError, match=r"log.npz: its actions have 6 numbers and those of Hopper-v4 have 3"):
         check_compatible("Hopper-v4", 11, 6)
 
 

@@ -8,7 +8,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from itrpo.data.d4rl_files import D4RL_FILES
-from itrpo.evaluation.environments import check_compatible, is_antmaze, make_env, normalized_score, time_limit
+from itrpo.evaluation.environments import check_sizes, is_antmaze, make_env, normalized_score, spaces_of, time_limit
 from itrpo.evaluation.maze_maps import ANT_CELL, MAZES, ant_cell, ant_xy, at_goal, point_cell, point_xy
 from itrpo.evaluation.mazes import AntMaze, PointMaze
 from itrpo.evaluation.rollout import evaluate, make_pool
@@ -90,8 +90,8 @@ def test_observations_are_position_then_the_ant():
     state = env.unwrapped.data
     np.testing.assert_array_equal(observation, np.concatenate([state.qpos, state.qvel]))
     assert observation.shape == (29,)
-    check_compatible("itrpo/AntMaze_Large-v0", 29, 8)
-    check_compatible("itrpo/PointMaze_Large-v0", 4, 2)
+    check_sizes("itrpo/AntMaze_Large-v0", spaces_of("itrpo/AntMaze_Large-v0"), 29, 8, "")
+    check_sizes("itrpo/PointMaze_Large-v0", spaces_of("itrpo/PointMaze_Large-v0"), 4, 2, "")
 
 
 def test_half_a_metre_is_exact():
@@ -195,4 +195,4 @@ def test_d4rls_antmaze_files_are_evaluated_here():
     assert len(ids) == 6
     for name, env_id in ids.items():
         assert name.split("-")[1] in env_id.lower()
-        check_compatible(env_id, 29, 8)
+        spaces_of(env_id)

@@ -26,6 +26,7 @@ from itrpo.policy import load_policy
 from itrpo.results import checkpoint
 from itrpo.results.run_folder import RunFolder
 from itrpo.results.store import read_metrics, read_status, read_timing
+from itrpo.training import run
 
 SMALL = ["--preset", "quick", "--policy-hidden", "16,16", "--critic-hidden", "16,16"]
 SMALL += ["--behavior-hidden", "16,16", "--batch-size", "32"]
@@ -142,7 +143,9 @@ def test_kill_and_resume_is_bit_identical(finished, pendulum, tmp_path):
 
 
 def test_a_kill_while_policies_are_played_is_no_loss(finished, pendulum, tmp_path):
-    """Their process is halted, so training goes on to the next evaluation and waits there."""
+    """Their process is halted, so the checkpoint that they are of is there, and their returns are not: they are played
+    again.
+    """
     out = tmp_path / "killed"
     assert main(arguments(pendulum, out, "--steps", "20")) == 0
     process, playing = command(*arguments(pendulum, out)), ""
@@ -151,22 +154,42 @@ def test_a_kill_while_policies_are_played_is_no_loss(finished, pendulum, tmp_pat
         assert process.poll() is None, process.communicate()
         playing = subprocess.run(search, capture_output=True, text=True).stdout
     os.kill(int(playing), signal.SIGSTOP)
-    while load_policy(out / "seed1" / "policy.npz").metadata["step"] < 40:
+    while checkpoint.sorted_checkpoints(out / "checkpoints")[0].name != "train_0000000040":
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
-    time.sleep(0.3)
     process.kill()
     process.wait()
     os.kill(int(playing), signal.SIGCONT)
     process.communicate()  # until nobody holds the other end: who plays for a trainer that is gone ends, too
-    assert checkpoint.sorted_checkpoints(out / "checkpoints")[0].name == "train_0000000020"
-    assert load_policy(out / "seed1" / "policy.npz").metadata["step"] == 40
+    metrics = read_metrics(out)
+    assert metrics.filter(metrics["metric"] == "return")["step"].max() == 20
+    assert metrics["step"].max() == 40
+    assert main(arguments(pendulum, out)) == 0
+    assert_same_run(finished, out)
+
+
+def test_what_goes_wrong_while_pi_beta_is_played_is_no_loss(finished, pendulum, tmp_path, monkeypatch, capsys):
+    """Its checkpoint is there before: the next try plays it again, and ends in the same bits."""
+
+    def fail(*_: object) -> None:
+        raise OSError("no display")
+
+    out = tmp_path / "failed"
+    with monkeypatch.context() as patched:
+        patched.setattr(run, "start_evaluation", fail)
+        with pytest.raises(OSError, match="no display"):
+            main(arguments(pendulum, out))
+    assert [it.name for it in checkpoint.sorted_checkpoints(out / "checkpoints")] == ["train_0000000000"]
+    status = read_status(out)
+    assert (status.state, status.message) == ("failed", "OSError: no display")
+    assert main(["runs", "list", "--root", str(tmp_path)]) == 0
+    assert "failed: OSError" in capsys.readouterr().out
     assert main(arguments(pendulum, out)) == 0
     assert_same_run(finished, out)
 
 
 def test_playing_beside_training_changes_no_bit(finished, pendulum, tmp_path, monkeypatch):
-    monkeypatch.setattr(beside, "comes_with_gymnasium", lambda env_id: False)  # so it is played here, between blocks
+    monkeypatch.setattr(beside, "known_elsewhere", lambda env_id: False)  # so it is played here, between blocks
     out = tmp_path / "here"
     assert main(arguments(pendulum, out)) == 0
     assert_same_run(finished, out)

@@ -16,11 +16,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from itrpo.data.column_map import ColumnMap
+from itrpo.data.fit import misfit, users_env
 from itrpo.data.health import actions, duplicates, ends, rewards, values
 from itrpo.data.health.facts import facts
-from itrpo.data.health.rows import Finding, prepare
-from itrpo.data.load import read_episodes, rescale
+from itrpo.data.health.rows import Finding, Rows, finding, prepare
+from itrpo.data.load import bounds_from, read_episodes, rescale
+from itrpo.errors import InputError
 from itrpo.evaluation.environments import time_limit
+from itrpo.types import BoundsFrom, SpaceSpec
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -73,14 +76,18 @@ def check_dataset(
     `horizon`: steps after which the clock ends an episode; None takes the environment's, if it is known and has one.
     Raises InputError if the source can't be read at all.
     """
+    named = users_env(env)
     episodes = read_episodes(source, console, columns)
-    env_id = episodes.env_id if env is None else None if env.lower() == "none" else env
+    env_id = episodes.env_id if env is None else named
     if horizon is None and env_id is not None:
         horizon = time_limit(env_id)
+    bounds = bounds_from(episodes, action_low, action_high)
     episodes, low, high, scaled = rescale(episodes, action_low, action_high)
     with np.errstate(all="ignore"):  # what isn't finite is a finding of its own
         rows = prepare(episodes, scaled, horizon)
         findings = [finding for check in CHECKS for finding in check(rows)]
+        if env_id is not None:
+            findings += fitting(rows, env_id, low, high, bounds, env is not None)
         known = facts(rows, env_id)
     if scaled:
         known["actions rescaled from"] = f"{low.tolist()} to {high.tolist()}"
@@ -95,3 +102,19 @@ def check_dataset(
         actions=episodes.actions,
         action_names=tuple(rows.name("actions", index) for index in range(episodes.actions.shape[1])),
     )
+
+
+def fitting(
+    rows: Rows, env_id: str, low: np.ndarray, high: np.ndarray, bounds: BoundsFrom, named: bool
+) -> list[Finding]:
+    """Whether the environment takes what was logged. Raises InputError if it can't be built where the user named it."""
+    episodes = rows.episodes
+    sizes = SpaceSpec(episodes.observations.shape[1], episodes.actions.shape[1])
+    sound = episodes.actions[rows.sound] if rows.sound.any() else episodes.actions
+    try:
+        found = misfit(env_id, episodes.source.path or episodes.source.name, sizes, low, high, bounds, sound)
+    except InputError as error:
+        if named:
+            raise
+        return [finding("warning", "environment", str(error), "training needs --env none here, or another --env")]
+    return [] if found is None else [finding(found.severity, "environment", found.what, found.advice)]
