@@ -69,6 +69,7 @@ class Episodes:
     source: DataSource
     action_low: np.ndarray | None = None  # [A]: the environment's bounds, if the file says so
     action_high: np.ndarray | None = None
+    d4rl_view: bool = False  # D4RL's own files and this package's made sets: rows become transitions as in D4RL
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ class Dataset:
     num_timeouts: int
     source: DataSource
     behavior_log_probs: np.ndarray | None = None  # [B] float32: log pi_beta(a|s), of actions in [-1, 1], if known
+    notes: tuple[str, ...] = ()  # what a user should know of its own data before training on it
 
     @property
     def spec(self) -> SpaceSpec:

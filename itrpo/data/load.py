@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from itrpo.data import formats, minari_ids
+from itrpo.data.actions import BOUNDS, DISCRETE, bounds_advice, choices, extremes, positions
 from itrpo.data.column_map import ColumnMap
 from itrpo.data.d4rl_files import D4RL_FILES
-from itrpo.data.episodes import episode_statistics, to_transitions, transition_rows
+from itrpo.data.episodes import both_flags, episode_statistics, left_out_rows, to_transitions, transition_rows
 from itrpo.data.formats import FORMATS, hdf5, npz
 from itrpo.data.memory import blocks, empty_rows
 from itrpo.data.wording import first_rows
@@ -56,9 +57,11 @@ def load_dataset(
     in_place = not isinstance(source, Mapping)  # arrays of the user's own stay as they are
     where = episodes.source.path or "the arrays"
     _check_finite(episodes, where)
+    logged, discrete = extremes(episodes.actions), choices(episodes.actions)
     episodes, low, high, rescaled = rescale(episodes, action_low, action_high, in_place)
-    _check_actions(episodes, where, rescaled)
+    _check_actions(episodes, where, rescaled, logged, discrete)
     returns, lengths = episode_statistics(episodes)
+    notes = (left_out_rows(episodes), both_flags(episodes), discrete and f"actions are {discrete}: {DISCRETE}")
     rows, log_probs = transition_rows(episodes), episodes.behavior_log_probs
     return Dataset(
         name=episodes.source.name,
@@ -73,6 +76,7 @@ def load_dataset(
         num_timeouts=int(episodes.timeouts.sum()),
         source=episodes.source,
         behavior_log_probs=log_probs if log_probs is None or rows is None else log_probs[rows],
+        notes=tuple(note for note in notes if note),
     )
 
 
@@ -195,17 +199,18 @@ def _action_bounds(low: Any, high: Any, size: int) -> tuple[np.ndarray, np.ndarr
     return bounds[0], bounds[1]
 
 
-def _check_actions(episodes: Episodes, where: str, rescaled: bool) -> None:
+def _check_actions(
+    episodes: Episodes, where: str, rescaled: bool, logged: tuple[np.ndarray, np.ndarray], discrete: str | None
+) -> None:
     actions = episodes.actions
     if max(-actions.min(), actions.max()) <= 1 + ROUNDING:
         return
     rows = np.flatnonzero((np.abs(actions) > 1 + ROUNDING).any(axis=1))
     after = " after rescaling" if rescaled else ""
+    if discrete and not rescaled:
+        raise InputError(f"{where}: 'actions' are {discrete}: {DISCRETE}; {positions(*logged)}")
     advice = (
-        "widen --action-low and --action-high (action_low and action_high in Python)"
-        if rescaled
-        else "give the environment's bounds with --action-low and --action-high (action_low and action_high in Python),"
-        " which rescale to [-1, 1]"
+        f"{'widen the bounds' if rescaled else BOUNDS}; {bounds_advice(*logged)} (action_low, action_high in Python)"
     )
     raise InputError(
         f"{where}: {len(rows):,} of {len(actions):,} rows have 'actions' outside [-1, 1]{after}: they range from"

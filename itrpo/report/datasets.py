@@ -58,6 +58,8 @@ def describe(dataset: Dataset) -> dict[str, str]:
     facts["environment"] = dataset.env_id or "none known: name it with --env"
     if (dataset.action_low != -1).any() or (dataset.action_high != 1).any():
         facts["actions rescaled from"] = f"{dataset.action_low.tolist()} to {dataset.action_high.tolist()}"
+    if dataset.notes:
+        facts["note"] = "\n".join(dataset.notes)
     facts |= _policy_facts(dataset)
     facts["kind"] = source.kind
     known = {"file": source.path, "downloaded from": source.url, "SHA-256": source.sha256}

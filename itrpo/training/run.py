@@ -95,6 +95,9 @@ def train_together(
     preset = entry.presets[config.preset]
     if config.data.env != "none":
         check_compatible(config.data.env, *dataset.spec)
+    if dataset.source.kind not in ("d4rl", "generated"):
+        for note in dataset.notes:
+            console.print(f"note: {note}", markup=False, soft_wrap=True)
     if preset.note:
         console.print(f"preset {config.preset}: {preset.note}", markup=False, soft_wrap=True)
     with ExitStack() as stack:

@@ -13,12 +13,14 @@ import io
 import json
 import os
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from itrpo import files
+from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.data.formats.hostile import (
     check_chunks,
     check_storage,
@@ -68,7 +70,7 @@ def read(path: str | os.PathLike[str], sha256: str | None = None, probe: bool = 
         columns = {key: _float32(key, datasets.pop(key)) for key in keys}  # each has a cache while open
         env_id, recipe = _env_id(file, where), _recipe(file)
     source = DataSource(path.stem, "hdf5", str(path.resolve()), sha256 or files.file_sha256(path), recipe=recipe)
-    return to_episodes(columns, where, source, env_id)
+    return replace(to_episodes(columns, where, source, env_id), d4rl_view=_in_d4rls_view(source))
 
 
 def read_contents(path: Path) -> Contents:
@@ -180,6 +182,13 @@ def _env_id(file: h5py.File, where: str) -> str | None:
     if env_id is None:
         raise InputError(f"{where}: the attribute 'env_id' must be one string, like 'Hopper-v4'; change or delete it")
     return env_id or None
+
+
+def _in_d4rls_view(source: DataSource) -> bool:
+    """Whether it is one of D4RL's own files, whatever its name, or a set that this package made."""
+    versions = source.recipe.get("versions")
+    made_here = isinstance(versions, dict) and "itrpo" in versions
+    return made_here or source.sha256 in {known.sha256 for known in D4RL_FILES.values()}
 
 
 def _recipe(file: h5py.File) -> dict[str, Any]:

@@ -77,9 +77,10 @@ def check_dataset(
     env_id = episodes.env_id if env is None else None if env.lower() == "none" else env
     if horizon is None and env_id is not None:
         horizon = time_limit(env_id)
+    raw_actions = episodes.actions
     episodes, low, high, scaled = rescale(episodes, action_low, action_high)
     with np.errstate(all="ignore"):  # what isn't finite is a finding of its own
-        rows = prepare(episodes, scaled, horizon)
+        rows = prepare(episodes, raw_actions, scaled, horizon)
         findings = [finding for check in CHECKS for finding in check(rows)]
         known = facts(rows, env_id)
     if scaled:

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from itrpo.data.actions import choices, extremes
 from itrpo.data.episodes import episode_statistics
 from itrpo.data.health.measures import action_noise, equal_columns, spectrum
 from itrpo.data.memory import blocks
@@ -36,6 +37,8 @@ class Rows:
 
     episodes: Episodes  # actions scaled to [-1, 1]
     scaled: bool  # by bounds that were given or declared
+    logged: tuple[np.ndarray, np.ndarray]  # smallest and largest action [A] before that
+    discrete: str | None  # what the actions are if they number choices
     horizon: int | None  # steps after which the clock ends an episode, if it is known and there is one
     sound: np.ndarray  # [N] bool: no NaN or infinity in the row
     ends: np.ndarray  # [N] bool
@@ -60,8 +63,8 @@ def finding(severity: Severity, name: str, what: str, advice: str, rows: Sequenc
     return Finding(severity, name, what, advice, tuple(int(row) for row in rows[:MAX_ROWS]), len(rows))
 
 
-def prepare(episodes: Episodes, scaled: bool, horizon: int | None) -> Rows:
-    """Measures the rows; `scaled`: whether their actions were, by bounds."""
+def prepare(episodes: Episodes, raw_actions: np.ndarray, scaled: bool, horizon: int | None) -> Rows:
+    """Measures the rows; `scaled`: whether bounds have made their actions of `raw_actions`."""
     sound = np.ones(len(episodes.rewards), dtype=bool)
     for values in (episodes.observations, episodes.actions, episodes.rewards, episodes.next_observations):
         if values is not None:
@@ -79,6 +82,8 @@ def prepare(episodes: Episodes, scaled: bool, horizon: int | None) -> Rows:
     return Rows(
         episodes=episodes,
         scaled=scaled,
+        logged=extremes(raw_actions),
+        discrete=choices(raw_actions),
         horizon=horizon,
         sound=sound,
         ends=episodes.terminals | episodes.timeouts,
