@@ -13,6 +13,7 @@ the name of a TOML file that holds the same. Fields:
 - how rows become episodes, at least one of: `timeouts` (or `none`: one episode to the end of the file), `episode` (a
   number or text that is the same in all rows of one episode), `next_observations`.
 - log_probs, optional: log density of the action under the policy that acted.
+- observation_units, action_units, optional: no columns, but a text for each column (`degC,bar`).
 
 Without a map, the columns must have these names (`observations`, or `observations_0`, `observations_1`, ...), as the
 files that `itrpo datasets convert` writes. Flags may be numbers, booleans, or the texts true and false. Nothing may be
@@ -22,15 +23,17 @@ missing. Numbers in a CSV file are read as float32, correctly rounded.
 from __future__ import annotations
 
 import fnmatch
+import math
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from itrpo.data import attributes
 from itrpo.data.layout import (
     FLAGS,
     LOG_PROBS,
@@ -46,12 +49,23 @@ from itrpo.data.layout import (
 from itrpo.data.wording import first_rows
 from itrpo.errors import InputError
 from itrpo.registry import nearest
-from itrpo.types import DataSource, Episodes
+from itrpo.types import Attributes, DataSource, Episodes
 
 ColumnMap = Mapping[str, str | Sequence[str]]
 
 VECTORS = ("observations", "actions", "next_observations")
-FIELDS = ("observations", "actions", "rewards", "terminals", "timeouts", "episode", "next_observations", "log_probs")
+LABELS = ("observation_units", "action_units")  # texts, not columns
+FIELDS = (
+    "observations",
+    "actions",
+    "rewards",
+    "terminals",
+    "timeouts",
+    "episode",
+    "next_observations",
+    "log_probs",
+    *LABELS,
+)
 SINGULAR = {field.removesuffix("s"): field for field in FIELDS} | {"episodes": "episode"}
 NONE = "none"
 EXAMPLE = "--columns observations=COLUMN,COLUMN actions=COLUMN rewards=COLUMN terminals=COLUMN episode=COLUMN"
@@ -66,6 +80,7 @@ class Table(NamedTuple):
     where: str
     env_id: str | None = None
     expect: Callable[[Sequence[str]], None] = lambda names: None  # these columns will be asked for
+    about: Mapping[str, Any] = {}  # attributes, as the file has them
 
 
 def parse_columns(words: Sequence[str]) -> dict[str, list[str]]:
@@ -86,23 +101,30 @@ def parse_columns(words: Sequence[str]) -> dict[str, list[str]]:
 
 def read(table: Table, columns: ColumnMap | None, source: DataSource) -> Episodes:
     """The rows of a table. Raises InputError naming file, column, row and fix."""
-    values, selected = assemble(table, columns)
+    values, selected, names = assemble(table, columns)
     if columns is not None:
         source = replace(source, recipe={"columns": selected})
-    return to_episodes(values, table.where, source, table.env_id)
+    return to_episodes(values, table.where, source, table.env_id, attributes_of(table, values, names))
 
 
 def read_contents(table: Table, columns: ColumnMap | None) -> Contents:
     """What `read` reads in the file's own types, and all columns infos/... . Raises InputError as `read` does."""
-    values, selected = assemble(table, columns)
+    values, selected, names = assemble(table, columns)
     values.setdefault("timeouts", flags_in(values, table.where)[1])
     groups = _groups(name for name in table.names if name.startswith("infos/") and name != LOG_PROBS)
     table.expect([name for members in groups.values() for name in members])
     for name, members in groups.items():
         if name not in values:
-            values[name] = _vector(table, members) if members != [name] else table.numbers(name)
+            parts = [table.numbers(member) for member in members]
+            values[name] = parts[0] if members == [name] else _side_by_side(parts, members, table.where)
     taken = {name for members in [*selected.values(), *groups.values()] for name in members}
-    return Contents(values, table.env_id, notes=left_out([name for name in table.names if name not in taken]))
+    left = [name for name in table.names if name not in taken]
+    return Contents(values, table.env_id, attributes_of(table, values, names), notes=left_out(left))
+
+
+def attributes_of(table: Table, values: Mapping[str, np.ndarray], names: Mapping[str, Any]) -> Attributes:
+    """What the table says of its columns, and `names`, what the map calls them."""
+    return attributes.parse({**table.about, **names}, values, table.where)
 
 
 def select(names: Sequence[str], columns: ColumnMap | None, where: str) -> dict[str, list[str]]:
@@ -113,12 +135,17 @@ def select(names: Sequence[str], columns: ColumnMap | None, where: str) -> dict[
         selected = {}
         for field, wanted in columns.items():
             patterns = wanted.split(",") if isinstance(wanted, str) else list(wanted)
+            if field in LABELS:
+                selected[field] = patterns
+                continue
             selected[_field(field, where)] = [
                 name for pattern in patterns for name in _matching(pattern, names, field, where)
             ]
     for field, chosen in selected.items():
         if not chosen:
             raise InputError(f"{where}: no column is given for {field!r}")
+        if field in LABELS:
+            continue
         if field not in VECTORS and len(chosen) > 1:
             raise InputError(f"{where}: {field!r} takes one column, not {len(chosen)} ({', '.join(chosen)})")
         repeated = [name for name in chosen if chosen.count(name) > 1]
@@ -220,17 +247,24 @@ def _read_map(path: Path) -> dict[str, list[str]]:
     return columns
 
 
-def assemble(table: Table, columns: ColumnMap | None) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
-    """The fields as arrays under our names, flags as bool, `episode` turned into timeouts, layout checked; and the
-    columns that they came from.
+def assemble(
+    table: Table, columns: ColumnMap | None
+) -> tuple[dict[str, np.ndarray], dict[str, list[str]], dict[str, list[str]]]:
+    """The fields as arrays under our names, flags as bool, `episode` turned into timeouts, layout checked; the columns
+    that they came from; and, with a map, the attributes that it gives: names of dimensions, and units.
     """
     selected = select(table.names, columns, table.where)
-    table.expect(sorted({name for names in selected.values() for name in names} - ({NONE} - set(table.names))))
+    named = {name for field, names in selected.items() if field not in LABELS for name in names}
+    table.expect(sorted(named - ({NONE} - set(table.names))))
     values: dict[str, np.ndarray] = {}
+    about = {label: selected[label] for label in LABELS if label in selected}
     for field, names in selected.items():
         if field in VECTORS:
-            values[field] = _vector(table, names)
-        elif field != "episode" and names != [NONE]:
+            parts = [table.numbers(name) for name in names]
+            values[field] = _side_by_side(parts, names, table.where)
+            if columns is not None and field != "next_observations":
+                about[f"{field[:-1]}_names"] = _dimensions(parts, names)
+        elif field not in ("episode", *LABELS) and names != [NONE]:
             column = table.numbers(names[0])
             key = LOG_PROBS if field == "log_probs" else field
             values[key] = column[:, 0] if column.ndim == 2 and column.shape[1] == 1 else column
@@ -245,7 +279,7 @@ def assemble(table: Table, columns: ColumnMap | None) -> tuple[dict[str, np.ndar
         last = _last_rows(table, selected["episode"][0], rows)
         timeouts = values.get("timeouts", np.zeros(rows, dtype=bool))
         values["timeouts"] = timeouts | (last & ~values["terminals"])
-    return values, selected
+    return values, selected, about
 
 
 def _last_rows(table: Table, name: str, rows: int) -> np.ndarray:
@@ -265,13 +299,22 @@ def _last_rows(table: Table, name: str, rows: int) -> np.ndarray:
     return last
 
 
-def _vector(table: Table, names: Sequence[str]) -> np.ndarray:
-    """Columns side by side, [N, size]."""
-    parts = [table.numbers(name) for name in names]
+def _dimensions(parts: Sequence[np.ndarray], names: Sequence[str]) -> list[str]:
+    """A name for each number of a row: 'x', or 'x[0]', 'x[1]' for a column 'x' of several."""
+    sizes = [math.prod(part.shape[1:]) for part in parts]
+    return [
+        f"{name}[{index}]" if size > 1 else name
+        for name, size in zip(names, sizes, strict=True)
+        for index in range(size)
+    ]
+
+
+def _side_by_side(parts: Sequence[np.ndarray], names: Sequence[str], where: str) -> np.ndarray:
+    """Columns as [N, size]."""
     parts = [part[:, None] if part.ndim == 1 else part.reshape(len(part), -1) for part in parts]
     if len({len(part) for part in parts}) > 1:
         lengths = ", ".join(f"{name} {len(part):,}" for name, part in zip(names, parts, strict=True))
-        raise InputError(f"{table.where}: the columns have unequal lengths ({lengths})")
+        raise InputError(f"{where}: the columns have unequal lengths ({lengths})")
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 

@@ -63,7 +63,7 @@ def transition_rows(episodes: Episodes) -> np.ndarray | None:
         return None
     kept = ~episodes.timeouts
     kept[-1] = False
-    return np.flatnonzero(kept if episodes.d4rl_view else kept | episodes.terminals)
+    return np.flatnonzero(kept if episodes.attributes.d4rl_view else kept | episodes.terminals)
 
 
 def left_out(episodes: Episodes) -> np.ndarray:
@@ -83,7 +83,7 @@ def left_out_rows(episodes: Episodes) -> str | None:
             lost.append(f"{(held & dropped).sum():,} of the {held.sum():,} {what}")
     if not lost:
         return None
-    rule = ", as in D4RL" if episodes.d4rl_view else ""
+    rule = ", as in D4RL" if episodes.attributes.d4rl_view else ""
     return (
         f"{dropped.sum():,} of {len(dropped):,} rows have no successor and are left out{rule}, with {', '.join(lost)}"
     )
@@ -92,7 +92,7 @@ def left_out_rows(episodes: Episodes) -> str | None:
 def both_flags(episodes: Episodes) -> str | None:
     """How many rows are terminal and timeout at once, and what became of them, in words; None if none is."""
     both = int((episodes.terminals & episodes.timeouts).sum())
-    kind = "dropped as timeouts, as in D4RL" if episodes.d4rl_view else "taken as terminals"
+    kind = "dropped as timeouts, as in D4RL" if episodes.attributes.d4rl_view else "taken as terminals"
     return f"{both:,} rows are both terminal and timeout: {kind}" if both else None
 
 

@@ -22,7 +22,7 @@ from itrpo.data.memory import to_float32
 from itrpo.data.wording import listed
 from itrpo.errors import InputError
 from itrpo.registry import nearest
-from itrpo.types import DataSource, Episodes
+from itrpo.types import NO_ATTRIBUTES, Attributes, DataSource, Episodes
 
 LOG_PROBS = "infos/action_log_probs"
 FLAGS = ("terminals", "timeouts")
@@ -47,6 +47,7 @@ class Contents:
 
     columns: Mapping[str, np.ndarray]  # name -> [N, ...], in the file's order and types; holds REQUIRED
     env_id: str | None
+    attributes: Attributes = NO_ATTRIBUTES
     extras: bytes | None = None  # an HDF5 file in memory: root attributes and arrays that aren't one row per step
     notes: tuple[str, ...] = ()  # what reading had to leave out or decide, for a person
 
@@ -117,7 +118,13 @@ def to_flags(values: np.ndarray, key: str, where: str) -> np.ndarray:
     return flags
 
 
-def to_episodes(columns: Mapping[str, np.ndarray], where: str, source: DataSource, env_id: str | None) -> Episodes:
+def to_episodes(
+    columns: Mapping[str, np.ndarray],
+    where: str,
+    source: DataSource,
+    env_id: str | None,
+    attributes: Attributes = NO_ATTRIBUTES,
+) -> Episodes:
     """Columns, their layout checked already, as `Episodes`. Raises InputError for flags other than 0 and 1."""
     following, log_probs = columns.get("next_observations"), columns.get(LOG_PROBS)
     terminals, timeouts = flags_in(columns, where)
@@ -131,6 +138,7 @@ def to_episodes(columns: Mapping[str, np.ndarray], where: str, source: DataSourc
         behavior_log_probs=None if log_probs is None else to_float32(log_probs).reshape(-1),
         env_id=env_id,
         source=source,
+        attributes=attributes,
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from itrpo.data import formats, minari_ids
 from itrpo.data.actions import BOUNDS, DISCRETE, bounds_advice, choices, extremes, positions
+from itrpo.data.attributes import action_bounds
 from itrpo.data.column_map import ColumnMap
 from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.data.episodes import both_flags, episode_statistics, left_out_rows, to_transitions, transition_rows
@@ -46,8 +47,8 @@ def load_dataset(
     `columns` says which columns of a CSV, Parquet or NPZ file or of a mapping are what (see `itrpo.data.column_map`).
     `env` is the gymnasium id to evaluate in: None takes what the file or the name says, "none" means no evaluation.
     `action_low` and `action_high`, numbers or one per action dimension, are the raw actions that become -1 and +1;
-    without them the bounds that a Minari dataset declares are taken, and for others actions must lie in [-1, 1]
-    already. Nothing is ever clipped.
+    without them the bounds that the data declare are taken (`itrpo.data.attributes`), and where there are none actions
+    must lie in [-1, 1] already. Nothing is ever clipped.
     `console` shows progress of downloads and roll-outs; None is silent.
 
     Reading a file needs little more memory than its transitions: they take over the memory of its rows.
@@ -76,6 +77,7 @@ def load_dataset(
         num_timeouts=int(episodes.timeouts.sum()),
         source=episodes.source,
         behavior_log_probs=log_probs if log_probs is None or rows is None else log_probs[rows],
+        attributes=episodes.attributes,
         notes=tuple(note for note in notes if note),
     )
 
@@ -165,9 +167,8 @@ def rescale(
     anything. Raises InputError for bounds that are none.
     """
     raw, log_probs = episodes.actions, episodes.behavior_log_probs
-    low, high = _action_bounds(
-        episodes.action_low if low is None else low, episodes.action_high if high is None else high, raw.shape[1]
-    )
+    declared = action_bounds(episodes.attributes)
+    low, high = _action_bounds(declared[0] if low is None else low, declared[1] if high is None else high, raw.shape[1])
     if (low == -1).all() and (high == 1).all():
         return episodes, low, high, False
     actions = raw if in_place and raw.flags.writeable else empty_rows(*raw.shape)

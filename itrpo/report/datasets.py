@@ -55,6 +55,14 @@ def describe(dataset: Dataset) -> dict[str, str]:
         scores = normalized_score(dataset.env_id, returns) if dataset.env_id else None
         if scores is not None:
             facts["D4RL-normalised score"] = _spread(scores)
+    for beginning in ("observation", "action"):
+        names, units = (getattr(dataset.attributes, f"{beginning}_{it}") for it in ("names", "units"))
+        if names or units:
+            sizes = len(names or units)
+            words = [
+                " ".join(filter(None, it)) for it in zip(names or [""] * sizes, units or [""] * sizes, strict=True)
+            ]
+            facts[f"{beginning}s"] = ", ".join(words)
     facts["environment"] = dataset.env_id or "none known: name it with --env"
     if (dataset.action_low != -1).any() or (dataset.action_high != 1).any():
         facts["actions rescaled from"] = f"{dataset.action_low.tolist()} to {dataset.action_high.tolist()}"

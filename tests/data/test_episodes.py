@@ -12,7 +12,7 @@ from itrpo.data import memory
 from itrpo.data.episodes import both_flags, episode_statistics, left_out_rows, to_transitions
 from itrpo.data.formats.npz import read_mapping
 from itrpo.errors import InputError
-from itrpo.types import Episodes, Transition
+from itrpo.types import Attributes, Episodes, Transition
 
 
 def episodes_of(terminals: list[int], timeouts: list[int]) -> Episodes:
@@ -35,7 +35,7 @@ def loop(episodes: Episodes) -> list[tuple[Any, ...]]:
     rows, last = [], len(episodes.rewards) - 1
     for i in range(last + 1):
         done = bool(episodes.terminals[i])
-        if (episodes.timeouts[i] or i == last) and (episodes.d4rl_view or not done):
+        if (episodes.timeouts[i] or i == last) and (episodes.attributes.d4rl_view or not done):
             continue
         next_action = [0.0] if done else episodes.actions[i + 1].tolist()
         rows.append(
@@ -62,7 +62,7 @@ flags = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=4
 @given(flags, st.booleans())
 def test_transitions_equal_a_loop_on_any_flags(flags: list[tuple[bool, bool]], d4rl_view: bool) -> None:
     episodes = episodes_of([int(a) for a, _ in flags], [int(b) for _, b in flags])
-    episodes = replace(episodes, d4rl_view=d4rl_view)
+    episodes = replace(episodes, attributes=Attributes(d4rl_view=d4rl_view))
     expected = loop(episodes)
     if not expected:
         with pytest.raises(InputError, match="no transition is left"):
@@ -127,7 +127,7 @@ def test_row_both_terminal_and_timeout_is_terminal_but_dropped_in_d4rls_view() -
     episodes = episodes_of([0, 1, 0, 0], [0, 1, 0, 0])
     assert to_transitions(episodes).continues.tolist() == [1, 0, 1]
     assert both_flags(episodes) == "1 rows are both terminal and timeout: taken as terminals"
-    transitions = to_transitions(replace(episodes, d4rl_view=True))
+    transitions = to_transitions(replace(episodes, attributes=Attributes(d4rl_view=True)))
     assert kept_rows(transitions) == [0, 2]
     assert transitions.continues.tolist() == [1, 1]
 
@@ -138,7 +138,7 @@ def test_terminal_last_row_is_a_transition_but_in_d4rls_view() -> None:
     assert kept_rows(transitions) == [0, 1, 2, 3]
     assert (transitions.reward[3], transitions.continues[3], transitions.next_action[3, 0]) == (13, 0, 0)
     assert left_out_rows(episodes) is None
-    episodes = replace(episodes, d4rl_view=True)
+    episodes = replace(episodes, attributes=Attributes(d4rl_view=True))
     assert kept_rows(to_transitions(episodes)) == [0, 1, 2]
     assert left_out_rows(episodes) == (
         "1 of 4 rows have no successor and are left out, as in D4RL, with 1 of the 4 rewards other than 0,"

@@ -3,7 +3,8 @@
 Keys: observations [N, O], actions [N, A], rewards [N], terminals [N], timeouts [N];
 infos/action_log_probs [N], optional. [N, 1] will do for [N]: D4RL's replay buffers keep rewards so.
 Training leaves `next_observations` aside even if the file has it, as D4RL's own Q-learning view does. Attributes of the
-file's root: `env_id`, a gymnasium id, and `recipe`, JSON that says how the file was made; both optional.
+file's root, all optional: `env_id`, a gymnasium id; bounds, names and units of columns (`itrpo.data.attributes`); and
+`recipe`, JSON that says how the file was made.
 `metadata/policy/...` is the network that acted, where one did (`itrpo.data.behavior_policy` reads it).
 """
 
@@ -13,13 +14,13 @@ import io
 import json
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from itrpo import files
+from itrpo.data import attributes
 from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.data.formats.hostile import (
     check_chunks,
@@ -46,7 +47,7 @@ from itrpo.data.layout import (
 )
 from itrpo.data.memory import empty_rows, to_float32
 from itrpo.errors import InputError
-from itrpo.types import DataSource, Episodes
+from itrpo.types import Attributes, DataSource, Episodes
 
 if TYPE_CHECKING:
     import h5py
@@ -68,9 +69,9 @@ def read(path: str | os.PathLike[str], sha256: str | None = None, probe: bool = 
         datasets = {key: opened_dataset(file, key, where) for key in keys}
         check_layout(datasets, where)
         columns = {key: _float32(key, datasets.pop(key)) for key in keys}  # each has a cache while open
-        env_id, recipe = _env_id(file, where), _recipe(file)
+        env_id, recipe, found = _env_id(file, where), _recipe(file), attributes.parse(file.attrs, columns, where)
     source = DataSource(path.stem, "hdf5", str(path.resolve()), sha256 or files.file_sha256(path), recipe=recipe)
-    return replace(to_episodes(columns, where, source, env_id), d4rl_view=_in_d4rls_view(source))
+    return to_episodes(columns, where, source, env_id, _with_view(found, source))
 
 
 def read_contents(path: Path) -> Contents:
@@ -90,7 +91,10 @@ def read_contents(path: Path) -> Contents:
                 columns[name] = dataset[()]
             else:
                 rest[name] = dataset
-        return Contents(check_columns(columns, where), _env_id(file, where), _copied(file, rest))
+        columns, recipe = check_columns(columns, where), _recipe(file)
+        found, env_id, extras = attributes.parse(file.attrs, columns, where), _env_id(file, where), _copied(file, rest)
+    source = DataSource(path.stem, "hdf5", sha256=files.file_sha256(path), recipe=recipe)
+    return Contents(columns, env_id, _with_view(found, source), extras)
 
 
 def write(contents: Contents, path: Path) -> tuple[str, ...]:
@@ -106,6 +110,7 @@ def write(contents: Contents, path: Path) -> tuple[str, ...]:
                 file.attrs.update(extras.attrs)
                 for name, dataset in datasets_below(extras, "the extras").items():
                     _copy(dataset, file, name)
+        file.attrs.update(attributes.given(contents.attributes))
         if contents.env_id is not None:
             file.attrs["env_id"] = contents.env_id
     files.write(path, image.getbuffer())
@@ -156,15 +161,15 @@ def _float32(key: str, dataset: h5py.Dataset) -> np.ndarray:
 
 
 def _copied(file: h5py.File, datasets: Mapping[str, h5py.Dataset]) -> bytes | None:
-    """Root attributes (but env_id) and the `datasets` as a file of their own; None where there is neither."""
+    """The root attributes that `Contents` has no place for, and the `datasets`, as a file; None where there is none."""
     import h5py
 
-    attributes = {name: value for name, value in file.attrs.items() if name != "env_id"}
-    if not datasets and not attributes:
+    others = {name: value for name, value in file.attrs.items() if name not in ("env_id", *attributes.KEYS)}
+    if not datasets and not others:
         return None
     image = io.BytesIO()
     with h5py.File(image, "w") as target:
-        target.attrs.update(attributes)
+        target.attrs.update(others)
         for name, dataset in datasets.items():
             _copy(dataset, target, name)
     return image.getvalue()
@@ -184,11 +189,12 @@ def _env_id(file: h5py.File, where: str) -> str | None:
     return env_id or None
 
 
-def _in_d4rls_view(source: DataSource) -> bool:
-    """Whether it is one of D4RL's own files, whatever its name, or a set that this package made."""
+def _with_view(found: Attributes, source: DataSource) -> Attributes:
+    """D4RL's view for D4RL's own files, whatever their names, and for sets that this package made."""
     versions = source.recipe.get("versions")
     made_here = isinstance(versions, dict) and "itrpo" in versions
-    return made_here or source.sha256 in {known.sha256 for known in D4RL_FILES.values()}
+    known = source.sha256 in {file.sha256 for file in D4RL_FILES.values()}
+    return found._replace(d4rl_view=found.d4rl_view or made_here or known)
 
 
 def _recipe(file: h5py.File) -> dict[str, Any]:

@@ -26,7 +26,6 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,13 +33,14 @@ import numpy as np
 
 from itrpo import files
 from itrpo.console import progress_bar, silent_console
+from itrpo.data import attributes
 from itrpo.data.formats.hostile import check_storage, opened_hdf5, refuse_links
-from itrpo.data.formats.minari_metadata import Record, metadata_of, open_record
+from itrpo.data.formats.minari_metadata import Record, about, metadata_of, open_record
 from itrpo.data.layout import LOG_PROBS, NUMERIC, Contents, check_columns, check_layout, to_episodes, to_flags
 from itrpo.data.memory import empty_rows
 from itrpo.data.minari_ids import METADATA, id_of
 from itrpo.errors import InputError, StorageError
-from itrpo.types import DataSource, Episodes
+from itrpo.types import Attributes, DataSource, Episodes
 
 if TYPE_CHECKING:
     import h5py
@@ -56,6 +56,7 @@ MAZE_KEYS = {"AntMaze": ("achieved_goal", "observation"), "PointMaze": ("observa
 class _Rows(NamedTuple):
     columns: dict[str, np.ndarray]
     cut: np.ndarray  # [N] bool: last row of an episode whose flags don't say that it ended
+    attributes: Attributes
     notes: tuple[str, ...]
 
 
@@ -72,8 +73,7 @@ def read(path: str | os.PathLike[str]) -> Episodes:
         record.dataset_id, "minari", str(folder.resolve()), files.file_sha256(folder / MAIN), recipe=record.about
     )
     columns = rows.columns | {"timeouts": rows.columns["timeouts"] | rows.cut}
-    episodes = to_episodes(columns, str(folder), source, record.env_id)
-    return replace(episodes, action_low=record.action_low, action_high=record.action_high)
+    return to_episodes(columns, str(folder), source, record.env_id, rows.attributes)
 
 
 def read_contents(path: Path) -> Contents:
@@ -88,7 +88,8 @@ def read_contents(path: Path) -> Contents:
         if name in ("terminals", "timeouts"):
             columns[name] = columns[name].astype(np.dtype(dtype))
     extras = folder / EXTRAS
-    return Contents(columns, record.env_id, extras.read_bytes() if extras.is_file() else None, notes)
+    kept = extras.read_bytes() if extras.is_file() else None
+    return Contents(columns, record.env_id, rows.attributes, kept, notes)
 
 
 def write(contents: Contents, folder: Path, console: Console | None = None) -> tuple[str, ...]:
@@ -220,7 +221,12 @@ def _stack(episodes: list[h5py.Group], record: Record, path: Path, everything: b
     known = {key: columns[key] for key in (*first, LOG_PROBS) if key in columns}
     check_layout(known, str(path))
     notes = (f"left out, not one row of numbers per step: {', '.join(skipped)}",) if skipped else ()
-    return _Rows(columns, cut, notes)
+    said = about(record, [key.rpartition("/")[2] for key in used])
+    if used != ["observations"]:
+        sizes = [(key.partition("/")[2], _values(episodes[0], key, 2, path).shape[1]) for key in used]
+        names = [f"{key}[{index}]" if size > 1 else key for key, size in sizes for index in range(size)]
+        said.setdefault("observation_names", names)
+    return _Rows(columns, cut, attributes.parse(said, columns, str(path.parent)), notes)
 
 
 def _leaves(episode: h5py.Group, key: str) -> list[str]:

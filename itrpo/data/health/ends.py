@@ -41,7 +41,7 @@ def ends(rows: Rows) -> Iterator[Finding]:
         advice = (
             "each is taken for a terminal, after which nothing follows: set terminals to 0 where the clock ended it"
         )
-        if episodes.d4rl_view and episodes.next_observations is None:
+        if episodes.attributes.d4rl_view and episodes.next_observations is None:
             advice = "such a row is dropped, as in D4RL, and its end with it"
         yield finding("warning" if most else "note", "both-flags", what, advice, both)
     held, dropped = episodes.rewards != 0, left_out(episodes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,7 +44,6 @@ class Rows:
     ends: np.ndarray  # [N] bool
     returns: np.ndarray
     lengths: np.ndarray
-    names: Mapping[str, Sequence[str]]  # of columns, where the user mapped them
     std: np.ndarray  # [O] of the observations
     equal: Sequence[tuple[int, int]]  # pairs of observation columns that are the same in all rows
     moved: np.ndarray  # [N - 1]: distance from an observation to the next row's, in std, averaged over dimensions
@@ -53,9 +52,8 @@ class Rows:
 
     def name(self, key: str, index: int) -> str:
         """'observation 3', or 'observation 3 (speed)'."""
-        mapped = self.names.get(key, ())
-        whole = getattr(self.episodes, key).shape[1]
-        return f"{key[:-1]} {index}" + (f" ({mapped[index]})" if len(mapped) == whole else "")
+        names = getattr(self.episodes.attributes, f"{key[:-1]}_names")
+        return f"{key[:-1]} {index}" + (f" ({names[index]})" if names else "")
 
 
 def finding(severity: Severity, name: str, what: str, advice: str, rows: Sequence[int] | np.ndarray = ()) -> Finding:
@@ -71,7 +69,6 @@ def prepare(episodes: Episodes, raw_actions: np.ndarray, scaled: bool, horizon: 
             for block in blocks(len(values)):
                 sound[block] &= np.isfinite(values[block].reshape(len(values[block]), -1)).all(axis=1)
     returns, lengths = episode_statistics(episodes)
-    mapped = episodes.source.recipe.get("columns")
     observations = episodes.observations if sound.all() else episodes.observations[sound]
     std = observations.std(axis=0, dtype=np.float64) if len(observations) else np.zeros(observations.shape[1])
     varying = np.flatnonzero(std > 0).tolist()
@@ -89,7 +86,6 @@ def prepare(episodes: Episodes, raw_actions: np.ndarray, scaled: bool, horizon: 
         ends=episodes.terminals | episodes.timeouts,
         returns=returns,
         lengths=lengths,
-        names=mapped if isinstance(mapped, dict) else {},
         std=std,
         equal=equal_columns(observations, varying),
         moved=moved,
