@@ -1,5 +1,5 @@
-"""Column maps: which columns of a log, under names of its user's own, are what. For Parquet, CSV and NPZ files and
-mappings of arrays.
+"""Column maps: which columns of a log, under names of its user's own, are what. For files of every format and mappings
+of arrays.
 
     columns = {"observations": ["temp", "pressure"], "actions": "valve", "rewards": "r",
                "terminals": "tripped", "episode": "run_id"}
@@ -8,12 +8,16 @@ On the command line: `--columns observations=temp,pressure actions=valve rewards
 the name of a TOML file that holds the same. Fields:
 
 - observations, actions, next_observations: one or several columns side by side, in the order given; `obs_*` stands for
-  all columns that match, in the file's order. A column may hold lists (Parquet) or have two axes (NPZ, mappings).
-- rewards; terminals, or `none` where no episode ends by itself.
+  all columns that match, in the file's order. A column may hold lists (Parquet) or have several axes (arrays).
+- rewards; terminals, or `none` where no episode ends by itself. One flag for each episode is one for its last row.
 - how rows become episodes, at least one of: `timeouts` (or `none`: one episode to the end of the file), `episode` (a
-  number or text that is the same in all rows of one episode), `next_observations`.
+  number or text that is the same in all rows of one episode; or the rows at which episodes start or end, rising),
+  `next_observations`. A file that keeps each episode by itself says it without.
+- exclude, optional: columns, or patterns, that are left out of all others.
 - log_probs, optional: log density of the action under the policy that acted.
 - observation_units, action_units, optional: no columns, but a text for each column (`degC,bar`).
+
+Where each episode has one observation more than actions, the last is the successor of its last step.
 
 Without a map, the columns must have these names (`observations`, or `observations_0`, `observations_1`, ...), as the
 files that `itrpo datasets convert` writes. Flags may be numbers, booleans, or the texts true and false. Nothing may be
@@ -26,7 +30,7 @@ import fnmatch
 import math
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,7 +58,16 @@ from itrpo.types import Attributes, DataSource, Episodes
 ColumnMap = Mapping[str, str | Sequence[str]]
 
 VECTORS = ("observations", "actions", "next_observations")
+EXCLUDE = "exclude"
 LABELS = ("observation_units", "action_units")  # texts, not columns
+GUESSES = {  # what others call the fields
+    "observations": ("obs", "observation", "state", "states"),
+    "actions": ("acts", "action", "act"),
+    "rewards": ("rews", "reward", "rew", "r"),
+    "terminals": ("dones", "done", "terminal", "terminated", "terminations", "is_terminal"),
+    "timeouts": ("truncated", "truncations", "timeout"),
+    "episode": ("episode_ends", "indices", "episode_id", "episodes"),
+}
 FIELDS = (
     "observations",
     "actions",
@@ -65,6 +78,7 @@ FIELDS = (
     "next_observations",
     "log_probs",
     *LABELS,
+    EXCLUDE,
 )
 SINGULAR = {field.removesuffix("s"): field for field in FIELDS} | {"episodes": "episode"}
 NONE = "none"
@@ -81,6 +95,8 @@ class Table(NamedTuple):
     env_id: str | None = None
     expect: Callable[[Sequence[str]], None] = lambda names: None  # these columns will be asked for
     about: Mapping[str, Any] = {}  # attributes, as the file has them
+    # name -> [E] rows of each episode, where the file keeps them apart; each may have one more than steps
+    lengths: Callable[[str], np.ndarray] | None = None
 
 
 def parse_columns(words: Sequence[str]) -> dict[str, list[str]]:
@@ -127,20 +143,23 @@ def attributes_of(table: Table, values: Mapping[str, np.ndarray], names: Mapping
     return attributes.parse({**table.about, **names}, values, table.where)
 
 
-def select(names: Sequence[str], columns: ColumnMap | None, where: str) -> dict[str, list[str]]:
-    """Which columns each field takes, patterns resolved. Raises InputError for unknown fields and columns."""
-    if columns is None:
-        selected = _by_name(names)
-    else:
-        selected = {}
-        for field, wanted in columns.items():
-            patterns = wanted.split(",") if isinstance(wanted, str) else list(wanted)
-            if field in LABELS:
-                selected[field] = patterns
-                continue
-            selected[_field(field, where)] = [
-                name for pattern in patterns for name in _matching(pattern, names, field, where)
-            ]
+def select(
+    names: Sequence[str], columns: ColumnMap | None, where: str, ends_known: bool = False
+) -> dict[str, list[str]]:
+    """Which columns each field takes, patterns resolved. `ends_known`: no column need say where episodes end. Raises
+    InputError for unknown fields and columns.
+    """
+    wanted = {
+        _field(field, where): words.split(",") if isinstance(words, str) else list(words)
+        for field, words in (columns or {}).items()
+    }
+    excluded = excluded_names(names, wanted.pop(EXCLUDE, []), where)
+    names = [name for name in names if name not in excluded]
+    labels = {field: wanted.pop(field) for field in LABELS if field in wanted}
+    selected = {} if wanted else _by_name(names)
+    for field, patterns in wanted.items():
+        selected[field] = [name for pattern in patterns for name in _matching(pattern, names, field, where)]
+    selected |= labels
     for field, chosen in selected.items():
         if not chosen:
             raise InputError(f"{where}: no column is given for {field!r}")
@@ -155,10 +174,10 @@ def select(names: Sequence[str], columns: ColumnMap | None, where: str) -> dict[
     if missing:
         advice = "; terminals=none if no episode ends by itself" if missing == ["terminals"] else ""
         raise InputError(
-            f"{where}: no column for {', '.join(missing)}; its columns: {_some(names)}. Say which are what: {EXAMPLE}"
-            f" (columns={{...}} in Python){advice}"
+            f"{where}: no column for {', '.join(missing)}; its columns: {_some(names)}."
+            f" {map_advice(names, ends_known)}{advice}"
         )
-    if not {"timeouts", "episode", "next_observations"} & set(selected):
+    if not ends_known and not {"timeouts", "episode", "next_observations"} & set(selected):
         raise InputError(
             f"{where}: nothing says where episodes end. Add episode=COLUMN (the same value in all rows of an episode),"
             " timeouts=COLUMN (1 in rows where the clock ended the episode), or next_observations=COLUMNS;"
@@ -166,6 +185,25 @@ def select(names: Sequence[str], columns: ColumnMap | None, where: str) -> dict[
         )
     _check_order(selected, where)
     return selected
+
+
+def excluded_names(names: Sequence[str], patterns: Sequence[str], where: str) -> set[str]:
+    """The columns that a map leaves out: by their names, or the last parts of them."""
+    return {name for pattern in patterns for name in _matching(pattern, names, EXCLUDE, where)}
+
+
+def map_advice(names: Collection[str], ends_known: bool = False) -> str:
+    """The map that a file with these columns seems to need, in words."""
+    guessed: list[str] = []
+    for field, likely in GUESSES.items():
+        groups = {name.partition("/")[0] for name in names if "/" in name}
+        there = next((it for it in (field, *likely) if it in groups or it in names), None)
+        if there is not None:
+            guessed.append(f"{field}={there}{'' if there in names else '/*'}")
+        elif field in MINIMUM or (field == "episode" and not ends_known):
+            guessed.append(f"{field}={NONE if field == 'terminals' else 'COLUMN'}")
+    example = EXAMPLE if sum("COLUMN" in it for it in guessed) > 2 else f"--columns {' '.join(guessed)}"
+    return f"Say which are what: {example} (columns={{...}} in Python)"
 
 
 def _field(name: str, where: str) -> str:
@@ -182,6 +220,8 @@ def _matching(pattern: str, names: Sequence[str], field: str, where: str) -> lis
     if SINGULAR.get(field, field) in FLAGS and pattern == NONE:
         return [NONE]
     found = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+    if field == EXCLUDE:
+        found += [name for name in names if fnmatch.fnmatchcase(name.rpartition("/")[2], pattern)]
     if not found:
         raise InputError(f"{where}: no column {pattern!r}{nearest(pattern, names)}; its columns: {_some(names)}")
     return found
@@ -253,7 +293,7 @@ def assemble(
     """The fields as arrays under our names, flags as bool, `episode` turned into timeouts, layout checked; the columns
     that they came from; and, with a map, the attributes that it gives: names of dimensions, and units.
     """
-    selected = select(table.names, columns, table.where)
+    selected = select(table.names, columns, table.where, table.lengths is not None)
     named = {name for field, names in selected.items() if field not in LABELS for name in names}
     table.expect(sorted(named - ({NONE} - set(table.names))))
     values: dict[str, np.ndarray] = {}
@@ -269,24 +309,35 @@ def assemble(
             key = LOG_PROBS if field == "log_probs" else field
             values[key] = column[:, 0] if column.ndim == 2 and column.shape[1] == 1 else column
     rows = len(values["rewards"])
+    last = _last_rows(table, selected, rows)
     for field in FLAGS:
         if selected.get(field) == [NONE]:
             values[field] = np.zeros(rows, dtype=bool)
         elif field in values and values[field].ndim == 1:
             values[field] = to_flags(values[field], selected[field][0], table.where)
+            if last is not None and len(values[field]) == last.sum() != rows:
+                flags, values[field] = values[field], np.zeros(rows, dtype=bool)
+                values[field][last] = flags
+    _split_observations(values, last)
     check_layout(values, table.where)
-    if "episode" in selected:
-        last = _last_rows(table, selected["episode"][0], rows)
+    if last is not None:
         timeouts = values.get("timeouts", np.zeros(rows, dtype=bool))
         values["timeouts"] = timeouts | (last & ~values["terminals"])
     return values, selected, about
 
 
-def _last_rows(table: Table, name: str, rows: int) -> np.ndarray:
-    """bool [N]: the last row of each episode. Raises InputError if an episode's rows are not all together."""
+def _last_rows(table: Table, selected: Mapping[str, Sequence[str]], rows: int) -> np.ndarray | None:
+    """bool [N]: the last row of each episode, where the file or its column `episode` says so. Raises InputError if an
+    episode's rows are not all together, or its columns not equally long.
+    """
+    if table.lengths is not None:
+        return _marked(_steps(table, selected), rows)
+    if "episode" not in selected:
+        return None
+    name = selected["episode"][0]
     codes = table.codes(name)
     if codes.shape != (rows,):
-        raise InputError(f"{table.where}: {name!r} must hold one value per step")
+        return _marked(_lengths(table.numbers(name), rows, name, table.where), rows)
     last = np.append(codes[1:] != codes[:-1], True)
     starts = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
     first_of_code = np.unique(codes[starts], return_index=True)[1]
@@ -297,6 +348,53 @@ def _last_rows(table: Table, name: str, rows: int) -> np.ndarray:
             f" {first_rows(again)}); put the rows of each episode together, in the order in which they happened"
         )
     return last
+
+
+def _marked(lengths: np.ndarray, rows: int) -> np.ndarray:
+    last = np.zeros(rows, dtype=bool)
+    last[np.cumsum(lengths[lengths > 0]) - 1] = True
+    return last
+
+
+def _steps(table: Table, selected: Mapping[str, Sequence[str]]) -> np.ndarray:
+    """[E]: steps of each episode in a file that keeps them apart."""
+    assert table.lengths is not None
+    steps = table.lengths(selected["rewards"][0])
+    for field, names in selected.items():
+        for name in names if field not in LABELS and list(names) != [NONE] else ():
+            found = table.lengths(name)
+            longer = found == steps + 1 if field == "observations" else found < 0
+            if not ((found == steps).all() or longer.all()):
+                at = int(np.flatnonzero((found != steps) & ~longer)[:1].sum())
+                raise InputError(
+                    f"{table.where}: episode {at} has {steps[at]:,} rewards but {found[at]:,} rows of {name!r};"
+                    " only observations may have one more"
+                )
+    return steps
+
+
+def _lengths(marks: np.ndarray, rows: int, name: str, where: str) -> np.ndarray:
+    """[E] steps of episodes that start, or end, at rows `marks`."""
+    edges = np.unique(np.concatenate([[0], marks.reshape(-1), [rows]]))
+    if (np.diff(marks.reshape(-1)) <= 0).any() or edges[0] < 0 or edges[-1] > rows or (edges != np.round(edges)).any():
+        raise InputError(
+            f"{where}: {name!r} must hold one value per step, or the rows at which episodes start or end, rising"
+        )
+    return np.diff(edges).astype(np.int64)
+
+
+def _split_observations(values: dict[str, np.ndarray], last: np.ndarray | None) -> None:
+    """Where each episode has one observation more than steps: all but its last, and all but its first."""
+    observations, rows = values["observations"], len(values["rewards"])
+    if len(observations) == rows:
+        return
+    flags = [values[field] for field in FLAGS if field in values and values[field].shape == (rows,)]
+    ends = last if last is not None else np.any([np.arange(rows) == rows - 1, *flags], axis=0)
+    if len(observations) != rows + ends.sum():
+        return
+    final = np.flatnonzero(ends) + 1 + np.arange(ends.sum())
+    values.setdefault("next_observations", np.delete(observations, [0, *(final[:-1] + 1)], axis=0))
+    values["observations"] = np.delete(observations, final, axis=0)
 
 
 def _dimensions(parts: Sequence[np.ndarray], names: Sequence[str]) -> list[str]:

@@ -44,7 +44,7 @@ def load_dataset(
     `source` is a name (`hopper-demo`, `hopper-medium-v2`; downloaded or generated into the cache on first use), a path
     to an .hdf5, .h5, .npz, .parquet or .csv file, a Minari dataset (`minari:ID`, or its folder), or a mapping of arrays
     (see `itrpo.data.formats.npz`).
-    `columns` says which columns of a CSV, Parquet or NPZ file or of a mapping are what (see `itrpo.data.column_map`).
+    `columns` says which columns are what (see `itrpo.data.column_map`).
     `env` is the gymnasium id to evaluate in: None takes what the file or the name says, "none" means no evaluation.
     `action_low` and `action_high`, numbers or one per action dimension, are the raw actions that become -1 and +1;
     without them the bounds that the data declare are taken (`itrpo.data.attributes`), and where there are none actions

@@ -57,7 +57,7 @@ def test_errors_are_status_1_and_bad_input_is_status_2(tmp_path: Path, capsys: p
     assert main(["datasets", "check", str(path), "--action-low", "-4", "--action-high", "4"]) == 0
     assert main(["datasets", "check", str(tmp_path / "gone.hdf5")]) == 2
     assert main(["datasets", "check", str(path), "--columns", "observations=a"]) == 2
-    assert "a column map is for" in capsys.readouterr().err
+    assert "no column 'a'; its columns: actions, " in capsys.readouterr().err
 
 
 def test_a_target_that_exists_is_status_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 
 from itrpo import files
 from itrpo.data import attributes, column_map
-from itrpo.data.column_map import ColumnMap
+from itrpo.data.column_map import ColumnMap, map_advice
 from itrpo.data.formats.hdf5 import notes_of_flat_files
 from itrpo.data.formats.hostile import check_stored_size, refuse_pickle
 from itrpo.data.layout import (
@@ -223,7 +223,7 @@ def _wanted(present: Iterable[str], where: str) -> list[str]:
             f"{where}: add 'timeouts' (1 in rows where the clock ended the episode, else 0), or 'next_observations':"
             " without either nobody can tell where an episode was cut"
         )
-    require_keys(present, needed, where)
+    require_keys(present, needed, where, map_advice(present))
     for key in OPTIONAL:
         similar = difflib.get_close_matches(key, present - {*MINIMUM, *OPTIONAL}, n=1, cutoff=0.85)
         if key not in present and similar:
