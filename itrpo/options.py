@@ -45,7 +45,7 @@ class RunOptions:
     task: str | None = None  # whose constants a preset takes, e.g. hopper-medium [what the dataset's name says]
     behavior: str | None = None  # model of pi_beta, of those that the algorithm can use [the preset's]
     behavior_steps: Count | None = None  # gradient steps of its fit [the source's, scaled by steps, at least 100]
-    columns: Mapping[str, Any] | None = None  # of a CSV, Parquet or NPZ file: FIELD=COLUMN ... [their usual names]
+    columns: Mapping[str, Any] | None = None  # which columns are what: FIELD=COLUMN ... [their usual names]
     normalize_observations: bool | None = None  # train on (s - mean) / (std + 1e-3); saved with it [the preset's]
     reward_scale: Finite | None = None  # train on reward_scale * r + reward_shift [the preset's]
     reward_shift: Finite | None = None  # see reward_scale [the preset's]

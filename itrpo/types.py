@@ -50,6 +50,24 @@ class DataSource:
     recipe: Mapping[str, Any] = field(default_factory=dict)  # how it was generated, if it was
 
 
+class Attributes(NamedTuple):
+    """What a file says of its columns, one for each dimension; None: nothing. See `itrpo.data.attributes`."""
+
+    action_low: tuple[float, ...] | None = None  # the environment's, or the actuators'; -inf: it has none
+    action_high: tuple[float, ...] | None = None
+    observation_low: tuple[float, ...] | None = None
+    observation_high: tuple[float, ...] | None = None
+    action_names: tuple[str, ...] | None = None
+    observation_names: tuple[str, ...] | None = None
+    action_units: tuple[str, ...] | None = None
+    observation_units: tuple[str, ...] | None = None
+    d4rl_view: bool = False  # D4RL's own files and this package's made sets: rows become transitions as in D4RL
+    minari: str | None = None  # JSON: what else `metadata.json` of a Minari dataset says of where it came from
+
+
+NO_ATTRIBUTES = Attributes()
+
+
 @dataclass(frozen=True)
 class Episodes:
     """The rows of a file in their order, as the file has them: no value is ever edited here.
@@ -67,8 +85,7 @@ class Episodes:
     behavior_log_probs: np.ndarray | None  # [N] float32: log density of the raw action where the file knows it
     env_id: str | None  # gymnasium id for evaluation, if the file or the name says
     source: DataSource
-    action_low: np.ndarray | None = None  # [A]: the environment's bounds, if the file says so
-    action_high: np.ndarray | None = None
+    attributes: Attributes = NO_ATTRIBUTES
 
 
 BoundsFrom = Literal["given", "declared", "assumed"]  # by the user; by the file; -1 and 1, as neither said anything
@@ -95,6 +112,8 @@ class Dataset:
     source: DataSource
     behavior_log_probs: np.ndarray | None = None  # [B] float32: log pi_beta(a|s), of actions in [-1, 1], if known
     bounds: BoundsFrom = "given"  # whose word action_low and action_high are
+    attributes: Attributes = NO_ATTRIBUTES  # as the file has them, whatever bounds were given
+    notes: tuple[str, ...] = ()  # what a user should know of its own data before training on it
 
     @property
     def spec(self) -> SpaceSpec:

@@ -89,12 +89,12 @@ def check(command: Check, console: Console) -> int:
 class Convert:
     """Write a dataset in another format: .hdf5, .h5, .npz, .parquet, .csv, minari:ID, or a Minari folder NAME-v0.
 
-    Columns of a CSV, Parquet or NPZ file may have any names; --columns says which are what, FIELD=COLUMN[,COLUMN...]:
+    Columns may have any names; --columns says which are what, FIELD=COLUMN[,COLUMN...]:
     --columns observations=temp,pressure actions=valve rewards=r terminals=tripped episode=run_id.
 
     The fields are observations, actions, rewards, terminals (or none), and what tells episodes apart: episode, timeouts
-    (or none) or next_observations. A column may be a pattern (obs_*). The words may stand in a TOML file
-    instead, --columns map.toml.
+    (or none) or next_observations; exclude leaves columns out. A column may be a pattern (obs_*). The words may stand
+    in a TOML file instead, --columns map.toml.
     """
 
     source: Annotated[str, Word("SOURCE")]  # name (`itrpo datasets list`), path to a file, or minari:ID

@@ -1,5 +1,5 @@
-"""Column maps: which columns of a log, under names of its user's own, are what. For Parquet, CSV and NPZ files and
-mappings of arrays.
+"""Column maps: which columns of a log, under names of its user's own, are what. For files of every format and mappings
+of arrays.
 
     columns = {"observations": ["temp", "pressure"], "actions": "valve", "rewards": "r",
                "terminals": "tripped", "episode": "run_id"}
@@ -8,11 +8,16 @@ On the command line: `--columns observations=temp,pressure actions=valve rewards
 the name of a TOML file that holds the same. Fields:
 
 - observations, actions, next_observations: one or several columns side by side, in the order given; `obs_*` stands for
-  all columns that match, in the file's order. A column may hold lists (Parquet) or have two axes (NPZ, mappings).
-- rewards; terminals, or `none` where no episode ends by itself.
+  all columns that match, in the file's order. A column may hold lists (Parquet) or have several axes (arrays).
+- rewards; terminals, or `none` where no episode ends by itself. One flag for each episode is one for its last row.
 - how rows become episodes, at least one of: `timeouts` (or `none`: one episode to the end of the file), `episode` (a
-  number or text that is the same in all rows of one episode), `next_observations`.
+  number or text that is the same in all rows of one episode; or the rows at which episodes start or end, rising),
+  `next_observations`. A file that keeps each episode by itself says it without.
+- exclude, optional: columns, or patterns, that are left out of all others.
 - log_probs, optional: log density of the action under the policy that acted.
+- observation_units, action_units, optional: no columns, but a text for each column (`degC,bar`).
+
+Where each episode has one observation more than actions, the last is the successor of its last step.
 
 Without a map, the columns must have these names (`observations`, or `observations_0`, `observations_1`, ...), as the
 files that `itrpo datasets convert` writes. Flags may be numbers, booleans, or the texts true and false. Nothing may be
@@ -22,15 +27,17 @@ missing. Numbers in a CSV file are read as float32, correctly rounded.
 from __future__ import annotations
 
 import fnmatch
+import math
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from itrpo.data import attributes
 from itrpo.data.layout import (
     FLAGS,
     LOG_PROBS,
@@ -46,12 +53,33 @@ from itrpo.data.layout import (
 from itrpo.data.wording import first_rows
 from itrpo.errors import InputError
 from itrpo.registry import nearest
-from itrpo.types import DataSource, Episodes
+from itrpo.types import Attributes, DataSource, Episodes
 
 ColumnMap = Mapping[str, str | Sequence[str]]
 
 VECTORS = ("observations", "actions", "next_observations")
-FIELDS = ("observations", "actions", "rewards", "terminals", "timeouts", "episode", "next_observations", "log_probs")
+EXCLUDE = "exclude"
+LABELS = ("observation_units", "action_units")  # texts, not columns
+GUESSES = {  # what others call the fields
+    "observations": ("obs", "observation", "state", "states"),
+    "actions": ("acts", "action", "act"),
+    "rewards": ("rews", "reward", "rew", "r"),
+    "terminals": ("dones", "done", "terminal", "terminated", "terminations", "is_terminal"),
+    "timeouts": ("truncated", "truncations", "timeout"),
+    "episode": ("episode_ends", "indices", "episode_id", "episodes"),
+}
+FIELDS = (
+    "observations",
+    "actions",
+    "rewards",
+    "terminals",
+    "timeouts",
+    "episode",
+    "next_observations",
+    "log_probs",
+    *LABELS,
+    EXCLUDE,
+)
 SINGULAR = {field.removesuffix("s"): field for field in FIELDS} | {"episodes": "episode"}
 NONE = "none"
 EXAMPLE = "--columns observations=COLUMN,COLUMN actions=COLUMN rewards=COLUMN terminals=COLUMN episode=COLUMN"
@@ -66,6 +94,9 @@ class Table(NamedTuple):
     where: str
     env_id: str | None = None
     expect: Callable[[Sequence[str]], None] = lambda names: None  # these columns will be asked for
+    about: Mapping[str, Any] = {}  # attributes, as the file has them
+    # name -> [E] rows of each episode, where the file keeps them apart; each may have one more than steps
+    lengths: Callable[[str], np.ndarray] | None = None
 
 
 def parse_columns(words: Sequence[str]) -> dict[str, list[str]]:
@@ -86,39 +117,54 @@ def parse_columns(words: Sequence[str]) -> dict[str, list[str]]:
 
 def read(table: Table, columns: ColumnMap | None, source: DataSource) -> Episodes:
     """The rows of a table. Raises InputError naming file, column, row and fix."""
-    values, selected = assemble(table, columns)
+    values, selected, names = assemble(table, columns)
     if columns is not None:
         source = replace(source, recipe={"columns": selected})
-    return to_episodes(values, table.where, source, table.env_id)
+    return to_episodes(values, table.where, source, table.env_id, attributes_of(table, values, names))
 
 
 def read_contents(table: Table, columns: ColumnMap | None) -> Contents:
     """What `read` reads in the file's own types, and all columns infos/... . Raises InputError as `read` does."""
-    values, selected = assemble(table, columns)
+    values, selected, names = assemble(table, columns)
     values.setdefault("timeouts", flags_in(values, table.where)[1])
     groups = _groups(name for name in table.names if name.startswith("infos/") and name != LOG_PROBS)
     table.expect([name for members in groups.values() for name in members])
     for name, members in groups.items():
         if name not in values:
-            values[name] = _vector(table, members) if members != [name] else table.numbers(name)
+            parts = [table.numbers(member) for member in members]
+            values[name] = parts[0] if members == [name] else _side_by_side(parts, members, table.where)
     taken = {name for members in [*selected.values(), *groups.values()] for name in members}
-    return Contents(values, table.env_id, notes=left_out([name for name in table.names if name not in taken]))
+    left = [name for name in table.names if name not in taken]
+    return Contents(values, table.env_id, attributes_of(table, values, names), notes=left_out(left))
 
 
-def select(names: Sequence[str], columns: ColumnMap | None, where: str) -> dict[str, list[str]]:
-    """Which columns each field takes, patterns resolved. Raises InputError for unknown fields and columns."""
-    if columns is None:
-        selected = _by_name(names)
-    else:
-        selected = {}
-        for field, wanted in columns.items():
-            patterns = wanted.split(",") if isinstance(wanted, str) else list(wanted)
-            selected[_field(field, where)] = [
-                name for pattern in patterns for name in _matching(pattern, names, field, where)
-            ]
+def attributes_of(table: Table, values: Mapping[str, np.ndarray], names: Mapping[str, Any]) -> Attributes:
+    """What the table says of its columns, and `names`, what the map calls them."""
+    return attributes.parse({**table.about, **names}, values, table.where)
+
+
+def select(
+    names: Sequence[str], columns: ColumnMap | None, where: str, ends_known: bool = False
+) -> dict[str, list[str]]:
+    """Which columns each field takes, patterns resolved. `ends_known`: no column need say where episodes end. Raises
+    InputError for unknown fields and columns.
+    """
+    wanted = {
+        _field(field, where): words.split(",") if isinstance(words, str) else list(words)
+        for field, words in (columns or {}).items()
+    }
+    excluded = excluded_names(names, wanted.pop(EXCLUDE, []), where)
+    names = [name for name in names if name not in excluded]
+    labels = {field: wanted.pop(field) for field in LABELS if field in wanted}
+    selected = {} if wanted else _by_name(names)
+    for field, patterns in wanted.items():
+        selected[field] = [name for pattern in patterns for name in _matching(pattern, names, field, where)]
+    selected |= labels
     for field, chosen in selected.items():
         if not chosen:
             raise InputError(f"{where}: no column is given for {field!r}")
+        if field in LABELS:
+            continue
         if field not in VECTORS and len(chosen) > 1:
             raise InputError(f"{where}: {field!r} takes one column, not {len(chosen)} ({', '.join(chosen)})")
         repeated = [name for name in chosen if chosen.count(name) > 1]
@@ -128,10 +174,10 @@ def select(names: Sequence[str], columns: ColumnMap | None, where: str) -> dict[
     if missing:
         advice = "; terminals=none if no episode ends by itself" if missing == ["terminals"] else ""
         raise InputError(
-            f"{where}: no column for {', '.join(missing)}; its columns: {_some(names)}. Say which are what: {EXAMPLE}"
-            f" (columns={{...}} in Python){advice}"
+            f"{where}: no column for {', '.join(missing)}; its columns: {_some(names)}."
+            f" {map_advice(names, ends_known)}{advice}"
         )
-    if not {"timeouts", "episode", "next_observations"} & set(selected):
+    if not ends_known and not {"timeouts", "episode", "next_observations"} & set(selected):
         raise InputError(
             f"{where}: nothing says where episodes end. Add episode=COLUMN (the same value in all rows of an episode),"
             " timeouts=COLUMN (1 in rows where the clock ended the episode), or next_observations=COLUMNS;"
@@ -139,6 +185,25 @@ def select(names: Sequence[str], columns: ColumnMap | None, where: str) -> dict[
         )
     _check_order(selected, where)
     return selected
+
+
+def excluded_names(names: Sequence[str], patterns: Sequence[str], where: str) -> set[str]:
+    """The columns that a map leaves out: by their names, or the last parts of them."""
+    return {name for pattern in patterns for name in _matching(pattern, names, EXCLUDE, where)}
+
+
+def map_advice(names: Collection[str], ends_known: bool = False) -> str:
+    """The map that a file with these columns seems to need, in words."""
+    guessed: list[str] = []
+    for field, likely in GUESSES.items():
+        groups = {name.partition("/")[0] for name in names if "/" in name}
+        there = next((it for it in (field, *likely) if it in groups or it in names), None)
+        if there is not None:
+            guessed.append(f"{field}={there}{'' if there in names else '/*'}")
+        elif field in MINIMUM or (field == "episode" and not ends_known):
+            guessed.append(f"{field}={NONE if field == 'terminals' else 'COLUMN'}")
+    example = EXAMPLE if sum("COLUMN" in it for it in guessed) > 2 else f"--columns {' '.join(guessed)}"
+    return f"Say which are what: {example} (columns={{...}} in Python)"
 
 
 def _field(name: str, where: str) -> str:
@@ -155,6 +220,8 @@ def _matching(pattern: str, names: Sequence[str], field: str, where: str) -> lis
     if SINGULAR.get(field, field) in FLAGS and pattern == NONE:
         return [NONE]
     found = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+    if field == EXCLUDE:
+        found += [name for name in names if fnmatch.fnmatchcase(name.rpartition("/")[2], pattern)]
     if not found:
         raise InputError(f"{where}: no column {pattern!r}{nearest(pattern, names)}; its columns: {_some(names)}")
     return found
@@ -220,39 +287,57 @@ def _read_map(path: Path) -> dict[str, list[str]]:
     return columns
 
 
-def assemble(table: Table, columns: ColumnMap | None) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
-    """The fields as arrays under our names, flags as bool, `episode` turned into timeouts, layout checked; and the
-    columns that they came from.
+def assemble(
+    table: Table, columns: ColumnMap | None
+) -> tuple[dict[str, np.ndarray], dict[str, list[str]], dict[str, list[str]]]:
+    """The fields as arrays under our names, flags as bool, `episode` turned into timeouts, layout checked; the columns
+    that they came from; and, with a map, the attributes that it gives: names of dimensions, and units.
     """
-    selected = select(table.names, columns, table.where)
-    table.expect(sorted({name for names in selected.values() for name in names} - ({NONE} - set(table.names))))
+    selected = select(table.names, columns, table.where, table.lengths is not None)
+    named = {name for field, names in selected.items() if field not in LABELS for name in names}
+    table.expect(sorted(named - ({NONE} - set(table.names))))
     values: dict[str, np.ndarray] = {}
+    about = {label: selected[label] for label in LABELS if label in selected}
     for field, names in selected.items():
         if field in VECTORS:
-            values[field] = _vector(table, names)
-        elif field != "episode" and names != [NONE]:
+            parts = [table.numbers(name) for name in names]
+            values[field] = _side_by_side(parts, names, table.where)
+            if columns is not None and field != "next_observations":
+                about[f"{field[:-1]}_names"] = _dimensions(parts, names)
+        elif field not in ("episode", *LABELS) and names != [NONE]:
             column = table.numbers(names[0])
             key = LOG_PROBS if field == "log_probs" else field
             values[key] = column[:, 0] if column.ndim == 2 and column.shape[1] == 1 else column
     rows = len(values["rewards"])
+    last = _last_rows(table, selected, rows)
     for field in FLAGS:
         if selected.get(field) == [NONE]:
             values[field] = np.zeros(rows, dtype=bool)
         elif field in values and values[field].ndim == 1:
             values[field] = to_flags(values[field], selected[field][0], table.where)
+            if last is not None and len(values[field]) == last.sum() != rows:
+                flags, values[field] = values[field], np.zeros(rows, dtype=bool)
+                values[field][last] = flags
+    _split_observations(values, last)
     check_layout(values, table.where)
-    if "episode" in selected:
-        last = _last_rows(table, selected["episode"][0], rows)
+    if last is not None:
         timeouts = values.get("timeouts", np.zeros(rows, dtype=bool))
         values["timeouts"] = timeouts | (last & ~values["terminals"])
-    return values, selected
+    return values, selected, about
 
 
-def _last_rows(table: Table, name: str, rows: int) -> np.ndarray:
-    """bool [N]: the last row of each episode. Raises InputError if an episode's rows are not all together."""
+def _last_rows(table: Table, selected: Mapping[str, Sequence[str]], rows: int) -> np.ndarray | None:
+    """bool [N]: the last row of each episode, where the file or its column `episode` says so. Raises InputError if an
+    episode's rows are not all together, or its columns not equally long.
+    """
+    if table.lengths is not None:
+        return _marked(_steps(table, selected), rows)
+    if "episode" not in selected:
+        return None
+    name = selected["episode"][0]
     codes = table.codes(name)
     if codes.shape != (rows,):
-        raise InputError(f"{table.where}: {name!r} must hold one value per step")
+        return _marked(_lengths(table.numbers(name), rows, name, table.where), rows)
     last = np.append(codes[1:] != codes[:-1], True)
     starts = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
     first_of_code = np.unique(codes[starts], return_index=True)[1]
@@ -265,13 +350,69 @@ def _last_rows(table: Table, name: str, rows: int) -> np.ndarray:
     return last
 
 
-def _vector(table: Table, names: Sequence[str]) -> np.ndarray:
-    """Columns side by side, [N, size]."""
-    parts = [table.numbers(name) for name in names]
+def _marked(lengths: np.ndarray, rows: int) -> np.ndarray:
+    last = np.zeros(rows, dtype=bool)
+    last[np.cumsum(lengths[lengths > 0]) - 1] = True
+    return last
+
+
+def _steps(table: Table, selected: Mapping[str, Sequence[str]]) -> np.ndarray:
+    """[E]: steps of each episode in a file that keeps them apart."""
+    assert table.lengths is not None
+    steps = table.lengths(selected["rewards"][0])
+    for field, names in selected.items():
+        for name in names if field not in LABELS and list(names) != [NONE] else ():
+            found = table.lengths(name)
+            longer = found == steps + 1 if field == "observations" else found < 0
+            if not ((found == steps).all() or longer.all()):
+                at = int(np.flatnonzero((found != steps) & ~longer)[:1].sum())
+                raise InputError(
+                    f"{table.where}: episode {at} has {steps[at]:,} rewards but {found[at]:,} rows of {name!r};"
+                    " only observations may have one more"
+                )
+    return steps
+
+
+def _lengths(marks: np.ndarray, rows: int, name: str, where: str) -> np.ndarray:
+    """[E] steps of episodes that start, or end, at rows `marks`."""
+    edges = np.unique(np.concatenate([[0], marks.reshape(-1), [rows]]))
+    if (np.diff(marks.reshape(-1)) <= 0).any() or edges[0] < 0 or edges[-1] > rows or (edges != np.round(edges)).any():
+        raise InputError(
+            f"{where}: {name!r} must hold one value per step, or the rows at which episodes start or end, rising"
+        )
+    return np.diff(edges).astype(np.int64)
+
+
+def _split_observations(values: dict[str, np.ndarray], last: np.ndarray | None) -> None:
+    """Where each episode has one observation more than steps: all but its last, and all but its first."""
+    observations, rows = values["observations"], len(values["rewards"])
+    if len(observations) == rows:
+        return
+    flags = [values[field] for field in FLAGS if field in values and values[field].shape == (rows,)]
+    ends = last if last is not None else np.any([np.arange(rows) == rows - 1, *flags], axis=0)
+    if len(observations) != rows + ends.sum():
+        return
+    final = np.flatnonzero(ends) + 1 + np.arange(ends.sum())
+    values.setdefault("next_observations", np.delete(observations, [0, *(final[:-1] + 1)], axis=0))
+    values["observations"] = np.delete(observations, final, axis=0)
+
+
+def _dimensions(parts: Sequence[np.ndarray], names: Sequence[str]) -> list[str]:
+    """A name for each number of a row: 'x', or 'x[0]', 'x[1]' for a column 'x' of several."""
+    sizes = [math.prod(part.shape[1:]) for part in parts]
+    return [
+        f"{name}[{index}]" if size > 1 else name
+        for name, size in zip(names, sizes, strict=True)
+        for index in range(size)
+    ]
+
+
+def _side_by_side(parts: Sequence[np.ndarray], names: Sequence[str], where: str) -> np.ndarray:
+    """Columns as [N, size]."""
     parts = [part[:, None] if part.ndim == 1 else part.reshape(len(part), -1) for part in parts]
     if len({len(part) for part in parts}) > 1:
         lengths = ", ".join(f"{name} {len(part):,}" for name, part in zip(names, parts, strict=True))
-        raise InputError(f"{table.where}: the columns have unequal lengths ({lengths})")
+        raise InputError(f"{where}: the columns have unequal lengths ({lengths})")
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 

@@ -42,7 +42,7 @@ def convert(
 
     `source` is what `load_dataset` takes, but no mapping; `target` a path ending in .hdf5, .h5, .npz, .parquet or .csv,
     or `minari:ID`, or a path without an ending, which becomes a Minari folder of that name. `columns` maps the columns
-    of a CSV, Parquet or NPZ source (see `itrpo.data.column_map`). `env`: the gymnasium id to write down [the source's].
+    of the source (see `itrpo.data.column_map`). `env`: the gymnasium id to write down [the source's].
 
     No value is changed. HDF5, NPZ, Parquet and Minari keep every type; CSV keeps values that fit float32. What the
     target has no place for is named in the notes. Raises InputError if the source can't be read or the target exists,

@@ -12,10 +12,12 @@ from itrpo.types import Episodes, Transition
 def to_transitions(episodes: Episodes, *, in_place: bool = False) -> Transition:
     """The transitions in `episodes`, as NumPy arrays.
 
-    Without `next_observations` the meaning is exactly that of D4RL's `qlearning_dataset` (terminate_on_end=False):
-    row i, for i = 0 .. N-2, is followed by row i+1; a row with `timeouts[i]` is dropped, even if it is terminal too,
-    because row i+1 is the next episode's reset; terminal rows are kept with `continues` 0 (their next observation is
-    the next episode's first, and is masked); the last row of the file is never a transition.
+    Without `next_observations` row i is followed by row i+1. Terminal rows are kept with `continues` 0: their next
+    observation is the next episode's first, or, in the last row, their own, and is masked. Other rows with
+    `timeouts[i]` are dropped, because row i+1 is the next episode's reset, and so is the last row.
+
+    With `d4rl_view` the meaning is exactly that of D4RL's `qlearning_dataset` (terminate_on_end=False): a row with
+    `timeouts[i]` is dropped even if it is terminal too, and the last row even if it is terminal.
 
     With `next_observations` (arrays of the user's own) every row is a transition, timeouts and the last row included.
 
@@ -31,12 +33,13 @@ def to_transitions(episodes: Episodes, *, in_place: bool = False) -> Transition:
     if kept is not None:
         if not kept.size:
             raise InputError(
-                f"{episodes.source.path or episodes.source.name}: no transition is left: every row but the last has"
-                " 'timeouts' set, and a row cut by a timeout has no successor"
+                f"{episodes.source.path or episodes.source.name}: no transition is left: no row has a successor or is"
+                " terminal, since a row with 'timeouts' set and the last row have none"
             )
         continues = ~episodes.terminals[kept]
         same_episode = continues
-        next_observation, next_action = _taken(episodes.observations, kept, 1), _taken(episodes.actions, kept, 1)
+        following = np.minimum(kept + 1, len(episodes.rewards) - 1)
+        next_observation, next_action = _taken(episodes.observations, following), _taken(episodes.actions, following)
         observation, action, reward = (
             _taken(values, kept, in_place=in_place)
             for values in (episodes.observations, episodes.actions, episodes.rewards)
@@ -56,16 +59,50 @@ def to_transitions(episodes: Episodes, *, in_place: bool = False) -> Transition:
 
 def transition_rows(episodes: Episodes) -> np.ndarray | None:
     """Indices of the rows that become transitions, in order; None where all do."""
-    return np.flatnonzero(~episodes.timeouts[:-1]) if episodes.next_observations is None else None
+    if episodes.next_observations is not None:
+        return None
+    kept = ~episodes.timeouts
+    kept[-1] = False
+    return np.flatnonzero(kept if episodes.attributes.d4rl_view else kept | episodes.terminals)
 
 
-def _taken(values: np.ndarray, rows: np.ndarray, offset: int = 0, in_place: bool = False) -> np.ndarray:
-    """values[rows + offset], block by block. In place, the result begins where `values` does: indices only grow, so a
-    block is read before any of its rows is written over."""
+def left_out(episodes: Episodes) -> np.ndarray:
+    """bool [N]: the rows that are no transitions."""
+    kept = transition_rows(episodes)
+    dropped = np.ones(len(episodes.rewards), dtype=bool)
+    dropped[slice(None) if kept is None else kept] = False
+    return dropped
+
+
+def left_out_rows(episodes: Episodes) -> str | None:
+    """What is lost with the rows that are no transitions, in words; None where they hold no reward and no terminal."""
+    dropped = left_out(episodes)
+    lost: list[str] = []
+    for what, held in (("rewards other than 0", episodes.rewards != 0), ("terminals", episodes.terminals)):
+        if (held & dropped).any():
+            lost.append(f"{(held & dropped).sum():,} of the {held.sum():,} {what}")
+    if not lost:
+        return None
+    rule = ", as in D4RL" if episodes.attributes.d4rl_view else ""
+    return (
+        f"{dropped.sum():,} of {len(dropped):,} rows have no successor and are left out{rule}, with {', '.join(lost)}"
+    )
+
+
+def both_flags(episodes: Episodes) -> str | None:
+    """How many rows are terminal and timeout at once, and what became of them, in words; None if none is."""
+    both = int((episodes.terminals & episodes.timeouts).sum())
+    kind = "dropped as timeouts, as in D4RL" if episodes.attributes.d4rl_view else "taken as terminals"
+    return f"{both:,} rows are both terminal and timeout: {kind}" if both else None
+
+
+def _taken(values: np.ndarray, rows: np.ndarray, in_place: bool = False) -> np.ndarray:
+    """values[rows], block by block. In place, the result begins where `values` does: indices only grow, so a block is
+    read before any of its rows is written over."""
     in_place = in_place and values.flags.writeable
     result = values[: len(rows)] if in_place else empty_rows(len(rows), *values.shape[1:])
     for block in blocks(len(rows)):
-        result[block] = values[rows[block] + offset]
+        result[block] = values[rows[block]]
     return result
 
 

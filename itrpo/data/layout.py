@@ -17,12 +17,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from itrpo.data.actions import DISCRETE
 from itrpo.data.episodes import follows
 from itrpo.data.memory import to_float32
 from itrpo.data.wording import listed
 from itrpo.errors import InputError
 from itrpo.registry import nearest
-from itrpo.types import DataSource, Episodes
+from itrpo.types import NO_ATTRIBUTES, Attributes, DataSource, Episodes
 
 LOG_PROBS = "infos/action_log_probs"
 FLAGS = ("terminals", "timeouts")
@@ -47,6 +48,7 @@ class Contents:
 
     columns: Mapping[str, np.ndarray]  # name -> [N, ...], in the file's order and types; holds REQUIRED
     env_id: str | None
+    attributes: Attributes = NO_ATTRIBUTES
     extras: bytes | None = None  # an HDF5 file in memory: root attributes and arrays that aren't one row per step
     notes: tuple[str, ...] = ()  # what reading had to leave out or decide, for a person
 
@@ -60,12 +62,16 @@ class Column(Protocol):
     def dtype(self) -> np.dtype[Any]: ...
 
 
-def require_keys(present: Collection[str], required: Collection[str], where: str) -> None:
-    """Raises InputError naming the missing keys, the nearest present one, and all that are there."""
+def require_keys(
+    present: Collection[str], required: Collection[str], where: str, advice: str = "", has: str = "it has"
+) -> None:
+    """Raises InputError naming the missing keys, the nearest one that is there and no other key, and all that are."""
     missing = [key for key in required if key not in present]
     if missing:
-        named = ", ".join(f"{key!r}{nearest(key, present)}" for key in missing)
-        raise InputError(f"{where}: no key {named}; it has: {', '.join(sorted(present)) or 'nothing'}")
+        others = set(present) - {*required, *NDIM}
+        named = ", ".join(f"{key!r}{nearest(key, others)}" for key in missing)
+        there = ", ".join(sorted(present)) or "nothing"
+        raise InputError(f"{where}: no key {named}; {has}: {there}{advice and f'. {advice}'}")
 
 
 def check_layout(columns: Mapping[str, Column], where: str) -> None:
@@ -76,13 +82,21 @@ def check_layout(columns: Mapping[str, Column], where: str) -> None:
             raise InputError(f"{where}: {key!r} has type {column.dtype}; it must hold plain numbers")
         if len(column.shape) != NDIM[key] and not (NDIM[key] == 1 and column.shape[1:] == (1,)):
             shape = SHAPES[NDIM[key]]
-            raise InputError(f"{where}: {key!r} has shape {list(column.shape)}; it must be {shape}, one row per step")
+            advice = ""
+            if key == "actions" and len(column.shape) == 1:
+                advice = f"; [:, None] makes it so{f', but they are {DISCRETE}' if column.dtype.kind in 'iu' else ''}"
+            raise InputError(
+                f"{where}: {key!r} has shape {list(column.shape)}; it must be {shape}, one row per step{advice}"
+            )
         if 0 in column.shape[1:]:
             raise InputError(f"{where}: {key!r} has shape {list(column.shape)}, so its rows are empty")
     lengths = {key: column.shape[0] for key, column in columns.items()}
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{key} {length:,}" for key, length in lengths.items())
-        raise InputError(f"{where}: the columns have unequal lengths ({listed}); they must have one row per step each")
+        advice = "they must have one row per step each"
+        if lengths["observations"] > lengths["actions"]:
+            advice += "; with a column map (--columns) observations may have one more per episode, its last"
+        raise InputError(f"{where}: the columns have unequal lengths ({listed}); {advice}")
     if lengths["observations"] < 2:
         raise InputError(f"{where}: {lengths['observations']} rows; a transition needs at least 2")
     if "next_observations" in columns and columns["next_observations"].shape != columns["observations"].shape:
@@ -117,7 +131,13 @@ def to_flags(values: np.ndarray, key: str, where: str) -> np.ndarray:
     return flags
 
 
-def to_episodes(columns: Mapping[str, np.ndarray], where: str, source: DataSource, env_id: str | None) -> Episodes:
+def to_episodes(
+    columns: Mapping[str, np.ndarray],
+    where: str,
+    source: DataSource,
+    env_id: str | None,
+    attributes: Attributes = NO_ATTRIBUTES,
+) -> Episodes:
     """Columns, their layout checked already, as `Episodes`. Raises InputError for flags other than 0 and 1."""
     following, log_probs = columns.get("next_observations"), columns.get(LOG_PROBS)
     terminals, timeouts = flags_in(columns, where)
@@ -131,6 +151,7 @@ def to_episodes(columns: Mapping[str, np.ndarray], where: str, source: DataSourc
         behavior_log_probs=None if log_probs is None else to_float32(log_probs).reshape(-1),
         env_id=env_id,
         source=source,
+        attributes=attributes,
     )
 
 

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from itrpo.data import formats, minari_ids
+from itrpo.data.actions import BOUNDS, DISCRETE, bounds_advice, choices, extremes, positions
+from itrpo.data.attributes import action_bounds
 from itrpo.data.column_map import ColumnMap
 from itrpo.data.d4rl_files import D4RL_FILES
-from itrpo.data.episodes import episode_statistics, to_transitions, transition_rows
+from itrpo.data.episodes import both_flags, episode_statistics, left_out_rows, to_transitions, transition_rows
 from itrpo.data.fit import users_env
 from itrpo.data.formats import FORMATS, hdf5, npz
 from itrpo.data.memory import blocks, empty_rows
@@ -43,12 +45,12 @@ def load_dataset(
     `source` is a name (`hopper-demo`, `hopper-medium-v2`; downloaded or generated into the cache on first use), a path
     to an .hdf5, .h5, .npz, .parquet or .csv file, a Minari dataset (`minari:ID`, or its folder), or a mapping of arrays
     (see `itrpo.data.formats.npz`).
-    `columns` says which columns of a CSV, Parquet or NPZ file or of a mapping are what (see `itrpo.data.column_map`).
+    `columns` says which columns are what (see `itrpo.data.column_map`).
     `env` is the gymnasium id to evaluate in: None takes what the file or the name says, "none" means no evaluation.
     MODULE:ID names one that a module of yours registers; it is imported.
     `action_low` and `action_high`, numbers or one per action dimension, are the raw actions that become -1 and +1;
-    without them the bounds that a Minari dataset declares are taken, and for others actions must lie in [-1, 1]
-    already. Nothing is ever clipped.
+    without them the bounds that the data declare are taken (`itrpo.data.attributes`), and where there are none actions
+    must lie in [-1, 1] already. Nothing is ever clipped.
     `console` shows progress of downloads and roll-outs; None is silent.
 
     Reading a file needs little more memory than its transitions: they take over the memory of its rows.
@@ -59,9 +61,11 @@ def load_dataset(
     in_place = not isinstance(source, Mapping)  # arrays of the user's own stay as they are
     where = episodes.source.path or "the arrays"
     _check_finite(episodes, where)
+    logged, discrete = extremes(episodes.actions), choices(episodes.actions)
     episodes, low, high, rescaled = rescale(episodes, action_low, action_high, in_place)
-    _check_actions(episodes, where, rescaled)
+    _check_actions(episodes, where, rescaled, logged, discrete)
     returns, lengths = episode_statistics(episodes)
+    notes = (left_out_rows(episodes), both_flags(episodes), discrete and f"actions are {discrete}: {DISCRETE}")
     rows, log_probs = transition_rows(episodes), episodes.behavior_log_probs
     return Dataset(
         name=episodes.source.name,
@@ -77,6 +81,8 @@ def load_dataset(
         source=episodes.source,
         behavior_log_probs=log_probs if log_probs is None or rows is None else log_probs[rows],
         bounds=bounds_from(episodes, action_low, action_high),
+        attributes=episodes.attributes,
+        notes=tuple(note for note in notes if note),
     )
 
 
@@ -165,9 +171,8 @@ def rescale(
     anything. Raises InputError for bounds that are none.
     """
     raw, log_probs = episodes.actions, episodes.behavior_log_probs
-    low, high = _action_bounds(
-        episodes.action_low if low is None else low, episodes.action_high if high is None else high, raw.shape[1]
-    )
+    declared = action_bounds(episodes.attributes)
+    low, high = _action_bounds(declared[0] if low is None else low, declared[1] if high is None else high, raw.shape[1])
     if (low == -1).all() and (high == 1).all():
         return episodes, low, high, False
     actions = raw if in_place and raw.flags.writeable else empty_rows(*raw.shape)
@@ -182,7 +187,7 @@ def bounds_from(episodes: Episodes, low: Any, high: Any) -> BoundsFrom:
     """Whose word the bounds are that `rescale` takes."""
     if low is not None or high is not None:
         return "given"
-    return "assumed" if episodes.action_low is None else "declared"
+    return "assumed" if action_bounds(episodes.attributes)[0] is None else "declared"
 
 
 def _action_bounds(low: Any, high: Any, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -206,17 +211,18 @@ def _action_bounds(low: Any, high: Any, size: int) -> tuple[np.ndarray, np.ndarr
     return bounds[0], bounds[1]
 
 
-def _check_actions(episodes: Episodes, where: str, rescaled: bool) -> None:
+def _check_actions(
+    episodes: Episodes, where: str, rescaled: bool, logged: tuple[np.ndarray, np.ndarray], discrete: str | None
+) -> None:
     actions = episodes.actions
     if max(-actions.min(), actions.max()) <= 1 + ROUNDING:
         return
     rows = np.flatnonzero((np.abs(actions) > 1 + ROUNDING).any(axis=1))
     after = " after rescaling" if rescaled else ""
+    if discrete and not rescaled:
+        raise InputError(f"{where}: 'actions' are {discrete}: {DISCRETE}; {positions(*logged)}")
     advice = (
-        "widen --action-low and --action-high (action_low and action_high in Python)"
-        if rescaled
-        else "give the environment's bounds with --action-low and --action-high (action_low and action_high in Python),"
-        " which rescale to [-1, 1]"
+        f"{'widen the bounds' if rescaled else BOUNDS}; {bounds_advice(*logged)} (action_low, action_high in Python)"
     )
     raise InputError(
         f"{where}: {len(rows):,} of {len(actions):,} rows have 'actions' outside [-1, 1]{after}: they range from"

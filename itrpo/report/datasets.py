@@ -60,6 +60,14 @@ def describe(dataset: Dataset, misfit: Misfit | None = None, unusable: str = "")
         scores = None if env_id is None else normalized_score(env_id, returns)
         if scores is not None:
             facts["D4RL-normalised score"] = _spread(scores)
+    for beginning in ("observation", "action"):
+        names, units = (getattr(dataset.attributes, f"{beginning}_{it}") for it in ("names", "units"))
+        if names or units:
+            sizes = len(names or units)
+            words = [
+                " ".join(filter(None, it)) for it in zip(names or [""] * sizes, units or [""] * sizes, strict=True)
+            ]
+            facts[f"{beginning}s"] = ", ".join(words)
     facts["environment"] = dataset.env_id or "none known: name it with --env"
     if misfit is not None:
         facts["does not fit"] = str(misfit)
@@ -67,6 +75,8 @@ def describe(dataset: Dataset, misfit: Misfit | None = None, unusable: str = "")
         facts["unusable here"] = unusable
     if (dataset.action_low != -1).any() or (dataset.action_high != 1).any():
         facts["actions rescaled from"] = f"{dataset.action_low.tolist()} to {dataset.action_high.tolist()}"
+    if dataset.notes:
+        facts["note"] = "\n".join(dataset.notes)
     facts |= _policy_facts(dataset)
     facts["kind"] = source.kind
     known = {"file": source.path, "downloaded from": source.url, "SHA-256": source.sha256}

@@ -12,6 +12,7 @@ import numpy as np
 
 import itrpo
 from itrpo.console import make_console
+from itrpo.data import attributes
 from itrpo.data.fit import same_bounds, users_env
 from itrpo.errors import InputError, StorageError
 from itrpo.evaluation import rollout
@@ -48,6 +49,7 @@ def save_policies(session: Session, exports: list[dict[str, Any]], step: int) ->
                 "seed": index,
                 "step": step,
             }
+            metadata |= attributes.for_policy(dataset.attributes)
             save_policy(path, export, mean, std, dataset.action_low, dataset.action_high, metadata)
     good = paths[session.going_on[0][2]]  # stand in for those of runs that have diverged, whose returns nobody reads
     return [path if path.exists() else good[0] for path in paths]

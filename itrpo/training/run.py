@@ -99,6 +99,9 @@ def train_together(
         raise InputError(str(found))
     if found is not None:
         console.print(f"warning: {found}", style="bold yellow", markup=False, soft_wrap=True)
+    if dataset.source.kind not in ("d4rl", "generated"):
+        for note in dataset.notes:
+            console.print(f"note: {note}", markup=False, soft_wrap=True)
     if preset.note:
         console.print(f"preset {config.preset}: {preset.note}", markup=False, soft_wrap=True)
     with ExitStack() as stack:

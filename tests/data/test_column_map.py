@@ -316,8 +316,3 @@ def test_damaged_bytes(tmp_path: Path, write: Writer) -> None:
 def test_missing_files(name: str) -> None:
     with pytest.raises(InputError, match=f"{name}: no such file"):
         load_dataset(name)
-
-
-def test_a_map_for_a_file_with_fixed_names(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"a column map is for \.npz, \.parquet, \.csv files and mappings"):
-        load_dataset(tmp_path / "a.hdf5", columns=MAP)

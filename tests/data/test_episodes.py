@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from itrpo.data import memory
-from itrpo.data.episodes import episode_statistics, to_transitions
+from itrpo.data.episodes import both_flags, episode_statistics, left_out_rows, to_transitions
 from itrpo.data.formats.npz import read_mapping
 from itrpo.errors import InputError
-from itrpo.types import Episodes, Transition
+from itrpo.types import Attributes, Episodes, Transition
 
 
 def episodes_of(terminals: list[int], timeouts: list[int]) -> Episodes:
@@ -28,13 +28,15 @@ def episodes_of(terminals: list[int], timeouts: list[int]) -> Episodes:
     )
 
 
-def d4rl_loop(episodes: Episodes) -> list[tuple[Any, ...]]:
-    """What D4RL's `qlearning_dataset` says, row by row (terminate_on_end=False), with the logged next action."""
-    rows = []
-    for i in range(len(episodes.rewards) - 1):
-        if episodes.timeouts[i]:
-            continue
+def loop(episodes: Episodes) -> list[tuple[Any, ...]]:
+    """What D4RL's `qlearning_dataset` says, row by row (terminate_on_end=False), with the logged next action; without
+    `d4rl_view` every terminal row as well.
+    """
+    rows, last = [], len(episodes.rewards) - 1
+    for i in range(last + 1):
         done = bool(episodes.terminals[i])
+        if (episodes.timeouts[i] or i == last) and (episodes.attributes.d4rl_view or not done):
+            continue
         next_action = [0.0] if done else episodes.actions[i + 1].tolist()
         rows.append(
             (
@@ -42,7 +44,7 @@ def d4rl_loop(episodes: Episodes) -> list[tuple[Any, ...]]:
                 episodes.actions[i].tolist(),
                 float(episodes.rewards[i]),
                 1.0 - done,
-                episodes.observations[i + 1].tolist(),
+                episodes.observations[min(i + 1, last)].tolist(),
                 next_action,
             )
         )
@@ -57,10 +59,11 @@ flags = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=4
 
 
 @settings(max_examples=300, deadline=None)
-@given(flags)
-def test_transitions_equal_d4rls_loop_on_any_flags(flags: list[tuple[bool, bool]]) -> None:
+@given(flags, st.booleans())
+def test_transitions_equal_a_loop_on_any_flags(flags: list[tuple[bool, bool]], d4rl_view: bool) -> None:
     episodes = episodes_of([int(a) for a, _ in flags], [int(b) for _, b in flags])
-    expected = d4rl_loop(episodes)
+    episodes = replace(episodes, attributes=Attributes(d4rl_view=d4rl_view))
+    expected = loop(episodes)
     if not expected:
         with pytest.raises(InputError, match="no transition is left"):
             to_transitions(episodes)
@@ -74,7 +77,7 @@ def test_taking_over_the_memory_of_the_rows_changes_no_value(flags: list[tuple[b
     first, second = (episodes_of([int(a) for a, _ in flags], [int(b) for _, b in flags]) for _ in range(2))
     if own_next:
         first, second = (replace(it, next_observations=np.roll(it.observations, -1, axis=0)) for it in (first, second))
-    elif not d4rl_loop(first):
+    elif not loop(first):
         return
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memory, "BLOCK", 3)  # rows move from one block to another
@@ -120,15 +123,27 @@ def test_row_cut_by_a_timeout_is_dropped_and_the_terminal_row_kept() -> None:
     assert transitions.next_observation[:, 0].tolist() == [1, 2, 3, 4, 6]
 
 
-def test_row_both_terminal_and_timeout_is_dropped() -> None:
-    transitions = to_transitions(episodes_of([0, 1, 0, 0], [0, 1, 0, 0]))
+def test_row_both_terminal_and_timeout_is_terminal_but_dropped_in_d4rls_view() -> None:
+    episodes = episodes_of([0, 1, 0, 0], [0, 1, 0, 0])
+    assert to_transitions(episodes).continues.tolist() == [1, 0, 1]
+    assert both_flags(episodes) == "1 rows are both terminal and timeout: taken as terminals"
+    transitions = to_transitions(replace(episodes, attributes=Attributes(d4rl_view=True)))
     assert kept_rows(transitions) == [0, 2]
     assert transitions.continues.tolist() == [1, 1]
 
 
-def test_terminal_last_row_of_the_file_is_not_a_transition_but_completes_its_episode() -> None:
+def test_terminal_last_row_is_a_transition_but_in_d4rls_view() -> None:
     episodes = episodes_of([0, 1, 0, 1], [0, 0, 0, 0])
+    transitions = to_transitions(episodes)
+    assert kept_rows(transitions) == [0, 1, 2, 3]
+    assert (transitions.reward[3], transitions.continues[3], transitions.next_action[3, 0]) == (13, 0, 0)
+    assert left_out_rows(episodes) is None
+    episodes = replace(episodes, attributes=Attributes(d4rl_view=True))
     assert kept_rows(to_transitions(episodes)) == [0, 1, 2]
+    assert left_out_rows(episodes) == (
+        "1 of 4 rows have no successor and are left out, as in D4RL, with 1 of the 4 rewards other than 0,"
+        " 1 of the 2 terminals"
+    )
     returns, lengths = episode_statistics(episodes)
     assert returns.tolist() == [10 + 11, 12 + 13]
     assert lengths.tolist() == [2, 2]

@@ -174,12 +174,13 @@ def expected_of(drawn: dict[str, Column], env_id: Any) -> dict[str, np.ndarray] 
 
 
 def assert_transitions(dataset: Dataset, rows: dict[str, np.ndarray]) -> None:
-    kept = [i for i in range(len(rows["rewards"]) - 1) if not rows["timeouts"][i]]
+    last = len(rows["rewards"]) - 1
+    kept = [i for i in range(last + 1) if rows["terminals"][i] or (i < last and not rows["timeouts"][i])]
     transitions = dataset.transitions
     for i, mine in enumerate(kept):
         np.testing.assert_array_equal(transitions.observation[i], rows["observations"][mine])
         np.testing.assert_array_equal(transitions.action[i], rows["actions"][mine])
-        np.testing.assert_array_equal(transitions.next_observation[i], rows["observations"][mine + 1])
+        np.testing.assert_array_equal(transitions.next_observation[i], rows["observations"][min(mine + 1, last)])
         assert transitions.reward[i] == rows["rewards"][mine]
         assert transitions.continues[i] == 1 - rows["terminals"][mine]
     assert len(dataset) == len(kept)

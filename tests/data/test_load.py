@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.data.load import load_dataset
 from itrpo.errors import InputError
-from itrpo.files import d4rl_path
+from itrpo.files import d4rl_path, file_sha256
 from tests.data.hdf5_files import columns, write
 
 
@@ -100,6 +101,46 @@ def test_actions_outside_the_range_are_counted_and_the_flags_named() -> None:
         load_dataset(with_actions([0, -1.5, 0.5, 2, 1, -1, 0, 0, 1.25]))
     for part in ("3 of 9 rows", "from -1.5 to 2", "rows 1, 3, 8", "--action-low", "--action-high"):
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("high", ["100", "200", "99.97"])
+def test_the_bounds_that_are_suggested_are_the_datas_own(high: str) -> None:
+    logged = with_actions([0, float(high) / 3, float(high), 1, 0, 0, 0, 0, 0])
+    with pytest.raises(InputError, match=rf"own extremes are --action-low 0 --action-high {high} \("):
+        load_dataset(logged)
+    assert load_dataset(logged, action_low=0, action_high=float(high)).transitions.action.max() == 1
+
+
+def test_discrete_actions_are_called_so() -> None:
+    numbers = with_actions([0, 1, 2, 3, 0, 1, 2, 3, 0])
+    with pytest.raises(InputError, match="'actions' are the whole numbers 0, 1, 2, 3 only: discrete actions"):
+        load_dataset(numbers)
+    for good in (load_dataset(numbers, action_low=0, action_high=3), load_dataset(with_actions([0, 1] * 4 + [0]))):
+        assert "discrete actions" in good.notes[-1]
+    assert not any("discrete" in note for note in load_dataset(columns()).notes)
+
+
+def test_a_success_in_the_last_row_is_learnt_from(tmp_path: Path) -> None:
+    """One demonstration of 50 steps whose only reward and only terminal is its last row."""
+    demonstration = columns([0] * 49 + [1], [0] * 50) | {"rewards": np.eye(50)[49]}
+    for source in (demonstration, write(tmp_path / "a.hdf5", demonstration)):
+        dataset = load_dataset(source)
+        assert (len(dataset), dataset.notes) == (50, ())
+        last = [column[49].tolist() for column in dataset.transitions]
+        assert last == [[49, -49], [np.float32(0.49)], 1, 0, [49, -49], [0]]
+    made = load_dataset(write(tmp_path / "b.hdf5", demonstration, recipe='{"versions": {"itrpo": "0.1"}}'))
+    assert (len(made), made.transitions.reward.any()) == (49, False)
+    assert "1 of the 1 rewards other than 0, 1 of the 1 terminals" in made.notes[0]
+    cut = demonstration | {"terminals": demonstration["timeouts"], "timeouts": demonstration["terminals"]}
+    assert "1 of 50 rows have no successor and are left out, with 1 of the 1 rewards" in load_dataset(cut).notes[0]
+
+
+def test_a_d4rl_file_is_known_by_its_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "renamed.hdf5", columns([0, 0, 1], [0, 0, 0]))
+    assert len(load_dataset(path)) == 3
+    known = next(iter(D4RL_FILES.values()))._replace(sha256=file_sha256(path))
+    monkeypatch.setitem(D4RL_FILES, "hopper-medium-v2", known)
+    assert len(load_dataset(path)) == 2
 
 
 def test_boundary_actions_pass_and_nothing_is_clipped() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def pendulum(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An NPZ file of 5 episodes of 200 steps, with `env_id`."""
+    """An NPZ file of 5 episodes of 200 steps, with `env_id`, and names and bounds of its observations."""
     env, rng = gymnasium.make("Pendulum-v1"), np.random.default_rng(0)
     rows: dict[str, list] = {"observations": [], "actions": [], "rewards": [], "terminals": [], "timeouts": []}
     for episode in range(5):
@@ -24,5 +24,6 @@ def pendulum(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 rows[key].append(value)
             observation, ended = following, terminal or timeout
     path = tmp_path_factory.mktemp("data") / "pendulum.npz"
-    np.savez(path, **{key: np.asarray(value) for key, value in rows.items()}, env_id=np.array("Pendulum-v1"))
+    said = {"observation_names": ["x", "y", "w"], "observation_low": [-np.inf, -1, -8], "observation_high": [1, 1, 8]}
+    np.savez(path, env_id="Pendulum-v1", **{key: np.asarray(value) for key, value in (rows | said).items()})
     return path

@@ -110,6 +110,8 @@ def test_metrics_hold_what_figure_2_needs(finished):
 def test_the_exported_policy_is_what_was_evaluated(finished):
     """Replaying the last evaluation by hand with seed0/policy.npz gives the return in metrics.jsonl."""
     policy = load_policy(finished / "seed0" / "policy.npz")
+    assert policy.metadata["observation_names"] == ["x", "y", "w"]
+    assert policy.metadata["observation_low"] == [None, -1, -8]
     env = gymnasium.make("Pendulum-v1")
     start = int(np.random.SeedSequence([0, 0, 0, 60]).generate_state(1)[0])
     observation, total, ended = env.reset(seed=start)[0], 0.0, False

@@ -3,7 +3,8 @@
 Keys: observations [N, O], actions [N, A], rewards [N], terminals [N], timeouts [N];
 infos/action_log_probs [N], optional. [N, 1] will do for [N]: D4RL's replay buffers keep rewards so.
 Training leaves `next_observations` aside even if the file has it, as D4RL's own Q-learning view does. Attributes of the
-file's root: `env_id`, a gymnasium id, and `recipe`, JSON that says how the file was made; both optional.
+file's root, all optional: `env_id`, a gymnasium id; bounds, names and units of columns (`itrpo.data.attributes`); and
+`recipe`, JSON that says how the file was made.
 `metadata/policy/...` is the network that acted, where one did (`itrpo.data.behavior_policy` reads it).
 """
 
@@ -12,13 +13,18 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from itrpo import files
+from itrpo.data import attributes, column_map
+from itrpo.data.column_map import ColumnMap, map_advice
+from itrpo.data.d4rl_files import D4RL_FILES
+from itrpo.data.formats import hdf5_table
 from itrpo.data.formats.hostile import (
     check_chunks,
     check_storage,
@@ -50,45 +56,55 @@ if TYPE_CHECKING:
     import h5py
 
 
-def read(path: str | os.PathLike[str], sha256: str | None = None, probe: bool = True) -> Episodes:
+def read(
+    path: str | os.PathLike[str], columns: ColumnMap | None = None, sha256: str | None = None, probe: bool = True
+) -> Episodes:
     """The rows of an HDF5 file, floating-point columns as float32. `sha256` is the file's, if it is known already.
 
     `probe`: first make sure that libhdf5 survives the file; without it a damaged file may crash or hang the process.
-    Raises InputError if the file is missing, truncated, not HDF5, or not laid out as above.
+    Raises InputError if the file is missing, truncated, not HDF5, or not laid out as above or as `columns` say.
     """
     path = Path(path)
     where = str(path)
     with opened_hdf5(path, probe) as file:
-        _require(set(file), where)
+        source = DataSource(path.stem, "hdf5", str(path.resolve()), sha256 or files.file_sha256(path))
+        said, env_id = _about(file, str(source.sha256)), _env_id(file, where)
+        if columns is not None:
+            return column_map.read(hdf5_table.table(file, where, env_id, said), columns, source)
+        _require(file, where)
         infos = opened_group(file, "infos", where)
         with_log_probs = infos is not None and LOG_PROBS.removeprefix("infos/") in set(infos)
         keys = (*REQUIRED, LOG_PROBS) if with_log_probs else REQUIRED
         datasets = {key: opened_dataset(file, key, where) for key in keys}
         check_layout(datasets, where)
-        columns = {key: _float32(key, datasets.pop(key)) for key in keys}  # each has a cache while open
-        env_id, recipe = _env_id(file, where), _recipe(file)
-    source = DataSource(path.stem, "hdf5", str(path.resolve()), sha256 or files.file_sha256(path), recipe=recipe)
-    return to_episodes(columns, where, source, env_id)
+        values = {key: _float32(key, datasets.pop(key)) for key in keys}  # each has a cache while open
+        source = replace(source, recipe=_recipe(file))
+    return to_episodes(values, where, source, env_id, attributes.parse(said, values, where))
 
 
-def read_contents(path: Path) -> Contents:
-    """All of the file. Raises InputError if it is not laid out as above, or refers to other files."""
+def read_contents(path: Path, columns: ColumnMap | None = None) -> Contents:
+    """All of the file. Raises InputError as `read` does, and if it refers to other files."""
     where = str(path)
     with opened_hdf5(path) as file:
+        said, env_id = _about(file, files.file_sha256(path)), _env_id(file, where)
+        if columns is not None:
+            table = hdf5_table.table(file, where, env_id, said)
+            return column_map.read_contents(table, columns)
+        _require(file, where)
         datasets = datasets_below(file, where)
-        _require(datasets, where)
         rows = datasets["rewards"].shape[:1]
-        columns: dict[str, np.ndarray] = {}
+        values: dict[str, np.ndarray] = {}
         rest: dict[str, h5py.Dataset] = {}
         for name, dataset in datasets.items():
             check_storage(name, dataset.id, where)
             check_chunks(name, dataset, where)
             per_step = dataset.dtype.kind in NUMERIC and dataset.shape[:1] == rows
             if name in REQUIRED or (per_step and not name.startswith("metadata/")):
-                columns[name] = dataset[()]
+                values[name] = dataset[()]
             else:
                 rest[name] = dataset
-        return Contents(check_columns(columns, where), _env_id(file, where), _copied(file, rest))
+        values = check_columns(values, where)
+        return Contents(values, env_id, attributes.parse(said, values, where), _copied(file, rest))
 
 
 def write(contents: Contents, path: Path) -> tuple[str, ...]:
@@ -104,6 +120,7 @@ def write(contents: Contents, path: Path) -> tuple[str, ...]:
                 file.attrs.update(extras.attrs)
                 for name, dataset in datasets_below(extras, "the extras").items():
                     _copy(dataset, file, name)
+        file.attrs.update(attributes.given(contents.attributes))
         if contents.env_id is not None:
             file.attrs["env_id"] = contents.env_id
     files.write(path, image.getbuffer())
@@ -132,8 +149,13 @@ def notes_of_flat_files(contents: Contents) -> tuple[str, ...]:
     )
 
 
-def _require(present: Collection[str], where: str) -> None:
-    require_keys(present, MINIMUM, where)
+def _require(file: h5py.File, where: str) -> None:
+    present = set(file)
+    if not present.issuperset(MINIMUM):
+        table = hdf5_table.table(file, where, None, {})
+        advice = map_advice(table.names, table.lengths is not None)
+        kind = "in each episode" if table.lengths is not None else "it has"
+        require_keys(present.intersection(MINIMUM).union(table.names), MINIMUM, where, advice, kind)
     if "timeouts" not in present:
         raise InputError(
             f"{where}: add a 'timeouts' column (1 in rows where the clock ended the episode, else 0; all 0 if episodes"
@@ -154,15 +176,15 @@ def _float32(key: str, dataset: h5py.Dataset) -> np.ndarray:
 
 
 def _copied(file: h5py.File, datasets: Mapping[str, h5py.Dataset]) -> bytes | None:
-    """Root attributes (but env_id) and the `datasets` as a file of their own; None where there is neither."""
+    """The root attributes that `Contents` has no place for, and the `datasets`, as a file; None where there is none."""
     import h5py
 
-    attributes = {name: value for name, value in file.attrs.items() if name != "env_id"}
-    if not datasets and not attributes:
+    others = {name: value for name, value in file.attrs.items() if name not in ("env_id", *attributes.KEYS)}
+    if not datasets and not others:
         return None
     image = io.BytesIO()
     with h5py.File(image, "w") as target:
-        target.attrs.update(attributes)
+        target.attrs.update(others)
         for name, dataset in datasets.items():
             _copy(dataset, target, name)
     return image.getvalue()
@@ -180,6 +202,17 @@ def _env_id(file: h5py.File, where: str) -> str | None:
     if env_id is None:
         raise InputError(f"{where}: the attribute 'env_id' must be one string, like 'Hopper-v4'; change or delete it")
     return env_id or None
+
+
+def _about(file: h5py.File, sha256: str) -> dict[str, Any]:
+    """What the file says of its columns; with D4RL's view for D4RL's own files, whatever their names, and for sets that
+    this package made.
+    """
+    versions = _recipe(file).get("versions")
+    made_here = isinstance(versions, dict) and "itrpo" in versions
+    known = sha256 in {file.sha256 for file in D4RL_FILES.values()}
+    said = {key: file.attrs[key] for key in attributes.KEYS if key in file.attrs}
+    return said | ({"d4rl_view": True} if made_here or known else {})
 
 
 def _recipe(file: h5py.File) -> dict[str, Any]:

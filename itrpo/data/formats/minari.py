@@ -25,8 +25,8 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,13 +34,17 @@ import numpy as np
 
 from itrpo import files
 from itrpo.console import progress_bar, silent_console
+from itrpo.data import attributes, column_map
+from itrpo.data.actions import DISCRETE
+from itrpo.data.column_map import ColumnMap, Table
+from itrpo.data.formats import hdf5_table
 from itrpo.data.formats.hostile import check_storage, opened_hdf5, refuse_links
-from itrpo.data.formats.minari_metadata import Record, metadata_of, open_record
+from itrpo.data.formats.minari_metadata import Record, about, metadata_of, open_record
 from itrpo.data.layout import LOG_PROBS, NUMERIC, Contents, check_columns, check_layout, to_episodes, to_flags
 from itrpo.data.memory import empty_rows
 from itrpo.data.minari_ids import METADATA, id_of
 from itrpo.errors import InputError, StorageError
-from itrpo.types import DataSource, Episodes
+from itrpo.types import Attributes, DataSource, Episodes
 
 if TYPE_CHECKING:
     import h5py
@@ -56,10 +60,11 @@ MAZE_KEYS = {"AntMaze": ("achieved_goal", "observation"), "PointMaze": ("observa
 class _Rows(NamedTuple):
     columns: dict[str, np.ndarray]
     cut: np.ndarray  # [N] bool: last row of an episode whose flags don't say that it ended
+    attributes: Attributes
     notes: tuple[str, ...]
 
 
-def read(path: str | os.PathLike[str]) -> Episodes:
+def read(path: str | os.PathLike[str], columns: ColumnMap | None = None) -> Episodes:
     """The rows of a Minari folder as float32, each with its true next observation.
 
     An episode that ends without a flag was cut by whoever recorded it: its last row becomes a timeout, except in the
@@ -67,28 +72,34 @@ def read(path: str | os.PathLike[str]) -> Episodes:
     alphabetical order of their keys. Raises InputError if the folder is damaged or holds anything but vectors.
     """
     folder, record = open_record(Path(path))
-    rows = _read_rows(folder, record, everything=False)
     source = DataSource(
-        record.dataset_id, "minari", str(folder.resolve()), files.file_sha256(folder / MAIN), recipe=record.about
+        record.dataset_id, "minari", str(folder.resolve()), files.file_sha256(_main(folder)), recipe=record.about
     )
-    columns = rows.columns | {"timeouts": rows.columns["timeouts"] | rows.cut}
-    episodes = to_episodes(columns, str(folder), source, record.env_id)
-    return replace(episodes, action_low=record.action_low, action_high=record.action_high)
+    if columns is not None:
+        with _mapped(folder, record, columns) as (table, given):
+            return column_map.read(table, given, source)
+    rows = _read_rows(folder, record, everything=False)
+    values = rows.columns | {"timeouts": rows.columns["timeouts"] | rows.cut}
+    return to_episodes(values, str(folder), source, record.env_id, rows.attributes)
 
 
-def read_contents(path: Path) -> Contents:
+def read_contents(path: Path, columns: ColumnMap | None = None) -> Contents:
     """All of a Minari folder, in its own types. Raises InputError as `read` does."""
     folder, record = open_record(path)
+    if columns is not None:
+        with _mapped(folder, record, columns) as (table, given):
+            return column_map.read_contents(table, given)
     rows = _read_rows(folder, record, everything=True)
-    columns, notes = rows.columns, rows.notes
+    values, notes = rows.columns, rows.notes
     if record.final_observations is None and rows.cut.any():
-        columns["timeouts"] = columns["timeouts"] | rows.cut
+        values["timeouts"] = values["timeouts"] | rows.cut
         notes += (f"{rows.cut.sum():,} episodes ended without a flag; their last rows became timeouts",)
     for name, dtype in record.dtypes.items():
         if name in ("terminals", "timeouts"):
-            columns[name] = columns[name].astype(np.dtype(dtype))
+            values[name] = values[name].astype(np.dtype(dtype))
     extras = folder / EXTRAS
-    return Contents(columns, record.env_id, extras.read_bytes() if extras.is_file() else None, notes)
+    kept = extras.read_bytes() if extras.is_file() else None
+    return Contents(values, record.env_id, rows.attributes, kept, notes)
 
 
 def write(contents: Contents, folder: Path, console: Console | None = None) -> tuple[str, ...]:
@@ -143,11 +154,31 @@ def write(contents: Contents, folder: Path, console: Console | None = None) -> t
     return notes
 
 
-def _read_rows(folder: Path, record: Record, everything: bool) -> _Rows:
-    """The columns of all episodes under D4RL's names; as float32 and only what training needs unless `everything`."""
+@contextmanager
+def _mapped(folder: Path, record: Record, columns: ColumnMap) -> Generator[tuple[Table, ColumnMap]]:
+    """The episodes as a table, and the map with Minari's own names where it gives none."""
+    path = _main(folder)
+    with opened_hdf5(path) as file:
+        said = {key: value for key, value in about(record, []).items() if not key.startswith("observation")}
+        table = hdf5_table.table(file, str(path), record.env_id, said)
+        patterns = columns.get(column_map.EXCLUDE, [])
+        patterns = patterns.split(",") if isinstance(patterns, str) else patterns
+        excluded = column_map.excluded_names(table.names, patterns, str(path))
+        parts = [name for name in table.names if name.partition("/")[0] == "observations" and name not in excluded]
+        usual = {"actions": "actions", "rewards": "rewards", "terminals": "terminations", "timeouts": "truncations"}
+        yield table, {"observations": parts, **usual, **columns}
+
+
+def _main(folder: Path) -> Path:
     path = folder / MAIN
     if not path.is_file():
         raise InputError(f"{path}: no such file; the dataset is not complete")
+    return path
+
+
+def _read_rows(folder: Path, record: Record, everything: bool) -> _Rows:
+    """The columns of all episodes under D4RL's names; as float32 and only what training needs unless `everything`."""
+    path = _main(folder)
     with opened_hdf5(path) as file, np.errstate(over="ignore"):
         refuse_links(file, str(path))
         return _stack(_open_episodes(file, record, path), record, path, everything)
@@ -220,7 +251,12 @@ def _stack(episodes: list[h5py.Group], record: Record, path: Path, everything: b
     known = {key: columns[key] for key in (*first, LOG_PROBS) if key in columns}
     check_layout(known, str(path))
     notes = (f"left out, not one row of numbers per step: {', '.join(skipped)}",) if skipped else ()
-    return _Rows(columns, cut, notes)
+    said = about(record, [key.rpartition("/")[2] for key in used])
+    if used != ["observations"]:
+        sizes = [(key.partition("/")[2], _values(episodes[0], key, 2, path).shape[1]) for key in used]
+        names = [f"{key}[{index}]" if size > 1 else key for key, size in sizes for index in range(size)]
+        said.setdefault("observation_names", names)
+    return _Rows(columns, cut, attributes.parse(said, columns, str(path.parent)), notes)
 
 
 def _leaves(episode: h5py.Group, key: str) -> list[str]:
@@ -299,9 +335,14 @@ def _values(episode: h5py.Group, key: str, ndim: int | None, path: Path) -> np.n
         raise InputError(f"{where}: {kind} {name!r}; itrpo reads Minari datasets of vectors (Box spaces)") from None
     shape, dtype = dataset.shape, dataset.dtype
     if dtype.kind not in NUMERIC or (ndim is not None and len(shape) != ndim):
+        advice = "no images and no text"
+        if key.startswith("observations/"):
+            advice += f"; leave this part out: --columns exclude={key.partition('/')[2]}"
+        elif key == "actions" and dtype.kind in "iu":
+            advice = DISCRETE
         raise InputError(
-            f"{where}: {name!r} has type {dtype} and shape {list(shape)}; itrpo learns from vectors of numbers: no"
-            " images, text, or discrete actions"
+            f"{where}: {name!r} has type {dtype} and shape {list(shape)}; itrpo learns from vectors of numbers:"
+            f" {advice}"
         )
     check_storage(name, dataset, where)
     values = np.empty(shape, dtype)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from itrpo.data import attributes
 from itrpo.data.layout import Contents
 from itrpo.data.minari_ids import METADATA, data_folder
 from itrpo.errors import InputError
@@ -20,7 +21,19 @@ from itrpo.evaluation.environments import env_spec_json
 
 VERSION = "0.5.0"  # of the layout that `itrpo.data.formats.minari` writes; every later minari reads it
 MAX_METADATA = 1 << 24  # bytes; Minari's own are kilobytes
-BOUNDLESS = 1e6  # actions "within" such bounds aren't scaled by them
+ORIGIN = (
+    "env_spec",
+    "eval_env_spec",
+    "description",
+    "algorithm_name",
+    "author",
+    "author_email",
+    "code_permalink",
+    "requirements",
+    "ref_min_score",
+    "ref_max_score",
+    "num_episodes_average_score",
+)
 
 
 class Record(NamedTuple):
@@ -31,8 +44,9 @@ class Record(NamedTuple):
     total_episodes: int | None
     final_observations: str | None  # "recorded", "repeated"; None: not written by itrpo
     dtypes: Mapping[str, str]  # of flags that were not bool
-    action_low: np.ndarray | None
-    action_high: np.ndarray | None
+    spaces: Mapping[str, Any]  # "action", "observation" -> the serialized space, a JSON object
+    attributes: Mapping[str, Any] | None  # as itrpo wrote them; None: it didn't
+    origin: str | None  # JSON: where the data came from
     about: Mapping[str, Any]  # for `datasets info`
 
 
@@ -71,7 +85,9 @@ def _record(metadata: dict[str, Any], path: Path) -> Record:
             if isinstance(spec, dict) and isinstance(spec.get("id"), str):
                 env_id, options = spec["id"], spec.get("kwargs")
     dtypes = own.get("dtypes")
-    low, high = _action_bounds(metadata.get("action_space"))
+    spaces = {name: _json(metadata.get(f"{name}_space")) for name in ("action", "observation")}
+    origin = {key: metadata[key] for key in ORIGIN if metadata.get(key) is not None}
+    attributes = own.get("attributes")
     described = ("description", "algorithm_name", "author", "code_permalink", "minari_version")
     about = {key: metadata[key] for key in described if isinstance(metadata.get(key), str | list)}
     if options:
@@ -83,25 +99,52 @@ def _record(metadata: dict[str, Any], path: Path) -> Record:
         total_episodes=total if isinstance(total, int) else None,
         final_observations=own.get("final_observations"),
         dtypes=dtypes if isinstance(dtypes, dict) else {},
-        action_low=low,
-        action_high=high,
+        spaces=spaces,
+        attributes=attributes if isinstance(attributes, dict) else None,
+        origin=json.dumps(origin) if origin else None,
         about=about,
     )
 
 
-def _action_bounds(space: Any) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """The bounds [A] of a serialized Box, two None if they are no bounds."""
-    described = json.loads(space) if isinstance(space, str) else None
-    if not isinstance(described, dict) or described.get("type") != "Box":
+def about(record: Record, parts: Sequence[str]) -> dict[str, Any]:
+    """Attributes of the columns, to be parsed. `parts`: which entries of a Dict space make up the observation."""
+    if record.attributes is not None:
+        return dict(record.attributes)
+    found: dict[str, Any] = {}
+    for name, space in record.spaces.items():
+        spaces = space.get("subspaces") if isinstance(space, dict) else None
+        chosen = [spaces.get(part) for part in parts] if isinstance(spaces, dict) else [space]
+        bounds = [_bounds(each) for each in chosen]
+        for end, each in zip(("low", "high"), zip(*bounds, strict=True), strict=True):
+            if all(part is not None for part in each):
+                found[f"{name}_{end}"] = [value for part in each for value in part or ()]
+        low, high = (found.get(f"{name}_{end}") for end in ("low", "high"))
+        if low is not None and high is not None and (np.isinf(low).all() and np.isinf(high).all()):
+            del found[f"{name}_low"], found[f"{name}_high"]
+    if record.origin is not None:
+        found["minari"] = record.origin
+    return found
+
+
+def _json(text: Any) -> Any:
+    return json.loads(text) if isinstance(text, str) else None
+
+
+def _bounds(space: Any) -> tuple[list[float] | None, list[float] | None]:
+    """The bounds of a serialized Box of one axis, two None if it is none or they are none."""
+    if not isinstance(space, dict) or space.get("type") != "Box":
         return None, None
-    low, high = (np.asarray(described.get(key), np.float32) for key in ("low", "high"))
-    if low.ndim != 1 or low.shape != high.shape or not ((low < high) & (low > -BOUNDLESS) & (high < BOUNDLESS)).all():
+    try:
+        low, high = (np.asarray(space.get(key), np.float64) for key in ("low", "high"))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"not Minari's metadata: bounds of a space that are no numbers ({error})") from error
+    if low.ndim != 1 or low.shape != high.shape or not (low < high).all():
         return None, None
-    return low, high
+    return low.tolist(), high.tolist()
 
 
 def metadata_of(contents: Contents, dataset_id: str, episodes: int, flags: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    columns = contents.columns
+    columns, said = contents.columns, contents.attributes
     recorded = "next_observations" in columns
     final = "are the recorded ones" if recorded else "are unknown: each repeats the observation before it"
     metadata: dict[str, Any] = {
@@ -111,10 +154,11 @@ def metadata_of(contents: Contents, dataset_id: str, episodes: int, flags: Mappi
         "jpeg_encoding": False,
         "total_episodes": episodes,
         "total_steps": len(columns["rewards"]),
-        "observation_space": json.dumps(_box(columns["observations"], bounded=False)),
-        "action_space": json.dumps(_box(columns["actions"], bounded=True)),
+        "observation_space": json.dumps(_box(columns["observations"], said.observation_low, said.observation_high)),
+        "action_space": json.dumps(_box(columns["actions"], said.action_low, said.action_high, unit=True)),
         "description": f"Converted by itrpo. The last observations of episodes {final}.",
         "itrpo": {
+            "attributes": attributes.given(said),
             "env_id": contents.env_id,
             "final_observations": "recorded" if recorded else "repeated",
             "dtypes": {name: columns[name].dtype.str for name in flags if columns[name].dtype != bool},
@@ -123,15 +167,33 @@ def metadata_of(contents: Contents, dataset_id: str, episodes: int, flags: Mappi
     env_spec = env_spec_json(contents.env_id) if contents.env_id is not None else None
     if env_spec is not None:
         metadata["env_spec"] = env_spec
-    return metadata
+    origin = _origin(contents)
+    description = " ".join(filter(None, (origin.get("description"), metadata["description"])))
+    return metadata | origin | {"description": description}
 
 
-def _box(values: np.ndarray, bounded: bool) -> dict[str, Any]:
-    """A Box space as Minari writes it: [-1, 1] where `bounded` and the values keep to it, else without bounds."""
+def _origin(contents: Contents) -> dict[str, Any]:
+    """What the Minari dataset that the data came from says; of its environments nothing if another is written down."""
+    try:
+        origin = json.loads(contents.attributes.minari or "{}")
+        kept = {key: origin[key] for key in ORIGIN if key in origin}
+        specs = [json.loads(kept[key]) for key in ("eval_env_spec", "env_spec") if key in kept]
+    except (ValueError, TypeError, RecursionError):
+        return {}  # somebody else's attribute of the same name
+    if not specs or not isinstance(specs[0], dict) or specs[0].get("id") != contents.env_id:
+        kept = {key: value for key, value in kept.items() if not key.endswith("env_spec")}
+    return kept
+
+
+def _box(
+    values: np.ndarray, lows: Sequence[float] | None, highs: Sequence[float] | None, unit: bool = False
+) -> dict[str, Any]:
+    """A Box space as Minari writes it: with these bounds, else [-1, 1] where `unit` and the values keep to it."""
     kind, size = values.dtype.kind, values.shape[1]
     low, high = {"f": (-math.inf, math.inf), "b": (False, True)}.get(kind, (0, 0))
     if kind in "iu":
         low, high = (int(bound) for bound in (np.iinfo(values.dtype).min, np.iinfo(values.dtype).max))
-    elif kind == "f" and bounded and (np.abs(values) <= 1 + 1e-6).all():
+    elif kind == "f" and unit and (np.abs(values) <= 1 + 1e-6).all():
         low, high = -1.0, 1.0
-    return {"type": "Box", "dtype": str(values.dtype), "shape": [size], "low": [low] * size, "high": [high] * size}
+    bounds = {"low": list(lows or [low] * size), "high": list(highs or [high] * size)}
+    return {"type": "Box", "dtype": str(values.dtype), "shape": [size], **bounds}

@@ -1,8 +1,9 @@
 """Arrays of the user's own: an NPZ file, or a mapping of names to NumPy arrays.
 
 Keys: observations [N, O], actions [N, A], rewards [N], terminals [N]; timeouts [N], which may be left out if
-next_observations [N, O] is there; env_id, a string, and infos/action_log_probs [N], optional. Training ignores other
-keys. With a column map (see `itrpo.data.column_map`), arrays may have any names.
+next_observations [N, O] is there; env_id, a string, bounds, names and units of columns (`itrpo.data.attributes`), and
+infos/action_log_probs [N], optional. Training ignores other keys. With a column map (see `itrpo.data.column_map`),
+arrays may have any names.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from itrpo import files
-from itrpo.data import column_map
-from itrpo.data.column_map import ColumnMap
+from itrpo.data import attributes, column_map
+from itrpo.data.column_map import ColumnMap, map_advice
 from itrpo.data.formats.hdf5 import notes_of_flat_files
 from itrpo.data.formats.hostile import check_stored_size, refuse_pickle
 from itrpo.data.layout import (
@@ -43,7 +44,8 @@ from itrpo.data.memory import empty_rows
 from itrpo.errors import InputError
 from itrpo.types import DataSource, Episodes
 
-OPTIONAL = ("timeouts", "next_observations", "env_id", LOG_PROBS)
+ABOUT = ("env_id", *attributes.KEYS)  # arrays that are no columns
+OPTIONAL = ("timeouts", "next_observations", *ABOUT, LOG_PROBS)
 PIECE = 1 << 20  # bytes read at once
 
 
@@ -110,10 +112,9 @@ def read(path: str | os.PathLike[str], columns: ColumnMap | None = None) -> Epis
             return column_map.read(_table(archive), columns, source)
         headers = _headers(archive)
         values = {
-            key: archive.values(key, header, as_float32=key not in (*FLAGS, "env_id"))
-            for key, header in headers.items()
+            key: archive.values(key, header, as_float32=key not in (*FLAGS, *ABOUT)) for key, header in headers.items()
         }
-    return to_episodes(values, archive.where, source, _env_id(values, archive.where))
+    return _episodes(values, archive.where, source)
 
 
 def read_contents(path: Path, columns: ColumnMap | None = None) -> Contents:
@@ -133,12 +134,14 @@ def read_contents(path: Path, columns: ColumnMap | None = None) -> Contents:
                 if header.dtype.kind in NUMERIC and header.shape[:1] == rows:
                     found[name] = archive.values(name, header)
                     continue
-            if name != "env_id":
+            if name not in ABOUT:
                 left.append(name)
-        env_id = _env_id({key: archive.values(key, known[key]) for key in ("env_id",) if key in known}, where)
+        about = {key: archive.values(key, known[key]) for key in ABOUT if key in known}
     _, timeouts = flags_in(found, where)
     found.setdefault("timeouts", timeouts)
-    return Contents(check_columns(found, where), env_id, notes=left_out(left))
+    columns_found = check_columns(found, where)
+    said = attributes.parse(about, columns_found, where)
+    return Contents(columns_found, _env_id(about, where), said, notes=left_out(left))
 
 
 def read_mapping(arrays: Mapping[str, np.ndarray], columns: ColumnMap | None = None) -> Episodes:
@@ -155,26 +158,28 @@ def read_mapping(arrays: Mapping[str, np.ndarray], columns: ColumnMap | None = N
 
     if columns is not None:
         table = column_map.array_table([str(name) for name in arrays], load, where)
-        values, selected = column_map.assemble(table, columns)
-        episodes = read_mapping(values)
-        return replace(episodes, source=replace(episodes.source, recipe={"columns": selected}))
+        values, selected, names = column_map.assemble(table, columns)
+        episodes, said = read_mapping(values), column_map.attributes_of(table, values, names)
+        source = replace(episodes.source, recipe={"columns": selected})
+        return replace(episodes, source=source, env_id=table.env_id, attributes=said)
     kept = {key: load(key) for key in _wanted(arrays, where)}
-    check_layout({key: values for key, values in kept.items() if key != "env_id"}, where)
+    check_layout({key: values for key, values in kept.items() if key not in ABOUT}, where)
     digest = hashlib.sha256()
     for key in sorted(kept):
         digest.update(f"{key} {kept[key].dtype.str} {kept[key].shape}".encode())
         digest.update(np.ascontiguousarray(kept[key]).data)
     source = DataSource("arrays", "arrays", sha256=digest.hexdigest())
-    return to_episodes(kept, where, source, _env_id(kept, where))
+    return _episodes(kept, where, source)
 
 
 def write(contents: Contents, path: Path) -> tuple[str, ...]:
     """An uncompressed NPZ file that needs no unpickling; returns notes for a person. Raises StorageError if it can't be
     written.
     """
-    arrays = dict(contents.columns)
+    about = attributes.given(contents.attributes)
     if contents.env_id is not None:
-        arrays["env_id"] = np.array(contents.env_id)
+        about["env_id"] = contents.env_id
+    arrays = {**contents.columns, **{key: np.array(value) for key, value in about.items()}}
     with files.replacing(path) as target:
         np.savez(target, allow_pickle=False, **arrays)
     return notes_of_flat_files(contents)
@@ -198,7 +203,7 @@ def _opened(path: Path) -> Generator[_Archive]:
 def _headers(archive: _Archive) -> dict[str, _Header]:
     """Of the arrays with the keys above, their layout checked."""
     headers = {key: archive.header(key) for key in _wanted(archive.members, archive.where)}
-    check_layout({key: header for key, header in headers.items() if key != "env_id"}, archive.where)
+    check_layout({key: header for key, header in headers.items() if key not in ABOUT}, archive.where)
     return headers
 
 
@@ -218,12 +223,16 @@ def _wanted(present: Iterable[str], where: str) -> list[str]:
             f"{where}: add 'timeouts' (1 in rows where the clock ended the episode, else 0), or 'next_observations':"
             " without either nobody can tell where an episode was cut"
         )
-    require_keys(present, needed, where)
+    require_keys(present, needed, where, map_advice(present))
     for key in OPTIONAL:
         similar = difflib.get_close_matches(key, present - {*MINIMUM, *OPTIONAL}, n=1, cutoff=0.85)
         if key not in present and similar:
             raise InputError(f"{where}: unknown key {similar[0]!r}: rename it to {key!r} if that is what it means")
     return [key for key in MINIMUM + OPTIONAL if key in present]
+
+
+def _episodes(arrays: Mapping[str, np.ndarray], where: str, source: DataSource) -> Episodes:
+    return to_episodes(arrays, where, source, _env_id(arrays, where), attributes.parse(arrays, arrays, where))
 
 
 def _env_id(arrays: Mapping[str, np.ndarray], where: str) -> str | None:

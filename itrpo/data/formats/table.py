@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from itrpo import files
-from itrpo.data import column_map
+from itrpo.data import attributes, column_map
 from itrpo.data.column_map import ColumnMap, Table
 from itrpo.data.formats.hdf5 import notes_of_flat_files
 from itrpo.data.layout import Contents
-from itrpo.data.wording import first_rows
+from itrpo.data.wording import first_rows, listed
 from itrpo.errors import InputError
 from itrpo.types import DataSource, Episodes
 
@@ -56,8 +56,10 @@ def write(contents: Contents, path: Path) -> tuple[str, ...]:
     notes, columns = notes_of_flat_files(contents), {name: _plain(it) for name, it in contents.columns.items()}
     if path.suffix.lower() == ".parquet":
         with files.replacing(path) as target:
-            metadata = None if contents.env_id is None else {"env_id": contents.env_id}
-            polars.DataFrame(columns).write_parquet(target, metadata=metadata)
+            metadata = attributes.to_texts(contents.attributes)
+            if contents.env_id is not None:
+                metadata["env_id"] = contents.env_id
+            polars.DataFrame(columns).write_parquet(target, metadata=metadata or None)
         return notes
     flat: dict[str, np.ndarray] = {}
     for name, values in columns.items():
@@ -67,10 +69,16 @@ def write(contents: Contents, path: Path) -> tuple[str, ...]:
             flat |= {f"{name}_{index}": column for index, column in enumerate(values.reshape(len(values), -1).T)}
     with files.replacing(path) as target:
         polars.DataFrame(flat).write_csv(target)
-    if contents.env_id is None:
+    lost = [] if contents.env_id is None else ["env_id"]
+    lost += attributes.given(contents.attributes)
+    if not lost:
         return notes
-    advice = f"give --env {contents.env_id} when you use it"
-    return (*notes, f"a CSV file can't say that it came from {contents.env_id}: {advice}")
+    flags = [] if contents.env_id is None else [f"--env {contents.env_id}"]
+    for key, flag in (("action_low", "--action-low"), ("action_high", "--action-high")):
+        values = getattr(contents.attributes, key)
+        flags += [] if values is None else [f"{flag} {' '.join(f'{value:.9g}' for value in values)}"]
+    advice = f": give {' '.join(flags)} when you use it" if flags else ""
+    return (*notes, f"a CSV file has no place for {listed(lost)}{advice}")
 
 
 @contextmanager
@@ -119,7 +127,7 @@ def _parquet_table(path: Path) -> Table:
     rows, size = frame.select(polars.len()).collect().item(), path.stat().st_size
     if rows > max(1 << 28, 1000 * size):  # runs of one value take no room, but no log is all runs
         raise InputError(f"{where}: declares {rows:,} rows in {size:,} bytes; the file is damaged")
-    env_id = polars.read_parquet_metadata(path).get("env_id")
+    metadata = polars.read_parquet_metadata(path)
 
     def series(name: str) -> polars.Series:
         return frame.select(name).collect().to_series()
@@ -129,7 +137,8 @@ def _parquet_table(path: Path) -> Table:
         numbers=lambda name: _series_numbers(series(name), where),
         codes=lambda name: _codes(series(name), where),
         where=where,
-        env_id=env_id,
+        env_id=metadata.get("env_id"),
+        about=attributes.from_texts(metadata, where),
     )
 
 

@@ -82,9 +82,10 @@ def check_dataset(
     if horizon is None and env_id is not None:
         horizon = time_limit(env_id)
     bounds = bounds_from(episodes, action_low, action_high)
+    raw_actions = episodes.actions
     episodes, low, high, scaled = rescale(episodes, action_low, action_high)
     with np.errstate(all="ignore"):  # what isn't finite is a finding of its own
-        rows = prepare(episodes, scaled, horizon)
+        rows = prepare(episodes, raw_actions, scaled, horizon)
         findings = [finding for check in CHECKS for finding in check(rows)]
         if env_id is not None:
             findings += fitting(rows, env_id, low, high, bounds, env is not None)

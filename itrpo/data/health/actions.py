@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from itrpo.data.actions import BOUNDS, DISCRETE, bounds_advice, positions
 from itrpo.data.health.rows import Finding, Rows, finding
 from itrpo.data.load import ROUNDING
 from itrpo.data.wording import listed
 
 CLIPPED = (0.005, 0.05)  # share of rows with the very largest or smallest action: note, warning
-DISCRETE = 10  # an action with at most so many values isn't a continuous one
+FEW = 10  # an action with at most so many values isn't a continuous one
 NARROW = 0.2  # of the range of actions
 NOISELESS = 0.02  # standard deviation of the actions in one state, in a range of [-1, 1]
 
@@ -25,13 +26,11 @@ def actions(rows: Rows) -> Iterator[Finding]:
     low, high = sound.min(axis=0), sound.max(axis=0)
     if outside.size:
         what = f"actions outside [-1, 1]{' after rescaling' if rows.scaled else ''}: they range from {low.min():.6g} to"
-        advice = "widen --action-low and --action-high"
-        if not rows.scaled:
-            bounds = [_bound(values, limit) for values, limit in ((low, np.floor), (high, np.ceil))]
-            advice = (
-                "training refuses them: give the environment's bounds, which the data can't show; they need at least"
-                f" --action-low {bounds[0]} --action-high {bounds[1]}"
-            )
+        advice = (
+            f"training refuses them: {'widen the bounds' if rows.scaled else BOUNDS}; {bounds_advice(*rows.logged)}"
+        )
+        if rows.discrete and not rows.scaled:
+            what, advice = f"actions are {rows.discrete}, from", f"{DISCRETE}; {positions(*rows.logged)}"
         yield finding("error", "action-range", f"{what} {high.max():.6g}", advice, outside)
     discrete: list[str] = []
     clipped: list[tuple[str, np.ndarray]] = []
@@ -39,16 +38,18 @@ def actions(rows: Rows) -> Iterator[Finding]:
         column, name = sound[:, index], rows.name("actions", int(index))
         sample = column[:: max(1, len(column) // 10_000)]
         values = np.unique(sample)
-        if len(values) <= DISCRETE and len(sample) > 10 * DISCRETE:
+        if len(values) <= FEW and len(sample) > 10 * FEW:
             discrete.append(f"{name} ({', '.join(f'{value:.4g}' for value in values)})")
             continue
         edges = [(low[index], column == low[index]), (high[index], column == high[index])]
         if max(mask.mean() for _, mask in edges) >= CLIPPED[0]:
             shares = " and ".join(f"{mask.mean():.1%} at {edge:.4g}" for edge, mask in edges)
             clipped.append((f"{name}: {shares}", edges[0][1] | edges[1][1]))
-    if discrete:
+    if rows.discrete:
+        yield finding("warning", "discrete-actions", f"actions are {rows.discrete}", DISCRETE)
+    elif discrete:
         what = f"actions of a few values only: {listed(discrete)}"
-        yield finding("warning", "discrete-actions", what, "itrpo learns densities of continuous actions")
+        yield finding("warning", "discrete-actions", what, DISCRETE)
     if clipped:
         piles = listed([text for text, _ in clipped])
         what = f"rows in which an action is exactly its largest or smallest value: {piles}"
@@ -77,10 +78,3 @@ def little_noise(rows: Rows) -> Iterator[Finding]:
             " keep a floor on pi_beta's standard deviation, and prefer data with exploration"
         )
         yield finding("warning", "little-noise", what, advice)
-
-
-def _bound(values: np.ndarray, rounding: np.ufunc) -> str:
-    """One number per dimension, rounded outwards to two digits; only one if they are all the same."""
-    digits = 10.0 ** (1 - np.floor(np.log10(np.maximum(np.abs(values), 1e-12))))
-    texts = [f"{value:g}" for value in rounding(values.astype(np.float64) * digits) / digits]
-    return texts[0] if len(set(texts)) == 1 else " ".join(texts)

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from itrpo.data.episodes import follows
+from itrpo.data.episodes import follows, left_out
 from itrpo.data.health.rows import Finding, Rows, finding
 
+LOST = 0.1  # share of the rewards other than 0 in rows that training leaves out; 1 row in 10 if all rows have one
 SMOOTH = 0.3  # share of ends after which a step is no longer than usual: in MuJoCo's tasks it is below 0.05
 
 
@@ -34,13 +35,21 @@ def ends(rows: Rows) -> Iterator[Finding]:
         yield finding("error", "mostly-terminal", what, advice, np.flatnonzero(episodes.terminals))
         return
     both = np.flatnonzero(episodes.terminals & episodes.timeouts)
-    if both.size and episodes.next_observations is None:
+    if both.size:
         most = both.size > 0.5 * episodes.terminals.sum()
         what = f"rows that are both terminal and timeout: {both.size:,} of {episodes.terminals.sum():,} terminals"
         advice = (
-            "such a row is dropped, as in D4RL, and its end with it: set timeouts to 0 where the environment ended it"
+            "each is taken for a terminal, after which nothing follows: set terminals to 0 where the clock ended it"
         )
+        if episodes.attributes.d4rl_view and episodes.next_observations is None:
+            advice = "such a row is dropped, as in D4RL, and its end with it"
         yield finding("warning" if most else "note", "both-flags", what, advice, both)
+    held, dropped = episodes.rewards != 0, left_out(episodes)
+    if (held & dropped).sum() > LOST * held.sum():
+        what = f"rows without a successor, which training leaves out, hold {(held & dropped).sum():,} of the"
+        what += f" {held.sum():,} rewards other than 0"
+        advice = "mark them as terminals if the episodes end there by themselves, or give next_observations"
+        yield finding("warning", "lost-rewards", what, advice, np.flatnonzero(held & dropped))
     single = starts[lengths == 1]
     if single.size:
         what = f"episodes of a single step: {single.size:,} of {len(lengths):,}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from itrpo.data.episodes import transition_rows
+from itrpo.data.episodes import left_out_rows, transition_rows
 from itrpo.data.health.rows import Rows
 
 
@@ -19,6 +19,9 @@ def facts(rows: Rows, env_id: str | None) -> dict[str, str]:
         "completed episodes": f"{len(rows.returns):,}: {episodes.terminals.sum():,} terminals,"
         f" {episodes.timeouts.sum():,} timeouts",
     }
+    lost = left_out_rows(episodes)
+    if lost is not None:
+        found["left out"] = lost
     if len(rows.returns):
         found["returns"] = f"{rows.returns.mean():,.1f} ± {rows.returns.std():,.1f}, max {rows.returns.max():,.1f}"
         found["lengths"] = f"{rows.lengths.mean():,.0f}, from {rows.lengths.min():,} to {rows.lengths.max():,}"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from itrpo.data.actions import choices, extremes
 from itrpo.data.episodes import episode_statistics
 from itrpo.data.health.measures import action_noise, equal_columns, spectrum
 from itrpo.data.memory import blocks
@@ -36,12 +37,13 @@ class Rows:
 
     episodes: Episodes  # actions scaled to [-1, 1]
     scaled: bool  # by bounds that were given or declared
+    logged: tuple[np.ndarray, np.ndarray]  # smallest and largest action [A] before that
+    discrete: str | None  # what the actions are if they number choices
     horizon: int | None  # steps after which the clock ends an episode, if it is known and there is one
     sound: np.ndarray  # [N] bool: no NaN or infinity in the row
     ends: np.ndarray  # [N] bool
     returns: np.ndarray
     lengths: np.ndarray
-    names: Mapping[str, Sequence[str]]  # of columns, where the user mapped them
     std: np.ndarray  # [O] of the observations
     equal: Sequence[tuple[int, int]]  # pairs of observation columns that are the same in all rows
     moved: np.ndarray  # [N - 1]: distance from an observation to the next row's, in std, averaged over dimensions
@@ -50,9 +52,8 @@ class Rows:
 
     def name(self, key: str, index: int) -> str:
         """'observation 3', or 'observation 3 (speed)'."""
-        mapped = self.names.get(key, ())
-        whole = getattr(self.episodes, key).shape[1]
-        return f"{key[:-1]} {index}" + (f" ({mapped[index]})" if len(mapped) == whole else "")
+        names = getattr(self.episodes.attributes, f"{key[:-1]}_names")
+        return f"{key[:-1]} {index}" + (f" ({names[index]})" if names else "")
 
 
 def finding(severity: Severity, name: str, what: str, advice: str, rows: Sequence[int] | np.ndarray = ()) -> Finding:
@@ -60,15 +61,14 @@ def finding(severity: Severity, name: str, what: str, advice: str, rows: Sequenc
     return Finding(severity, name, what, advice, tuple(int(row) for row in rows[:MAX_ROWS]), len(rows))
 
 
-def prepare(episodes: Episodes, scaled: bool, horizon: int | None) -> Rows:
-    """Measures the rows; `scaled`: whether their actions were, by bounds."""
+def prepare(episodes: Episodes, raw_actions: np.ndarray, scaled: bool, horizon: int | None) -> Rows:
+    """Measures the rows; `scaled`: whether bounds have made their actions of `raw_actions`."""
     sound = np.ones(len(episodes.rewards), dtype=bool)
     for values in (episodes.observations, episodes.actions, episodes.rewards, episodes.next_observations):
         if values is not None:
             for block in blocks(len(values)):
                 sound[block] &= np.isfinite(values[block].reshape(len(values[block]), -1)).all(axis=1)
     returns, lengths = episode_statistics(episodes)
-    mapped = episodes.source.recipe.get("columns")
     observations = episodes.observations if sound.all() else episodes.observations[sound]
     std = observations.std(axis=0, dtype=np.float64) if len(observations) else np.zeros(observations.shape[1])
     varying = np.flatnonzero(std > 0).tolist()
@@ -79,12 +79,13 @@ def prepare(episodes: Episodes, scaled: bool, horizon: int | None) -> Rows:
     return Rows(
         episodes=episodes,
         scaled=scaled,
+        logged=extremes(raw_actions),
+        discrete=choices(raw_actions),
         horizon=horizon,
         sound=sound,
         ends=episodes.terminals | episodes.timeouts,
         returns=returns,
         lengths=lengths,
-        names=mapped if isinstance(mapped, dict) else {},
         std=std,
         equal=equal_columns(observations, varying),
         moved=moved,

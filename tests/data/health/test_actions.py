@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.data.health.sound_log import ROWS, SOUND, check, only
+from tests.data.health.sound_log import ROWS, SOUND, check, names, only
 
 
 def test_actions_out_of_range_suggest_bounds() -> None:
@@ -14,16 +14,21 @@ def test_actions_out_of_range_suggest_bounds() -> None:
     assert (finding.rows, finding.count) == (tuple(outside[:5]), len(outside))
     low, high = actions.min(axis=0), actions.max(axis=0)
     words = finding.advice.split("--action-low ")[1].replace("--action-high ", "").split()
-    suggested = np.array([float(word) for word in words]).reshape(2, 2)
-    assert (suggested[0] <= low).all()
-    assert (suggested[1] >= high).all()
-    assert np.abs(suggested - [low, high]).max() < 0.1
+    suggested = np.float32(words).reshape(2, 2)
+    np.testing.assert_array_equal(suggested, [low, high])
+    assert names(check(actions=actions, action_low=suggested[0], action_high=suggested[1])) == []
     health = check(actions=actions, action_low=[-2, -0.5], action_high=[2, 0.5])
     assert health.findings == ()
     assert health.facts["actions rescaled from"] == "[-2.0, -0.5] to [2.0, 0.5]"
-    assert (
-        only(check(actions=actions, action_low=-1.2, action_high=1.2)).advice == "widen --action-low and --action-high"
-    )
+    assert words[0] in only(check(actions=actions, action_low=-1.2, action_high=1.2)).advice
+
+
+def test_a_valve_logged_in_percent_is_told_its_own_extremes() -> None:
+    valve = (SOUND["actions"][:, :1] + 1) * 50
+    valve[[5, 9]] = [[0], [100]]
+    finding = check(actions=np.append(valve, np.full_like(valve, 37.5), axis=1)).findings[0]
+    assert "are --action-low 0 LOW --action-high 100 HIGH (LOW and HIGH: actions 1 never vary)" in finding.advice
+    assert "are --action-low 0 --action-high 100" in only(check(actions=valve)).advice
 
 
 @pytest.mark.parametrize(("limit", "severity"), [(0.6, "warning"), (0.85, "note")])
@@ -40,10 +45,34 @@ def test_clipped_actions(limit: float, severity: str) -> None:
 
 
 def test_discrete_and_narrow_actions() -> None:
-    finding = only(check(actions=np.sign(SOUND["actions"])))
+    finding = only(check(actions=np.sign(SOUND["actions"]) * 0.5))
     assert finding.name == "discrete-actions"
-    assert "action 0 (-1, 1), action 1 (-1, 1)" in finding.what
+    assert "action 0 (-0.5, 0.5), action 1 (-0.5, 0.5)" in finding.what
     assert only(check(actions=SOUND["actions"] / 10)).name == "narrow-actions"
+
+
+CHOICES = np.digitize(SOUND["actions"][:, 0], [-0.5, 0, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("actions", "what"),
+    [
+        (CHOICES[:, None], "the whole numbers 0, 1, 2, 3 only"),
+        (np.eye(4)[CHOICES], "one-hot codes of 4 choices"),
+        (SOUND["actions"] > 0, "the whole numbers 0, 1 only"),
+    ],
+)
+def test_discrete_actions_are_called_so(actions: np.ndarray, what: str) -> None:
+    health = check(actions=actions)
+    assert any(f"actions are {what}" in finding.what for finding in health.findings)
+    assert all("discrete actions, it seems" in finding.advice for finding in health.findings)
+
+
+def test_a_valve_in_steps_of_ten_percent_is_no_choice() -> None:
+    steps = np.round((SOUND["actions"][:, :1] + 1) * 5) * 10
+    advice = next(it.advice for it in check(actions=steps).findings if it.name == "action-range")
+    assert "--action-low 0 --action-high 100" in advice
+    assert "discrete" not in advice
 
 
 def test_behaviour_without_noise() -> None:

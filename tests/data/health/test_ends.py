@@ -39,6 +39,16 @@ def test_flags_the_wrong_way_round() -> None:
     assert health.findings[0].severity == "error"
 
 
+def test_successes_that_are_marked_as_timeouts() -> None:
+    ends = SOUND["terminals"] | SOUND["timeouts"]
+    finding = next(
+        it for it in check(rewards=ends, terminals=ends & False, timeouts=ends).findings if it.name == "lost-rewards"
+    )
+    assert finding.count == ends.sum()
+    assert f"hold {ends.sum():,} of the {ends.sum():,} rewards" in finding.what
+    assert "lost-rewards" not in {it.name for it in check(rewards=ends, terminals=ends, timeouts=ends & False).findings}
+
+
 def test_rows_with_both_flags() -> None:
     both = np.flatnonzero(SOUND["terminals"])[:3]
     finding = only(check(timeouts=changed("timeouts", both, True)))

@@ -1,0 +1,115 @@
+"""What a dataset says of its columns beside their values: bounds, names and units, under the same keys in every format.
+
+HDF5: attributes of the file. NPZ files and mappings: arrays. Parquet: metadata of the file, as JSON. Minari:
+`metadata.json` and, for bounds, its spaces. CSV has no place for them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from itrpo.data.layout import Column
+from itrpo.errors import InputError
+from itrpo.types import Attributes
+
+BOUNDLESS = 1e9  # actions "within" such bounds aren't scaled by them
+KEYS = Attributes._fields
+SUBJECTS = {"observation": "observations", "action": "actions"}  # beginning of a key -> the column that it speaks of
+
+
+def parse(given: Mapping[str, Any], columns: Mapping[str, Column], where: str) -> Attributes:
+    """The attributes among what a file says. One number may stand for all dimensions.
+
+    Raises InputError for those that are not one number or text for each dimension, and for bounds that are none.
+    """
+    found: dict[str, Any] = {}
+    for key in KEYS:
+        value = given.get(key)
+        if value is None:
+            continue
+        beginning, _, kind = key.partition("_")
+        if beginning not in SUBJECTS:
+            found[key] = str(value) if key == "minari" else bool(value)
+            continue
+        size = columns[SUBJECTS[beginning]].shape[1]
+        plain = _numbers(value, size) if kind in ("low", "high") else _texts(value, size)
+        if plain is None:
+            what = "numbers (or one for all)" if kind in ("low", "high") else "texts"
+            raise InputError(
+                f"{where}: the attribute {key!r} must be {size} {what}, one for each column of"
+                f" {SUBJECTS[beginning]!r}, not {str(value)[:100]}; change or delete it"
+            )
+        found[key] = plain
+    for beginning in SUBJECTS:
+        low, high = (found.get(f"{beginning}_{end}") for end in ("low", "high"))
+        if (low is None) != (high is None):
+            there, gone = ("low", "high") if high is None else ("high", "low")
+            raise InputError(f"{where}: there is '{beginning}_{there}', but no '{beginning}_{gone}'; add or delete one")
+        if low is not None and high is not None and not (np.asarray(low) < np.asarray(high)).all():
+            raise InputError(f"{where}: '{beginning}_low' {list(low)} must be below '{beginning}_high' {list(high)}")
+    return Attributes(**found)
+
+
+def action_bounds(attributes: Attributes) -> tuple[Any, Any]:
+    """The bounds of actions, or two None where an action has none."""
+    low, high = attributes.action_low, attributes.action_high
+    if low is None or high is None or max(map(abs, (*low, *high))) >= BOUNDLESS:
+        return None, None
+    return low, high
+
+
+def given(attributes: Attributes) -> dict[str, Any]:
+    """The attributes that say something, by their keys."""
+    return {key: value for key, value in attributes._asdict().items() if value is not None and value is not False}
+
+
+def for_policy(attributes: Attributes) -> dict[str, Any]:
+    """What a policy's file says of the numbers that it takes and gives, as JSON without infinities. The bounds of its
+    actions are what it was trained with, and arrays of that file.
+    """
+    kept = {key: it for key, it in given(attributes).items() if key.endswith(("_names", "_units"))}
+    for key in ("observation_low", "observation_high"):
+        bounds = getattr(attributes, key)
+        if bounds is not None:
+            kept[key] = [bound if np.isfinite(bound) else None for bound in bounds]
+    return kept
+
+
+def to_texts(attributes: Attributes) -> dict[str, str]:
+    """Key -> JSON, for formats whose attributes are texts."""
+    return {key: json.dumps(value) for key, value in given(attributes).items()}
+
+
+def from_texts(texts: Mapping[str, str], where: str) -> dict[str, Any]:
+    """What `to_texts` wrote, among other texts. Raises InputError for what is not JSON."""
+    values: dict[str, Any] = {}
+    for key in KEYS:
+        try:
+            if key in texts:
+                values[key] = json.loads(texts[key])
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{where}: the attribute {key!r} must be JSON, not {texts[key][:100]!r}") from error
+    return values
+
+
+def _numbers(value: Any, size: int) -> tuple[float, ...] | None:
+    try:
+        numbers = np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        return None
+    if numbers.shape not in ((), (1,), (size,)) or np.isnan(numbers).any():
+        return None
+    return tuple(np.broadcast_to(numbers, (size,)).tolist())
+
+
+def _texts(value: Any, size: int) -> tuple[str, ...] | None:
+    if isinstance(value, str | bytes) or np.ndim(value) == 0:
+        value = [value.item() if isinstance(value, np.ndarray) else value]
+    texts = [it.decode("utf-8", "replace") if isinstance(it, bytes) else it for it in value]
+    if len(texts) != size or not all(isinstance(text, str) for text in texts):
+        return None
+    return tuple(map(str, texts))

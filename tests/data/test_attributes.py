@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import polars
+import pytest
+
+from itrpo.data.convert import convert, read_contents
+from itrpo.data.formats import hostile
+from itrpo.data.health import check_dataset
+from itrpo.data.load import load_dataset
+from itrpo.errors import InputError
+from itrpo.report.datasets import describe
+from tests.data.hdf5_files import columns, write
+
+SAID: dict[str, Any] = {
+    "action_low": [0.0],
+    "action_high": [100.0],
+    "observation_low": [-np.inf, 0.1],
+    "observation_high": [np.inf, 7.0],
+    "action_names": ["valve"],
+    "observation_names": ["temperature", "Druck größer 0"],
+    "action_units": ["%"],
+    "observation_units": ["°C", "bar"],
+}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hostile, "survives", lambda *_: True)  # tested in test_hdf5; a process takes long
+
+
+def logged() -> dict[str, np.ndarray]:
+    return columns() | {"actions": np.linspace(0, 90, 9)[:, None]}
+
+
+def own_file(path: Path) -> Path:
+    """As a user writes them."""
+    if path.suffix == ".npz":
+        np.savez(path, **logged(), **SAID)
+        return path
+    write(path, logged())
+    with h5py.File(path, "a") as file:
+        file.attrs.update(SAID)
+    return path
+
+
+@pytest.mark.parametrize("source", ["a.hdf5", "a.npz"])
+@pytest.mark.parametrize("target", ["b.hdf5", "b.npz", "b.parquet", "b-v0"])
+def test_what_is_said_of_columns_travels_through_every_format(tmp_path: Path, source: str, target: str) -> None:
+    there = convert(own_file(tmp_path / source), tmp_path / target)
+    assert not any("left out" in note for note in there.notes)
+    back = convert(there.path, tmp_path / "back.hdf5")
+    for path in (there.path, back.path):
+        found = read_contents(path).attributes
+        assert {key: list(getattr(found, key)) for key in SAID} == SAID
+        dataset = load_dataset(path)
+        assert dataset.transitions.action[0] == -1  # scaled by the bounds
+        assert dataset.attributes == found
+        assert describe(dataset)["observations"] == "temperature °C, Druck größer 0 bar"
+    assert check_dataset(back.path).action_names == ("action 0 (valve)",)
+
+
+def test_a_mapping_may_say_it_too() -> None:
+    dataset = load_dataset(logged() | {key: np.array(value) for key, value in SAID.items()})
+    assert dataset.attributes.action_names == ("valve",)
+    assert (dataset.action_low, dataset.action_high) == ([0], [100])
+    assert load_dataset(logged() | {"action_low": np.array(-50), "action_high": np.array(150)}).action_low == [-50]
+    given = load_dataset(logged() | {"action_low": np.array(-50), "action_high": np.array(150)}, action_low=-1)
+    assert (given.action_low, given.action_high) == ([-1], [150])
+
+
+def test_csv_says_what_it_has_no_place_for(tmp_path: Path) -> None:
+    note = convert(own_file(tmp_path / "a.hdf5"), tmp_path / "b.csv", env="Own-v0").notes[-1]
+    assert "no place for env_id, action_low, action_high, " in note
+    assert note.endswith(": give --env Own-v0 --action-low 0 --action-high 100 when you use it")
+
+
+@pytest.mark.parametrize("through", ["b.hdf5", "b.npz", "b.parquet"])
+def test_a_minari_dataset_comes_back_with_its_spaces_and_its_origin(tmp_path: Path, through: str) -> None:
+    convert(own_file(tmp_path / "a.npz"), tmp_path / "first-v0", env="Own-v0")
+    metadata = tmp_path / "first-v0" / "data" / "metadata.json"
+    theirs = json.loads(metadata.read_text())
+    del theirs["itrpo"]["attributes"], theirs["itrpo"]["env_id"]  # as others write it
+    theirs |= {"author": ["A. N. Other"], "env_spec": json.dumps({"id": "Own-v0", "kwargs": {"wind": 3}})}
+    metadata.write_text(json.dumps(theirs))
+    back = convert(convert(tmp_path / "first-v0", tmp_path / through).path, tmp_path / "second-v0").path
+    ours = json.loads((back / "data" / "metadata.json").read_text())
+    for key in ("action_space", "observation_space", "author", "env_spec"):
+        assert ours[key] == theirs[key], key
+    assert json.loads(ours["action_space"])["high"] == [100]
+    assert load_dataset(back).env_id == "Own-v0"
+
+
+def test_a_column_map_gives_names_and_units(tmp_path: Path) -> None:
+    log = {"t": [1.0, 2, 3], "p": [[0.0, 1]] * 3, "v": [0.5] * 3, "r": [1.0] * 3}
+    polars.DataFrame(log).write_parquet(tmp_path / "log.parquet")
+    mapped = {"observations": ["t", "p"], "actions": "v", "rewards": "r", "terminals": "none", "timeouts": "none"}
+    mapped |= {"observation_units": ["°C", "bar", "bar"], "action_units": "%"}
+    made = convert(tmp_path / "log.parquet", tmp_path / "log.hdf5", columns=mapped).path
+    found = load_dataset(made).attributes
+    assert (found.observation_names, found.action_names) == (("t", "p[0]", "p[1]"), ("v",))
+    assert (found.observation_units, found.action_units) == (("°C", "bar", "bar"), ("%",))
+
+
+@pytest.mark.parametrize("ending", [".hdf5", ".npz", ".parquet"])
+def test_d4rls_view_travels_too(tmp_path: Path, ending: str) -> None:
+    made = write(tmp_path / "a.hdf5", columns([0, 0, 1], [0, 0, 0]), recipe='{"versions": {"itrpo": "0.1"}}')
+    assert len(load_dataset(made)) == len(load_dataset(convert(made, tmp_path / f"b{ending}").path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"action_names": ["a", "b"]}, r"the arrays: the attribute 'action_names' must be 1 texts.*'actions'"),
+        ({"action_names": [3]}, "must be 1 texts"),
+        ({"observation_low": [0, 0, 0], "observation_high": 1}, "must be 2 numbers"),
+        ({"action_low": "low", "action_high": 1}, "must be 1 numbers"),
+        ({"action_low": np.nan, "action_high": 1}, "must be 1 numbers"),
+        ({"action_low": 0}, "there is 'action_low', but no 'action_high'"),
+        ({"action_low": 1, "action_high": 1}, "must be below"),
+    ],
+)
+def test_attributes_that_can_not_be(said: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_dataset(columns() | {key: np.array(value) for key, value in said.items()})
+
+
+def test_text_in_parquet_that_is_no_json(tmp_path: Path) -> None:
+    path = convert(own_file(tmp_path / "a.npz"), tmp_path / "b.parquet").path
+    polars.read_parquet(path).write_parquet(path, metadata={"action_names": "valve"})
+    with pytest.raises(InputError, match=r"b.parquet: the attribute 'action_names' must be JSON, not 'valve'"):
+        load_dataset(path)
