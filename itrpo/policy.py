@@ -47,7 +47,7 @@ class Policy:
     observation_std: np.ndarray  # [O] float32
     action_low: np.ndarray  # [A] float32: the action that the network's -1 stands for
     action_high: np.ndarray  # [A] float32: the action that the network's +1 stands for
-    metadata: dict[str, Any]  # environment, dataset, algorithm, version, observation_low and _high in training, ...
+    metadata: dict[str, Any]  # environment, dataset, algorithm, version, trained_low and _high in training, ...
     known: np.ndarray  # [2, O] float32: what is outside lies below or above; infinite where the file does not say
     outside: np.ndarray  # [O] int64: how many observations were outside, by column, since the policy was loaded
 
@@ -61,11 +61,13 @@ class Policy:
         return action
 
     def _warn(self, rows: np.ndarray, outside: np.ndarray) -> None:
-        low, high = self.metadata["observation_low"], self.metadata["observation_high"]
+        low, high = self.metadata["trained_low"], self.metadata["trained_high"]
+        names = self.metadata.get("observation_names") or [""] * len(low)
         for column in np.flatnonzero(outside.any(axis=0) & (self.outside == 0)):
             value = rows[outside[:, column], column][0]
+            named = f"observation {column}" + (f" ({names[column]})" if names[column] else "")
             warnings.warn(
-                f"observation {column} is {value:.6g}, and in training it was from {low[column]:.6g} to"
+                f"{named} is {value:.6g}, and in training it was from {low[column]:.6g} to"
                 f" {high[column]:.6g}: the policy has not learned how to act there",
                 RuntimeWarning,
                 stacklevel=3,
@@ -304,7 +306,7 @@ def _parse(path: Path, content: Mapping[str, np.ndarray]) -> Policy:
         raise problem("damaged: its metadata is not a JSON object")
     known = _known(metadata, len(mean))
     if known is None:
-        raise problem(f"damaged: observation_low and observation_high of its metadata are not {len(mean)} numbers each")
+        raise problem(f"damaged: trained_low and trained_high of its metadata are not {len(mean)} numbers each")
     return Policy(kind, networks, constants, mean, std, low, high, metadata, known, np.zeros(len(mean), np.int64))
 
 
@@ -312,10 +314,10 @@ def _known(metadata: Mapping[str, Any], size: int) -> np.ndarray | None:
     """`Policy.known`; None for ranges that are none. A range reaches FAR of its width farther, and by the rounding of a
     column that never varied.
     """
-    if "observation_low" not in metadata and "observation_high" not in metadata:
+    if "trained_low" not in metadata and "trained_high" not in metadata:
         return np.array([[-np.inf], [np.inf]], np.float32).repeat(size, axis=1)
     try:
-        low, high = (np.asarray(metadata.get(f"observation_{end}"), np.float64) for end in ("low", "high"))
+        low, high = (np.asarray(metadata.get(f"trained_{end}"), np.float64) for end in ("low", "high"))
     except (TypeError, ValueError):
         return None
     if low.shape != (size,) or high.shape != (size,) or not (low <= high).all():

@@ -291,11 +291,12 @@ print(sorted(import_roots - set(sys.stdlib_module_names) - {"numpy", "policy"}))
     np.testing.assert_allclose(eval(action), load_policy(tmp_path / "p.npz")(np.zeros(3)), rtol=1e-6)
 
 
-RANGE = {"observation_low": [0.0, -1.0, 2.0], "observation_high": [10.0, 1.0, 2.0]}  # the last never varied
+RANGE = {"trained_low": [0.0, -1.0, 2.0], "trained_high": [10.0, 1.0, 2.0]}  # the last never varied
 
 
 def test_it_says_once_what_is_far_outside_and_counts_all(tmp_path):
-    save(tmp_path / "p.npz", {"kind": "tanh_mlp", **arrays(ACTION)}, metadata=RANGE)
+    names = {"observation_names": ["temp", "level", "pressure"]}
+    save(tmp_path / "p.npz", {"kind": "tanh_mlp", **arrays(ACTION)}, metadata=RANGE | names)
     act = load_policy(tmp_path / "p.npz")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -305,9 +306,9 @@ def test_it_says_once_what_is_far_outside_and_counts_all(tmp_path):
     with pytest.warns(RuntimeWarning) as caught:
         answer = act([[15.1, 0.0, 2.1], [np.nan, 2.1, 2.0]])
     assert [str(it.message).partition(":")[0] for it in caught] == [
-        "observation 0 is 15.1, and in training it was from 0 to 10",
-        "observation 1 is 2.1, and in training it was from -1 to 1",
-        "observation 2 is 2.1, and in training it was from 2 to 2",
+        "observation 0 (temp) is 15.1, and in training it was from 0 to 10",
+        "observation 1 (level) is 2.1, and in training it was from -1 to 1",
+        "observation 2 (pressure) is 2.1, and in training it was from 2 to 2",
     ]
     assert (answer.shape, act.outside.tolist()) == ((2, ACTION), [2, 1, 1])
     with warnings.catch_warnings():
@@ -319,12 +320,12 @@ def test_it_says_once_what_is_far_outside_and_counts_all(tmp_path):
 @pytest.mark.parametrize(
     "metadata",
     [
-        RANGE | {"observation_low": [0.0, 0.0]},
-        RANGE | {"observation_high": ["a", 1, 2]},
-        {"observation_low": [0, 0, 0]},
-        RANGE | {"observation_high": [-1.0, 1.0, 2.0]},
+        RANGE | {"trained_low": [0.0, 0.0]},
+        RANGE | {"trained_high": ["a", 1, 2]},
+        {"trained_low": [0, 0, 0]},
+        RANGE | {"trained_high": [-1.0, 1.0, 2.0]},
     ],
 )
 def test_a_range_that_is_none_is_refused(tmp_path, metadata):
-    with pytest.raises(PolicyFileError, match="observation_low and observation_high"):
+    with pytest.raises(PolicyFileError, match="trained_low and trained_high"):
         save(tmp_path / "p.npz", {"kind": "tanh_mlp", **arrays(ACTION)}, metadata=metadata)

@@ -42,8 +42,8 @@ def save_policies(session: Session, exports: list[dict[str, Any]], step: int) ->
                 "run": run.run_hash,
                 "seed": index,
                 "step": step,
-                "observation_low": preprocess.observation_low.tolist(),
-                "observation_high": preprocess.observation_high.tolist(),
+                "trained_low": preprocess.observation_low.tolist(),
+                "trained_high": preprocess.observation_high.tolist(),
             }
             save_policy(path, export, mean, std, dataset.action_low, dataset.action_high, metadata)
     good = paths[session.going_on[0][2]]  # stand in for those of runs that have diverged, whose returns nobody reads

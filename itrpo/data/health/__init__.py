@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from itrpo.data.column_map import ColumnMap
-from itrpo.data.health import actions, duplicates, ends, rewards, values
+from itrpo.data.health import actions, alignment, duplicates, ends, rewards, stuck, values
 from itrpo.data.health.facts import facts
 from itrpo.data.health.rows import Finding, prepare
 from itrpo.data.load import read_episodes, rescale
@@ -33,7 +33,10 @@ CHECKS = (
     rewards.rewards,
     ends.ends,
     ends.going_on,
+    alignment.misaligned,
+    alignment.repeated_successors,
     duplicates.repetitions,
+    stuck.stuck,
     values.scales,
     values.dependent_columns,
     actions.little_noise,
