@@ -37,6 +37,7 @@ class DataConfig:
     action_low: tuple[float, ...]  # raw actions in [low, high] are rescaled to [-1, 1]
     action_high: tuple[float, ...]
     columns: Mapping[str, Any] | None = None  # of a log with names of its own: field -> the columns that it took
+    by_column: bool | None = None  # True: normalised without the 1e-3, constant columns left out; None: as published
 
 
 @dataclass(frozen=True)
@@ -238,6 +239,8 @@ def config_hash(config: RunConfig) -> str:
     """Eight hex digits that identify a run: all of its config but its length and number of seeds, which may grow."""
     values = to_json(config)
     del values["train"]["steps"], values["train"]["seeds"]
+    if config.data.by_column is None:
+        del values["data"]["by_column"]  # a benchmark's runs keep the names that they had before there was a choice
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 

@@ -46,7 +46,7 @@ class RunOptions:
     behavior: str | None = None  # model of pi_beta, of those that the algorithm can use [the preset's]
     behavior_steps: Count | None = None  # gradient steps of its fit [the source's, scaled by steps, at least 100]
     columns: Mapping[str, Any] | None = None  # which columns are what: FIELD=COLUMN ... [their usual names]
-    normalize_observations: bool | None = None  # train on (s - mean) / (std + 1e-3); saved with it [the preset's]
+    normalize_observations: bool | None = None  # of mean 0, deviation 1 [own data: by their scales; else the preset's]
     reward_scale: Finite | None = None  # train on reward_scale * r + reward_shift [the preset's]
     reward_shift: Finite | None = None  # see reward_scale [the preset's]
     action_low: tuple[float, ...] | float | None = None  # raw action that becomes -1: one number, or one each [-1]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ import numpy as np
 FORMAT_VERSION = 1
 DAMAGE = (OSError, ValueError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error)
 ROWS_AT_ONCE = 64  # observations whose candidate actions are held in memory together
+FAR = 0.5  # of the range of a column in training: what lies farther beyond it is outside
 
 Layers = tuple[tuple[np.ndarray, np.ndarray], ...]  # (weight [out, in], bias [out]) float32, first to last
 
@@ -35,7 +37,7 @@ class PolicyFileError(ValueError):
 @dataclass(frozen=True)
 class Policy:
     """The greedy policy of one seed. Calling it maps observations [..., O] to actions [..., A] in the dataset's
-    units.
+    units, and warns of observations far outside of the range that it was trained on: `outside` counts them.
     """
 
     kind: str  # acting rule, see `save_policy`
@@ -45,9 +47,34 @@ class Policy:
     observation_std: np.ndarray  # [O] float32
     action_low: np.ndarray  # [A] float32: the action that the network's -1 stands for
     action_high: np.ndarray  # [A] float32: the action that the network's +1 stands for
-    metadata: dict[str, Any]  # environment, dataset, algorithm, version, ...
+    metadata: dict[str, Any]  # environment, dataset, algorithm, version, trained_low and _high in training, ...
+    known: np.ndarray  # [2, O] float32: what is outside lies below or above; infinite where the file does not say
+    outside: np.ndarray  # [O] int64: how many observations were outside, by column, since the policy was loaded
 
     def __call__(self, observation: Any) -> np.ndarray:
+        """As `act`, with a RuntimeWarning for each column when it is outside for the first time."""
+        action = self.act(observation)
+        raw = np.asarray(observation, np.float32)
+        within = (self.known[0] <= raw) & (raw <= self.known[1])
+        if not within.all():
+            self._warn(raw.reshape(-1, raw.shape[-1]), ~within.reshape(-1, raw.shape[-1]))
+        return action
+
+    def _warn(self, rows: np.ndarray, outside: np.ndarray) -> None:
+        low, high = self.metadata["trained_low"], self.metadata["trained_high"]
+        names = self.metadata.get("observation_names") or [""] * len(low)
+        for column in np.flatnonzero(outside.any(axis=0) & (self.outside == 0)):
+            value = rows[outside[:, column], column][0]
+            named = f"observation {column}" + (f" ({names[column]})" if names[column] else "")
+            warnings.warn(
+                f"{named} is {value:.6g}, and in training it was from {low[column]:.6g} to"
+                f" {high[column]:.6g}: the policy has not learned how to act there",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        self.outside[:] += outside.sum(axis=0)
+
+    def act(self, observation: Any) -> np.ndarray:
         """Actions [..., A] float32 for raw observations [..., O]. Raises ValueError for another last dimension."""
         raw = np.asarray(observation, np.float32)
         if raw.ndim == 0 or raw.shape[-1] != len(self.observation_mean):
@@ -277,7 +304,26 @@ def _parse(path: Path, content: Mapping[str, np.ndarray]) -> Policy:
         raise problem(f"damaged: its metadata is not JSON ({error})") from error
     if not isinstance(metadata, dict):
         raise problem("damaged: its metadata is not a JSON object")
-    return Policy(kind, networks, constants, mean, std, low, high, metadata)
+    known = _known(metadata, len(mean))
+    if known is None:
+        raise problem(f"damaged: trained_low and trained_high of its metadata are not {len(mean)} numbers each")
+    return Policy(kind, networks, constants, mean, std, low, high, metadata, known, np.zeros(len(mean), np.int64))
+
+
+def _known(metadata: Mapping[str, Any], size: int) -> np.ndarray | None:
+    """`Policy.known`; None for ranges that are none. A range reaches FAR of its width farther, and by the rounding of a
+    column that never varied.
+    """
+    if "trained_low" not in metadata and "trained_high" not in metadata:
+        return np.array([[-np.inf], [np.inf]], np.float32).repeat(size, axis=1)
+    try:
+        low, high = (np.asarray(metadata.get(f"trained_{end}"), np.float64) for end in ("low", "high"))
+    except (TypeError, ValueError):
+        return None
+    if low.shape != (size,) or high.shape != (size,) or not (low <= high).all():
+        return None
+    reach = np.maximum(FAR * (high - low), 1e-3 * np.maximum(np.abs(low), np.abs(high)))
+    return np.stack([low - reach, high + reach]).astype(np.float32)
 
 
 def _expected_sizes(kind: str, observations: int, actions: int, found: Mapping[str, Any]) -> dict[str, Any]:

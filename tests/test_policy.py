@@ -4,6 +4,7 @@ import itertools
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -288,3 +289,43 @@ print(sorted(import_roots - set(sys.stdlib_module_names) - {"numpy", "policy"}))
     action, others = result.stdout.splitlines()
     assert others == "[]"
     np.testing.assert_allclose(eval(action), load_policy(tmp_path / "p.npz")(np.zeros(3)), rtol=1e-6)
+
+
+RANGE = {"trained_low": [0.0, -1.0, 2.0], "trained_high": [10.0, 1.0, 2.0]}  # the last never varied
+
+
+def test_it_says_once_what_is_far_outside_and_counts_all(tmp_path):
+    names = {"observation_names": ["temp", "level", "pressure"]}
+    save(tmp_path / "p.npz", {"kind": "tanh_mlp", **arrays(ACTION)}, metadata=RANGE | names)
+    act = load_policy(tmp_path / "p.npz")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        act([[14.9, -1.9, 2.0], [-4.9, 1.9, 2.001]])  # half a range farther is not far
+        act.act([99.0, 0.0, 2.0])  # says nothing, as in an evaluation
+    assert act.outside.tolist() == [0, 0, 0]
+    with pytest.warns(RuntimeWarning) as caught:
+        answer = act([[15.1, 0.0, 2.1], [np.nan, 2.1, 2.0]])
+    assert [str(it.message).partition(":")[0] for it in caught] == [
+        "observation 0 (temp) is 15.1, and in training it was from 0 to 10",
+        "observation 1 (level) is 2.1, and in training it was from -1 to 1",
+        "observation 2 (pressure) is 2.1, and in training it was from 2 to 2",
+    ]
+    assert (answer.shape, act.outside.tolist()) == ((2, ACTION), [2, 1, 1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        act([16.0, 0.0, 2.0])
+    assert act.outside.tolist() == [3, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        RANGE | {"trained_low": [0.0, 0.0]},
+        RANGE | {"trained_high": ["a", 1, 2]},
+        {"trained_low": [0, 0, 0]},
+        RANGE | {"trained_high": [-1.0, 1.0, 2.0]},
+    ],
+)
+def test_a_range_that_is_none_is_refused(tmp_path, metadata):
+    with pytest.raises(PolicyFileError, match="trained_low and trained_high"):
+        save(tmp_path / "p.npz", {"kind": "tanh_mlp", **arrays(ACTION)}, metadata=metadata)

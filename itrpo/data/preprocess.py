@@ -13,27 +13,58 @@ from itrpo.errors import InputError
 from itrpo.types import RewardRule, Transition
 
 STD_OFFSET = 1e-3  # added to the standard deviation, as in TD3+BC (arXiv:2106.06860) and IQL's successors
+ROUNDING = 1e-6  # a standard deviation of so little of the mean is float32's rounding: the column is constant
+LEAST = 1e-3  # of the mean: a column that varies by less is divided by this, not by its noise
+LEFT_OUT = np.float32(1e30)  # what a constant column is divided by: a network then sees 0, whatever comes later
+ALIKE = 10.0  # ratio of standard deviations up to which columns are of one scale; and the size of one that is too large
 
 
 class Preprocess(NamedTuple):
     """Training sees `(observation - observation_mean) / observation_std` and `reward_scale * reward + reward_shift`."""
 
     observation_mean: np.ndarray  # [O] float32
-    observation_std: np.ndarray  # [O] float32, STD_OFFSET included, so never 0
+    observation_std: np.ndarray  # [O] float32, never 0
+    observation_low: np.ndarray  # [O] float32: the smallest of the raw observations
+    observation_high: np.ndarray  # [O] float32: the largest
     reward_scale: float = 1.0
     reward_shift: float = 0.0
 
 
 def fit_preprocess(
-    transitions: Transition, normalize_observations: bool, reward_scale: float = 1.0, reward_shift: float = 0.0
+    transitions: Transition,
+    normalize_observations: bool,
+    reward_scale: float = 1.0,
+    reward_shift: float = 0.0,
+    by_column: bool = False,
 ) -> Preprocess:
-    """Mean and standard deviation of `transitions.observation` (sums in float64), or the identity (zeros and ones)."""
-    size = transitions.observation.shape[1]
-    if not normalize_observations:
-        return Preprocess(np.zeros(size, np.float32), np.ones(size, np.float32), reward_scale, reward_shift)
-    mean = transitions.observation.mean(axis=0, dtype=np.float64)
-    std = transitions.observation.std(axis=0, dtype=np.float64) + STD_OFFSET
-    return Preprocess(mean.astype(np.float32), std.astype(np.float32), reward_scale, reward_shift)
+    """Mean and standard deviation of `transitions.observation` (sums in float64), or the identity (zeros and ones).
+
+    To the standard deviation STD_OFFSET is added, as published; `by_column` has no constant in units of the data: it
+    leaves out columns that never vary, and takes at least `LEAST` of the mean.
+    """
+    observation = transitions.observation
+    low, high = observation.min(axis=0), observation.max(axis=0)
+    mean, std = np.zeros_like(low), np.ones_like(low)
+    if normalize_observations:
+        mean = observation.mean(axis=0, dtype=np.float64)
+        std = observation.std(axis=0, dtype=np.float64)
+        least = np.where(constant(mean, std), LEFT_OUT, np.maximum(std, LEAST * np.abs(mean)))
+        std = least if by_column else std + STD_OFFSET
+    return Preprocess(mean.astype(np.float32), std.astype(np.float32), low, high, reward_scale, reward_shift)
+
+
+def constant(mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """bool [O]: columns that vary by no more than float32's rounding."""
+    return std <= ROUNDING * np.abs(mean)
+
+
+def scales_differ(mean: np.ndarray, std: np.ndarray) -> bool:
+    """Whether columns of this mean and standard deviation are too unequal, too large or too small for a network."""
+    spread = std[~constant(mean, std)]
+    if not len(spread):
+        return False
+    largest = max(spread.max(), np.abs(mean).max())
+    return bool(spread.max() > ALIKE * spread.min() or largest > ALIKE or spread.max() < 1 / ALIKE)
 
 
 def reward_transform(rule: RewardRule, transitions: Transition) -> tuple[float, float]:
@@ -63,7 +94,7 @@ def trajectory_returns(transitions: Transition) -> np.ndarray:
 
 def apply(preprocess: Preprocess, transitions: Transition) -> Transition:
     """Transitions with both observations and rewards transformed; the very same arrays where nothing changes."""
-    mean, std, scale, shift = preprocess
+    mean, std, scale, shift = preprocess[:2] + preprocess[-2:]
     if (scale, shift) != (1.0, 0.0):
         transitions = transitions._replace(reward=(scale * transitions.reward + shift).astype(np.float32))
     if not mean.any() and (std == 1).all():

@@ -16,6 +16,7 @@ from itrpo import files
 from itrpo.errors import DivergenceError, InputError
 from itrpo.evaluation.environments import known_elsewhere, spaces_of
 from itrpo.evaluation.slots import LocalSlots, RemoteSlots
+from itrpo.policy import Policy
 
 MAX_EPISODE_STEPS = 100_000  # guards against an environment that was registered without a time limit and never ends
 SLOTS_PER_PROCESS = 4  # a process with fewer would cost more to start than it saves
@@ -84,9 +85,9 @@ def make_pool(env_id: str, num_seeds: int, episodes: int, processes: int | None 
     return EvaluationPool(env_id, num_seeds, episodes, LocalSlots(env_id, sizes[0]), elsewhere)
 
 
-def acting(policies: Sequence[Callable[[np.ndarray], np.ndarray]]) -> Callable[[np.ndarray], np.ndarray]:
-    """observations [S, E, O] -> actions [S, E, A]."""
-    return lambda observations: np.stack([policy(own) for policy, own in zip(policies, observations, strict=True)])
+def acting(policies: Sequence[Policy]) -> Callable[[np.ndarray], np.ndarray]:
+    """observations [S, E, O] -> actions [S, E, A]. Observations that are far from the data are no news here."""
+    return lambda observations: np.stack([policy.act(own) for policy, own in zip(policies, observations, strict=True)])
 
 
 def evaluate(

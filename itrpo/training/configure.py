@@ -7,12 +7,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from itrpo import registry
 from itrpo.config import DataConfig, EvalConfig, RunConfig, TrainConfig, checked, leaves, override
+from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.data.fit import users_env
-from itrpo.data.preprocess import reward_transform
+from itrpo.data.preprocess import constant, reward_transform, scales_differ
+from itrpo.data.wording import listed
 from itrpo.errors import InputError
-from itrpo.evaluation.environments import is_antmaze, is_maze
+from itrpo.evaluation.environments import is_antmaze, is_maze, reference_score
 from itrpo.options import SCALES, RunOptions, lengths
 from itrpo.ranges import check_ranges
 from itrpo.tasks import task_constants, task_of
@@ -132,6 +136,10 @@ def complete(setup: AlgorithmSetup, options: RunOptions, dataset: Dataset) -> Ru
     rewards, normalize = preset.rewards, preset.normalize_observations
     if is_antmaze(env_id):
         rewards, normalize = preset.antmaze_rewards, preset.antmaze_normalize_observations
+    own = not is_benchmark(dataset, env_id)
+    normalize = normalize or (own and scales_differ(*moments(dataset)))
+    if options.normalize_observations is not None:
+        normalize = options.normalize_observations
     scale, shift = options.reward_scale, rewards.shift
     if scale is None:
         scale, shift = reward_transform(rewards, dataset.transitions)
@@ -141,16 +149,50 @@ def complete(setup: AlgorithmSetup, options: RunOptions, dataset: Dataset) -> Ru
             dataset=dataset.name,
             env=env_id,
             task=options.task,
-            normalize_observations=normalize
-            if options.normalize_observations is None
-            else options.normalize_observations,
+            normalize_observations=normalize,
             reward_scale=scale,
             reward_shift=shift if options.reward_shift is None else options.reward_shift,
             action_low=tuple(map(float, dataset.action_low)),
             action_high=tuple(map(float, dataset.action_high)),
             columns=(dataset.source.recipe or {}).get("columns"),
+            by_column=True if own and normalize else None,
         ),
         train=TrainConfig(length.steps, length.seeds, options.seed, options.behavior_steps),
         evaluation=EvalConfig(length.eval_every, length.eval_episodes),
         **setup._asdict(),
     )
+
+
+def is_benchmark(dataset: Dataset, env_id: str) -> bool:
+    """Whether presets have a published rule for it: a set of D4RL's or of this package, or one of D4RL's tasks."""
+    known = dataset.source.kind in ("d4rl", "generated") or reference_score(env_id) is not None
+    return known or any(it.sha256 == dataset.source.sha256 for it in D4RL_FILES.values())
+
+
+def moments(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation [O] float64 of the observations."""
+    observation = dataset.transitions.observation
+    return observation.mean(axis=0, dtype=np.float64), observation.std(axis=0, dtype=np.float64)
+
+
+def observations_in_words(config: DataConfig, dataset: Dataset) -> str:
+    """How training sees the observations, and why."""
+    mean, std = moments(dataset)
+    varying = std[~constant(mean, std)]
+    sizes = f"standard deviations {varying.min():.3g} to {varying.max():.3g}" if len(varying) else "none varies"
+    if not config.normalize_observations:
+        return f"observations: as they are ({sizes}); --normalize-observations true would normalise them"
+    if not config.by_column:
+        return f"observations: normalised, (s - mean) / (std + 1e-3), as published ({sizes})"
+    flat = np.flatnonzero(constant(mean, std)).tolist()
+    left_out = f"; left out, as constant: {listed([column_name(dataset, i) for i in flat])}" if len(flat) else ""
+    return (
+        f"observations: normalised column by column ({sizes}){left_out};"
+        " --normalize-observations false leaves them as they are"
+    )
+
+
+def column_name(dataset: Dataset, index: int) -> str:
+    """'observation 3', or 'observation 3 (speed)' where the user named the columns."""
+    names = (dataset.source.recipe.get("columns") or {}).get("observations", ())
+    return f"observation {index}" + (f" ({names[index]})" if len(names) == dataset.spec.observation_dim else "")

@@ -36,7 +36,8 @@ def policy_path(folder: Path, index: int) -> Path:
 def save_policies(session: Session, exports: list[dict[str, Any]], step: int) -> list[Path]:
     """Writes seedK/policy.npz of each seed [S]. A run that has diverged keeps what it has."""
     dataset = session.dataset
-    mean, std = session.preprocess.observation_mean, session.preprocess.observation_std
+    preprocess = session.preprocess
+    mean, std = preprocess.observation_mean, preprocess.observation_std
     paths = [policy_path(run.folder.path, index) for run, index in session.members]
     for _, run, own in session.going_on:
         for path, index, export in zip(paths[own], session.seeds, exports[own], strict=True):
@@ -48,6 +49,8 @@ def save_policies(session: Session, exports: list[dict[str, Any]], step: int) ->
                 "run": run.run_hash,
                 "seed": index,
                 "step": step,
+                "trained_low": preprocess.observation_low.tolist(),
+                "trained_high": preprocess.observation_high.tolist(),
             }
             metadata |= attributes.for_policy(dataset.attributes)
             save_policy(path, export, mean, std, dataset.action_low, dataset.action_high, metadata)

@@ -36,6 +36,7 @@ from itrpo.results.trackers import Tracker, open_tracker
 from itrpo.signals import stop_on_signal
 from itrpo.training import behavior_fit, divergence, loop, together, watch
 from itrpo.training.added_seeds import train_all
+from itrpo.training.configure import observations_in_words
 from itrpo.training.evaluate import EVALUATED, policy_path, save_policies, start_evaluation
 from itrpo.training.identity import begin_or_continue
 from itrpo.training.scaling import behavior_steps, scaled_config
@@ -104,6 +105,7 @@ def train_together(
             console.print(f"note: {note}", markup=False, soft_wrap=True)
     if preset.note:
         console.print(f"preset {config.preset}: {preset.note}", markup=False, soft_wrap=True)
+    console.print(observations_in_words(config.data, dataset), markup=False, highlight=False, soft_wrap=True)
     with ExitStack() as stack:
         runs = [Own(RunFolder(path), own, config_hash(own)) for own, path in wanted]
         for each in runs:
@@ -114,7 +116,11 @@ def train_together(
         stack.enter_context(leaving_a_status(runs, dataset))
         values = config.data
         preprocess = fit_preprocess(
-            dataset.transitions, values.normalize_observations, values.reward_scale, values.reward_shift
+            dataset.transitions,
+            values.normalize_observations,
+            values.reward_scale,
+            values.reward_shift,
+            by_column=values.by_column is True,
         )
         data = jax.device_put(apply(preprocess, dataset.transitions))  # on a CPU without a copy, unlike jnp.asarray
         trackers = [open_tracker(name, runs[0].folder.path, to_json(config)) for name in track]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from itrpo.data.preprocess import apply, fit_preprocess, reward_transform, trajectory_returns
+from itrpo.data.preprocess import apply, fit_preprocess, reward_transform, scales_differ, trajectory_returns
 from itrpo.errors import InputError
 from itrpo.types import RewardRule, Transition
 
@@ -33,6 +33,39 @@ def test_many_large_values_keep_their_mean() -> None:
     preprocess = fit_preprocess(transitions(observation, observation), normalize_observations=True)
     assert preprocess.observation_mean[0] == np.float32(4097.25)
     assert preprocess.observation_std[0] == np.float32(1e-3)
+
+
+def test_by_column_has_no_constant_in_units_of_the_data():
+    """Columns: in hundreds, in millionths, never varying, varying by rounding alone, and by little of its size."""
+    sign = np.float32([-1, 1, -1, 1])
+    rounded = np.nextafter(np.float32(0.7), np.float32(sign))
+    columns = [300 + 40 * sign, 1e-6 * sign, np.full(4, 2.0), rounded, 2 + 1e-4 * sign]
+    observation = np.stack(columns, axis=1).astype(np.float32)
+    rows = transitions(observation, observation + np.float32([0, 0, 0.1, 0, 0.1]))
+    preprocess = fit_preprocess(rows, normalize_observations=True, by_column=True)
+    np.testing.assert_array_equal(preprocess.observation_low, observation[0])
+    np.testing.assert_array_equal(preprocess.observation_high, observation[1])
+    seen = apply(preprocess, rows)
+    np.testing.assert_allclose(seen.observation[:, :2], np.stack([sign, sign], axis=1), rtol=1e-5)
+    assert np.abs(seen.observation[:, 2:4]).max() < 1e-20
+    assert np.abs(seen.next_observation[:, 2]).max() < 1e-20  # 2.0 -> 2.1 is nothing that was learned from
+    np.testing.assert_allclose(seen.observation[:, 4], 0.05 * sign, rtol=1e-2)
+    np.testing.assert_allclose(seen.next_observation[1, 4], 0.1001 / 0.002, rtol=1e-2)  # 1000 in noises
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "differ"),
+    [
+        ([0, 5], [1, 4], False),
+        ([350, 2], [5, 0.5], True),  # a temperature
+        ([0, 0], [0.2, 5], True),
+        ([0, 0], [0.01, 0.02], True),  # fractions
+        ([0, 2e5], [1, 0], True),  # a pressure in Pa that never varied
+        ([0, 2], [1, 1e-9], False),
+    ],
+)
+def test_scales_differ(mean, std, differ):
+    assert scales_differ(np.array(mean, float), np.array(std, float)) is differ
 
 
 def test_off_is_the_identity_on_the_very_same_arrays() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import gymnasium
 import numpy as np
 import polars
@@ -10,8 +13,9 @@ import pytest
 import itrpo
 from itrpo import RunOptions, registry
 from itrpo.config import config_hash, differences, to_json
+from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.errors import InputError
-from itrpo.training.configure import check_options, complete, make_config
+from itrpo.training.configure import check_options, complete, make_config, observations_in_words
 from itrpo.types import Dataset
 
 
@@ -67,6 +71,54 @@ def test_what_is_given_is_what_a_run_is_made_of(pendulum):
     assert (config.train.steps, config.train.seeds, config.evaluation.eval_every) == (300, 3, 100)
     assert (config.data.normalize_observations, config.data.reward_shift) == (False, 0.0)
     assert complete(setup, RunOptions(), dataset).data.normalize_observations is True
+
+
+def plant(**changed):
+    """A log in engineering units: temperature, pressure (constant), valve."""
+    rng = np.random.default_rng(0)
+    observations = np.stack([350 + 20 * rng.normal(size=50), np.full(50, 2.0)], axis=1)
+    rewards, flags = rng.normal(size=50), np.zeros(50, bool)
+    actions = rng.uniform(-1, 1, (50, 1))
+    log = {"observations": observations, "actions": actions, "rewards": rewards, "terminals": flags, "timeouts": flags}
+    return itrpo.load_dataset(log | changed)
+
+
+def test_data_of_ones_own_are_normalised_where_scales_differ():
+    setup, unlike = make_config("iql", preset="source"), plant()
+    alike = plant(observations=np.random.default_rng(1).normal(size=(50, 2)))
+    for dataset, given, expected in (
+        (unlike, {}, (True, True)),
+        (alike, {}, (False, None)),
+        (unlike, {"normalize_observations": False}, (False, None)),
+        (alike, {"normalize_observations": True}, (True, True)),
+        (unlike, {"env": "Hopper-v4"}, (False, None)),  # D4RL's protocol is published
+    ):
+        data = complete(setup, RunOptions(reward_scale=1.0, **given), dataset).data
+        assert (data.normalize_observations, data.by_column) == expected, given
+    for kind, sha256 in (("d4rl", None), ("generated", None), ("hdf5", next(iter(D4RL_FILES.values())).sha256)):
+        known = replace(unlike, source=replace(unlike.source, kind=kind, sha256=sha256))
+        data = complete(setup, RunOptions(reward_scale=1.0), known).data
+        assert (data.normalize_observations, data.by_column) == (False, None), kind
+        assert complete(make_config("td3_bc"), RunOptions(), known).data.by_column is None
+
+
+def test_a_run_says_how_it_sees_the_observations():
+    dataset, setup = plant(), make_config("iql", preset="source")
+    texts = [
+        observations_in_words(complete(setup, RunOptions(reward_scale=1.0, **given), dataset).data, dataset)
+        for given in ({}, {"normalize_observations": False}, {"normalize_observations": True, "env": "Hopper-v4"})
+    ]
+    assert re.search("normalised column by column .*left out, as constant: observation 1;", texts[0])
+    assert texts[1].startswith("observations: as they are (standard deviations 1")
+    assert "(s - mean) / (std + 1e-3), as published" in texts[2]
+
+
+def test_benchmarks_keep_the_names_of_their_runs(pendulum):
+    """The hash of a run whose config has nothing that is new since."""
+    dataset: Dataset = itrpo.load_dataset(pendulum, action_low=-2.0, action_high=2.0)
+    config = complete(make_config("bc", preset="source"), RunOptions("smoke"), dataset)
+    assert config_hash(config) == config_hash(replace(config, data=replace(config.data, by_column=None)))
+    assert config_hash(config) != config_hash(replace(config, data=replace(config.data, by_column=True)))
 
 
 def test_other_columns_of_the_same_file_are_another_run(tmp_path):

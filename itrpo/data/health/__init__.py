@@ -17,7 +17,7 @@ import numpy as np
 
 from itrpo.data.column_map import ColumnMap
 from itrpo.data.fit import misfit, users_env
-from itrpo.data.health import actions, duplicates, ends, rewards, values
+from itrpo.data.health import actions, alignment, duplicates, ends, rewards, stuck, values
 from itrpo.data.health.facts import facts
 from itrpo.data.health.rows import Finding, Rows, finding, prepare
 from itrpo.data.load import bounds_from, read_episodes, rescale
@@ -36,7 +36,10 @@ CHECKS = (
     rewards.rewards,
     ends.ends,
     ends.going_on,
+    alignment.misaligned,
+    alignment.repeated_successors,
     duplicates.repetitions,
+    stuck.stuck,
     values.scales,
     values.dependent_columns,
     actions.little_noise,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from itrpo.data.health.rows import Finding, Rows, finding
+from itrpo.data.preprocess import constant
 from itrpo.data.wording import listed
 
 LARGE = (10.0, 100.0)  # mean or standard deviation of an observation: note, warning
@@ -41,13 +42,18 @@ def columns(rows: Rows) -> Iterator[Finding]:
     if not len(rewards):
         return
     for key, values, advice in (
-        ("observations", observations, "it tells a policy nothing; leave it out, or find out why it never changed"),
+        (
+            "observations",
+            observations,
+            "it tells a policy nothing: why did it never change? leave it out",
+        ),
         ("actions", actions, "nothing can be learned about the others; leave this dimension out"),
     ):
-        constant = np.flatnonzero(values.min(axis=0) == values.max(axis=0))
-        if constant.size:
-            named = listed([f"{rows.name(key, int(index))} = {values[0, index]:.6g}" for index in constant])
-            yield finding("warning", "constant-column", f"the same value in all rows: {named}", advice)
+        flat = np.flatnonzero(constant(values.mean(0, np.float64), values.std(0, np.float64)))
+        if flat.size:
+            named = listed([f"{rows.name(key, int(index))} = {values[0, index]:.6g}" for index in flat])
+            exactly = "" if not np.ptp(values[:, flat], axis=0).any() else " but for rounding"
+            yield finding("warning", "constant-column", f"the same value in all rows{exactly}: {named}", advice)
     changing = [index for index in range(observations.shape[1]) if np.ptp(observations[:, index]) > 0]
     for first, second in rows.equal:
         what = f"{rows.name('observations', second)} equals {rows.name('observations', first)} in all rows"
@@ -75,10 +81,12 @@ def scales(rows: Rows) -> Iterator[Finding]:
     if len(observations) < SMALL:
         what = f"only {len(observations):,} rows"
         yield finding("warning", "small", what, f"few methods learn from fewer than {SMALL:,}; scores will be noise")
-    varying = np.flatnonzero(rows.std > 0)
-    if not varying.size:
+    if not rows.std.any():
         return
     mean = np.abs(observations.mean(axis=0, dtype=np.float64))
+    varying = np.flatnonzero(~constant(mean, rows.std))
+    if not varying.size:
+        return
     size = np.maximum(mean, rows.std)
     ratio = rows.std[varying].max() / rows.std[varying].min()
     if size.max() > LARGE[0] or ratio > UNEQUAL[0]:
@@ -89,7 +97,8 @@ def scales(rows: Rows) -> Iterator[Finding]:
             f" {observations[:, largest].mean(dtype=np.float64):.4g}"
         )
         severe = size.max() > LARGE[1] or ratio > UNEQUAL[1]
-        yield finding("warning" if severe else "note", "scales", what, "train with --normalize-observations true")
+        advice = "training normalises them; a benchmark's, if its preset says so or with --normalize-observations true"
+        yield finding("warning" if severe else "note", "scales", what, advice)
 
 
 def dependent_columns(rows: Rows) -> Iterator[Finding]:

@@ -19,7 +19,9 @@ def test_constant_columns() -> None:
     observations = np.insert(SOUND["observations"], 1, np.float32(2.5), axis=1)
     finding = only(check(observations=observations))
     assert (finding.severity, finding.name) == ("warning", "constant-column")
-    assert "observation 1 = 2.5" in finding.what
+    assert "in all rows: observation 1 = 2.5" in finding.what
+    observations[::2, 1] = np.nextafter(np.float32(2.5), np.float32(3))
+    assert "in all rows but for rounding: observation 1 = 2.5" in only(check(observations=observations)).what
     assert "action 1 = 0" in only(check(actions=SOUND["actions"] * np.float32([1, 0]))).what
 
 
