@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 class Train:
     """Train policies on a dataset, and evaluate them as they learn.
 
-    The same command on the same folder continues a run; more --steps extend it. The fields of the algorithm are flags
-    too, and below: name another --algorithm, --preset or --behavior to see what they have.
+    The same command on the same folder continues a run. More --steps extend it, with what it took from the length that
+    it began with (learning rates that fall, the fit of pi_beta), and it says which: it is not a run that had so many
+    from the beginning. The fields of the algorithm are flags too, and below: name another --algorithm, --preset or
+    --behavior to see what they have.
     """
 
     dataset: Annotated[str, Word("DATASET")]  # name (`itrpo datasets list`), path to a file, or minari:ID

@@ -37,7 +37,7 @@ from itrpo.training import behavior_fit, divergence, loop, together, watch
 from itrpo.training.added_seeds import train_all
 from itrpo.training.evaluate import policy_path, save_policies, start_evaluation
 from itrpo.training.identity import begin_or_continue
-from itrpo.training.scaling import behavior_steps, scaled_config
+from itrpo.training.scaling import scaled_config
 from itrpo.training.seeds import members, over_seeds, parts
 from itrpo.training.session import INIT, PROBES, TRAIN, Own, Session, probe_rows
 from itrpo.types import Algorithm, AlgorithmEntry, BehaviorModel, Dataset, DensityModel
@@ -102,8 +102,7 @@ def train_together(
         for each in runs:
             stack.enter_context(each.folder.lock())
         signals = stack.enter_context(stop_on_signal(console))
-        fit_steps = behavior_steps(config, preset.steps, preset.behavior_steps)
-        lengths = [begin_or_continue(each.folder, each.config, dataset, fit_steps, console) for each in runs]
+        lengths = [begin_or_continue(each.folder, each.config, dataset, console) for each in runs]
         values = config.data
         preprocess = fit_preprocess(
             dataset.transitions, values.normalize_observations, values.reward_scale, values.reward_shift

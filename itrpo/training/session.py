@@ -143,7 +143,7 @@ class Session:
         """Writes a checkpoint of each run, as if it had trained alone. Raises StorageError."""
         plain = unswept(carry)
         for _, run, own in self.going_on:
-            meta = {"run": run.run_hash, "dataset_sha256": self.dataset.source.sha256}
+            meta = {"run": run.run_hash, "dataset_sha256": self.dataset.source.sha256, "seeds": len(self.seeds)}
             part = plain if len(self.runs) == 1 else jax.tree.map(lambda leaf, own=own: leaf[own], plain)
             run.folder.save(phase, step, part, meta)
 
