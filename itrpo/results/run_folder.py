@@ -155,6 +155,13 @@ class RunFolder:
     def write_status(self, status: Status) -> None:
         files.write_json(self.path / store.STATUS, status._asdict())
 
+    def save_evaluation(self, about: Mapping[str, Any]) -> Path:
+        """Writes what was measured of the policies later, in `evaluations`. Raises StorageError."""
+        env, names = str(about["env_id"]).replace("/", "-"), ("step", "episodes", "seed")
+        path = self.path / store.EVALUATIONS / f"{env}_{'_'.join(f'{name}{about[name]}' for name in names)}.json"
+        files.write_json(path, about)
+        return path
+
     # --- checkpoints -----------------------------------------------------------------------------------------------
 
     def save(self, phase: str, step: int, state: Any, meta: Mapping[str, Any]) -> None:

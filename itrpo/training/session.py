@@ -14,7 +14,7 @@ from jax import Array
 
 from itrpo.config import RunConfig
 from itrpo.console import LiveLine
-from itrpo.data.preprocess import Preprocess
+from itrpo.data.preprocess import Preprocess, apply, fit_preprocess
 from itrpo.errors import DivergenceError
 from itrpo.evaluation.beside import Evaluations
 from itrpo.results.run_folder import CHECKPOINT_SECONDS, RunFolder
@@ -202,6 +202,13 @@ class Session:
                 raise KeyboardInterrupt(f"stopped at step {step:,} of {phase}; the same command continues from there")
         self.check(phase, step, carry)
         return carry
+
+
+def ready(config: RunConfig, dataset: Dataset) -> tuple[Preprocess, Transition]:
+    """What is done to observations and rewards, and the rows as training sees them, on the device."""
+    own = config.data
+    preprocess = fit_preprocess(dataset.transitions, own.normalize_observations, own.reward_scale, own.reward_shift)
+    return preprocess, jax.device_put(apply(preprocess, dataset.transitions))  # on a CPU no copy, unlike jnp.asarray
 
 
 def probe_rows(columns: Any, count: int = PROBE_ROWS) -> Any:
