@@ -19,7 +19,9 @@ import numpy as np
 from itrpo import files
 from itrpo.errors import InputError
 from itrpo.evaluation.environments import reference_score
-from itrpo.report.aggregate import mean_interval, over_seeds
+from itrpo.registry import nearest
+from itrpo.report.aggregate import FEW, mean_interval, over_seeds
+from itrpo.report.runs import RunEntry, labels, named_runs
 from itrpo.report.tables import algorithm_name
 from itrpo.results.moments import moments_path, read_moments
 from itrpo.results.store import read_metrics, read_status
@@ -49,30 +51,43 @@ STYLE = {
     "savefig.dpi": 200.0,
 }
 
-# probes that get a panel of their own, if the run recorded them: metric -> label
+# of many runs in one picture; after these come the same with other dashes
+COLORS = (BLUE, VERMILLION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", BLACK)
+DASHES = ("-", "--", ":", "-.")
+
+# metrics that get a panel of their own, if the run recorded them: metric -> label. The first PANELS_SHOWN.
+RETURN = "return (sum of rewards per episode)"
 PANELS = {
+    "return": RETURN,
     "probe_kl": "KL[π ‖ πᵦ] (nats)",
     "probe_shaping_reward": "mean shaping\nreward",
+    "probe_cloning_error": "mean of\n(π(s) − a)²",
+    "probe_log_prob": "mean\nlog π(a|s)",
+    "probe_q_policy": "Q of the\npolicy's actions",
+    "probe_value": "V",
+    "critic_loss": "critic loss",
+    "policy_loss": "policy loss",
 }
+PANELS_SHOWN = 3
+FROM_ZERO = ("probe_kl", "kl")  # divergences: never below, and 0 is where pi_beta is
 
 CONSTANTS = {"alpha": r"$\alpha$", "tau": r"$\tau$"}  # of an algorithm's config, as titles show them
 
 
-def learning_curve(run_dir: Path, path: Path) -> bool:
-    """Draw a run's return against gradient steps as a PNG, with BC and the dataset, and its probes in panels below.
+def learning_curve(run_dir: Path | str, path: Path) -> bool:
+    """Draw a run's return against gradient steps as a PNG, with BC and the dataset, and its probes in panels below;
+    without an environment, the probes or losses that it has.
 
-    Thin lines are seeds, the thick one their mean, the band the 95% interval of that mean (Student-t over seeds).
-    Returns False, and writes nothing, if the run has recorded none of these yet.
+    Thin lines are seeds, the thick one their mean; of FEW seeds or more, the band is the 95% interval of that mean
+    (Student-t over seeds). Returns False, and writes nothing, if the run has recorded nothing since it began.
     """
-    matplotlib = import_matplotlib()
-    from matplotlib.ticker import EngFormatter
-
+    run_dir, matplotlib = Path(run_dir), import_matplotlib()
     metrics, status = read_metrics(run_dir), read_status(run_dir)
-    recorded = set(metrics["metric"])
-    panels = [metric for metric in ("return", *PANELS) if metric in recorded]
+    recorded = set(metrics.filter(metrics["step"] > 0)["metric"])
+    panels = ([metric for metric in PANELS if metric in recorded] or sorted(recorded))[:PANELS_SHOWN]
     if not panels:
         return False
-    heights = [3.4 if metric == "return" else 1.5 for metric in panels]
+    heights = [3.4 if metric == panels[0] else 1.5 for metric in panels]
     with matplotlib.rc_context(STYLE):
         figure = new_figure(6.4, sum(heights) + 0.9)
         all_axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
@@ -80,18 +95,59 @@ def learning_curve(run_dir: Path, path: Path) -> bool:
         where = f" ({status.env_id})" if status.env_id else ""
         all_axes[0].set_title(f"{algorithm_name(status.algorithm)} on {status.dataset}{where}, {seeds}")
         for axes, metric in zip(all_axes, panels, strict=True):
-            _draw_seeds(axes, metrics, metric, algorithm_name(status.algorithm))
-            axes.set_ylabel(PANELS.get(metric, "return (sum of rewards per episode)"))
-        if panels[0] == "return":
-            _draw_references(all_axes[0], metrics, files.read_json(run_dir / "provenance.json")["dataset"])
-            _draw_score_axis(all_axes[0], status.env_id)
-            all_axes[0].yaxis.set_major_formatter("{x:,.0f}")
+            shown = _draw_seeds(axes, metrics, metric, algorithm_name(status.algorithm))
+            if metric == "return":
+                about = files.read_json(run_dir / "provenance.json")["dataset"]
+                shown += _draw_references(axes, metrics, about)
+                _draw_score_axis(axes, status.env_id)
+            _fit(axes, shown, metric)
+            axes.set_ylabel(PANELS.get(metric, metric))
         all_axes[-1].set_xlabel("gradient steps")
-        all_axes[-1].xaxis.set_major_formatter(EngFormatter(sep=""))
         figure.align_ylabels(all_axes)
-        figure.legend(*all_axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        figure.legend(*all_axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
         save(figure, path)
     return True
+
+
+def run_curves(paths: Sequence[Path], path: Path, metric: str | None = None) -> list[RunEntry]:
+    """Draw a metric of several runs against gradient steps as a PNG: a panel for each dataset, a colour for each run.
+
+    `paths` are run folders, or folders with runs below. `metric` is the D4RL score where every run has it, else the
+    return. Lines are means over seeds, with a band (the 95% interval) of FEW seeds or more; of fewer, each seed is a
+    thin line. -> the runs. Raises InputError for what has no such metric.
+    """
+    entries = named_runs(paths)
+    frames = [read_metrics(entry.folder) for entry in entries]
+    recorded = [set(rows.filter(rows["step"] > 0)["metric"]) for rows in frames]
+    if metric is None:
+        metric = "score" if all("score" in own for own in recorded) else "return"
+    for entry, own in zip(entries, recorded, strict=True):
+        if metric not in own:
+            has = f"it has: {', '.join(sorted(own))}" if own else "it has measured nothing yet"
+            raise InputError(f"{entry.folder} has no metric {metric!r}{nearest(metric, own)}; {has}")
+    matplotlib = import_matplotlib()
+    groups: dict[str, list[int]] = {}
+    for index, entry in enumerate(entries):
+        groups.setdefault(entry.status.dataset if entry.status else "", []).append(index)
+    across = min(len(groups), 3)
+    down = -(-len(groups) // across)
+    names, most = labels(entries), max(map(len, groups.values()))
+    with matplotlib.rc_context(STYLE):
+        figure = new_figure(6.4 if across == 1 else 4.2 * across, (3.9 + 0.17 * most) * down)
+        grid = figure.subplots(down, across, squeeze=False).ravel()
+        for axes in grid[len(groups) :]:
+            axes.set_visible(False)
+        for axes, (dataset, members) in zip(grid, groups.items(), strict=False):
+            shown: list[float] = []
+            for place, index in enumerate(members):
+                line = COLORS[place % len(COLORS)], DASHES[place // len(COLORS) % len(DASHES)]
+                shown += _draw_seeds(axes, frames[index], metric, names[index], *line)
+            _fit(axes, shown, metric)
+            axes.set(title=dataset, xlabel="gradient steps")
+            axes.set_ylabel({"return": RETURN, "score": "D4RL-normalised score"}.get(metric, metric))
+            axes.legend(fontsize=8.0, loc="upper left", bbox_to_anchor=(0, -0.16), borderpad=0)
+        save(figure, path)
+    return entries
 
 
 def policy_paths(folders: Sequence[Path], path: Path, seed: int = 0) -> None:
@@ -151,8 +207,6 @@ def returns_curve(curve: Sequence[Mapping[str, Any]], title: str, env_id: str, p
     either side.
     """
     matplotlib = import_matplotlib()
-    from matplotlib.ticker import EngFormatter
-
     steps = np.array([row["step"] for row in curve])
     with matplotlib.rc_context(STYLE):
         figure = new_figure(6.4, 3.9)
@@ -163,10 +217,9 @@ def returns_curve(curve: Sequence[Mapping[str, Any]], title: str, env_id: str, p
             axes.fill_between(steps, mean - std, mean + std, color=color, alpha=0.15, linewidth=0.0)
             axes.plot(steps, mean, color=color, linewidth=1.6, label=label)
         _draw_score_axis(axes, env_id)
-        axes.set_ylabel("return (sum of rewards per episode)")
-        axes.yaxis.set_major_formatter("{x:,.0f}")
+        _ticks(axes)
+        axes.set_ylabel(RETURN)
         axes.set_xlabel("environment steps")
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2)
         save(figure, path)
 
@@ -188,36 +241,36 @@ def health_picture(health: Health, path: Path) -> None:
         title = f"{health.name}: {len(health.actions):,} rows, {len(health.returns):,} completed episodes"
         upper.suptitle(title, x=0.01, ha="left", fontsize=10.0)
         left, right = upper.subplots(1, 2)
-        left.set(xlabel="return (sum of rewards per episode)", ylabel="episodes")
+        left.set(xlabel=RETURN, ylabel="episodes")
         right.set_xlabel("length (steps)")
         if len(health.returns):
             left.hist(health.returns[np.isfinite(health.returns)], bins=40, color=BLUE)
-            left.xaxis.set_major_locator(MaxNLocator(6))
             bins = np.linspace(0, health.lengths.max() * 1.0001, 41)
             by = {"ended by the environment": health.by_terminal, "by the clock": ~health.by_terminal}
             lengths = [health.lengths[kind] for kind in by.values()]
             labels = [f"{label} ({kind.sum():,})" for label, kind in by.items()]
             right.hist(lengths, bins=bins.tolist(), stacked=True, color=[VERMILLION, BLUE], label=labels)
             right.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0, handlelength=1, fontsize=8.0)
-            left.xaxis.set_major_formatter("{x:,.0f}" if np.ptp(health.returns) > 10 else "{x:,.6g}")
-            right.xaxis.set_major_formatter("{x:,.0f}")
             for axes in (left, right):
+                _ticks(axes)
                 axes.yaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
-                axes.yaxis.set_major_formatter("{x:,.0f}")
         else:
             for axes in (left, right):
                 axes.text(0.5, 0.5, "no completed episode", ha="center", va="center", transform=axes.transAxes)
                 axes.set(xticks=[], yticks=[])
-        grid = lower.subplots(rows_of_actions, across, sharex=True, sharey=True, squeeze=False)
+        low, high = health.action_bounds
+        alike = bool((low == low[0]).all() and (high == high[0]).all())
+        grid = lower.subplots(rows_of_actions, across, sharex=alike, sharey=True, squeeze=False)
         for index, axes in enumerate(grid.flat):
             axes.set_visible(index < shown)
             if index < shown:
                 values = health.actions[:, index]
                 values = values[np.isfinite(values)]
-                low, high = min(-1.0, values.min(initial=0)), max(1.0, values.max(initial=0))
+                least, most = values.min(initial=low[index]), values.max(initial=high[index])
                 weights = np.full(len(values), 1 / max(1, len(values)))
-                axes.hist(values, bins=np.linspace(low, high, 41).tolist(), weights=weights, color=BLUE)
+                axes.hist(values, bins=np.linspace(least, most, 41).tolist(), weights=weights, color=BLUE)
                 axes.set_title(health.action_names[index])
+                _ticks(axes, 4)
                 axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}%")
         more = f" (the first {shown} of {health.actions.shape[1]})" if shown < health.actions.shape[1] else ""
         lower.supxlabel(f"actions, share of rows{more}", fontsize=9.0)
@@ -256,31 +309,64 @@ def import_matplotlib() -> ModuleType:
     return matplotlib
 
 
-def _draw_seeds(axes: Axes, metrics: polars.DataFrame, metric: str, label: str) -> None:
+def _draw_seeds(
+    axes: Axes, metrics: polars.DataFrame, metric: str, label: str, color: str = BLUE, dashes: str = "-"
+) -> list[float]:
+    """-> what the axes must show: the values of the seeds, not a band that few of them make wide."""
     steps, values, seeds = over_seeds(metrics, metric)
     marker = "o" if len(steps) <= 25 else None
+    name, center = label, values.mean(0)
     if len(seeds) > 1:
-        for i, seed_values in enumerate(values):
-            axes.plot(steps, seed_values, color=BLUE, alpha=0.35, linewidth=0.8, label=None if i else "each seed")
-        intervals = [mean_interval(column) for column in values.T]
-        center = np.array([interval.mean for interval in intervals])
-        half_width = np.array([interval.half_width for interval in intervals], np.float64)
-        low, high, band = center - half_width, center + half_width, "95% interval of the mean"
-        axes.fill_between(steps, low, high, color=BLUE, alpha=0.15, linewidth=0.0, label=band)
-        axes.plot(steps, center, color=BLUE, linewidth=1.6, marker=marker, markersize=3.5, label=f"{label}, mean")
-    else:
-        axes.plot(steps, values[0], color=BLUE, linewidth=1.6, marker=marker, markersize=3.5, label=label)
+        name = f"{label}, mean of {len(seeds)} seeds"
+        for seed_values in values:
+            axes.plot(steps, seed_values, color=color, alpha=0.35, linewidth=0.8)
+    if len(seeds) >= FEW:
+        half_width = np.array([mean_interval(column).half_width for column in values.T], np.float64)
+        low, high = center - half_width, center + half_width
+        if metric in FROM_ZERO:
+            low = np.maximum(low, 0.0)
+        axes.fill_between(steps, low, high, color=color, alpha=0.15, linewidth=0.0)
+        name += ", 95% interval"
+    axes.plot(steps, center, dashes, color=color, linewidth=1.6, marker=marker, markersize=3.5, label=name)
+    return values.ravel().tolist()
 
 
-def _draw_references(axes: Axes, metrics: polars.DataFrame, dataset: dict[str, Any]) -> None:
+def _fit(axes: Axes, shown: Sequence[float], metric: str) -> None:
+    """Scales the y axis by these values alone."""
+    finite = np.array(shown)[np.isfinite(shown)]
+    if len(finite):
+        low, high = float(finite.min()), float(finite.max())
+        low = min(low, 0.0) if metric in FROM_ZERO else low
+        margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
+        axes.set_ylim(low if metric in FROM_ZERO else low - margin, high + margin)
+    _ticks(axes)
+
+
+def _ticks(axes: Axes, most: int = 6) -> None:
+    """Numbers as our tables have them, on both axes: 12,000 and 0.05."""
+    from matplotlib.ticker import MaxNLocator
+
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]))
+        axis.set_major_formatter(_number)
+
+
+def _number(value: float, _: float) -> str:
+    return f"{value:,.10g}".replace("-", "−")
+
+
+def _draw_references(axes: Axes, metrics: polars.DataFrame, dataset: dict[str, Any]) -> list[float]:
     """Horizontal lines: the mode of the fitted pi_beta (mean over seeds), and the mean return of the logged
-    episodes.
+    episodes. -> where they are.
     """
-    behavior = over_seeds(metrics, "behavior_return")[1]
+    behavior, shown = over_seeds(metrics, "behavior_return")[1], list[float]()
     if behavior.size:
-        axes.axhline(behavior[:, 0].mean(), color=VERMILLION, linestyle="--", linewidth=1.5, label="BC (πᵦ)")
+        shown.append(float(behavior[:, 0].mean()))
+        axes.axhline(shown[-1], color=VERMILLION, linestyle="--", linewidth=1.5, label="BC (πᵦ)")
     if dataset.get("return_mean") is not None:
-        axes.axhline(dataset["return_mean"], color=BLACK, linestyle=":", linewidth=1.5, label="dataset mean")
+        shown.append(dataset["return_mean"])
+        axes.axhline(shown[-1], color=BLACK, linestyle=":", linewidth=1.5, label="dataset mean")
+    return shown
 
 
 def _draw_score_axis(axes: Axes, env_id: str | None) -> None:
@@ -291,4 +377,5 @@ def _draw_score_axis(axes: Axes, env_id: str | None) -> None:
     functions = (lambda value: 100 * (value - low) / (high - low), lambda score: low + score * (high - low) / 100)
     right = axes.secondary_yaxis("right", functions=functions)
     right.set_ylabel("D4RL-normalised score")
+    right.yaxis.set_major_formatter(_number)
     right.spines["right"].set_visible(True)

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from itrpo import files
-from itrpo.data.health import Health
+from itrpo import files, plotting
+from itrpo.data.health import Health, check_dataset
 from itrpo.errors import InputError, StorageError
 from itrpo.plotting import (
     BLACK,
@@ -20,6 +20,7 @@ from itrpo.plotting import (
     policy_paths,
     policy_points,
     returns_curve,
+    run_curves,
 )
 from itrpo.results import store
 from itrpo.results.moments import add_moments, begin_moments, moments_path, read_moments
@@ -103,6 +104,81 @@ def test_a_run_without_evaluation_has_its_probes_drawn(tmp_path):
 def test_few_evaluations_are_visible_as_points(tmp_path, evaluations):
     learning_curve(make_run(tmp_path, seeds=1, evaluations=evaluations, probes=False), tmp_path / "curve.png")
     assert pixels_of(read_png(tmp_path / "curve.png"), BLUE) > 50
+
+
+@pytest.fixture
+def figures(monkeypatch) -> list:
+    """What is drawn, before it is written."""
+    drawn: list = []
+    save = plotting.save
+    monkeypatch.setattr(plotting, "save", lambda figure, path: (drawn.append(figure), save(figure, path)))
+    return drawn
+
+
+def test_axes_are_scaled_by_the_seeds_and_few_seeds_have_no_band(tmp_path, figures):
+    """Two seeds return 1,000 and 1,100: their interval reaches from 415 to 1,685."""
+    for seeds in (2, 4):
+        learning_curve(make_run(tmp_path / str(seeds), seeds=seeds), tmp_path / "curve.png")
+    for figure, seeds in zip(figures, (2, 4), strict=True):
+        returns, kl, shaping = figure.axes[:3]
+        low, high = returns.get_ylim()
+        assert (low, high) == pytest.approx((-0.05 * (top := 900 + 100 * seeds), 1.05 * top))
+        assert kl.get_ylim()[0] == 0
+        assert shaping.get_ylim()[0] < -0.44
+        assert len(returns.collections) == (seeds == 4)  # the band
+        assert len(returns.lines) == seeds + 3  # each, their mean, BC and the dataset
+        assert "20,000" in [label.get_text() for label in shaping.get_xticklabels()]
+        assert "1,000" in [label.get_text() for label in returns.get_yticklabels()]
+        assert "−0.2" in [label.get_text() for label in shaping.get_yticklabels()]
+
+
+def test_a_divergence_is_not_drawn_below_zero(tmp_path, figures):
+    """Four seeds, of which one is far from the others: the band alone would reach below."""
+    run = make_run(tmp_path, evaluations=3, probes=False)
+    RunFolder(run).append_metrics(
+        Row("canned", seed, step, "probe_kl", 2.0 if seed == 3 else 0.01) for seed in range(4) for step in (1, 2)
+    )
+    learning_curve(run, tmp_path / "curve.png")
+    kl = figures[0].axes[1]
+    assert kl.get_ylim()[0] == 0
+    assert kl.collections[0].get_paths()[0].vertices[:, 1].min() == 0
+
+
+@pytest.mark.parametrize("metrics", [("critic_loss", "probe_cloning_error"), ("their_own",)])
+def test_every_algorithm_has_a_curve_also_without_an_environment(tmp_path, metrics, figures):
+    run = make_run(tmp_path, evaluations=0)
+    rows = [Row("canned", seed, step, name, 0.1 * step) for name in metrics for seed in range(4) for step in (1, 2, 3)]
+    RunFolder(run).append_metrics(rows)
+    assert learning_curve(str(run), tmp_path / "curve.png")
+    assert len(figures[0].axes) == len(metrics)
+    assert pixels_of(read_png(tmp_path / "curve.png"), BLUE) > 500
+
+
+def test_several_runs_in_one_picture(tmp_path, figures):
+    for name, algorithm, dataset in (
+        ("one", "itrpo", "hopper"),
+        ("two", "td3_bc", "hopper"),
+        ("three", "iql", "cheetah"),
+    ):
+        run = make_run(tmp_path / "runs" / name, seeds=4 if name == "one" else 2)
+        status = store.read_status(run)._replace(algorithm=algorithm, dataset=dataset)
+        RunFolder(run).write_status(status)
+        files.write_json(run / "config.json", {"config": {"algorithm": algorithm}})
+    assert len(run_curves([tmp_path / "runs"], tmp_path / "curves.png")) == 3
+    one, two = figures[0].axes
+    assert [axes.get_title("left") for axes in (one, two)] == ["hopper", "cheetah"]
+    assert [text.get_text() for text in one.get_legend().get_texts()] == [
+        "iTRPO, mean of 4 seeds, 95% interval",
+        "TD3+BC, mean of 2 seeds",
+    ]
+    assert one.get_ylabel() == "D4RL-normalised score"
+    picture = read_png(tmp_path / "curves.png")
+    assert all(pixels_of(picture, color) > 500 for color in (BLUE, VERMILLION))
+    run_curves([tmp_path / "runs/one", tmp_path / "runs/two"], tmp_path / "kl.png", "probe_kl")
+    assert figures[1].axes[0].get_ylim()[0] == 0
+    with pytest.raises(InputError, match=r"has no metric 'probe_kll' \(did you mean 'probe_kl'\?\)"):
+        run_curves([tmp_path / "runs"], tmp_path / "no.png", "probe_kll")
+    assert not (tmp_path / "no.png").exists()
 
 
 def walked(run: Path, seed: int, mean: np.ndarray, sha256: str = "a") -> Path:
@@ -194,7 +270,9 @@ def test_the_picture_of_a_dataset(tmp_path, dimensions, height):
     for by_terminal in (np.arange(50) < 20, np.zeros(50, bool)):
         returns, lengths = np.append(rng.normal(size=49), np.nan), rng.integers(1, 100, 50)
         names = tuple(f"action {index}" for index in range(dimensions))
-        health_picture(Health("own", {}, (), returns, lengths, by_terminal, actions, names), tmp_path / "a.png")
+        bounds = -np.ones(dimensions), np.ones(dimensions)
+        health = Health("own", {}, (), returns, lengths, by_terminal, actions, names, bounds)
+        health_picture(health, tmp_path / "a.png")
         picture = read_png(tmp_path / "a.png")
         assert picture.shape[:2] == (height, 1600)
         assert pixels_of(picture, BLUE) > 50_000
@@ -204,6 +282,24 @@ def test_the_picture_of_a_dataset(tmp_path, dimensions, height):
 
 def test_the_picture_of_a_dataset_without_episodes(tmp_path):
     nothing = np.zeros(0)
-    health = Health("own", {}, (), nothing, nothing, nothing.astype(bool), np.zeros((9, 2)), ("action 0", "action 1"))
+    names, bounds = ("action 0", "action 1"), (-np.ones(2), np.ones(2))
+    health = Health("own", {}, (), nothing, nothing, nothing.astype(bool), np.zeros((9, 2)), names, bounds)
     health_picture(health, tmp_path / "a.png")
     assert pixels_of(read_png(tmp_path / "a.png"), BLUE) > 1000
+
+
+def test_actions_are_drawn_in_the_units_of_the_data(tmp_path, figures):
+    """A valve between 0 and 100, and a heater between 0 and 2."""
+    shares = np.linspace(0, 1, 50)
+    rows = {
+        "observations": np.random.default_rng(0).normal(size=(50, 2)),
+        "actions": np.stack([100 * shares, 2 * shares], axis=1),
+        "rewards": np.zeros(50),
+        "terminals": np.arange(50) % 10 == 9,
+        "timeouts": np.zeros(50, bool),
+    }
+    health_picture(check_dataset(rows, action_low=(0.0, 0.0), action_high=(100.0, 2.0)), tmp_path / "a.png")
+    valve, heater = figures[0].axes[2:]
+    for axes, top in ((valve, 100), (heater, 2)):
+        bars = np.array([(bar.get_x(), bar.get_x() + bar.get_width()) for bar in axes.patches if bar.get_height()])
+        np.testing.assert_allclose((bars.min(), bars.max()), (0, top), atol=0.001 * top)

@@ -38,7 +38,10 @@ COMMANDS = {
         training.evaluate,
         hint="; to watch a policy, play RUN/seed0/policy.npz in gymnasium.make(ID, render_mode='human')",
     ),
+    "plot": Command(training.Plot, training.plot),
     "runs list": Command(training.RunsList, training.runs_list),
+    "runs show": Command(training.RunsShow, training.runs_show),
+    "runs diff": Command(training.RunsDiff, training.runs_diff),
     "runs paths": Command(training.RunsPaths, training.runs_paths),
     "runs pack": Command(training.RunsPack, training.runs_pack),
     "report": Command(report.Report, report.report),
@@ -58,7 +61,10 @@ USAGE = """usage: itrpo COMMAND ...
   compare DATASET      several algorithms on one dataset, and one table
   sweep PLAN           all runs of a plan, resumed         itrpo sweep table2 --dry-run
   evaluate RUN         more episodes with trained policies
-  runs list            runs and their scores
+  plot RUN...          curves of several runs in one picture  itrpo plot runs/brac runs/itrpo
+  runs list            runs, their scores, and in what they differ
+  runs show RUN        all that is known of one
+  runs diff RUN RUN    constants and versions in which they differ
   runs paths RUN ...   how their policies moved, drawn  itrpo runs paths runs/brac runs/itrpo
   runs pack DIR...     what they measured, in one small file
   report               the paper's tables and figures  itrpo report --runs runs/table2 --out report

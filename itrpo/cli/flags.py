@@ -60,6 +60,7 @@ class Flag(NamedTuple):
     many: bool = False  # its value may be several words
     metavar: str | None = None  # of a word; None: a flag
     required: bool = False
+    switch: bool = False  # of a command: it may stand alone before any word
 
     @property
     def text(self) -> str:
@@ -95,7 +96,7 @@ def flags_of(kind: type) -> list[Flag]:
             if not required and not meaning.endswith("]"):
                 meaning += f" [{spelled(field.default)}]"
             many = any((get_origin(it) or it) in (tuple, Mapping) for it in alternatives(kinds[name]))
-            found.append(Flag(name, kinds[name], meaning, many, word, required))
+            found.append(Flag(name, kinds[name], meaning, many, word, required, kinds[name] is bool))
     return found
 
 
@@ -129,7 +130,7 @@ def read(
     about = inspect.getdoc(command) or ""
     if {flag.name for flag in flags_of(RunOptions)} <= names:
         about += f"\n\n{scales_in_words()}"
-    given, unknown = parse([*own, *fields], spelled_out(words, own), prog, about)
+    given, unknown = parse([*own, *fields], words, prog, about)
     if unknown:
         word = next((it for it in unknown if it.startswith("-")), unknown[0]).partition("=")[0]
         if not word.startswith("-"):
@@ -149,13 +150,13 @@ def read(
 
 
 def spelled_out(words: Sequence[str], flags: Sequence[Flag]) -> list[str]:
-    """The words, with `true` after each switch of a command that stands alone."""
-    switches = {flag.text for flag in flags if flag.kind is bool}
-    return [
-        spelled
-        for word, following in zip(words, [*words, ""][1:], strict=True)
-        for spelled in ([word, "true"] if word in switches and following.lower() not in SPELLINGS else [word])
-    ]
+    """The words, with `true` after each flag of a truth value that stands alone."""
+    truths = {flag.text: flag.switch for flag in flags if bool in alternatives(flag.kind)}
+    spelled: list[str] = []
+    for word, following in zip(words, [*words, "--"][1:], strict=True):
+        alone = following.startswith("--") or (truths.get(word, False) and following.lower() not in SPELLINGS)
+        spelled += [word, "true"] if word in truths and alone else [word]
+    return spelled
 
 
 def look(flags: Sequence[Flag], words: Sequence[str]) -> dict[str, Any]:
@@ -173,7 +174,12 @@ def parse(
     try:
         with redirect_stderr(errors), redirect_stdout(help_page):
             given, unknown = tyro.cli(
-                form, prog=prog, description="", args=words, return_unknown_args=True, add_help=not looking
+                form,
+                prog=prog,
+                description="",
+                args=spelled_out(words, flags),
+                return_unknown_args=True,
+                add_help=not looking,
             )
     except Refused as refused:
         raise InputError(str(refused)) from None

@@ -68,5 +68,6 @@ def sweep(command: Sweep, console: Console) -> int:
         executor, jobs, together = LocalExecutor(), 1, default_together()
     failed = sweep(work, executor, command.jobs or jobs, console, command.together or together)
     for ended in failed:
-        console.print(f"{ended.folder} {ended.outcome}: {ended.message} ({out / ended.folder}.log)", soft_wrap=True)
+        words = f"{ended.folder} {ended.outcome}: {ended.message} ({out / ended.folder}.log)"
+        console.print(words, soft_wrap=not console.is_terminal, markup=False)
     return 1 if failed else 0

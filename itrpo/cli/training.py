@@ -21,12 +21,16 @@ if TYPE_CHECKING:
 class Train:
     """Train policies on a dataset, and evaluate them as they learn.
 
-    The same command on the same folder continues a run; more --steps extend it. The fields of the algorithm are flags
-    too, and below: name another --algorithm, --preset or --behavior to see what they have.
+    The same command on the same folder continues a run. More --steps extend it, with what it took from the length that
+    it began with (learning rates that fall, the fit of pi_beta), and it says which: it is not a run that had so many
+    from the beginning. The fields of the algorithm are flags too, and below: name another --algorithm, --preset or
+    --behavior to see what they have.
     """
 
     dataset: Annotated[str, Word("DATASET")]  # name (`itrpo datasets list`), path to a file, or minari:ID
     algorithm: str = "itrpo"  # `itrpo algorithms` lists them; or MODULE:ENTRY, one of your own
+    dry_run: bool = False  # say what it would be and how long it would take, and train nothing
+    yes: bool = False  # don't ask before what takes more than a week
     options: RunOptions = RunOptions()
     fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
@@ -51,10 +55,19 @@ def algorithm_flags(name: str, given: Mapping[str, Any], prefix: str = "") -> li
 
 def train(command: Train, console: Console) -> None:
     from itrpo.report.tables import print_run_summary
-    from itrpo.training.train import train
+    from itrpo.training.outlook import LONG, MAY_TAKE_LONG, confirm, look_ahead, print_header, print_outlook
+    from itrpo.training.run import run
+    from itrpo.training.train import prepare
 
     allow_own(command.options.env)
-    finished = train(command.dataset, command.algorithm, command.options, fields=command.fields, console=console)
+    config, dataset, folder = prepare(command.dataset, command.algorithm, command.options, command.fields, console)
+    if command.dry_run:
+        print_header(config, dataset, [folder], console)
+        print_outlook(look_ahead([(config, folder)], dataset, console), folder, console)
+        return
+    if config.train.steps >= MAY_TAKE_LONG and not command.yes:
+        confirm(sum(each.seconds or 0.0 for each in look_ahead([(config, folder)], dataset, console, LONG)), console)
+    finished = run(config, dataset, folder, console, command.options.track)
     print_run_summary(finished.folder, console)
 
 
@@ -68,6 +81,8 @@ class Compare:
 
     dataset: Annotated[str, Word("DATASET")]  # name (`itrpo datasets list`), path to a file, or minari:ID
     algorithms: str = "all"  # names with commas between them, or all (`itrpo algorithms`)
+    dry_run: bool = False  # say how long each run would take, and train nothing
+    yes: bool = False  # don't ask before what takes more than a week
     options: RunOptions = RunOptions()
     fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
@@ -103,10 +118,17 @@ def compare(command: Compare, console: Console) -> None:
             fields.setdefault(name, {})[field_name] = value
     allow_own(command.algorithms, command.options.env)
     from itrpo.report.comparison import print_comparison
-    from itrpo.training.compare import compare
+    from itrpo.training.compare import prepare, train_each
+    from itrpo.training.outlook import LONG, confirm, look_ahead, print_outlook
 
-    path = compare(command.dataset, names, command.options, presets=presets, fields=fields, console=console)
-    print_comparison(path.parent, names, console)
+    work = prepare(command.dataset, names, command.options, presets, fields, console)
+    enough = float("inf") if command.dry_run or command.yes else LONG
+    seconds = print_outlook(look_ahead(work.runs, work.dataset, console, enough), work.folder, console)
+    if command.dry_run:
+        return
+    if not command.yes:
+        confirm(seconds, console)
+    print_comparison(train_each(work, console).parent, names, console)
 
 
 @dataclass(frozen=True)
@@ -117,28 +139,84 @@ class Evaluate:
     episodes: Count = 100  # per seed
     seed: Seed = 0  # of the start states
     env: str | None = None  # gymnasium id; of an environment of your own MODULE:ID, each time [the run's own]
+    json: bool = False  # print JSON, with every episode's return, in place of a table
 
 
 def evaluate(command: Evaluate, console: Console) -> None:
-    from itrpo.report.tables import print_evaluation
+    from itrpo.report.runs import print_json
+    from itrpo.report.tables import evaluation_json, print_evaluation
+    from itrpo.results.run_folder import RunFolder
     from itrpo.training.evaluate import evaluate
 
     allow_own(command.env)
     result = evaluate(command.run, episodes=command.episodes, seed=command.seed, env=command.env, console=console)
-    print_evaluation(result, console)
+    about = evaluation_json(result, command.seed)
+    if command.json:
+        print_json(about, console)
+    else:
+        print_evaluation(result, console)
+    path = RunFolder(command.run).save_evaluation(about)
+    if not command.json:
+        console.print(f"saved to {path}", markup=False, highlight=False, soft_wrap=True)
 
 
 @dataclass(frozen=True)
 class RunsList:
-    """List the runs in a folder: how far they are, and what they score."""
+    """List the runs in a folder and those below: how far they are, what they score, and in what they differ."""
 
-    root: Path = Path("runs")  # folder of run folders
+    root: Path = Path("runs")  # folder of run folders, at any depth
+    json: bool = False  # print JSON in place of a table
 
 
 def runs_list(command: RunsList, console: Console) -> None:
-    from itrpo.report.tables import print_runs
+    from itrpo.report.runs import print_runs
 
-    print_runs(command.root, console)
+    print_runs(command.root, console, command.json)
+
+
+@dataclass(frozen=True)
+class RunsShow:
+    """Say all that a run's folder knows of it: results by seed, constants, versions, machine, every command line."""
+
+    run: Annotated[Path, Word("RUN")]  # run folder
+    json: bool = False  # print JSON, with the whole configuration and provenance, in place of a table
+
+
+def runs_show(command: RunsShow, console: Console) -> None:
+    from itrpo.report.runs import print_run
+
+    print_run(command.run, console, command.json)
+
+
+@dataclass(frozen=True)
+class RunsDiff:
+    """Say in which constants, data and versions runs differ, and what each reached."""
+
+    runs: Annotated[tuple[Path, ...], Word("RUN")]  # run folders, or folders with runs below
+    json: bool = False  # print JSON in place of a table
+
+
+def runs_diff(command: RunsDiff, console: Console) -> None:
+    from itrpo.report.runs import print_differences
+
+    print_differences(command.runs, console, command.json)
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Draw the curves of several runs, of any algorithms, in one picture: a panel for each dataset."""
+
+    runs: Annotated[tuple[Path, ...], Word("RUN")]  # run folders, or folders with runs below
+    out: Path = Path("curves.png")  # picture
+    metric: str | None = None  # docs/metrics.md has their names [score, or return where there is none]
+
+
+def plot(command: Plot, console: Console) -> None:
+    from itrpo.plotting import run_curves
+
+    drawn = run_curves(command.runs, command.out, command.metric)
+    runs = "1 run" if len(drawn) == 1 else f"{len(drawn)} runs"
+    console.print(f"wrote {command.out}: {runs}", markup=False, highlight=False, soft_wrap=True)
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,12 @@ def run(config: RunConfig, out: Path, console: Console) -> Finished:
     pool = rollout.make_pool(env_id, 2, config.episodes)  # "seed" 0 acts with samples, 1 with modes
     with folder.lock(), stop_on_signal(console) as signals, closing(pool):
         folder.begin_or_continue(
-            "sac", to_json(config), console, reader="itrpo sac replay", free=("steps", "until"), about={}
+            "sac",
+            to_json(config),
+            console,
+            reader="itrpo sac replay",
+            free=("steps", "until"),
+            least={"steps": folder.reached().get("step", 0)},
         )
         trainer = open_trainer(config, env_id, spaces, folder, console)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -12,11 +13,15 @@ if TYPE_CHECKING:
 FINAL_EVALUATIONS = 10  # "the average of the final 10 evaluations" (the paper, section on experiments)
 
 
+FEW = 4  # seeds, below which their own values say more than an interval: Student's t of two is 12.7 deviations wide
+
+
 class Interval(NamedTuple):
     """A mean over seeds and the half-width of its 95% interval; `half_width` is None for a single seed."""
 
     mean: float
     half_width: float | None
+    each: tuple[float, ...] = ()  # of few seeds their own values, which tables show in place of the interval
 
 
 class FinalScore(NamedTuple):
@@ -42,7 +47,8 @@ def mean_interval(values: Any) -> Interval:
     count = len(sample)
     if count == 1:
         return Interval(float(sample[0]), None)
-    return Interval(float(sample.mean()), float(stdtrit(count - 1, 0.975) * sample.std(ddof=1) / np.sqrt(count)))
+    half_width = float(stdtrit(count - 1, 0.975) * sample.std(ddof=1) / np.sqrt(count))
+    return Interval(float(sample.mean()), half_width, tuple(sample.tolist()) if count < FEW else ())
 
 
 def over_seeds(metrics: polars.DataFrame, metric: str) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
@@ -63,11 +69,23 @@ def final_score(metrics: polars.DataFrame, metric: str = "return", last: int | N
 def final_values(metrics: polars.DataFrame, metric: str = "return", last: int | None = None) -> FinalValues | None:
     """Each seed's `last` evaluations after step 0, or None if there was none.
 
-    `last` defaults to ten, the paper's, but in a short run not more than the later half: what a policy scored on its
-    way is not what it scores.
+    `last` defaults to the `window` of what this run has; runs that are compared have one for all.
     """
     steps, values, seeds = over_seeds(metrics, metric)
     trained = values[:, steps > 0]
     if trained.size == 0:
         return None
-    return FinalValues(trained[:, -(last or min(FINAL_EVALUATIONS, max(1, trained.shape[1] // 2))) :], seeds)
+    return FinalValues(trained[:, -(last or window(trained.shape[1])) :], seeds)
+
+
+def window(evaluations: int) -> int:
+    """Of how many evaluations a result is the mean: of the last ten, the paper's, but in a short run not more than the
+    later half, for what a policy scored on its way is not what it scores.
+    """
+    return min(FINAL_EVALUATIONS, max(1, evaluations // 2))
+
+
+def one_window(runs: Sequence[polars.DataFrame], metric: str = "return") -> int | None:
+    """For runs that are compared: that of the one with the fewest evaluations; None if none has any."""
+    found = [final_values(rows, metric) for rows in runs]
+    return min((final.values.shape[1] for final in found if final is not None), default=None)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from itrpo import files
 from itrpo.registry import folder_name
-from itrpo.report.aggregate import Interval, final_score, mean_interval
+from itrpo.report.aggregate import FEW, Interval, final_score, mean_interval, window
 from itrpo.report.published import TABLES
 from itrpo.report.tables import algorithm_name, format_interval, format_returns
 from itrpo.results.schema import Status
@@ -47,13 +47,15 @@ def read_comparison(folder: Path, names: Sequence[str]) -> Comparison:
     first = next(iter(runs.values()))
     about = files.read_json(first / "provenance.json")["dataset"]
     config = files.read_json(first / "config.json")["config"]
+    train, evaluation = config["train"], config["evaluation"]
+    last = window(-(-train["steps"] // evaluation["eval_every"]))  # one for all: a run that ended early has fewer
     published = TABLES.get(config["data"]["task"] or "", {}) if about["source"]["kind"] == "d4rl" else {}
     return Comparison(
         about["name"],
         about.get("return_mean"),
         about.get("score_mean"),
         read_status(first),
-        [_row(run, name, published.get(name)) for name, run in runs.items()],
+        [_row(run, name, published.get(name), last) for name, run in runs.items()],
     )
 
 
@@ -90,7 +92,8 @@ def footnote(comparison: Comparison) -> str:
     status = comparison.status
     evaluations = max(it.evaluations for it in comparison.rows)
     text = f"Means of the last {evaluations} evaluations x {status.episodes} episodes"
-    text += f" ± 95% interval (Student-t) over {status.seeds} seeds." if status.seeds > 1 else " of one seed."
+    text += f" ± 95% interval (Student-t) over {status.seeds} seeds." if status.seeds >= FEW else ""
+    text += "" if status.seeds >= FEW else " of one seed." if status.seeds == 1 else ", and in brackets each seed's."
     if any(row.paper for row in comparison.rows):
         text += " paper: mean ± std of its Table 2 or 3, after 1M steps."
     return text + " Time and speed are those of training alone."
@@ -115,9 +118,9 @@ def table_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     return list(shown), [list(cells) for cells in zip(*shown.values(), strict=True)]
 
 
-def _row(run: Path, name: str, paper: tuple[float, float | None] | None) -> ComparisonRow:
+def _row(run: Path, name: str, paper: tuple[float, float | None] | None, last: int) -> ComparisonRow:
     metrics, status = read_metrics(run), read_status(run)
-    finals = [final_score(metrics, metric) for metric in ("return", "score")]
+    finals = [final_score(metrics, metric, last) for metric in ("return", "score")]
     returns, score = (None if it is None else mean_interval(it.per_seed) for it in finals)
     final = finals[1] or finals[0]
     per_seed, evaluations = ([], 0) if final is None else (final.per_seed.tolist(), final.evaluations)
@@ -130,8 +133,8 @@ def _row(run: Path, name: str, paper: tuple[float, float | None] | None) -> Comp
 
 
 def _seeds(row: ComparisonRow) -> str:
-    """A few seeds say more than their interval; many do not."""
-    if not 2 <= len(row.per_seed) <= 4:
+    """A few seeds say more than their interval, and stand in its place where they are fewer still; many do not."""
+    if len(row.per_seed) != FEW:
         return ""
     return ", ".join(f"{it:,.1f}" if row.score else format_returns(Interval(it, None)) for it in row.per_seed)
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from itrpo.errors import StorageError
 from itrpo.files import read_json
-from itrpo.report.aggregate import Interval, final_score, mean_interval, over_seeds
-from itrpo.results.schema import Evaluation, Status
+from itrpo.report.aggregate import FEW, Interval, final_score, mean_interval, over_seeds
+from itrpo.results.schema import Evaluation
 from itrpo.results.store import read_metrics, read_status
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ _NAMES = {
     "itrpo_insample": "iTRPO in-sample",
     "rebrac": "ReBRAC",
     "sac_n": "SAC-N",
-    "td3_bc": "TD3-BC",
+    "td3_bc": "TD3+BC",
 }
 
 
@@ -37,16 +36,6 @@ class SummaryRow(NamedTuple):
     mean_of: str
 
 
-class RunEntry(NamedTuple):
-    """One line of `itrpo runs list`."""
-
-    name: str  # the folder's
-    status: Status | None  # None: the folder is damaged, `problem` says how
-    returns: Interval | None  # final, None if nothing was evaluated
-    score: Interval | None
-    problem: str = ""
-
-
 def algorithm_name(algorithm: str) -> str:
     """The name of a registered algorithm as people write it."""
     return _NAMES.get(algorithm, algorithm if ":" in algorithm else algorithm.upper())
@@ -58,14 +47,14 @@ def summarize_run(run_dir: Path) -> list[SummaryRow]:
     rows = []
     final = final_score(metrics)
     if final is not None:
-        mean_of = f"last {_count(final.evaluations, 'evaluation')} x {_count(status.episodes, 'episode')}"
+        mean_of = f"last {count(final.evaluations, 'evaluation')} x {count(status.episodes, 'episode')}"
         score = final_score(metrics, "score")
         score_interval = None if score is None else mean_interval(score.per_seed)
         returns = mean_interval(final.per_seed)
         rows.append(SummaryRow(algorithm_name(status.algorithm), returns, score_interval, len(final.seeds), mean_of))
     behavior = _first(metrics, "behavior_return")
     if behavior is not None:
-        mean_of = f"1 evaluation x {_count(status.episodes, 'episode')}"
+        mean_of = f"1 evaluation x {count(status.episodes, 'episode')}"
         score_interval = _first(metrics, "behavior_score")
         rows.append(SummaryRow("BC (mode of pi_beta)", behavior, score_interval, status.seeds, mean_of))
     dataset = read_json(run_dir / "provenance.json")["dataset"]
@@ -95,10 +84,26 @@ def print_run_summary(run_dir: Path, console: Console) -> None:
         score = [format_interval(row.score, 1)] if with_score else []
         table.add_row(row.policy, format_returns(row.returns), *score, str(row.seeds or ""), row.mean_of)
     console.print(table)
-    if status.seeds > 1:
-        console.print(f"± is the half-width of the 95% interval (Student-t) over the {status.seeds} seeds.")
-    else:
-        console.print("One seed gives no interval; train with --seeds 4 for one.")
+    if rows:
+        console.print(spread_in_words(status.seeds))
+    paths = [run_dir / f"seed{index}" / "policy.npz" for index in range(status.seeds)]
+    paths = [path for path in paths if path.exists()]
+    more = f", and of {count(len(paths) - 1, 'more seed')} beside it" if len(paths) > 1 else ""
+    where = {"run folder": str(run_dir), "policy": f"{paths[0]}{more}" if paths else "", "picture": ""}
+    if (run_dir / "learning_curve.png").exists():
+        where["picture"] = str(run_dir / "learning_curve.png")
+    for name, path in where.items():
+        if path:
+            console.print(f"{name:11}{path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def spread_in_words(seeds: int) -> str:
+    """What stands behind a mean."""
+    if seeds == 1:
+        return "One seed gives no interval; train with --seeds 4 for one."
+    if seeds < FEW:
+        return f"In brackets: each seed's own. So few have no interval worth the name; --seeds {FEW} trains more."
+    return f"± is the half-width of the 95% interval (Student-t) over the {seeds} seeds."
 
 
 def print_evaluation(result: Evaluation, console: Console) -> None:
@@ -106,7 +111,7 @@ def print_evaluation(result: Evaluation, console: Console) -> None:
     from rich.table import Table
 
     episodes = result.returns.shape[1]
-    title = f"{result.env_id}, policies after {result.step:,} gradient steps, {_count(episodes, 'episode')} per seed"
+    title = f"{result.env_id}, policies after {result.step:,} gradient steps, {count(episodes, 'episode')} per seed"
     table = Table("seed", "return", "std over episodes", "episode length", title=title, title_justify="left")
     if result.scores is not None:
         table.add_column("D4RL score")
@@ -122,48 +127,24 @@ def print_evaluation(result: Evaluation, console: Console) -> None:
     table.add_section()
     table.add_row("all", format_returns(means[0]), "", f"{result.lengths.mean():,.0f}", *scores)
     console.print(table)
-    if len(result.returns) > 1:
-        console.print("± is the half-width of the 95% interval (Student-t) over seeds.")
+    if len(result.returns) >= FEW:
+        console.print(spread_in_words(len(result.returns)))
 
 
-def list_runs(root: Path) -> list[RunEntry]:
-    """The runs in the folders directly below `root`, by name. Folders without a status.json are not runs."""
-    return [_entry(path.parent) for path in sorted(root.glob("*/status.json"))]
-
-
-def print_runs(root: Path, console: Console) -> None:
-    """Print `list_runs` as a table."""
-    from rich.table import Table
-    from rich.text import Text
-
-    entries = list_runs(root)
-    if not entries:
-        console.print(Text(f"No runs in {root}."))
-        return
-    table = Table("run", "algorithm", "dataset", "seeds", "steps", "return", "D4RL score", "state")
-    for name in ("seeds", "steps", "return", "D4RL score"):
-        next(column for column in table.columns if column.header == name).justify = "right"
-    for entry in entries:
-        status = entry.status
-        if status is None:
-            table.add_row(entry.name, *[""] * 6, Text(entry.problem))
-            continue
-        steps = f"{status.step:,}/{status.steps:,}"
-        state = f"{status.state}: {status.message}" if status.message else status.state
-        numbers = (str(status.seeds), steps, format_returns(entry.returns), format_interval(entry.score, 1))
-        table.add_row(entry.name, status.algorithm, status.dataset, *numbers, Text(state))
-    console.print(table)
-    console.print("return and score: mean of each run's last evaluations ± 95% interval over seeds")
-
-
-def _entry(run_dir: Path) -> RunEntry:
-    try:
-        metrics, status = read_metrics(run_dir), read_status(run_dir)
-    except StorageError as error:
-        return RunEntry(run_dir.name, None, None, None, f"damaged: {error}")
-    finals = [final_score(metrics, metric) for metric in ("return", "score")]
-    returns, score = (None if final is None else mean_interval(final.per_seed) for final in finals)
-    return RunEntry(run_dir.name, status, returns, score)
+def evaluation_json(result: Evaluation, seed: int) -> dict[str, Any]:
+    """`itrpo.evaluate`'s result as JSON's types, with its statistics over seeds."""
+    measured = {"return": result.returns} | ({} if result.scores is None else {"score": result.scores})
+    about: dict[str, Any] = {
+        "env_id": result.env_id,
+        "step": result.step,
+        "seed": seed,
+        "episodes": result.returns.shape[1],
+    }
+    for name, values in measured.items():
+        interval = mean_interval(values.mean(axis=1))
+        per_seed = values.mean(axis=1).tolist()
+        about[name] = {"mean": interval.mean, "half_width": interval.half_width, "per_seed": per_seed}
+    return about | {"returns": result.returns.tolist(), "lengths": result.lengths.tolist()}
 
 
 def _first(metrics: polars.DataFrame, metric: str) -> Interval | None:
@@ -173,9 +154,11 @@ def _first(metrics: polars.DataFrame, metric: str) -> Interval | None:
 
 
 def format_interval(interval: Interval | None, digits: int) -> str:
-    """'71.9 ± 32.9', or '-' for None."""
+    """'71.9 ± 32.9', of few seeds '71.9 (66.0 / 77.8)', or '-' for None."""
     if interval is None:
         return "-"
+    if interval.each:
+        return f"{interval.mean:,.{digits}f} ({' / '.join(f'{it:,.{digits}f}' for it in interval.each)})"
     spread = "" if interval.half_width is None else f" ± {interval.half_width:,.{digits}f}"
     return f"{interval.mean:,.{digits}f}{spread}"
 
@@ -190,5 +173,5 @@ def return_digits(value: float) -> int:
     return 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
 
 
-def _count(number: int, noun: str) -> str:
+def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -72,12 +72,13 @@ def read_results(paths: Sequence[Path | str], console: Console | None = None) ->
     return Results(runs.sort("dataset", "label", "run"), rows)
 
 
-def pack(results: Results, path: Path) -> None:
+def pack(results: Results, path: Path | str) -> None:
     """Writes a Parquet file whole or not at all. Folders of the machine are left out of the provenance: only the names
     of files stay. Raises InputError for a name that does not end in .parquet, StorageError if the disk refuses.
     """
     import polars
 
+    path = Path(path)
     if path.suffix != SUFFIX:
         raise InputError(f"--out {path}: the name of a packed file ends in {SUFFIX}")
     measured = (
@@ -102,10 +103,10 @@ def read_path(path: Path, console: Console | None) -> Iterator[tuple[dict[str, A
             raise InputError(f"{path}: not a file of `itrpo runs pack`")
         yield from read_pack(path)
     elif path.is_dir():
-        for status in sorted(path.rglob(store.STATUS)):
-            config = files.read_json(status.parent / "config.json")
+        for folder in store.run_folders(path):
+            config = files.read_json(folder / "config.json")
             if "config" in config:  # else a run of another kind, such as `itrpo sac`
-                yield read_run(status.parent, config["config"], console)
+                yield read_run(folder, config["config"], console)
         for packed in sorted(path.rglob(f"*{SUFFIX}")):
             if is_pack(packed):
                 yield from read_pack(packed)

@@ -28,13 +28,13 @@ class PolicyPath(NamedTuple):
     behavior: Moments | None  # mean and log_std [B, A] of pi_beta
 
 
-def moments_path(folder: Path, index: int) -> Path:
-    return folder / f"seed{index}" / "moments.npz"
+def moments_path(folder: Path | str, index: int) -> Path:
+    return Path(folder) / f"seed{index}" / "moments.npz"
 
 
-def read_moments(path: Path) -> PolicyPath:
+def read_moments(path: Path | str) -> PolicyPath:
     """Raises InputError if there is no such file, StorageError if it is damaged."""
-    if not path.exists():
+    if not Path(path).exists():
         raise InputError(f"{path} does not exist: only runs of itrpo, brac_v, brac_p and itrpo_insample have it")
     try:
         with np.load(path, allow_pickle=False) as content:

@@ -5,6 +5,7 @@ What the files hold is in `schema`; who only reads them needs `store`.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -25,6 +26,13 @@ if TYPE_CHECKING:
 
 LOCK = ".lock"
 CHECKPOINT_SECONDS = 120.0  # between two checkpoints, at the longest
+
+
+def field_of(config: Any, name: str) -> Any:
+    """{"train": {"steps": 3}}, "train.steps" -> 3"""
+    for part in name.split("."):
+        config = config[part]
+    return config
 
 
 class Checkpoint(NamedTuple):
@@ -58,25 +66,28 @@ class RunFolder:
         *,
         reader: str,
         free: Sequence[str],
+        least: Mapping[str, int] | None = None,
         lasting: Mapping[str, Any] | None = None,
         about: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Begins a run: writes provenance.json, then config.json. Or checks that the folder's own fit this run.
 
         `kind` is the key of the configuration (of JSON's own types) in config.json. `free` are the fields that a run
-        may change when it continues. `lasting` is what a run keeps as it was when it began, whatever is given later;
-        it is returned as recorded. `about` goes into provenance.json; a run whose "dataset_sha256" is another one is
+        may change when it continues, each with its command line in provenance.json; those in `least`, what the folder
+        has already, not to less. `lasting` is what a run keeps as it was when it began, whatever is given later; it is
+        returned as recorded. `about` goes into provenance.json; a run whose "dataset_sha256" is another one is
         refused. `reader` is the command that still reads a run whose checkpoints are of another version of itrpo.
         Raises InputError for a folder of anything else, and leaves it as it is.
         """
         lasting, about = dict(lasting or {}), dict(about or {})
         path, provenance_path = self.path / "config.json", self.path / "provenance.json"
+        command = {"argv": sys.argv} | {name: field_of(config, name) for name in free}
         if not path.exists():
             # a run that was killed as it began leaves one of these
             own = (LOCK, provenance_path.name, f".{provenance_path.name}.*.tmp", f".{path.name}.*.tmp")
             if not all(any(present.match(name) for name in own) for present in self.path.iterdir()):
                 raise InputError(f"{self.path} holds other files and no config.json of a run; choose another --out")
-            files.write_json(provenance_path, provenance() | about | {"resumed_on": []})
+            files.write_json(provenance_path, provenance() | about | {"resumed_on": [], "commands": [command]})
             files.write_json(path, {kind: config, "version": checkpoint.VERSION} | lasting)
             return lasting
         recorded = files.read_json(path)
@@ -102,12 +113,20 @@ class RunFolder:
             raise InputError(
                 f"{self.path} was trained on another version of {name} (SHA-256 differs); choose another --out"
             )
-        here = machine()
+        for name, done in (least or {}).items():
+            if field_of(config, name) < done:
+                flag = name.rpartition(".")[2]
+                raise InputError(
+                    f"{self.path} has {done:,} {flag} already; ask for --{flag} {done} or more, or choose another --out"
+                )
+        here, resumed_on = machine(), began["resumed_on"]
         moved = differences(began["machine"], here)
         if moved:
             listed = "; ".join(moved)
             console.print(f"this run began on another machine ({listed}): it continues, but not to the same bits")
-            files.write_json(provenance_path, began | {"resumed_on": [*began["resumed_on"], here]})
+            resumed_on = [*resumed_on, here]
+        commands = [*began.get("commands", []), command]
+        files.write_json(provenance_path, began | {"resumed_on": resumed_on, "commands": commands})
         files.remove_temporaries(self.path)
         files.remove_temporaries(self.checkpoints)
         files.write_json(path, recorded | {kind: config})
@@ -136,11 +155,26 @@ class RunFolder:
     def write_status(self, status: Status) -> None:
         files.write_json(self.path / store.STATUS, status._asdict())
 
+    def save_evaluation(self, about: Mapping[str, Any]) -> Path:
+        """Writes what was measured of the policies later, in `evaluations`. Raises StorageError."""
+        env, names = str(about["env_id"]).replace("/", "-"), ("step", "episodes", "seed")
+        path = self.path / store.EVALUATIONS / f"{env}_{'_'.join(f'{name}{about[name]}' for name in names)}.json"
+        files.write_json(path, about)
+        return path
+
     # --- checkpoints -----------------------------------------------------------------------------------------------
 
     def save(self, phase: str, step: int, state: Any, meta: Mapping[str, Any]) -> None:
         """Writes a checkpoint of a pytree of arrays. Raises StorageError; then earlier ones are intact."""
         checkpoint.save(self.checkpoints, phase, step, state, dict(meta))
+
+    def reached(self) -> dict[str, Any]:
+        """What the newest checkpoint says of itself: phase, step, seeds; empty if there is none that can be read."""
+        found = checkpoint.sorted_checkpoints(self.checkpoints)[:1]
+        try:
+            return files.read_json(found[0] / "meta.json") if found else {}
+        except StorageError:
+            return {}
 
     def newest(self, console: Console) -> Checkpoint | None:
         """The newest checkpoint that is whole; None if there is none yet. Raises StorageError if all are damaged."""

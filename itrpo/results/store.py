@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,40 +16,50 @@ if TYPE_CHECKING:
     import polars
 
 METRICS, TIMING, STATUS = "metrics.jsonl", "timing.jsonl", "status.json"
+EVALUATIONS = "evaluations"  # folder of what `itrpo evaluate` measured
 
 
-def read_metrics(run_dir: Path) -> polars.DataFrame:
+def run_folders(root: Path | str) -> Iterator[Path]:
+    """Folders of runs, `root` itself too, at any depth and in the order of their paths. Nothing inside a run is one."""
+    for folder, below, names in os.walk(root):
+        if STATUS in names:
+            below.clear()
+            yield Path(folder)
+        below.sort()
+
+
+def read_metrics(run_dir: Path | str) -> polars.DataFrame:
     """All rows of a run as columns run, seed, step, metric, value; empty if nothing was measured yet.
 
     A last line that a kill cut short is left out. Raises StorageError naming the line if any other is damaged.
     """
     import polars
 
-    path = run_dir / METRICS
+    path = Path(run_dir) / METRICS
     rows = read_rows(path) if path.exists() else []
     types = {"run": polars.String, "seed": polars.Int64, "step": polars.Int64, "metric": polars.String}
     return polars.DataFrame(rows, schema=types | {"value": polars.Float64}, orient="row")
 
 
-def read_timing(run_dir: Path) -> list[dict[str, Any]]:
+def read_timing(run_dir: Path | str) -> list[dict[str, Any]]:
     """The records of timing.jsonl in their order; none if there is no such file. A torn last line is left out."""
-    path = run_dir / TIMING
+    path = Path(run_dir) / TIMING
     try:
         return [json.loads(line) for line in whole_lines(path)] if path.exists() else []
     except ValueError as error:
         raise StorageError(f"{path}: a line is no record of timing ({error})") from error
 
 
-def read_status(run_dir: Path) -> Status:
+def read_status(run_dir: Path | str) -> Status:
     """The run's status.json. Raises StorageError if it can't be read."""
-    path = run_dir / STATUS
+    path = Path(run_dir) / STATUS
     try:
         return Status(**read_json(path))
     except TypeError as error:
         raise StorageError(f"{path}: not the status of a run ({error})") from error
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_rows(path: Path | str) -> list[Row]:
     """The rows of a metrics file, as in `read_metrics`."""
     rows = []
     for number, line in enumerate(whole_lines(path), start=1):
@@ -58,9 +70,9 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
-def whole_lines(path: Path) -> list[bytes]:
+def whole_lines(path: Path | str) -> list[bytes]:
     """Lines without their ends, and without a last one that a kill cut short."""
     try:
-        return path.read_bytes().split(b"\n")[:-1]
+        return Path(path).read_bytes().split(b"\n")[:-1]
     except OSError as error:
         raise StorageError(f"can't read {path}: {error}") from error

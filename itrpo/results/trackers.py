@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import importlib.util
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,12 +17,23 @@ class Tracker(NamedTuple):
     close: Callable[[], None]
 
 
+PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
+
+
+def check_trackers(names: Iterable[str]) -> None:
+    """Raises InputError if a package is missing, before anything is written."""
+    for name in names:
+        if importlib.util.find_spec(PACKAGES[name]) is None:
+            raise InputError(f"--track {name} needs `pip install itrpo[{name}]`")
+
+
 def open_tracker(name: str, folder: Path, config: Any) -> Tracker:
-    """A tracker that writes below `folder`. Raises InputError if its package is missing, naming the extra."""
+    """A tracker that writes below `folder`. Raises InputError if it can't begin, such as wandb without a login."""
     try:
         return _tensorboard(folder) if name == "tensorboard" else _wandb(folder, config)
-    except ImportError as error:
-        raise InputError(f"--track {name} needs `pip install itrpo[{name}]` ({error})") from None
+    except Exception as error:  # whatever goes wrong in other people's packages
+        how = "; WANDB_MODE=offline needs no login" if name == "wandb" else ""
+        raise InputError(f"--track {name} can't begin: {type(error).__name__}: {error}{how}") from error
 
 
 def scalars(metrics: Mapping[str, np.ndarray]) -> dict[str, float]:

@@ -15,6 +15,7 @@ from itrpo.console import duration
 from itrpo.errors import StorageError
 from itrpo.options import lengths
 from itrpo.report.aggregate import final_score, mean_interval
+from itrpo.report.tables import count, format_interval
 from itrpo.results.store import read_metrics, read_status, read_timing
 from itrpo.sweep import cost
 from itrpo.sweep.local import Ended
@@ -55,7 +56,7 @@ class Board:
         else:
             words += f": {ended.message}" + ("; once more at the end" if retry else "")
         line = f"{done(self._runs, states)}/{len(self._runs)} {ended.folder} {words}; {self.time_left(states)}"
-        self._console.print(Text(line), soft_wrap=True)
+        self._console.print(Text(line), soft_wrap=not self._console.is_terminal)
 
     def update(
         self,
@@ -84,7 +85,11 @@ class Board:
     def time_left(self, states: dict[str, State]) -> str:
         """In all, of the runs that are left."""
         known, unknown = cost.total(cost.seconds_left(run, states[run.folder], self._speeds) for run in self._runs)
-        return f"{duration(known / self._jobs)} left" + (f" and {unknown} runs of unknown speed" if unknown else "")
+        if unknown and not known:
+            return "time left not known yet"
+        return f"{duration(known / self._jobs)} left" + (
+            f" and {count(unknown, 'run')} of unknown speed" if unknown else ""
+        )
 
 
 def done(runs: Sequence[PlannedRun], states: dict[str, State]) -> int:
@@ -115,9 +120,7 @@ def score(folder: Path) -> str:
     for name in ("score", "return"):
         final = final_score(metrics, name)
         if final is not None:
-            interval = mean_interval(final.per_seed)
-            width = "" if interval.half_width is None else f" ± {interval.half_width:,.1f}"
-            return f"{words}, {name} {interval.mean:,.1f}{width}"
+            return f"{words}, {name} {format_interval(mean_interval(final.per_seed), 1)}"
     return words
 
 
@@ -141,5 +144,5 @@ def print_plan(
     if todo and len(todo) > unknown:
         line += f", about {duration(known)} one after the other, by the speed of {sources}"
     if unknown:
-        line += f"; {unknown} runs of unknown speed"
-    console.print(Text(line), soft_wrap=True)
+        line += f"; {count(unknown, 'run')} of unknown speed"
+    console.print(Text(line), soft_wrap=not console.is_terminal)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from itrpo import files
 from itrpo.errors import InputError, ItrpoError
+from itrpo.options import lengths
 from itrpo.results.store import STATUS, read_status
 from itrpo.signals import stop_on_signal
 from itrpo.sweep import cost
@@ -180,11 +181,14 @@ def grouped(runs: Sequence[PlannedRun], most: int) -> list[list[str]]:
 
 
 def task_of(runs: Sequence[PlannedRun], out: Path) -> Task:
-    """A run that has more seeds already than the plan wants keeps them."""
+    """A run that has more seeds or steps already than the plan wants keeps them."""
     first, options = runs[0], runs[0].options
     folder, path = out / first.folder, Path(first.dataset).expanduser()
-    if len(runs) == 1 and (folder / STATUS).exists() and options.seeds is not None:
-        options = replace(options, seeds=max(options.seeds, read_status(folder).seeds))
+    if len(runs) == 1 and (folder / STATUS).exists():
+        status, length = read_status(folder), lengths(options, False)
+        if status.step > length.steps:
+            options = replace(options, steps=status.steps)
+        options = replace(options, seeds=max(length.seeds, status.seeds))
     dataset = str(path.absolute()) if path.is_file() else first.dataset  # for who works in another folder
     return task(dataset, first.algorithm, options, [(run.fields, out / run.folder) for run in runs])
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from itrpo import registry
+from itrpo.config import RunConfig
 from itrpo.console import make_console
 from itrpo.errors import DivergenceError, InputError
 from itrpo.options import RunOptions
 from itrpo.report.comparison import write_comparison
 from itrpo.training.configure import check_options, complete, make_config
+from itrpo.training.outlook import look_ahead, print_outlook
 from itrpo.training.run import run
 from itrpo.training.train import read
 from itrpo.types import Dataset
@@ -32,13 +34,39 @@ def compare(
     fields: Mapping[str, Mapping[str, Any]] | None = None,
     console: Console | None = None,
 ) -> Path:
-    """Trains each algorithm into OUT/NAME and writes OUT/comparison.md; returns its path. The same call continues it.
+    """Says how long it takes, trains each algorithm into OUT/NAME, and writes OUT/comparison.md; returns its path.
+
+    The same call continues it.
 
     `algorithms` defaults to all; `fields` sets fields of single ones, {"itrpo": {"alpha": 6.0}}, and `presets` presets,
     {"itrpo": "paper"}. Models of pi_beta with the same constants are fitted once and shared. A run that diverges is
     reported as such, and the others go on.
     Raises InputError before any long work, StorageError if the disk refuses.
     """
+    console = console or make_console()
+    work = prepare(dataset, algorithms, options, presets, fields, console)
+    print_outlook(look_ahead(work.runs, work.dataset, console), work.folder, console)
+    return train_each(work, console)
+
+
+class Comparison(NamedTuple):
+    """What is to be trained."""
+
+    runs: Sequence[tuple[RunConfig, Path]]
+    dataset: Dataset
+    folder: Path
+    track: Sequence[str]
+
+
+def prepare(
+    dataset: Any,
+    algorithms: Sequence[str] | None,
+    options: RunOptions,
+    presets: Mapping[str, str] | None,
+    fields: Mapping[str, Mapping[str, Any]] | None,
+    console: Console,
+) -> Comparison:
+    """What `compare` would train. Raises InputError as it does, and trains nothing."""
     if isinstance(algorithms, str):
         raise InputError(f"algorithms must be a list of names, such as [{algorithms!r}], got {algorithms!r}")
     names = registry.algorithm_names() if algorithms is None else list(dict.fromkeys(algorithms))
@@ -58,18 +86,25 @@ def compare(
         )
         for name in names
     ]  # before any data is read: every mistake in names and values
-    console = console or make_console()
     data = read(dataset, options, console)
     folder = comparison_folder(dataset, options)
-    for setup in setups:
-        console.rule(setup.algorithm)
-        out = folder / registry.folder_name(setup.algorithm)
+    configs = [complete(setup, options, data) for setup in setups]
+    return Comparison(
+        [(config, folder / registry.folder_name(config.algorithm)) for config in configs], data, folder, options.track
+    )
+
+
+def train_each(work: Comparison, console: Console) -> Path:
+    """-> the table, which is written after each run: an interrupted comparison shows what it has."""
+    names = [config.algorithm for config, _ in work.runs]
+    for number, (config, out) in enumerate(work.runs, start=1):
+        console.rule(f"{config.algorithm}, {number} of {len(names)}")
         try:
-            run(complete(setup, options, data), data, out, console, options.track)
+            run(config, work.dataset, out, console, work.track)
         except DivergenceError as error:
-            console.print(f"{setup.algorithm}: {error}")
-        write_comparison(folder, names)  # after each, so that an interrupted comparison shows what it has
-    return folder / "comparison.md"
+            console.print(f"{config.algorithm}: {error}")
+        write_comparison(work.folder, names)
+    return work.folder / "comparison.md"
 
 
 def comparison_folder(dataset: Any, options: RunOptions) -> Path:

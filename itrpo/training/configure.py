@@ -19,6 +19,7 @@ from itrpo.errors import InputError
 from itrpo.evaluation.environments import is_antmaze, is_maze, reference_score
 from itrpo.options import SCALES, RunOptions, lengths
 from itrpo.ranges import check_ranges
+from itrpo.results.trackers import check_trackers
 from itrpo.tasks import task_constants, task_of
 from itrpo.types import AlgorithmEntry, Dataset, Preset
 
@@ -115,6 +116,7 @@ def check_options(options: RunOptions, dataset: Any) -> RunOptions:
     options = replace(options, **{name: checked(value, kind, name) for name, kind, value in leaves(options)})
     check_ranges(options)
     users_env(options.env)
+    check_trackers(options.track)
     if isinstance(dataset, Dataset):
         if not (options.action_low is None and options.action_high is None and options.columns is None):
             raise InputError("columns, action_low and action_high are for load_dataset where a dataset is read already")

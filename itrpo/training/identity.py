@@ -7,32 +7,50 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from itrpo.config import RunConfig, to_json
+from itrpo import registry
+from itrpo.config import RunConfig, leaves, to_json
 from itrpo.evaluation.environments import normalized_score
 from itrpo.results.run_folder import RunFolder
-from itrpo.types import Dataset
+from itrpo.training.scaling import behavior_steps, scaled_config
+from itrpo.types import Dataset, Preset
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
-def begin_or_continue(
-    folder: RunFolder, config: RunConfig, dataset: Dataset, fit_steps: int, console: Console
-) -> dict[str, Any]:
+def begin_or_continue(folder: RunFolder, config: RunConfig, dataset: Dataset, console: Console) -> dict[str, Any]:
     """-> steps of pi_beta's fit, and steps that the run began with: what scales with a run's length is as it was at the
-    beginning, however many more steps a run that is continued is given.
+    beginning, however many more steps a run that is continued is given. What that is, is said.
 
-    Raises InputError for the folder of another run.
+    Raises InputError for the folder of another run, and for less than it has done.
     """
-    return folder.begin_or_continue(
+    preset: Preset = registry.algorithm(config.algorithm).presets[config.preset]
+    fit_steps, reached = behavior_steps(config, preset.steps, preset.behavior_steps), folder.reached()
+    done = {"train.steps": reached["step"]} if reached.get("phase") == "train" else {}
+    lengths = folder.begin_or_continue(
         "config",
         to_json(config),
         console,
         reader="itrpo evaluate",
         free=("train.steps", "train.seeds", "data.dataset"),
+        least=done | ({"train.seeds": reached["seeds"]} if "seeds" in reached else {}),
         lasting={"behavior_steps": fit_steps, "begun_steps": config.train.steps},
         about={"dataset_sha256": dataset.source.sha256, "dataset": describe(dataset)},
     )
+    begun, steps = lengths["begun_steps"], config.train.steps
+    fresh = {name: value for name, _, value in leaves(scaled_config(config, preset.steps, steps))}
+    kept = {name: value for name, _, value in leaves(scaled_config(config, preset.steps, begun))}
+    if config.behavior is not None:
+        fresh["steps of pi_beta's fit"], kept["steps of pi_beta's fit"] = fit_steps, lengths["behavior_steps"]
+    said = [f"{name} {value:,} (not {fresh[name]:,})" for name, value in kept.items() if value != fresh[name]]
+    if said:
+        console.print(
+            f"this run began as one of {begun:,} steps, and keeps what follows from that length: {', '.join(said)}; a "
+            f"run of {steps:,} steps from the beginning is another one: give it another --out",
+            markup=False,
+            soft_wrap=True,
+        )
+    return lengths
 
 
 OBSERVATION_DIMENSIONS = 200  # of more, means and deviations are not kept

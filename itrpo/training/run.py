@@ -22,7 +22,6 @@ from itrpo import registry, xla
 from itrpo.config import RunConfig, config_hash, to_json
 from itrpo.console import LiveLine
 from itrpo.data.fit import misfit_of
-from itrpo.data.preprocess import apply, fit_preprocess
 from itrpo.errors import InputError
 from itrpo.evaluation.beside import Evaluated, Evaluations
 from itrpo.evaluation.environments import normalized_score
@@ -39,9 +38,10 @@ from itrpo.training.added_seeds import train_all
 from itrpo.training.configure import observations_in_words
 from itrpo.training.evaluate import EVALUATED, policy_path, save_policies, start_evaluation
 from itrpo.training.identity import begin_or_continue
-from itrpo.training.scaling import behavior_steps, scaled_config
+from itrpo.training.outlook import print_header
+from itrpo.training.scaling import scaled_config
 from itrpo.training.seeds import members, over_seeds, parts
-from itrpo.training.session import INIT, PROBES, TRAIN, Own, Session, leaving_a_status, probe_rows
+from itrpo.training.session import INIT, PROBES, TRAIN, Own, Session, leaving_a_status, probe_rows, ready
 from itrpo.types import Algorithm, AlgorithmEntry, BehaviorModel, Dataset, DensityModel
 
 if TYPE_CHECKING:
@@ -67,14 +67,18 @@ class Run:
         return self.policies[index]
 
 
-def run(config: RunConfig, dataset: Dataset, out: Path | None, console: Console, track: Sequence[str] = ()) -> Run:
+def usual_folder(config: RunConfig) -> Path:
+    """Where a run goes that is told nowhere else."""
+    name = config.data.dataset.replace("/", "-")
+    return Path("runs") / f"{name}-{registry.folder_name(config.algorithm)}-{config_hash(config)}"
+
+
+def run(config: RunConfig, dataset: Dataset, folder: Path, console: Console, track: Sequence[str] = ()) -> Run:
     """Trains, evaluates and saves what `config` says, or continues where its folder left off.
 
     Raises InputError before any long work, DivergenceError if the run blows up, StorageError if the disk refuses.
     """
-    name = f"{dataset.name.replace('/', '-')}-{registry.folder_name(config.algorithm)}-{config_hash(config)}"
-    train_together([(config, out or Path("runs") / name)], dataset, console, track)
-    folder = out or Path("runs") / name
+    train_together([(config, folder)], dataset, console, track)
     final = final_score(read_metrics(folder))
     return Run(folder.resolve(), config, final.per_seed if final else None)
 
@@ -111,18 +115,10 @@ def train_together(
         for each in runs:
             stack.enter_context(each.folder.lock())
         signals = stack.enter_context(stop_on_signal(console))
-        fit_steps = behavior_steps(config, preset.steps, preset.behavior_steps)
-        lengths = [begin_or_continue(each.folder, each.config, dataset, fit_steps, console) for each in runs]
+        lengths = [begin_or_continue(each.folder, each.config, dataset, console) for each in runs]
         stack.enter_context(leaving_a_status(runs, dataset))
-        values = config.data
-        preprocess = fit_preprocess(
-            dataset.transitions,
-            values.normalize_observations,
-            values.reward_scale,
-            values.reward_shift,
-            by_column=values.by_column is True,
-        )
-        data = jax.device_put(apply(preprocess, dataset.transitions))  # on a CPU without a copy, unlike jnp.asarray
+        print_header(config, dataset, [each.folder.path for each in runs], console)
+        preprocess, data = ready(config, dataset)
         trackers = [open_tracker(name, runs[0].folder.path, to_json(config)) for name in track]
         for tracker in trackers:
             stack.callback(tracker.close)
@@ -260,15 +256,15 @@ def train_algorithm(
     def look(carry: loop.Carry) -> loop.Carry:
         return carry._replace(watched=look_once(carry.watched, carry.state, watched_rows, probe_keys))
 
-    started = time.perf_counter()
-    carry = run_block(carry, step, step)  # no step: this compiles, as do the next lines, whose results are dropped
-    unused = [carry.count, probe(carry.state, probe_batch, probe_keys)]
-    if watching:
-        unused += [look(carry).watched, measure(carry.watched, 0)]
-    jax.block_until_ready(unused)
-    compile_seconds = time.perf_counter() - started
     title = f"training {config.algorithm}"
     with LiveLine(session.console, title, config.train.steps, len(session.seeds), step) as live:
+        started = time.perf_counter()
+        carry = run_block(carry, step, step)  # no step: this compiles, as do the next lines, whose results are dropped
+        unused = [carry.count, probe(carry.state, probe_batch, probe_keys)]
+        if watching:
+            unused += [look(carry).watched, measure(carry.watched, 0)]
+        jax.block_until_ready(unused)
+        compile_seconds = time.perf_counter() - started
         while step < config.train.steps:
             every = config.evaluation.eval_every
             stop = min((step // every + 1) * every, config.train.steps)

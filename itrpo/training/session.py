@@ -15,7 +15,7 @@ from jax import Array
 
 from itrpo.config import RunConfig
 from itrpo.console import LiveLine
-from itrpo.data.preprocess import Preprocess
+from itrpo.data.preprocess import Preprocess, apply, fit_preprocess
 from itrpo.errors import DivergenceError, InputError, ItrpoError, StorageError
 from itrpo.evaluation.beside import Evaluations
 from itrpo.results.run_folder import CHECKPOINT_SECONDS, RunFolder
@@ -133,7 +133,7 @@ class Session:
         """Writes a checkpoint of each run, as if it had trained alone. Raises StorageError."""
         plain = unswept(carry)
         for _, run, own in self.going_on:
-            meta = {"run": run.run_hash, "dataset_sha256": self.dataset.source.sha256}
+            meta = {"run": run.run_hash, "dataset_sha256": self.dataset.source.sha256, "seeds": len(self.seeds)}
             part = plain if len(self.runs) == 1 else jax.tree.map(lambda leaf, own=own: leaf[own], plain)
             run.folder.save(phase, step, part, meta)
 
@@ -238,6 +238,19 @@ def leaving_a_status(runs: Sequence[Own], dataset: Dataset) -> Generator[None]:
                 elif status.state == "unfinished":
                     run.folder.write_status(status._replace(state=state, message="" if state == "stopped" else message))
         raise
+
+
+def ready(config: RunConfig, dataset: Dataset) -> tuple[Preprocess, Transition]:
+    """What is done to observations and rewards, and the rows as training sees them, on the device."""
+    own = config.data
+    preprocess = fit_preprocess(
+        dataset.transitions,
+        own.normalize_observations,
+        own.reward_scale,
+        own.reward_shift,
+        by_column=own.by_column is True,
+    )
+    return preprocess, jax.device_put(apply(preprocess, dataset.transitions))  # on a CPU no copy, unlike jnp.asarray
 
 
 def probe_rows(columns: Any, count: int = PROBE_ROWS) -> Any:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from itrpo.config import RunConfig
 from itrpo.console import make_console
 from itrpo.data.load import load_dataset
 from itrpo.options import RunOptions
 from itrpo.training.configure import check_options, complete, make_config
-from itrpo.training.run import Run, run, train_together
+from itrpo.training.run import Run, run, train_together, usual_folder
 from itrpo.types import Dataset
 
 if TYPE_CHECKING:
@@ -34,6 +35,14 @@ def train(
     {"alpha": 0.9, "tau": 0.5}.
     Raises InputError before any long work, DivergenceError if a run blows up, StorageError if the disk refuses.
     """
+    console = console or make_console()
+    return run(*prepare(dataset, algorithm, options, fields, console), console, options.track)
+
+
+def prepare(
+    dataset: Any, algorithm: str, options: RunOptions, fields: Mapping[str, Any] | None, console: Console
+) -> tuple[RunConfig, Dataset, Path]:
+    """What trains, on what, and into which folder. Raises as `train`, and trains nothing."""
     options = check_options(options, dataset)
     setup = make_config(
         algorithm,
@@ -44,8 +53,8 @@ def train(
         scale=options.scale,
     )  # before any data is read
     data = read(dataset, options, console)
-    out = None if options.out is None else Path(options.out)
-    return run(complete(setup, options, data), data, out, console or make_console(), options.track)
+    config = complete(setup, options, data)
+    return config, data, usual_folder(config) if options.out is None else Path(options.out)
 
 
 def train_grid(

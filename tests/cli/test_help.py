@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from itrpo import cli, registry
-from itrpo.cli.flags import flags_of
+from itrpo.cli.flags import Flag, flags_of, spelled_out
 from itrpo.collection.sac_run import RunConfig
 from itrpo.config import descriptions
 from itrpo.options import RunOptions
@@ -102,3 +102,19 @@ assert main(["datasets", "info", {str(tmp_path / "log.npz")!r}]) == 0
 print("loaded:", {{"jax", "equinox"}} & set(sys.modules))"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.endswith("loaded: set()\n"), done
+
+
+@pytest.mark.parametrize(
+    ("words", "spelled"),
+    [
+        ("--dry-run x", "--dry-run true x"),
+        ("x --dry-run", "x --dry-run true"),
+        ("--dry-run false x", "--dry-run false x"),
+        ("--normalize-observations --seeds 2", "--normalize-observations true --seeds 2"),
+        ("--normalize-observations maybe", "--normalize-observations maybe"),  # refused with its own message
+        ("x --normalize-observations", "x --normalize-observations true"),
+    ],
+)
+def test_flags_of_truth_values_stand_alone(words, spelled):
+    flags = [Flag("dry_run", bool, "", switch=True), Flag("normalize_observations", bool | None, "")]
+    assert spelled_out(words.split(), flags) == spelled.split()

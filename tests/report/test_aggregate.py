@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import numpy as np
+import polars
 import pytest
 
-from itrpo.report.aggregate import final_score, mean_interval
+from itrpo.report.aggregate import final_score, mean_interval, one_window, window
 from itrpo.results.run_folder import RunFolder
 from itrpo.results.schema import Row
 from itrpo.results.store import read_metrics
@@ -17,7 +18,7 @@ def test_half_width_is_the_t_quantile_times_the_standard_error(freedom, quantile
     count = freedom + 1
     values = 7.0 + np.arange(count)
     standard_error = np.sqrt(count * (count + 1) / 12) / np.sqrt(count)  # variance of 0..n-1 with n - 1: n (n + 1) / 12
-    mean, half_width = mean_interval(values)
+    mean, half_width, _ = mean_interval(values)
     assert mean == pytest.approx(7.0 + freedom / 2, rel=1e-12)
     assert half_width == pytest.approx(quantile * standard_error, rel=2e-6)
 
@@ -30,7 +31,9 @@ def test_the_interval_covers_the_true_mean_95_times_in_100():
 
 
 def test_one_seed_has_no_interval():
-    assert mean_interval([5.0]) == (5.0, None)
+    assert mean_interval([5.0]) == (5.0, None, ())
+    assert mean_interval([4.0, 6.0]).each == (4.0, 6.0)
+    assert mean_interval([4.0, 6.0, 5.0, 5.0]).each == ()
 
 
 def metrics_of(tmp_path, rows):
@@ -68,3 +71,15 @@ def test_an_evaluation_that_a_seed_lacks_is_no_evaluation(tmp_path):
     final = final_score(metrics_of(tmp_path, [(0, 5, "return", 1.0), (1, 5, "return", 2.0), (0, 10, "return", 50.0)]))
     assert final is not None
     assert final.per_seed.tolist() == [1.0, 2.0]
+
+
+def test_one_window_for_runs_that_are_compared():
+    """The later half of a short run, ten of a long one; together that of the one with the fewest."""
+    assert [window(number) for number in (1, 2, 3, 6, 20, 200)] == [1, 1, 1, 3, 10, 10]
+    short, long = (
+        polars.DataFrame([{"seed": 0, "step": step, "metric": "return", "value": 1.0} for step in range(1, number + 1)])
+        for number in (6, 22)
+    )
+    assert one_window([long, short]) == 3
+    assert one_window([long, long]) == 10
+    assert one_window([long.clear()]) is None

@@ -21,7 +21,8 @@ def comparison_folder(folder, kind="d4rl", task="hopper-medium"):
         about = files.read_json(folder / name / "provenance.json")["dataset"]
         about |= {"name": "hopper-medium-v2", "source": {"kind": kind}}
         files.write_json(folder / name / "provenance.json", {"dataset": about})
-        files.write_json(folder / name / "config.json", {"config": {"data": {"task": task}}})
+        lengths = {"train": {"steps": 110_000}, "evaluation": {"eval_every": 5_000}}
+        files.write_json(folder / name / "config.json", {"config": {"data": {"task": task}} | lengths})
     status = store.read_status(folder / "bc")
     RunFolder(folder / "bc").write_status(status._replace(state="diverged", message="q_target at step 7"))
     for step, seconds in ((5_000, 100.0), (10_000, 40.0), (10_000, 60.0)):  # killed and resumed after 5,000 steps

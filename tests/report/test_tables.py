@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from itrpo.report.aggregate import Interval
-from itrpo.report.tables import format_returns, list_runs, print_run_summary, print_runs, summarize_run
-from itrpo.results import store
-from itrpo.results.run_folder import RunFolder
+from itrpo.report.aggregate import Interval, mean_interval
+from itrpo.report.tables import algorithm_name, format_returns, print_run_summary, summarize_run
 from tests.report.canned import make_run
 
 # seeds return 1000, 1100, 1200, 1300: s = 100 * sqrt(5 / 3), half-width = 3.18245 * s / 2
@@ -24,13 +22,13 @@ def printed(function, *arguments) -> str:
 
 def test_summary_of_a_run(tmp_path):
     trained, behavior, dataset = summarize_run(make_run(tmp_path))
-    assert trained.returns == pytest.approx((1150.0, HALF_WIDTH), rel=1e-5)
-    assert trained.score == pytest.approx((1150.0 / 32.5, HALF_WIDTH / 32.5), rel=1e-5)
+    assert trained.returns[:2] == pytest.approx((1150.0, HALF_WIDTH), rel=1e-5)
+    assert trained.score[:2] == pytest.approx((1150.0 / 32.5, HALF_WIDTH / 32.5), rel=1e-5)
     assert (trained.policy, trained.seeds, trained.mean_of) == ("iTRPO", 4, "last 10 evaluations x 10 episodes")
-    assert behavior.returns == pytest.approx((515.0, HALF_WIDTH / 10), rel=1e-5)
+    assert behavior.returns[:2] == pytest.approx((515.0, HALF_WIDTH / 10), rel=1e-5)
     assert behavior.mean_of == "1 evaluation x 10 episodes"
-    assert dataset.returns == (800.0, None)
-    assert dataset.score == (25.0, None)
+    assert dataset.returns == (800.0, None, ())
+    assert dataset.score == (25.0, None, ())
 
 
 def test_printed_summary(tmp_path):
@@ -53,6 +51,8 @@ def test_printed_summary(tmp_path):
         (Interval(-27.34, 1.26), "-27.3 ± 1.3"),
         (Interval(0.776, 0.081), "0.78 ± 0.08"),
         (Interval(100.0, None), "100"),
+        (mean_interval([87.0, 1049.0]), "568 (87 / 1,049)"),  # where ± would be 6,112
+        (mean_interval([-0.5, 0.25, 1.0]), "0.25 (-0.50 / 0.25 / 1.00)"),
         (None, "-"),
     ],
 )
@@ -68,25 +68,33 @@ def test_one_seed_prints_no_interval_and_says_so(tmp_path):
     assert "1,000" in text
 
 
+def test_two_seeds_print_their_own_values_and_no_interval(tmp_path):
+    text = printed(print_run_summary, make_run(tmp_path, seeds=2))
+    assert "1,050 (1,000 / 1,100)" in text
+    assert "±" not in text
+    assert "--seeds 4" in text
+
+
+def test_the_summary_says_where_the_policies_are(tmp_path):
+    run = make_run(tmp_path / "run", seeds=2)
+    for index in range(2):
+        (run / f"seed{index}").mkdir()
+        (run / f"seed{index}" / "policy.npz").write_bytes(b"")
+    text = printed(print_run_summary, run)
+    assert f"run folder {run}\n" in text
+    assert f"policy     {run}/seed0/policy.npz, and of 1 more seed beside it" in text
+
+
+def test_names_as_people_write_them():
+    assert [algorithm_name(name) for name in ("td3_bc", "itrpo", "iql", "mine:CRR")] == [
+        "TD3+BC",
+        "iTRPO",
+        "IQL",
+        "mine:CRR",
+    ]
+
+
 def test_without_reference_scores_there_is_no_score_column(tmp_path):
     text = printed(print_run_summary, make_run(tmp_path, scores=False))
     assert "D4RL" not in text
     assert "1,150 ± 205" in text
-
-
-def test_list_of_runs_with_a_damaged_one(tmp_path):
-    make_run(tmp_path / "a")
-    make_run(tmp_path / "b", seeds=1)
-    RunFolder(tmp_path / "b").write_status(
-        store.read_status(tmp_path / "b")._replace(state="diverged", message="q_mean, step 70")
-    )
-    make_run(tmp_path / "c")
-    (tmp_path / "c" / "status.json").write_text("{")
-    (tmp_path / "not-a-run").mkdir()
-    entries = list_runs(tmp_path)
-    assert [entry.name for entry in entries] == ["a", "b", "c"]
-    assert entries[0].returns == pytest.approx((1150.0, HALF_WIDTH), rel=1e-5)
-    text = printed(print_runs, tmp_path)
-    for part in ("110,000/110,000", "1,150 ± 205", "finished", "diverged: q_mean, step 70", "damaged"):
-        assert part in text
-    assert "No runs in" in printed(print_runs, tmp_path / "not-a-run")

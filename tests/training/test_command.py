@@ -295,7 +295,10 @@ def test_evaluate_and_runs_list(finished, capsys):
     assert main(["evaluate", str(finished), "--episodes", "2"]) == 0
     printed = capsys.readouterr().out
     assert "Pendulum-v1" in printed
-    assert "±" in printed
+    assert "saved to" in printed
+    (saved,) = (finished / "evaluations").iterdir()
+    assert len(read_json(saved)["returns"]) == 2
+    shutil.rmtree(finished / "evaluations")  # other tests copy this folder
     assert main(["runs", "list", "--root", str(finished.parent)]) == 0
     assert "whole" in capsys.readouterr().out
 

@@ -56,8 +56,9 @@ class Health:
     returns: np.ndarray  # [E] of completed episodes
     lengths: np.ndarray  # [E]
     by_terminal: np.ndarray  # [E] bool: ended by the environment, not by the clock
-    actions: np.ndarray  # [N, A], scaled to [-1, 1]
+    actions: np.ndarray  # [N, A], in the data's units
     action_names: tuple[str, ...]  # [A]
+    action_bounds: tuple[np.ndarray, np.ndarray]  # [A] each: what -1 and +1 stand for
 
     def number(self, severity: str) -> int:
         """How many findings are of this severity."""
@@ -103,8 +104,9 @@ def check_dataset(
         returns=rows.returns,
         lengths=rows.lengths,
         by_terminal=episodes.terminals[rows.ends],
-        actions=episodes.actions,
+        actions=low + (high - low) * (episodes.actions + 1) / 2 if scaled else episodes.actions,
         action_names=tuple(rows.name("actions", index) for index in range(episodes.actions.shape[1])),
+        action_bounds=(low, high),
     )
 
 

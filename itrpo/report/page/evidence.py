@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from itrpo.evaluation.environments import reference_score
-from itrpo.report.aggregate import Interval, final_score, mean_interval, over_seeds
+from itrpo.report.aggregate import FEW, Interval, final_score, mean_interval, over_seeds
 from itrpo.report.published import TABLES
 from itrpo.report.tables import algorithm_name
 
@@ -295,7 +295,7 @@ def mean_over_tasks(cells: Sequence[Cell], protocol: str) -> Interval:
     seeds = min(len(it.scores[protocol]) for it in cells)
     means = np.mean([it.scores[protocol][:seeds] for it in cells], axis=0)
     center = float(np.mean([np.mean(it.scores[protocol]) for it in cells]))
-    return Interval(center, mean_interval(means).half_width)
+    return mean_interval(means)._replace(mean=center)
 
 
 def wins(tasks: Sequence[str], arms: Sequence[Arm], cells: dict[tuple[str, str], Cell]) -> dict[str, list[float]]:
@@ -331,7 +331,7 @@ def curve_of(steps: np.ndarray, values: np.ndarray) -> Curve:
     """values: [S, T]"""
     intervals = [mean_interval(column) for column in values.T]
     mean = np.array([it.mean for it in intervals])
-    half = np.array([it.half_width or 0.0 for it in intervals])
+    half = np.array([(it.half_width or 0.0) if len(values) >= FEW else 0.0 for it in intervals])
     return Curve(steps, mean, mean - half, mean + half, len(values))
 
 

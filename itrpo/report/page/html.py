@@ -242,6 +242,8 @@ def hover(cell: Cell, protocol: str) -> str:
 
 def interval_html(interval: Interval) -> str:
     spread = "" if interval.half_width is None else f" <i>± {interval.half_width:.1f}</i>"
+    if interval.each:
+        spread = f" <i>({' / '.join(f'{it:.1f}' for it in interval.each)})</i>"
     return f"<b>{interval.mean:.1f}</b>{spread}"
 
 

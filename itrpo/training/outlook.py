@@ -1,0 +1,181 @@
+"""What is said before a run: what it is, where it goes, and how long it takes, as measured in its first seconds.
+
+What is measured is the block that training runs, on the same data, so that its compilation is not lost: training finds
+the program in JAX's cache.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+
+from itrpo import files, registry, xla
+from itrpo.config import RunConfig, to_json
+from itrpo.console import duration, progress_bar, silent_console
+from itrpo.errors import InputError, StorageError
+from itrpo.evaluation.beside import Evaluations
+from itrpo.report.tables import algorithm_name
+from itrpo.results.run_folder import RunFolder
+from itrpo.results.store import read_status
+from itrpo.training import divergence, loop
+from itrpo.training.scaling import behavior_steps, scaled_config
+from itrpo.training.seeds import over_seeds
+from itrpo.training.session import FIT_BEHAVIOR, INIT, INIT_BEHAVIOR, TRAIN, Own, Session, ready
+from itrpo.types import AlgorithmEntry, Dataset
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+MEASURED_SECONDS = 2.0  # of each of the two phases of a run
+WORTH_MEASURING = 2_000  # steps: shorter runs are over before this is
+MAY_TAKE_LONG = 100_000  # steps from which one run is worth a look ahead
+LONG = 7 * 24 * 3600.0  # seconds that nobody starts by mistake
+
+
+class Expected(NamedTuple):
+    """Of one run."""
+
+    config: RunConfig
+    done: int  # steps
+    rate: float | None  # steps per second, for all seeds; None: not measured
+    seconds: float | None  # that it still takes, without evaluations
+
+
+def print_header(config: RunConfig, dataset: Dataset, folders: Sequence[Path], console: Console) -> None:
+    """What trains on what, for how long, and where it goes."""
+    train, evaluation, env = config.train, config.evaluation, config.data.env
+    episodes = f"{evaluation.eval_episodes} episodes in {env}"
+    look = "no environment to evaluate in" if env == "none" else f"{episodes} every {evaluation.eval_every:,} steps"
+    cores = files.available_cores()
+    device = jax.devices()[0].device_kind + (f" with {cores} cores" if jax.default_backend() == "cpu" else "")
+    more = f" and {len(folders) - 1} more with it" if len(folders) > 1 else ""
+    lines = {
+        "dataset": f"{dataset.name}: {len(dataset):,} rows",
+        "algorithm": f"{algorithm_name(config.algorithm)}, preset {config.preset}, on {device}",
+        "length": f"{train.seeds} {'seed' if train.seeds == 1 else 'seeds'} x {train.steps:,} steps, {look}",
+        "run folder": f"{folders[0]}{more}; the policies in it: seedK/policy.npz",
+    }
+    for name, text in lines.items():
+        console.print(f"{name:11}{text}", markup=False, highlight=False, soft_wrap=True)
+
+
+# --- how long it takes ---------------------------------------------------------------------------------------------
+
+
+def look_ahead(
+    wanted: Sequence[tuple[RunConfig, Path]], dataset: Dataset, console: Console, enough: float = float("inf")
+) -> list[Expected]:
+    """What each run still takes. Once they take `enough` seconds together, the rest is not measured."""
+    found, total, fitted = list[Expected](), 0.0, set[str]()
+    with progress_bar(console, "measuring the speed", len(wanted)) as advance:
+        for config, folder in wanted:
+            try:
+                done = read_status(folder).step
+            except StorageError:
+                done = 0
+            rate, seconds, left = None, None, max(0, config.train.steps - done)
+            if left == 0:
+                seconds = 0.0
+            elif config.train.steps >= WORTH_MEASURING and total < enough:
+                fit, step = measured(config, dataset)
+                model = repr((to_json(config.behavior_config), fit_steps(config), config.data.normalize_observations))
+                # algorithms with the same model of pi_beta share its fit
+                seconds, rate = left * step + (0.0 if done or model in fitted else fit), 1 / step
+                fitted.add(model)
+                total += seconds
+            found.append(Expected(config, done, rate, seconds))
+            advance(1)
+    return found
+
+
+def fit_steps(config: RunConfig) -> int:
+    """Of pi_beta."""
+    preset = registry.algorithm(config.algorithm).presets[config.preset]
+    return behavior_steps(config, preset.steps, preset.behavior_steps)
+
+
+def measured(config: RunConfig, dataset: Dataset) -> tuple[float, float]:
+    """Seconds of the fit of pi_beta, and of one step of training, for all seeds. Nothing is written."""
+    xla.prepare()
+    entry: AlgorithmEntry = registry.algorithm(config.algorithm)
+    preset = entry.presets[config.preset]
+    preprocess, data = ready(config, dataset)
+    own = (Own(RunFolder(Path()), config, ""),)
+    seeds = range(config.train.seeds)
+    session = Session(own, seeds, dataset, preprocess, data, Evaluations(), silent_console(), [])
+    behavior, params, fit = None, None, 0.0
+    if config.behavior is not None:
+        steps = fit_steps(config)
+        model = registry.lookup(config.behavior, registry.BEHAVIOR_MODELS, "behaviour model")
+        behavior = model.make(config.behavior_config, dataset.spec, steps)
+        state = over_seeds(behavior.init, [True])(session.keys(INIT_BEHAVIOR))
+        params = over_seeds(behavior.params, [True])(state)
+        fit_step = behavior.fit_step
+        fit = steps * seconds_per_step(
+            session, lambda state, batch, key, step: fit_step(state, batch, key), state, behavior.batch_size
+        )
+    algorithm = entry.make(scaled_config(config, preset.steps, config.train.steps), dataset.spec, behavior)
+    state = over_seeds(algorithm.init, [True, True])(session.keys(INIT), params)
+    value = algorithm.value_metric
+    return fit, seconds_per_step(session, algorithm.update, state, algorithm.batch_size, value)
+
+
+def seconds_per_step(
+    session: Session, update: Callable[..., Any], state: Any, batch_size: int, value_metric: str | None = None
+) -> float:
+    shapes = jax.eval_shape(lambda: state)
+    names = loop.metric_names(update, shapes, session.data, batch_size)
+    limits = divergence.limits(names, value_metric, session.config.train, session.data.reward)
+    block, keys = loop.make_block(update, batch_size), session.keys(FIT_BEHAVIOR if value_metric is None else TRAIN)
+    carry = block(loop.start(state, names), session.data, keys, limits, 0, 0)  # compiles
+    carry = block(carry, session.data, keys, limits, 0, 1)  # the first step is slower than others
+    jax.block_until_ready(carry.count)
+    step, size, started = 1, 1, time.perf_counter()
+    while True:
+        carry = block(carry, session.data, keys, limits, step, step + size)
+        jax.block_until_ready(carry.count)
+        step, elapsed = step + size, time.perf_counter() - started
+        if elapsed > MEASURED_SECONDS and step > 2:
+            return elapsed / (step - 1)
+        size = 2 * size
+
+
+def print_outlook(found: Sequence[Expected], folder: Path, console: Console) -> float:
+    """How many runs there are and what they take, a line for each. -> seconds, of those that are known."""
+    for each in found:
+        if each.seconds is None:
+            words = "not measured"
+        else:
+            words = "finished" if each.seconds == 0 else f"about {duration(each.seconds)}"
+        rate = "" if each.rate is None else f" at {each.rate:,.3g} steps/s"
+        begun = f", from step {each.done:,}" if each.done and each.seconds != 0 else ""
+        name = f"{algorithm_name(each.config.algorithm)} ({each.config.preset})"
+        console.print(f"  {name:28} {words}{rate}{begun}", markup=False, highlight=False, soft_wrap=True)
+    train = found[0].config.train
+    seconds = sum(each.seconds or 0.0 for each in found)
+    runs = "1 run" if len(found) == 1 else f"{len(found)} runs"
+    unknown = sum(each.seconds is None for each in found)
+    least = "at least " if unknown else "about "
+    takes = f"; {least}{duration(seconds)} by the speed of now, evaluations not counted" if unknown < len(found) else ""
+    seeds = "1 seed" if train.seeds == 1 else f"{train.seeds} seeds"
+    console.print(f"{runs} of {seeds} x {train.steps:,} steps into {folder}{takes}", markup=False, highlight=False)
+    return seconds
+
+
+def confirm(seconds: float, console: Console) -> None:
+    """Asks before what would take more than a week. Raises InputError without a yes."""
+    if seconds <= LONG:
+        return
+    takes = f"this would take {duration(seconds)} here, or longer"
+    if not (console.is_terminal and sys.stdin.isatty()):
+        raise InputError(
+            f"{takes}: give --yes to train all the same, or less: --scale laptop, fewer --algorithms, --steps or "
+            "--seeds, a GPU"
+        )
+    if console.input(f"{takes}. Train? [y/N] ", markup=False).strip().lower() not in ("y", "yes"):
+        raise InputError("nothing was trained; --scale laptop, fewer --algorithms, --steps or --seeds take less")
