@@ -457,7 +457,7 @@ def test_an_environment_of_a_module_of_ones_own(tmp_path: Path, monkeypatch: pyt
     monkeypatch.syspath_prepend(tmp_path)
     run = tmp_path / "run"
     sac_run.run(config("my_envs:Mine-v0"), run, QUIET)
-    assert load_dataset(run / "replay.hdf5").env_id == "my_envs:Mine-v0"
+    assert load_dataset(run / "replay.hdf5", action_low=-2.0, action_high=2.0).env_id == "my_envs:Mine-v0"
     _ALLOWED.discard("my_envs")  # as another process would find the folder
     with pytest.raises(InputError, match=f"itrpo sac replay {run} --env my_envs:Mine-v0"):
         sac_rows.write_replay(run, tmp_path / "replay.hdf5")

@@ -57,7 +57,7 @@ def test_added_seeds_are_those_of_a_run_that_had_them_from_the_beginning(three, 
     assert rows(folder) == rows(three)
     assert policies(folder) == policies(three)
     assert not list(folder.glob("adding*"))
-    with pytest.raises(InputError, match="has 3 seeds; ask for --seeds 3 or more"):
+    with pytest.raises(InputError, match="has 3 seeds already; ask for --seeds 3 or more"):
         train(pendulum, "itrpo", options(folder, 2), fields=FIELDS)
     assert json.loads((folder / "status.json").read_text())["seeds"] == 3
 

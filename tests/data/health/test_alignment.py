@@ -44,7 +44,7 @@ def late(log: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def findings(log: dict[str, np.ndarray]) -> list[str]:
     episodes = read_episodes(log)
     assert len(episode_statistics(episodes)[0]) == 80
-    return [it.name for it in alignment.misaligned(prepare(episodes, False, None))]
+    return [it.name for it in alignment.misaligned(prepare(episodes, episodes.actions, False, None))]
 
 
 @pytest.mark.parametrize(("noise", "explore"), [(0.05, 0.3), (0.0, 0.3), (0.3, 0.5), (0.05, 0.0)])
@@ -75,7 +75,7 @@ def test_a_saturated_controller_is_no_misalignment() -> None:
 
 def test_the_evidence_is_in_the_words() -> None:
     episodes = read_episodes(late(plant(0.0, 0.3)))
-    (it,) = alignment.misaligned(prepare(episodes, False, None))
+    (it,) = alignment.misaligned(prepare(episodes, episodes.actions, False, None))
     assert "they explain 100% of the step to it and" in it.what
     assert "pair each action with the observation of the row before it" in it.advice
 
