@@ -27,7 +27,7 @@ from itrpo.evaluation.environments import is_allowed
 from itrpo.options import SCALES, RunOptions, Scale
 from itrpo.ranges import check_ranges
 from itrpo.registry import nearest
-from itrpo.training.configure import AlgorithmSetup, check_options, make_config
+from itrpo.training.configure import AlgorithmSetup, check_options, make_setup
 
 SHIPPED = Path(__file__).parent / "plans"
 PLAN = ("name", "title", "datasets", "arms", "options", "datasets_options", "scales")
@@ -129,20 +129,9 @@ def read_plan(plan: str, scale: str = OWN_SCALE) -> Plan:
 def planned(arm: Arm, dataset: str, folder: str, options: RunOptions, fields: dict[str, Any]) -> PlannedRun:
     options = check_options(options, dataset)
     fields = with_alpha(arm.algorithm, options, fields)
-    setup = constants(arm.algorithm, options, fields)
+    setup = make_setup(arm.algorithm, options, fields)
     options = replace(options, preset=setup.preset)
     return PlannedRun(arm.label, dataset, f"{folder}/{arm.label}", arm.algorithm, options, fields, setup)
-
-
-def constants(algorithm: str, options: RunOptions, fields: dict[str, Any]) -> AlgorithmSetup:
-    return make_config(
-        algorithm,
-        preset=options.preset,
-        behavior=options.behavior,
-        fields=fields,
-        task=options.task,
-        scale=options.scale,
-    )
 
 
 def with_alpha(algorithm: str, options: RunOptions, fields: dict[str, Any]) -> dict[str, Any]:
@@ -157,7 +146,7 @@ def with_alpha(algorithm: str, options: RunOptions, fields: dict[str, Any]) -> d
         raise InputError("lambda sets alpha = lambda / (1 - tau); give one of the two")
 
     def constants_of(name: str, own: dict[str, Any]) -> dict[str, Any]:
-        return {field: value for field, _, value in leaves(constants(name, options, own).algorithm_config)}
+        return {field: value for field, _, value in leaves(make_setup(name, options, own).algorithm_config)}
 
     value = fields["lambda"]
     if isinstance(value, str):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +16,7 @@ from itrpo.console import make_console
 from itrpo.errors import DivergenceError, InputError
 from itrpo.options import RunOptions
 from itrpo.report.comparison import write_comparison
-from itrpo.training.configure import check_options, complete, make_config
+from itrpo.training.configure import check_options, complete, make_setup
 from itrpo.training.outlook import look_ahead, print_outlook
 from itrpo.training.run import run
 from itrpo.training.train import read
@@ -76,15 +77,7 @@ def prepare(
             raise InputError(f"fields were given for {name!r}{registry.nearest(name, names)}, which is not compared")
     options = check_options(options, dataset)
     setups = [
-        make_config(
-            name,
-            preset=presets.get(name, options.preset),
-            behavior=options.behavior,
-            fields=fields.get(name),
-            task=options.task,
-            scale=options.scale,
-        )
-        for name in names
+        make_setup(name, replace(options, preset=presets.get(name, options.preset)), fields.get(name)) for name in names
     ]  # before any data is read: every mistake in names and values
     data = read(dataset, options, console)
     folder = comparison_folder(dataset, options)

@@ -103,6 +103,18 @@ def make_config(
     )
 
 
+def make_setup(algorithm: str, options: RunOptions, fields: Mapping[str, Any] | None) -> AlgorithmSetup:
+    """`make_config` with what checked options say."""
+    return make_config(
+        algorithm,
+        preset=options.preset,
+        behavior=options.behavior,
+        fields=fields,
+        task=options.task,
+        scale=options.scale,
+    )
+
+
 def check_options(options: RunOptions, dataset: Any) -> RunOptions:
     """`options`, each value of its type and in its range, with the task that the dataset's name says if none is given.
 

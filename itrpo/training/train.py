@@ -13,7 +13,7 @@ from itrpo.config import RunConfig
 from itrpo.console import make_console
 from itrpo.data.load import load_dataset
 from itrpo.options import RunOptions
-from itrpo.training.configure import check_options, complete, make_config
+from itrpo.training.configure import check_options, complete, make_setup
 from itrpo.training.run import Run, run, train_together, usual_folder
 from itrpo.types import Dataset
 
@@ -44,14 +44,7 @@ def prepare(
 ) -> tuple[RunConfig, Dataset, Path]:
     """What trains, on what, and into which folder. Raises as `train`, and trains nothing."""
     options = check_options(options, dataset)
-    setup = make_config(
-        algorithm,
-        preset=options.preset,
-        behavior=options.behavior,
-        fields=fields,
-        task=options.task,
-        scale=options.scale,
-    )  # before any data is read
+    setup = make_setup(algorithm, options, fields)  # before any data is read
     data = read(dataset, options, console)
     config = complete(setup, options, data)
     return config, data, usual_folder(config) if options.out is None else Path(options.out)
@@ -70,17 +63,7 @@ def train_grid(
     A run that diverges says so in its folder, and the others go on. Raises as `train`.
     """
     options = check_options(options, dataset)
-    setups = [
-        make_config(
-            algorithm,
-            preset=options.preset,
-            behavior=options.behavior,
-            fields=own,
-            task=options.task,
-            scale=options.scale,
-        )
-        for own in fields
-    ]
+    setups = [make_setup(algorithm, options, own) for own in fields]
     data = read(dataset, options, console)
     train_together(
         [(complete(setup, options, data), out) for setup, out in zip(setups, folders, strict=True)], data, console
