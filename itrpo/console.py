@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import TracebackType
 from typing import Literal
 
@@ -44,6 +44,11 @@ def silent_console() -> Console:
     return Console(quiet=True, force_terminal=False)
 
 
+def on_terminal(live: Live) -> AbstractContextManager[object]:
+    """Shows `live` while a block runs, where its console is a terminal; elsewhere nothing."""
+    return live if live.console.is_terminal else nullcontext()
+
+
 class LiveLine:
     """One line about a phase of training, redrawn in place: step, time left, speed, latest values.
 
@@ -61,21 +66,21 @@ class LiveLine:
         self._values: dict[str, float] = {}
         self._reference = self._updated = (time.monotonic(), start)  # the rate is that of the steps between the two
         self._compiled = self._timed = self._over = False
-        self._live = Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True)
+        self._live = on_terminal(
+            Live(get_renderable=self._render, console=console, refresh_per_second=4, transient=True)
+        )
         self._printed = threading.Condition()  # notified of each plain line, and of the end
 
     def __enter__(self) -> LiveLine:
-        if self._console.is_terminal:
-            self._live.start()
-        elif not self._console.quiet:
+        self._live.__enter__()
+        if not (self._console.is_terminal or self._console.quiet):
             threading.Thread(target=self._keep_talking, daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._console.is_terminal:
-            self._live.stop()
+        self._live.__exit__(kind, error, traceback)
         with self._printed:
             self._over = True
             self._printed.notify()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from itrpo.console import duration
+from itrpo.console import duration, on_terminal
 from itrpo.errors import StorageError
 from itrpo.options import lengths
 from itrpo.report.aggregate import final_score, mean_interval
@@ -34,17 +33,7 @@ class Board:
         self._speeds = dict(speeds)
         self._jobs = 1
         self._live = Live(console=console, refresh_per_second=2, transient=True)
-
-    def __enter__(self) -> Board:
-        if self._console.is_terminal:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._console.is_terminal:
-            self._live.stop()
+        self.shown = on_terminal(self._live)
 
     def report(self, ended: Ended, states: dict[str, State], retry: bool) -> None:
         """One line about a run that has ended."""

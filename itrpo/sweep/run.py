@@ -100,12 +100,13 @@ def sweep(it: Sweep, executor: Executor, jobs: int, console: Console, together: 
     queue = grouped([run for run in it.runs if states[run.folder].name in ("to do", "unfinished")], together)
     again: list[str] | None = []  # None: these are the second tries
     running = dict[str, list[str]]()  # by the first one's folder
+    board = Board(console, it.plan.name, it.out, it.runs, it.speeds)
     refusal = f"another sweep is running in {it.out}; wait for it, or choose another --out"
     with (
         files.lock(it.out / ".sweep.lock", refusal),
         closing(executor),
         stop_on_signal(console) as signals,
-        Board(console, it.plan.name, it.out, it.runs, it.speeds) as board,
+        board.shown,
     ):
         write_plan(it.plan, it.out, states)
         asked = 0
