@@ -170,6 +170,7 @@ def _request(url: str, part: Path, have: int, size: int, timeout: float, advance
     try:
         response: HTTPResponse = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout)
     except urllib.error.HTTPError as error:
+        error.close()  # it is a response, too
         raise _MirrorError(f"HTTP {error.code} {error.reason}", temporary=error.code in BUSY) from error
     except (OSError, HTTPException) as error:
         raise _MirrorError(str(getattr(error, "reason", error)) or type(error).__name__) from error
