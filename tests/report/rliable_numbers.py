@@ -1,7 +1,7 @@
 """Writes rliable_numbers.json: public scores per seed, and what rliable 1.2.0 itself says of them.
 
-    python -m venv /tmp/rliable && /tmp/rliable/bin/pip install rliable==1.2.0 'pandas<3'
-    /tmp/rliable/bin/python tests/report/rliable_numbers.py rebrac_scores.json
+    python -m venv RLIABLE && RLIABLE/bin/pip install rliable==1.2.0 'pandas<3'
+    RLIABLE/bin/python tests/report/rliable_numbers.py rebrac_scores.json
 
 Scores: final D4RL scores of 10 seeds from github.com/tinkoff-ai/ReBRAC at 694385b, eop/bin/profiles_data.pickle
 (Apache-2.0), as JSON {"scores": {method: {task: [10 scores]}}}. rliable is no dependency of itrpo: it needs arch, whose

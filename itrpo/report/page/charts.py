@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from itrpo.errors import InputError
 
-# Okabe and Ito's colours, then others as far apart; dark grounds have lighter ones (page.css). BRAC's two controls are
+# Okabe and Ito's colours, then others as far apart; dark grounds have lighter ones (dark.css). BRAC's two controls are
 # of one hue, as are the methods with a VAE.
 LIGHT = {
     "--ink": "#1c1e21",

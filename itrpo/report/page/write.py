@@ -423,7 +423,9 @@ def page(
         "sections": "\n".join(html.section(it.anchor, it.title, it.body, it.kind) for it in sections),
         "version": esc(__version__),
         "drawn": f"Charts: {esc(versions)}",
-        "css": (HERE / "page.css").read_text("utf-8"),
+        "css": string.Template((HERE / "page.css").read_text("utf-8")).substitute(
+            dark=(HERE / "dark.css").read_text("utf-8")
+        ),
         "script": (HERE / "page.js").read_text("utf-8"),
         "content": script_json(content),
         "vega": charts.bundle().replace("</script", r"<\/script").replace("<!--", r"<\!--"),
