@@ -149,6 +149,12 @@ def traced_update(algorithm, model):
     return jax.eval_shape(both, jax.random.key(0))
 
 
+@cache
+def traced(name: str, preset: str):
+    """`traced_update` of a preset, for all tests that look at it."""
+    return traced_update(*build(name, preset))
+
+
 # --- training ------------------------------------------------------------------------------------------------------
 
 
@@ -167,8 +173,7 @@ def test_update_keeps_structure_shapes_and_dtypes_and_moves_the_policy(name):
 
 @pytest.mark.parametrize(("name", "preset"), OTHER_PRESETS)
 def test_other_presets_keep_structure_shapes_and_dtypes(name, preset):
-    algorithm, model = build(name, preset)
-    before, after, metrics = traced_update(algorithm, model)
+    before, after, metrics = traced(name, preset)
     assert describe(before) == describe(after)
     assert set(metrics) >= {it for it in metric_names(name) if it in ("critic_loss", "policy_loss", "q_target")}
 
@@ -402,8 +407,8 @@ def test_every_metric_is_documented_and_every_documented_metric_exists():
     measured |= {"behavior_true_log_prob", "behavior_log_prob_gap", "behavior_rows_left_out", *watch.NEEDED}
     for name, entry in ENTRIES.items():
         for preset in entry.presets:
-            algorithm, model = build(name, preset)
-            state, _, metrics = traced_update(algorithm, model)
+            algorithm, _ = build(name, preset)
+            state, _, metrics = traced(name, preset)
             probes = jax.eval_shape(algorithm.probes, state, data(), jax.random.key(0))
             measured |= set(metrics) | set(probes)
     assert measured == documented_metrics()

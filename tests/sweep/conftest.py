@@ -16,7 +16,7 @@ datasets: [{one}, {two}]
 arms:
   itrpo: {{title: iTRPO}}
   brac: {{algorithm: brac_v, fields: {{lambda: itrpo}}}}
-options: {{steps: 800, seeds: 2, eval_every: 20, env: none, behavior_steps: 20, preset: quick}}
+options: {{steps: 800, seeds: 2, eval_every: 40, env: none, behavior_steps: 20, preset: quick}}
 datasets_options:
   "*": {{fields: {{itrpo: {small}, brac_v: {small}}}}}
 """

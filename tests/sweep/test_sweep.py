@@ -74,7 +74,7 @@ def test_the_same_line_again_trains_nothing(whole, write_plan, capsys):
 
 def test_a_run_of_a_sweep_is_the_run_that_train_makes(whole, data, tmp_path):
     small = ["--policy-hidden", "8", "--critic-hidden", "8", "--behavior-hidden", "8", "--batch-size", "16"]
-    lengths = ["--steps", "800", "--seeds", "2", "--eval-every", "20", "--behavior-steps", "20", "--env", "none"]
+    lengths = ["--steps", "800", "--seeds", "2", "--eval-every", "40", "--behavior-steps", "20", "--env", "none"]
     out = tmp_path / "run"
     assert main(["train", str(data[0]), *lengths, *small, "--preset", "quick", "--out", str(out)]) == 0
     assert (out / "metrics.jsonl").read_bytes() == (whole / "one" / "itrpo" / "metrics.jsonl").read_bytes()

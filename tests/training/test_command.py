@@ -313,16 +313,15 @@ def test_without_an_environment_it_trains_all_the_same(pendulum, tmp_path):
 @pytest.mark.parametrize(("words", "expected"), [(["true"], True), (["false"], False), ([], True)])
 def test_normalising_observations_is_said_in_the_fields_own_words(words, expected, pendulum, tmp_path):
     out, flag = tmp_path / "run", ["--normalize-observations", *words] if words else []
-    assert main(arguments(pendulum, out, "--env", "none", "--steps", "20", *flag)) == 0
+    cheap = ["--algorithm", "bc", "--preset", "quick", "--env", "none", "--steps", "1", "--seeds", "1"]
+    assert main(["train", str(pendulum), *BOUNDS, *cheap, *flag, "--out", str(out)]) == 0
     assert read_json(out / "config.json")["config"]["data"]["normalize_observations"] is expected
 
 
 def test_policies_of_a_run_act_from_anywhere_and_are_read_once(pendulum, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    options = itrpo.RunOptions(
-        steps=5, seeds=1, env="none", action_low=-2.0, action_high=2.0, behavior_steps=5, out="relative"
-    )
-    run = itrpo.train(pendulum, options=options)
+    options = itrpo.RunOptions(steps=5, seeds=1, env="none", action_low=-2.0, action_high=2.0, out="relative")
+    run = itrpo.train(pendulum, "bc", options)
     monkeypatch.chdir(tmp_path.parent)
     action = run.policy(np.zeros(3))
     (run.folder / "seed0" / "policy.npz").unlink()
@@ -408,7 +407,8 @@ def test_a_wrong_file_is_one_message_and_status_2(change, words, tmp_path, capsy
     message = capsys.readouterr().err.replace("\n", " ")
     for word in (str(path), *words):
         assert word in message
-    assert main(["train", str(hdf5(path)), "--env", "none", *SIZES, *SMALL, "--out", str(tmp_path / "good")]) == 0
+    good = ["--algorithm", "bc", "--env", "none", "--steps", "1", "--seeds", "1"]
+    assert main(["train", str(hdf5(path)), *good, "--out", str(tmp_path / "good")]) == 0
 
 
 def test_actions_out_of_range_name_the_flags(pendulum, tmp_path, capsys):
@@ -477,9 +477,11 @@ def test_help_says_what_happens_without_a_flag(capsys):
     assert "None" not in printed
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(finished, pendulum, tmp_path):
+def test_ctrl_c_saves_and_says_how_to_go_on(pendulum, tmp_path):
     out = tmp_path / "stopped"
-    process = command(*arguments(pendulum, out, "--steps", "100000000"), env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    cheap = ["--algorithm", "bc", "--preset", "quick", "--hidden", "16,16"]
+    words = ["train", str(pendulum), *BOUNDS, *SIZES, *cheap, "--out", str(out), "--steps", "100000000"]
+    process = command(*words, env={**os.environ, "PYTHONUNBUFFERED": "1"})
     while not (out / "checkpoints" / "train_0000000020").exists():
         assert process.poll() is None, process.communicate()
         time.sleep(0.005)
