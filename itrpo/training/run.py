@@ -181,7 +181,7 @@ def train_phases(
         carry = session.folder.restored(saved, carry_shapes._replace(watched=watched))
         carry = together.with_values(carry, session.values)
         if saved.step or behavior is not None:
-            evaluate_what_is_saved(session, saved.step, trackers)
+            evaluate_what_is_saved(session, saved.step, trackers if saved.step else [])  # as in `begin`
         return train_algorithm(session, algorithm, names, carry, saved.step, trackers)
     else:
         carry = loop.start(over_seeds(algorithm.init, [True, True])(session.keys(INIT), given), names)

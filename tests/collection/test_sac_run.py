@@ -22,6 +22,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from itrpo import files
 from itrpo.cli import main
 from itrpo.collection import sac, sac_rows, sac_run, sac_updates
 from itrpo.collection.rollout import load_acting_policy
@@ -29,7 +30,7 @@ from itrpo.collection.sac_run import RunConfig
 from itrpo.data.formats import hdf5
 from itrpo.data.load import load_dataset
 from itrpo.errors import InputError, StorageError
-from itrpo.evaluation.environments import _ALLOWED, spaces_of
+from itrpo.evaluation.environments import spaces_of
 from itrpo.results.run_folder import RunFolder
 from itrpo.types import SpaceSpec, Transition
 
@@ -455,11 +456,13 @@ def test_an_environment_of_a_module_of_ones_own(tmp_path: Path, monkeypatch: pyt
         " max_episode_steps=20)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    run = tmp_path / "run"
-    sac_run.run(config("my_envs:Mine-v0"), run, QUIET)
-    assert load_dataset(run / "replay.hdf5", action_low=-2.0, action_high=2.0).env_id == "my_envs:Mine-v0"
-    _ALLOWED.discard("my_envs")  # as another process would find the folder
-    with pytest.raises(InputError, match=f"itrpo sac replay {run} --env my_envs:Mine-v0"):
+    run, env_id = tmp_path / "run", "my_envs:Mine-v0"
+    files.write_json(run / "config.json", {"sac": {"env_id": env_id, "envs": 2}})
+    files.write_json(run / "provenance.json", {"versions": {}})
+    np.zeros((3, 2), sac_rows.row_type(SpaceSpec(3, 1))).tofile(run / "rows.bin")
+    with pytest.raises(InputError, match=f"itrpo sac replay {run} --env {env_id}"):
         sac_rows.write_replay(run, tmp_path / "replay.hdf5")
-    sac_rows.write_replay(run, tmp_path / "replay.hdf5", env="my_envs:Mine-v0")
-    assert (tmp_path / "replay.hdf5").read_bytes() == (run / "replay.hdf5").read_bytes()
+    assert "my_envs" not in sys.modules
+    assert main(["sac", "replay", str(run), "--env", env_id]) == 0
+    assert load_dataset(run / "replay.hdf5").env_id == env_id
+    assert spaces_of(env_id).spec == (3, 1)
