@@ -107,8 +107,8 @@ def check_layout(columns: Mapping[str, Column], where: str) -> None:
 
 def _check_memory(columns: Mapping[str, Column], where: str) -> None:
     rows, *_ = columns["observations"].shape
-    sizes = [math.prod(columns[key].shape[1:]) for key in ("observations", "actions")]
-    check_memory(rows, *sizes, where, "split the file")
+    observation, action = (math.prod(columns[key].shape[1:]) for key in ("observations", "actions"))
+    check_memory(rows, observation, action, where, "split the file")
 
 
 def check_memory(rows: int, observation_size: int, action_size: int, where: str, advice: str) -> None:

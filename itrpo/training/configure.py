@@ -192,10 +192,11 @@ def observations_in_words(config: DataConfig, dataset: Dataset) -> str:
         return f"{given}normalised, (s - mean) / (std + 1e-3), as published ({sizes})"
     flat = np.flatnonzero(constant(mean, std)[: dataset.frame.observation_dim]).tolist()
     left_out = f"; left out, as constant: {listed([column_name(dataset, i) for i in flat])}" if flat else ""
-    return f"{given}normalised column by column ({sizes}){left_out}; --normalize-observations false leaves them as they are"
+    otherwise = "--normalize-observations false leaves them as they are"
+    return f"{given}normalised column by column ({sizes}){left_out}; {otherwise}"
 
 
 def column_name(dataset: Dataset, index: int) -> str:
     """'observation 3', or 'observation 3 (speed)' where the user named the columns."""
-    names = (dataset.source.recipe.get("columns") or {}).get("observations", ())
+    names = dataset.attributes.observation_names or (dataset.source.recipe.get("columns") or {}).get("observations", ())
     return f"observation {index}" + (f" ({names[index]})" if len(names) == dataset.frame.observation_dim else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ LOG = {
 }
 
 
-def test_a_history_ends_where_its_episode_begins():
+def test_a_history_ends_where_its_episode_begins() -> None:
     """[o_t, o_{t-1}, o_{t-2}, a_{t-1}, a_{t-2}]"""
     dataset = load_dataset(LOG, stack=3)
     observation = [[1, 1, 1, 0, 0], [2, 1, 1, 0.1, 0], [3, 2, 1, 0.2, 0.1], [4, 4, 4, 0, 0], [5, 4, 4, 0.4, 0]]
@@ -37,7 +38,7 @@ def test_a_history_ends_where_its_episode_begins():
     assert (dataset.spec, dataset.frame, dataset.stack) == ((5, 1), (1, 1), 3)
 
 
-def test_next_observations_are_followed_by_their_own_past():
+def test_next_observations_are_followed_by_their_own_past() -> None:
     """Row 4 does not begin where row 3 led to: its history is its own."""
     following = LOG["observations"] + 1
     following[3] = 9
@@ -48,17 +49,17 @@ def test_next_observations_are_followed_by_their_own_past():
     np.testing.assert_allclose(dataset.transitions.next_observation, after, rtol=1e-6)
 
 
-def test_actions_in_a_history_are_in_one_range():
+def test_actions_in_a_history_are_in_one_range() -> None:
     dataset = load_dataset(LOG, stack=2, action_low=0.0, action_high=0.8)
     np.testing.assert_allclose(dataset.transitions.observation[1], [2, 1, -0.75], rtol=1e-6)
 
 
-def test_what_does_not_fit_into_memory_is_refused():
+def test_what_does_not_fit_into_memory_is_refused() -> None:
     with pytest.raises(InputError, match=r"--stack 100000000000: 7 rows become .* take a smaller --stack"):
         load_dataset(LOG, stack=10**11)
 
 
-def test_a_policy_keeps_the_history_that_it_learned_from(tmp_path):
+def test_a_policy_keeps_the_history_that_it_learned_from(tmp_path: Path) -> None:
     """A log by a policy of three observations and two actions: what it saw is what the dataset makes of the log."""
     rng = np.random.default_rng(0)
     export = {"kind": "tanh_mlp", "weight_0": rng.normal(size=(2, 10)), "bias_0": rng.normal(size=2)}
@@ -83,7 +84,7 @@ def test_a_policy_keeps_the_history_that_it_learned_from(tmp_path):
     np.testing.assert_allclose(made, dataset.transitions.action, atol=1e-5)
 
 
-def test_another_number_of_episodes_needs_a_reset(tmp_path):
+def test_another_number_of_episodes_needs_a_reset(tmp_path: Path) -> None:
     export = {"kind": "tanh_mlp", "weight_0": np.ones((1, 3)), "bias_0": np.zeros(1)}
     save_policy(tmp_path / "p.npz", export, np.zeros(3), np.ones(3), [-1.0], [1.0], {"stack": 2})
     policy = load_policy(tmp_path / "p.npz")
@@ -99,17 +100,8 @@ def test_another_number_of_episodes_needs_a_reset(tmp_path):
 
 def test_a_run_plays_what_ships(pendulum: Path, tmp_path: Path):
     """Evaluations begin every episode without a past: their returns are those of the file, played by hand."""
-    options = itrpo.RunOptions(
-        "smoke",
-        steps=4,
-        eval_every=4,
-        eval_episodes=2,
-        seeds=1,
-        stack=3,
-        action_low=-2.0,
-        action_high=2.0,
-        out=tmp_path / "run",
-    )
+    length = itrpo.RunOptions("smoke", steps=4, seeds=1, eval_every=4, eval_episodes=2)
+    options = replace(length, stack=3, action_low=-2.0, action_high=2.0, out=tmp_path / "run")
     run = itrpo.train(pendulum, "bc", options, console=Console(quiet=True))
     assert json.loads((run.folder / "config.json").read_text())["config"]["data"]["stack"] == 3
     policy = run.policy_of_seed(0)
