@@ -38,6 +38,7 @@ class DataConfig:
     action_high: tuple[float, ...]
     columns: Mapping[str, Any] | None = None  # of a log with names of its own: field -> the columns that it took
     by_column: bool | None = None  # True: normalised without the 1e-3, constant columns left out; None: as published
+    stack: int | None = None  # observations in a row that are one, with the actions between them; None: 1
 
 
 @dataclass(frozen=True)
@@ -239,8 +240,9 @@ def config_hash(config: RunConfig) -> str:
     """Eight hex digits that identify a run: all of its config but its length and number of seeds, which may grow."""
     values = to_json(config)
     del values["train"]["steps"], values["train"]["seeds"]
-    if config.data.by_column is None:
-        del values["data"]["by_column"]  # a benchmark's runs keep the names that they had before there was a choice
+    for name in ("by_column", "stack"):
+        if values["data"][name] is None:
+            del values["data"][name]  # runs keep the names that they had before there was a choice
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 

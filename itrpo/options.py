@@ -47,6 +47,7 @@ class RunOptions:
     behavior_steps: Count | None = None  # gradient steps of its fit [the source's, scaled by steps, at least 100]
     columns: Mapping[str, Any] | None = None  # which columns are what: FIELD=COLUMN ... [their usual names]
     normalize_observations: bool | None = None  # of mean 0, deviation 1 [own data: by their scales; else the preset's]
+    stack: Count | None = None  # observations in a row that a policy sees, with the actions between them [1]
     reward_scale: Finite | None = None  # train on reward_scale * r + reward_shift [the preset's]
     reward_shift: Finite | None = None  # see reward_scale [the preset's]
     action_low: tuple[float, ...] | float | None = None  # raw action that becomes -1: one number, or one each [-1]

@@ -38,18 +38,24 @@ class PolicyFileError(ValueError):
 class Policy:
     """The greedy policy of one seed. Calling it maps observations [..., O] to actions [..., A] in the dataset's
     units, and warns of observations far outside of the range that it was trained on: `outside` counts them.
+
+    A policy of `stack` K > 1 keeps what it has seen and done, one history for each of [...]: call `reset` where an
+    episode begins, and then with each observation once. Before the first stand its repetitions and actions in the
+    middle of their range.
     """
 
     kind: str  # acting rule, see `save_policy`
     networks: dict[str, Layers]  # ReLU networks, by what stands before "weight_0" in the file
     constants: dict[str, np.ndarray]  # other arrays of the acting rule, float32
-    observation_mean: np.ndarray  # [O] float32
-    observation_std: np.ndarray  # [O] float32
+    observation_mean: np.ndarray  # [O] float32; with a history [K O + (K - 1) A]
+    observation_std: np.ndarray  # the same
     action_low: np.ndarray  # [A] float32: the action that the network's -1 stands for
     action_high: np.ndarray  # [A] float32: the action that the network's +1 stands for
     metadata: dict[str, Any]  # environment, dataset, algorithm, version, trained_low and _high in training, ...
     known: np.ndarray  # [2, O] float32: what is outside lies below or above; infinite where the file does not say
     outside: np.ndarray  # [O] int64: how many observations were outside, by column, since the policy was loaded
+    stack: int  # K: observations in a row, with the actions between them, that the network sees; then O is of one
+    past: dict[str, np.ndarray]  # with K > 1: "observations" [..., K, O] and "actions" [..., K - 1, A], newest first
 
     def __call__(self, observation: Any) -> np.ndarray:
         """As `act`, with a RuntimeWarning for each column when it is outside for the first time."""
@@ -75,14 +81,44 @@ class Policy:
         self.outside[:] += outside.sum(axis=0)
 
     def act(self, observation: Any) -> np.ndarray:
-        """Actions [..., A] float32 for raw observations [..., O]. Raises ValueError for another last dimension."""
+        """Actions [..., A] float32 for raw observations [..., O]. Raises ValueError for another last dimension, and
+        with a history for others than those before.
+        """
         raw = np.asarray(observation, np.float32)
-        if raw.ndim == 0 or raw.shape[-1] != len(self.observation_mean):
-            raise ValueError(f"observations must be [..., {len(self.observation_mean)}], not {list(raw.shape)}")
-        rows = ((raw - self.observation_mean) / self.observation_std).reshape(-1, raw.shape[-1])
-        action = KINDS[self.kind](self, rows)
+        if raw.ndim == 0 or raw.shape[-1] != self.frame:
+            raise ValueError(f"observations must be [..., {self.frame}], not {list(raw.shape)}")
+        seen = raw if self.stack == 1 else self._history(raw)
+        rows = ((seen - self.observation_mean) / self.observation_std).reshape(-1, seen.shape[-1])
+        action = KINDS[self.kind](self, rows).reshape(*raw.shape[:-1], len(self.action_low))
+        if self.stack > 1:
+            self.past["actions"] = np.concatenate([action[..., None, :], self.past["actions"][..., :-1, :]], axis=-2)
         center, half_range = (self.action_high + self.action_low) / 2, (self.action_high - self.action_low) / 2
-        return center + half_range * action.reshape(*raw.shape[:-1], len(center))
+        return center + half_range * action
+
+    def reset(self) -> None:
+        """Forgets what was seen and done: an episode begins."""
+        self.past.clear()
+
+    @property
+    def frame(self) -> int:
+        """O, the size of one observation."""
+        actions = len(self.action_low)
+        return (len(self.observation_mean) + actions) // self.stack - actions
+
+    def _history(self, raw: np.ndarray) -> np.ndarray:
+        """[..., K O + (K - 1) A]: remembers `raw`, and gives what is remembered."""
+        if not self.past:
+            self.past["observations"] = np.repeat(raw[..., None, :], self.stack, axis=-2)
+            self.past["actions"] = np.zeros((*raw.shape[:-1], self.stack - 1, len(self.action_low)), np.float32)
+        before = self.past["observations"]
+        if before.shape[:-2] != raw.shape[:-1]:
+            raise ValueError(
+                f"observations {list(raw.shape)} after {[*before.shape[:-2], self.frame]}: this policy keeps a history;"
+                " call reset() before those of other episodes"
+            )
+        self.past["observations"] = np.concatenate([raw[..., None, :], before[..., :-1, :]], axis=-2)
+        parts = (self.past["observations"], self.past["actions"])
+        return np.concatenate([it.reshape(*raw.shape[:-1], -1) for it in parts], axis=-1)
 
 
 # --- acting rules: normalised observations [R, O] -> actions [R, A] in [-1, 1] ----------------------------------------
@@ -207,8 +243,9 @@ def save_policy(
     "latent_decoder" and "best_of_decoder" may have a network "perturbation_" and a number phi: then an action a becomes
     clip(a + phi * tanh(perturbation(s, a)), -1, 1) before anything else is done with it.
     The network sees (observation - observation_mean) / observation_std, both [O]; its actions -1 and +1 become
-    `action_low` and `action_high`, both [A]. `metadata` must be JSON. Raises PolicyFileError if the parts do not fit
-    each other.
+    `action_low` and `action_high`, both [A]. `metadata` must be JSON; if its "stack" is K > 1, O above is of a history:
+    the newest K observations, then the K - 1 actions between them in [-1, 1], newest first. Raises PolicyFileError if
+    the parts do not fit each other.
     """
     arrays = {name: np.asarray(value, np.float32) for name, value in export.items() if name != "kind"}
     arrays |= {
@@ -307,7 +344,15 @@ def _parse(path: Path, content: Mapping[str, np.ndarray]) -> Policy:
     known = _known(metadata, len(mean))
     if known is None:
         raise problem(f"damaged: trained_low and trained_high of its metadata are not {len(mean)} numbers each")
-    return Policy(kind, networks, constants, mean, std, low, high, metadata, known, np.zeros(len(mean), np.int64))
+    stack = metadata.get("stack", 1)
+    if not isinstance(stack, int) or stack < 1:
+        raise problem(f"damaged: its stack is {stack!r}, not a number of observations")
+    size, rest = divmod(len(mean) + len(low), stack)
+    size -= len(low)
+    if rest or size < 1:
+        raise problem(f"damaged: {len(mean)} numbers are no history of {stack} observations")
+    count = np.zeros(size, np.int64)
+    return Policy(kind, networks, constants, mean, std, low, high, metadata, known[:, :size], count, stack, {})
 
 
 def _known(metadata: Mapping[str, Any], size: int) -> np.ndarray | None:

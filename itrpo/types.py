@@ -114,10 +114,17 @@ class Dataset:
     bounds: BoundsFrom = "given"  # whose word action_low and action_high are
     attributes: Attributes = NO_ATTRIBUTES  # as the file has them, whatever bounds were given
     notes: tuple[str, ...] = ()  # what a user should know of its own data before training on it
+    stack: int = 1  # observations that are one here: `itrpo.data.history`
 
     @property
     def spec(self) -> SpaceSpec:
         return SpaceSpec(self.transitions.observation.shape[1], self.transitions.action.shape[1])
+
+    @property
+    def frame(self) -> SpaceSpec:
+        """Sizes without history: those of the environment."""
+        size, action_size = self.spec
+        return SpaceSpec((size + action_size) // self.stack - action_size, action_size)
 
     def __len__(self) -> int:
         return len(self.transitions.reward)

@@ -104,4 +104,4 @@ def misfit_of(dataset: Dataset, env_id: str) -> Misfit | None:
     """As `misfit`."""
     where = dataset.source.path or dataset.name
     low, high = dataset.action_low, dataset.action_high
-    return misfit(env_id, where, dataset.spec, low, high, dataset.bounds, dataset.transitions.action)
+    return misfit(env_id, where, dataset.frame, low, high, dataset.bounds, dataset.transitions.action)

@@ -107,12 +107,18 @@ def check_layout(columns: Mapping[str, Column], where: str) -> None:
 
 def _check_memory(columns: Mapping[str, Column], where: str) -> None:
     rows, *_ = columns["observations"].shape
-    needed = 4 * rows * sum(2 * math.prod(columns[key].shape[1:]) for key in ("observations", "actions"))
+    observation, action = (math.prod(columns[key].shape[1:]) for key in ("observations", "actions"))
+    check_memory(rows, observation, action, where, "split the file")
+
+
+def check_memory(rows: int, observation_size: int, action_size: int, where: str, advice: str) -> None:
+    """Raises InputError unless so many transitions fit into this machine's memory."""
+    needed = 8 * rows * (observation_size + action_size)
     installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > installed:
         raise InputError(
             f"{where}: {rows:,} rows become {needed / 1e9:,.1f} GB of transitions, and this machine has"
-            f" {installed / 1e9:,.1f} GB of memory; split the file, or use a larger machine"
+            f" {installed / 1e9:,.1f} GB of memory; {advice}, or use a larger machine"
         )
 
 

@@ -18,6 +18,7 @@ from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.data.episodes import both_flags, episode_statistics, left_out_rows, to_transitions, transition_rows
 from itrpo.data.fit import users_env
 from itrpo.data.formats import FORMATS, hdf5, npz
+from itrpo.data.history import with_history
 from itrpo.data.memory import blocks, empty_rows
 from itrpo.data.wording import first_rows
 from itrpo.errors import InputError
@@ -38,6 +39,7 @@ def load_dataset(
     env: str | None = None,
     action_low: float | Sequence[float] | np.ndarray | None = None,
     action_high: float | Sequence[float] | np.ndarray | None = None,
+    stack: int = 1,
     console: Console | None = None,
 ) -> Dataset:
     """Reads and checks a dataset.
@@ -51,6 +53,7 @@ def load_dataset(
     `action_low` and `action_high`, numbers or one per action dimension, are the raw actions that become -1 and +1;
     without them the bounds that the data declare are taken (`itrpo.data.attributes`), and where there are none actions
     must lie in [-1, 1] already. Nothing is ever clipped.
+    `stack` observations in a row, with the actions between them, are one observation (see `itrpo.data.history`).
     `console` shows progress of downloads and roll-outs; None is silent.
 
     Reading a file needs little more memory than its transitions: they take over the memory of its rows.
@@ -64,6 +67,7 @@ def load_dataset(
     logged, discrete = extremes(episodes.actions), choices(episodes.actions)
     episodes, low, high, rescaled = rescale(episodes, action_low, action_high, in_place)
     _check_actions(episodes, where, rescaled, logged, discrete)
+    episodes = with_history(episodes, stack, where)
     returns, lengths = episode_statistics(episodes)
     notes = (left_out_rows(episodes), both_flags(episodes), discrete and f"actions are {discrete}: {DISCRETE}")
     rows, log_probs = transition_rows(episodes), episodes.behavior_log_probs
@@ -83,6 +87,7 @@ def load_dataset(
         bounds=bounds_from(episodes, action_low, action_high),
         attributes=episodes.attributes,
         notes=tuple(note for note in notes if note),
+        stack=stack,
     )
 
 

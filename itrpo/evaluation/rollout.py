@@ -86,7 +86,12 @@ def make_pool(env_id: str, num_seeds: int, episodes: int, processes: int | None 
 
 
 def acting(policies: Sequence[Policy]) -> Callable[[np.ndarray], np.ndarray]:
-    """observations [S, E, O] -> actions [S, E, A]. Observations that are far from the data are no news here."""
+    """observations [S, E, O] -> actions [S, E, A], from the first ones of E episodes on.
+
+    Observations that are far from the data are no news here.
+    """
+    for policy in policies:
+        policy.reset()
     return lambda observations: np.stack([policy.act(own) for policy, own in zip(policies, observations, strict=True)])
 
 

@@ -130,8 +130,9 @@ def check_options(options: RunOptions, dataset: Any) -> RunOptions:
     users_env(options.env)
     check_trackers(options.track)
     if isinstance(dataset, Dataset):
-        if not (options.action_low is None and options.action_high is None and options.columns is None):
-            raise InputError("columns, action_low and action_high are for load_dataset where a dataset is read already")
+        if any(it is not None for it in (options.action_low, options.action_high, options.columns, options.stack)):
+            names = "columns, action_low, action_high and stack"
+            raise InputError(f"{names} are for load_dataset where a dataset is read already")
         name = dataset.name
     elif isinstance(dataset, str | os.PathLike | Mapping):
         name = dataset
@@ -170,6 +171,7 @@ def complete(setup: AlgorithmSetup, options: RunOptions, dataset: Dataset) -> Ru
             action_high=tuple(map(float, dataset.action_high)),
             columns=(dataset.source.recipe or {}).get("columns"),
             by_column=True if own and normalize else None,
+            stack=dataset.stack if dataset.stack > 1 else None,
         ),
         train=TrainConfig(length.steps, length.seeds, options.seed, options.behavior_steps),
         evaluation=EvalConfig(length.eval_every, length.eval_episodes),
@@ -192,21 +194,21 @@ def moments(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
 def observations_in_words(config: DataConfig, dataset: Dataset) -> str:
     """How training sees the observations, and why."""
     mean, std = moments(dataset)
-    varying = std[~constant(mean, std)]
+    varying, given = std[~constant(mean, std)], "observations: "
     sizes = f"standard deviations {varying.min():.3g} to {varying.max():.3g}" if len(varying) else "none varies"
+    if dataset.stack > 1:
+        given += f"{dataset.stack} in a row and the actions between them, {len(mean)} numbers; "
     if not config.normalize_observations:
-        return f"observations: as they are ({sizes}); --normalize-observations true would normalise them"
+        return f"{given}as they are ({sizes}); --normalize-observations true would normalise them"
     if not config.by_column:
-        return f"observations: normalised, (s - mean) / (std + 1e-3), as published ({sizes})"
-    flat = np.flatnonzero(constant(mean, std)).tolist()
-    left_out = f"; left out, as constant: {listed([column_name(dataset, i) for i in flat])}" if len(flat) else ""
-    return (
-        f"observations: normalised column by column ({sizes}){left_out};"
-        " --normalize-observations false leaves them as they are"
-    )
+        return f"{given}normalised, (s - mean) / (std + 1e-3), as published ({sizes})"
+    flat = np.flatnonzero(constant(mean, std)[: dataset.frame.observation_dim]).tolist()
+    left_out = f"; left out, as constant: {listed([column_name(dataset, i) for i in flat])}" if flat else ""
+    otherwise = "--normalize-observations false leaves them as they are"
+    return f"{given}normalised column by column ({sizes}){left_out}; {otherwise}"
 
 
 def column_name(dataset: Dataset, index: int) -> str:
     """'observation 3', or 'observation 3 (speed)' where the user named the columns."""
-    names = (dataset.source.recipe.get("columns") or {}).get("observations", ())
-    return f"observation {index}" + (f" ({names[index]})" if len(names) == dataset.spec.observation_dim else "")
+    names = dataset.attributes.observation_names or (dataset.source.recipe.get("columns") or {}).get("observations", ())
+    return f"observation {index}" + (f" ({names[index]})" if len(names) == dataset.frame.observation_dim else "")

@@ -49,6 +49,7 @@ def save_policies(session: Session, exports: list[dict[str, Any]], step: int) ->
                 "run": run.run_hash,
                 "seed": index,
                 "step": step,
+                "stack": dataset.stack,
                 "trained_low": preprocess.observation_low.tolist(),
                 "trained_high": preprocess.observation_high.tolist(),
             }
@@ -121,7 +122,7 @@ def evaluate(
             f"itrpo evaluate {folder} --env {env_id}"
         )
     spaces = spaces_of(env_id)
-    check_sizes(env_id, spaces, len(first.observation_mean), len(first.action_low), f"the policy in {Path(folder)}")
+    check_sizes(env_id, spaces, first.frame, len(first.action_low), f"the policy in {Path(folder)}")
     if not same_bounds(spaces, first.action_low, first.action_high):
         ours = f"{numbers(first.action_low)} to {numbers(first.action_high)}"
         (console or make_console()).print(

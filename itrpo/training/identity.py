@@ -72,8 +72,8 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         score = normalized_score(dataset.env_id, returns.mean()) if dataset.env_id else None
         if score is not None:
             about["score_mean"] = float(score)
-    if dataset.spec.observation_dim <= OBSERVATION_DIMENSIONS:
-        observation = np.asarray(dataset.transitions.observation)
+    if dataset.frame.observation_dim <= OBSERVATION_DIMENSIONS:
+        observation = np.asarray(dataset.transitions.observation)[:, : dataset.frame.observation_dim]
         for name, values in (("mean", observation.mean(0, np.float64)), ("std", observation.std(0, np.float64))):
             about[f"observation_{name}"] = [float(f"{it:.6g}") for it in values]
     return about

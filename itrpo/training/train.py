@@ -80,5 +80,6 @@ def read(dataset: Any, options: RunOptions, console: Console | None) -> Dataset:
         env=options.env,
         action_low=options.action_low,
         action_high=options.action_high,
+        stack=options.stack or 1,
         console=console,
     )
