@@ -452,11 +452,11 @@ def test_until_ends_at_the_first_evaluation_that_reaches_it(tmp_path: Path) -> N
 
 def test_an_environment_of_a_module_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_envs.py").write_text(
-        "import gymnasium\ngymnasium.register('Mine-v0', 'gymnasium.envs.classic_control.pendulum:PendulumEnv',"
+        "import gymnasium\ngymnasium.register('Swing-v0', 'gymnasium.envs.classic_control.pendulum:PendulumEnv',"
         " max_episode_steps=20)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    run, env_id = tmp_path / "run", "my_envs:Mine-v0"
+    run, env_id = tmp_path / "run", "my_envs:Swing-v0"
     files.write_json(run / "config.json", {"sac": {"env_id": env_id, "envs": 2}})
     files.write_json(run / "provenance.json", {"versions": {}})
     np.zeros((3, 2), sac_rows.row_type(SpaceSpec(3, 1))).tofile(run / "rows.bin")
