@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -125,6 +126,12 @@ class Dataset:
         """Sizes without history: those of the environment."""
         size, action_size = self.spec
         return SpaceSpec((size + action_size) // self.stack - action_size, action_size)
+
+    @cached_property
+    def observation_moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation [O] float64 of the observations."""
+        observation = self.transitions.observation
+        return observation.mean(axis=0, dtype="float64"), observation.std(axis=0, dtype="float64")
 
     def __len__(self) -> int:
         return len(self.transitions.reward)

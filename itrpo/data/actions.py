@@ -14,6 +14,9 @@ BOUNDS = "give the bounds that the environment or the actuators have, which beco
 
 def extremes(actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The smallest and the largest finite action, both [A], of the rows [N, A]."""
+    low, high = actions.min(axis=0), actions.max(axis=0)
+    if np.isfinite(low).all() and np.isfinite(high).all():
+        return low, high
     finite = np.isfinite(actions)
     return actions.min(axis=0, where=finite, initial=np.inf), actions.max(axis=0, where=finite, initial=-np.inf)
 

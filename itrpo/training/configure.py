@@ -152,7 +152,7 @@ def complete(setup: AlgorithmSetup, options: RunOptions, dataset: Dataset) -> Ru
     if is_antmaze(env_id):
         rewards, normalize = preset.antmaze_rewards, preset.antmaze_normalize_observations
     own = not is_benchmark(dataset, env_id)
-    normalize = normalize or (own and scales_differ(*moments(dataset)))
+    normalize = normalize or (own and scales_differ(*dataset.observation_moments))
     if options.normalize_observations is not None:
         normalize = options.normalize_observations
     scale, shift = options.reward_scale, rewards.shift
@@ -185,15 +185,9 @@ def is_benchmark(dataset: Dataset, env_id: str) -> bool:
     return known or any(it.sha256 == dataset.source.sha256 for it in D4RL_FILES.values())
 
 
-def moments(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation [O] float64 of the observations."""
-    observation = dataset.transitions.observation
-    return observation.mean(axis=0, dtype=np.float64), observation.std(axis=0, dtype=np.float64)
-
-
 def observations_in_words(config: DataConfig, dataset: Dataset) -> str:
     """How training sees the observations, and why."""
-    mean, std = moments(dataset)
+    mean, std = dataset.observation_moments
     varying, given = std[~constant(mean, std)], "observations: "
     sizes = f"standard deviations {varying.min():.3g} to {varying.max():.3g}" if len(varying) else "none varies"
     if dataset.stack > 1:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from itrpo import registry
 from itrpo.config import RunConfig, leaves, to_json
 from itrpo.evaluation.environments import normalized_score
@@ -72,8 +70,8 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         score = normalized_score(dataset.env_id, returns.mean()) if dataset.env_id else None
         if score is not None:
             about["score_mean"] = float(score)
-    if dataset.frame.observation_dim <= OBSERVATION_DIMENSIONS:
-        observation = np.asarray(dataset.transitions.observation)[:, : dataset.frame.observation_dim]
-        for name, values in (("mean", observation.mean(0, np.float64)), ("std", observation.std(0, np.float64))):
-            about[f"observation_{name}"] = [float(f"{it:.6g}") for it in values]
+    size = dataset.frame.observation_dim
+    if size <= OBSERVATION_DIMENSIONS:
+        for name, values in zip(("mean", "std"), dataset.observation_moments, strict=True):
+            about[f"observation_{name}"] = [float(f"{it:.6g}") for it in values[:size]]
     return about
