@@ -57,11 +57,18 @@ def unknown_tests(page: str) -> list[str]:
 
 
 EQUATIONS = (REPOSITORY / "docs" / "equations.md").read_text("utf-8")
+REPORTS = (REPOSITORY / "docs" / "decisions" / "0007-public-reports.md").read_text("utf-8")
 
 
 def test_every_equation_names_a_function_and_a_test_that_are_there():
     assert unknown_names(EQUATIONS) == []
     assert unknown_tests(EQUATIONS) == []
+
+
+def test_every_public_report_names_a_test_that_is_there():
+    rows = [line for line in REPORTS.splitlines() if line.startswith("| ") and "#" in line]
+    assert [line for line in rows if not TEST.search(line)] == []
+    assert unknown_tests(REPORTS) == []
 
 
 @pytest.mark.parametrize(
