@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -83,7 +84,16 @@ USAGE = """usage: itrpo COMMAND ...
 
 def main(arguments: list[str] | None = None) -> int:
     """The `itrpo` command. -> exit status: 0 success, 1 failure, 2 bad input, 130 interrupted."""
-    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        status = answer(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # `| head`: who read has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's own flush at the end fails again
+        return 1
+
+
+def answer(given: list[str]) -> int:
     if not given or given[0] in ("-h", "--help"):
         print(USAGE)
         return 0 if given else 2

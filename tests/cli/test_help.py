@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -90,6 +91,15 @@ main([{word!r}])
 print("loaded:", {{"jax", "equinox", "gymnasium", "matplotlib"}} & set(sys.modules))"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "loaded: set()", done.stderr
+
+
+def test_a_reader_that_went_away_is_no_traceback():
+    reads, writes = os.pipe()
+    os.close(reads)
+    code = "import sys; from itrpo.cli import main; sys.exit(main(['--help']))"
+    done = subprocess.run([sys.executable, "-c", code], stdout=writes, stderr=subprocess.PIPE, text=True)
+    os.close(writes)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_describing_a_dataset_loads_no_jax(tmp_path):
