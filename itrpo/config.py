@@ -37,6 +37,7 @@ class DataConfig:
     action_low: tuple[float, ...]  # raw actions in [low, high] are rescaled to [-1, 1]
     action_high: tuple[float, ...]
     columns: Mapping[str, Any] | None = None  # of a log with names of its own: field -> the columns that it took
+    rules: Mapping[str, Any] | None = None  # gaps, fills and periods of tables (`itrpo.data.series`), times in seconds
 
 
 @dataclass(frozen=True)
@@ -238,6 +239,8 @@ def config_hash(config: RunConfig) -> str:
     """Eight hex digits that identify a run: all of its config but its length and number of seeds, which may grow."""
     values = to_json(config)
     del values["train"]["steps"], values["train"]["seeds"]
+    if values["data"]["rules"] is None:
+        del values["data"]["rules"]  # which runs from before there were any don't have
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 

@@ -46,12 +46,25 @@ class RunOptions:
     behavior: str | None = None  # model of pi_beta, of those that the algorithm can use [the preset's]
     behavior_steps: Count | None = None  # gradient steps of its fit [the source's, scaled by steps, at least 100]
     columns: Mapping[str, Any] | None = None  # of a CSV, Parquet or NPZ file: FIELD=COLUMN ... [their usual names]
+    max_gap: str | float | None = None  # a longer gap in the time of a table ends the episode, e.g. 5m [none does]
+    fill: Literal["previous", "interpolate", "drop"] | None = None  # for values missing in a table [an error]
+    period: str | float | None = None  # resample a table to one row per period, e.g. 1m [its own rows]
+    period_rewards: Literal["sum", "mean"] | None = None  # of the rewards in a period [sum]
     normalize_observations: bool | None = None  # train on (s - mean) / (std + 1e-3); saved with it [the preset's]
     reward_scale: Finite | None = None  # train on reward_scale * r + reward_shift [the preset's]
     reward_shift: Finite | None = None  # see reward_scale [the preset's]
     action_low: tuple[float, ...] | float | None = None  # raw action that becomes -1: one number, or one each [-1]
     action_high: tuple[float, ...] | float | None = None  # raw action that becomes +1 [+1]
     track: tuple[Literal["tensorboard", "wandb"], ...] = ()  # where else metrics go: extras of itrpo [nowhere]
+
+
+RULES = ("max_gap", "fill", "period", "period_rewards")
+READING = ("env", "columns", *RULES, "action_low", "action_high")  # say how a dataset is read: keywords of load_dataset
+
+
+def reading(options: RunOptions) -> dict[str, Any]:
+    """What the options say of how a dataset is read."""
+    return {name: getattr(options, name) for name in READING}
 
 
 def lengths(options: RunOptions, in_maze: bool) -> Scale:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from itrpo import registry
+from itrpo.cli.datasets import source_of
 from itrpo.cli.flags import Flag, Word, field_flags, flags_of, look
 from itrpo.errors import InputError
 from itrpo.options import RunOptions
@@ -26,7 +27,7 @@ class Train:
     too, and below: name another --algorithm, --preset or --behavior to see what they have.
     """
 
-    dataset: Annotated[str, Word("DATASET")]  # name (`itrpo datasets list`), path to a file, or minari:ID
+    dataset: Annotated[tuple[str, ...], Word("DATASET")]  # name, path, 'logs/*.parquet' or minari:ID; several are one
     algorithm: str = "itrpo"  # `itrpo algorithms` lists them; or MODULE:ENTRY, one of your own
     options: RunOptions = RunOptions()
     fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -60,7 +61,9 @@ def train(command: Train, console: Console) -> None:
     from itrpo.report.tables import print_run_summary
     from itrpo.training.train import train
 
-    finished = train(command.dataset, command.algorithm, command.options, fields=command.fields, console=console)
+    finished = train(
+        source_of(command.dataset), command.algorithm, command.options, fields=command.fields, console=console
+    )
     print_run_summary(finished.folder, console)
 
 
@@ -72,7 +75,7 @@ class Compare:
     (--itrpo.alpha 6, --mymodule:ENTRY.alpha 6), --ALGORITHM.preset NAME its preset; `itrpo algorithms NAME` lists them.
     """
 
-    dataset: Annotated[str, Word("DATASET")]  # name (`itrpo datasets list`), path to a file, or minari:ID
+    dataset: Annotated[tuple[str, ...], Word("DATASET")]  # name, path, 'logs/*.parquet' or minari:ID; several are one
     algorithms: str = "all"  # names with commas between them, or all (`itrpo algorithms`)
     options: RunOptions = RunOptions()
     fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -111,7 +114,7 @@ def compare(command: Compare, console: Console) -> None:
     from itrpo.report.comparison import print_comparison
     from itrpo.training.compare import compare
 
-    path = compare(command.dataset, names, command.options, presets=presets, fields=fields, console=console)
+    path = compare(source_of(command.dataset), names, command.options, presets=presets, fields=fields, console=console)
     print_comparison(path.parent, names, console)
 
 

@@ -13,6 +13,7 @@ the name of a TOML file that holds the same. Fields:
 - how rows become episodes, at least one of: `timeouts` (or `none`: one episode to the end of the file), `episode` (a
   number or text that is the same in all rows of one episode), `next_observations`.
 - log_probs, optional: log density of the action under the policy that acted.
+- time, optional, for tables: when the row was; what gaps, fills and periods go by (see `itrpo.data.series`).
 
 Without a map, the columns must have these names (`observations`, or `observations_0`, `observations_1`, ...), as the
 files that `itrpo datasets convert` writes. Flags may be numbers, booleans, or the texts true and false. Nothing may be
@@ -27,7 +28,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -43,15 +44,29 @@ from itrpo.data.layout import (
     to_episodes,
     to_flags,
 )
-from itrpo.data.wording import first_rows
+from itrpo.data.wording import first_rows, refuse
 from itrpo.errors import InputError
 from itrpo.registry import nearest
 from itrpo.types import DataSource, Episodes
 
+if TYPE_CHECKING:
+    import polars
+
 ColumnMap = Mapping[str, str | Sequence[str]]
 
 VECTORS = ("observations", "actions", "next_observations")
-FIELDS = ("observations", "actions", "rewards", "terminals", "timeouts", "episode", "next_observations", "log_probs")
+FIELDS = (
+    "observations",
+    "actions",
+    "rewards",
+    "terminals",
+    "timeouts",
+    "episode",
+    "next_observations",
+    "log_probs",
+    "time",
+)
+UNREAD = ("episode", "time")  # say how rows go together; no arrays of their own
 SINGULAR = {field.removesuffix("s"): field for field in FIELDS} | {"episodes": "episode"}
 NONE = "none"
 EXAMPLE = "--columns observations=COLUMN,COLUMN actions=COLUMN rewards=COLUMN terminals=COLUMN episode=COLUMN"
@@ -66,6 +81,8 @@ class Table(NamedTuple):
     where: str
     env_id: str | None = None
     expect: Callable[[Sequence[str]], None] = lambda names: None  # these columns will be asked for
+    raw: Callable[[str], polars.Series] | None = None  # a column of a table as it is stored
+    line_of_first: int | None = None  # line of the first row, in a text file
 
 
 def parse_columns(words: Sequence[str]) -> dict[str, list[str]]:
@@ -100,13 +117,19 @@ def read_contents(table: Table, columns: ColumnMap | None) -> Contents:
     table.expect([name for members in groups.values() for name in members])
     for name, members in groups.items():
         if name not in values:
-            values[name] = _vector(table, members) if members != [name] else table.numbers(name)
-    taken = {name for members in [*selected.values(), *groups.values()] for name in members}
+            parts = [table.numbers(member) for member in members]
+            values[name] = parts[0] if members == [name] else _side_by_side(parts, members, table.where)
+    used = [names for field, names in selected.items() if field != "time"]
+    taken = {name for members in [*used, *groups.values()] for name in members}
     return Contents(values, table.env_id, notes=left_out([name for name in table.names if name not in taken]))
 
 
-def select(names: Sequence[str], columns: ColumnMap | None, where: str) -> dict[str, list[str]]:
-    """Which columns each field takes, patterns resolved. Raises InputError for unknown fields and columns."""
+def select(
+    names: Sequence[str], columns: ColumnMap | None, where: str, ends_known: bool = False
+) -> dict[str, list[str]]:
+    """Which columns each field takes, patterns resolved. `ends_known`: no column need say where episodes end. Raises
+    InputError for unknown fields and columns.
+    """
     if columns is None:
         selected = _by_name(names)
     else:
@@ -131,11 +154,12 @@ def select(names: Sequence[str], columns: ColumnMap | None, where: str) -> dict[
             f"{where}: no column for {', '.join(missing)}; its columns: {_some(names)}. Say which are what: {EXAMPLE}"
             f" (columns={{...}} in Python){advice}"
         )
-    if not {"timeouts", "episode", "next_observations"} & set(selected):
+    if not ends_known and not {"timeouts", "episode", "next_observations"} & set(selected):
         raise InputError(
             f"{where}: nothing says where episodes end. Add episode=COLUMN (the same value in all rows of an episode),"
             " timeouts=COLUMN (1 in rows where the clock ended the episode), or next_observations=COLUMNS;"
-            " timeouts=none if all rows are one episode"
+            " timeouts=none if all rows of a file are one episode."
+            " (with time=COLUMN also --max-gap 5m)"
         )
     _check_order(selected, where)
     return selected
@@ -220,58 +244,69 @@ def _read_map(path: Path) -> dict[str, list[str]]:
     return columns
 
 
-def assemble(table: Table, columns: ColumnMap | None) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
+def assemble(
+    table: Table, columns: ColumnMap | None, ends_known: bool = False
+) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
     """The fields as arrays under our names, flags as bool, `episode` turned into timeouts, layout checked; and the
     columns that they came from.
     """
-    selected = select(table.names, columns, table.where)
+    selected = select(table.names, columns, table.where, ends_known)
     table.expect(sorted({name for names in selected.values() for name in names} - ({NONE} - set(table.names))))
     values: dict[str, np.ndarray] = {}
+    problems: list[str] = []  # all columns are looked at, so that one message names all that is wrong
+
+    def attempt(read: Callable[[str], np.ndarray], name: str) -> np.ndarray:
+        try:
+            return read(name)
+        except InputError as error:
+            problems.append(str(error))
+            return np.zeros(0)
+
     for field, names in selected.items():
         if field in VECTORS:
-            values[field] = _vector(table, names)
-        elif field != "episode" and names != [NONE]:
-            column = table.numbers(names[0])
+            parts = [attempt(table.numbers, name) for name in names]
+            if not problems:
+                values[field] = _side_by_side(parts, names, table.where)
+        elif field not in UNREAD and names != [NONE]:
+            column = attempt(table.numbers, names[0])
+            if field in FLAGS and column.ndim == 1:
+                column = attempt(lambda name, column=column: to_flags(column, name, table.where), names[0])
             key = LOG_PROBS if field == "log_probs" else field
             values[key] = column[:, 0] if column.ndim == 2 and column.shape[1] == 1 else column
+    codes = attempt(table.codes, selected["episode"][0]) if "episode" in selected else None
+    refuse(problems, table.where)
     rows = len(values["rewards"])
-    for field in FLAGS:
-        if selected.get(field) == [NONE]:
-            values[field] = np.zeros(rows, dtype=bool)
-        elif field in values and values[field].ndim == 1:
-            values[field] = to_flags(values[field], selected[field][0], table.where)
+    values |= {field: np.zeros(rows, dtype=bool) for field in FLAGS if selected.get(field) == [NONE]}
     check_layout(values, table.where)
-    if "episode" in selected:
-        last = _last_rows(table, selected["episode"][0], rows)
+    if codes is not None:
+        if codes.shape != (rows,):
+            raise InputError(f"{table.where}: {selected['episode'][0]!r} must hold one value per step")
+        last = last_rows(codes, selected["episode"][0], table.where)
         timeouts = values.get("timeouts", np.zeros(rows, dtype=bool))
         values["timeouts"] = timeouts | (last & ~values["terminals"])
     return values, selected
 
 
-def _last_rows(table: Table, name: str, rows: int) -> np.ndarray:
+def last_rows(codes: np.ndarray, name: str, where: str) -> np.ndarray:
     """bool [N]: the last row of each episode. Raises InputError if an episode's rows are not all together."""
-    codes = table.codes(name)
-    if codes.shape != (rows,):
-        raise InputError(f"{table.where}: {name!r} must hold one value per step")
     last = np.append(codes[1:] != codes[:-1], True)
     starts = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
     first_of_code = np.unique(codes[starts], return_index=True)[1]
     if len(first_of_code) != len(starts):
         again = np.setdiff1d(starts, starts[first_of_code])
         raise InputError(
-            f"{table.where}: {name!r} comes back to a value that it had before, in {len(again):,} places (first:"
+            f"{where}: {name!r} comes back to a value that it had before, in {len(again):,} places (first:"
             f" {first_rows(again)}); put the rows of each episode together, in the order in which they happened"
         )
     return last
 
 
-def _vector(table: Table, names: Sequence[str]) -> np.ndarray:
-    """Columns side by side, [N, size]."""
-    parts = [table.numbers(name) for name in names]
+def _side_by_side(parts: Sequence[np.ndarray], names: Sequence[str], where: str) -> np.ndarray:
+    """Columns as [N, size]."""
     parts = [part[:, None] if part.ndim == 1 else part.reshape(len(part), -1) for part in parts]
     if len({len(part) for part in parts}) > 1:
         lengths = ", ".join(f"{name} {len(part):,}" for name, part in zip(names, parts, strict=True))
-        raise InputError(f"{table.where}: the columns have unequal lengths ({lengths})")
+        raise InputError(f"{where}: the columns have unequal lengths ({lengths})")
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
 

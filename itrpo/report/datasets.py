@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from itrpo.data.behavior_policy import BehaviorPolicy, agreement, fits, read_policy
 from itrpo.data.d4rl_files import D4RL_FILES
+from itrpo.data.wording import listed
 from itrpo.errors import InputError
 from itrpo.evaluation.environments import normalized_score
 from itrpo.files import cache_dir, d4rl_path, generated_path
@@ -62,7 +64,10 @@ def describe(dataset: Dataset) -> dict[str, str]:
     facts["kind"] = source.kind
     known = {"file": source.path, "downloaded from": source.url, "SHA-256": source.sha256}
     facts |= {label: value for label, value in known.items() if value is not None}
-    return facts | {f"recipe: {key}": _recipe_text(value) for key, value in source.recipe.items()}
+    recipe = dict(source.recipe)
+    if "files" in recipe:
+        facts["files"] = listed([Path(it["file"]).name for it in recipe.pop("files")])
+    return facts | {f"recipe: {key}": _recipe_text(value) for key, value in recipe.items()}
 
 
 def _policy_facts(dataset: Dataset) -> dict[str, str]:

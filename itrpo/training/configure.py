@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 from itrpo import registry
 from itrpo.config import DataConfig, EvalConfig, RunConfig, TrainConfig, checked, leaves, override
 from itrpo.data.preprocess import reward_transform
+from itrpo.data.series import rules_of
+from itrpo.data.sources import WANTED, is_source
 from itrpo.errors import InputError
 from itrpo.evaluation.environments import is_antmaze, is_maze
-from itrpo.options import SCALES, RunOptions, lengths
+from itrpo.options import SCALES, RunOptions, lengths, reading
 from itrpo.ranges import check_ranges
 from itrpo.tasks import task_constants, task_of
 from itrpo.types import AlgorithmEntry, Dataset, Preset
@@ -110,16 +112,15 @@ def check_options(options: RunOptions, dataset: Any) -> RunOptions:
     options = replace(options, **{name: checked(value, kind, name) for name, kind, value in leaves(options)})
     check_ranges(options)
     if isinstance(dataset, Dataset):
-        if not (options.action_low is None and options.action_high is None and options.columns is None):
-            raise InputError("columns, action_low and action_high are for load_dataset where a dataset is read already")
+        late = [name for name, value in reading(options).items() if value is not None and name != "env"]
+        if late:
+            raise InputError(f"{', '.join(late)}: give it to load_dataset; here the dataset is read already")
         name = dataset.name
-    elif isinstance(dataset, str | os.PathLike | Mapping):
-        name = dataset
+    elif is_source(dataset):
+        name = dataset if isinstance(dataset, str | os.PathLike) else {}
     else:
-        raise InputError(
-            "dataset must be a name, a path, a mapping of arrays, or what itrpo.load_dataset returns, got an object of "
-            f"type {type(dataset).__name__}; write a table to a .parquet or .csv file, and pass its path"
-        )
+        raise InputError(f"dataset must be {WANTED}, got an object of type {type(dataset).__name__}")
+    rules_of(options.max_gap, options.fill, options.period, options.period_rewards)  # what is wrong with them, now
     return options if options.task is not None else replace(options, task=task_of(name))
 
 
@@ -133,7 +134,7 @@ def complete(setup: AlgorithmSetup, options: RunOptions, dataset: Dataset) -> Ru
     scale, shift = options.reward_scale, rewards.shift
     if scale is None:
         scale, shift = reward_transform(rewards, dataset.transitions)
-    length = lengths(options, is_maze(env_id))
+    length, recipe = lengths(options, is_maze(env_id)), dataset.source.recipe
     return RunConfig(
         data=DataConfig(
             dataset=dataset.name,
@@ -146,7 +147,8 @@ def complete(setup: AlgorithmSetup, options: RunOptions, dataset: Dataset) -> Ru
             reward_shift=shift if options.reward_shift is None else options.reward_shift,
             action_low=tuple(map(float, dataset.action_low)),
             action_high=tuple(map(float, dataset.action_high)),
-            columns=(dataset.source.recipe or {}).get("columns"),
+            columns=recipe.get("columns"),
+            rules=recipe.get("rules"),
         ),
         train=TrainConfig(length.steps, length.seeds, options.seed, options.behavior_steps),
         evaluation=EvalConfig(length.eval_every, length.eval_episodes),

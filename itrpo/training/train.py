@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from itrpo.console import make_console
 from itrpo.data.load import load_dataset
-from itrpo.options import RunOptions
+from itrpo.data.sources import Source
+from itrpo.options import RunOptions, reading
 from itrpo.training.configure import check_options, complete, make_config
 from itrpo.training.run import Run, run, train_together
 from itrpo.types import Dataset
@@ -21,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    dataset: Dataset | str | os.PathLike[str] | Mapping[str, np.ndarray],
+    dataset: Dataset | Source,
     algorithm: str = "itrpo",
     options: RunOptions = RunOptions(),
     *,
@@ -80,13 +78,7 @@ def train_grid(
 
 def read(dataset: Any, options: RunOptions, console: Console | None) -> Dataset:
     """The dataset, read as the options say unless it has been read already."""
-    if isinstance(dataset, Dataset):
-        return dataset
-    return load_dataset(
-        dataset,
-        columns=options.columns,
-        env=options.env,
-        action_low=options.action_low,
-        action_high=options.action_high,
-        console=console,
-    )
+    data = dataset if isinstance(dataset, Dataset) else load_dataset(dataset, console=console, **reading(options))
+    for note in data.source.recipe.get("changes", ()):  # values made up, rows left out
+        (console or make_console()).print(f"{data.name}: {note}", soft_wrap=True, markup=False, highlight=False)
+    return data

@@ -141,9 +141,11 @@ def read_contents(path: Path, columns: ColumnMap | None = None) -> Contents:
     return Contents(check_columns(found, where), env_id, notes=left_out(left))
 
 
-def read_mapping(arrays: Mapping[str, np.ndarray], columns: ColumnMap | None = None) -> Episodes:
-    """The rows of a mapping with the keys above, or with names that `columns` maps. Raises InputError if it is not laid
-    out so.
+def read_mapping(
+    arrays: Mapping[str, np.ndarray], columns: ColumnMap | None = None, ends_known: bool = False
+) -> Episodes:
+    """The rows of a mapping with the keys above, or with names that `columns` maps. `ends_known`: `timeouts` may be
+    missing, the rows are one episode. Raises InputError if it is not laid out so.
     """
     where = "the arrays"
 
@@ -155,9 +157,13 @@ def read_mapping(arrays: Mapping[str, np.ndarray], columns: ColumnMap | None = N
 
     if columns is not None:
         table = column_map.array_table([str(name) for name in arrays], load, where)
-        values, selected = column_map.assemble(table, columns)
+        values, selected = column_map.assemble(table, columns, ends_known)
+        if ends_known and not {"timeouts", "next_observations"} & set(values):
+            values["timeouts"] = np.zeros(len(values["rewards"]), bool)
         episodes = read_mapping(values)
         return replace(episodes, source=replace(episodes.source, recipe={"columns": selected}))
+    if ends_known and "terminals" in arrays and not {"timeouts", "next_observations"} & set(arrays):
+        arrays = {**arrays, "timeouts": np.zeros(len(arrays["terminals"]), bool)}
     kept = {key: load(key) for key in _wanted(arrays, where)}
     check_layout({key: values for key, values in kept.items() if key != "env_id"}, where)
     digest = hashlib.sha256()
