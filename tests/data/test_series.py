@@ -60,6 +60,7 @@ def test_the_line_between_neighbours_goes_by_time():
     assert "s 2" in changes[0]
     assert changes[1] == "rows left out without a value, and episodes end there: 1 (s 1)"
     assert len(read(log([0, 1, 4, 5, 6], s=s), fill="interpolate", max_gap=4)[0].rewards) == 2  # 5 s apart
+    assert len(read(log([0, 1, 4, 5, 6], s=s), fill="interpolate", max_gap=5)[0].rewards) == 4
     columns = {field: name for field, name in MAP.items() if field != "time"}
     frame = log(range(5), s=[0.0, None, None, 9.0, 1.0])
     by_rows = read_episodes(frame, columns=columns, rules=rules_of(fill="interpolate"))
