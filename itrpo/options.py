@@ -46,6 +46,10 @@ class RunOptions:
     behavior: str | None = None  # model of pi_beta, of those that the algorithm can use [the preset's]
     behavior_steps: Count | None = None  # gradient steps of its fit [the source's, scaled by steps, at least 100]
     columns: Mapping[str, Any] | None = None  # which columns are what: FIELD=COLUMN ... [their usual names]
+    max_gap: str | float | None = None  # a longer gap in the time of a table ends the episode, e.g. 5m [none does]
+    fill: Literal["previous", "interpolate", "drop"] | None = None  # for values missing in a table [an error]
+    period: str | float | None = None  # resample a table to one row per period, e.g. 1m [its own rows]
+    period_rewards: Literal["sum", "mean"] | None = None  # of the rewards in a period [sum]
     normalize_observations: bool | None = None  # of mean 0, deviation 1 [own data: by their scales; else the preset's]
     stack: Count | None = None  # observations in a row that a policy sees, with the actions between them [1]
     reward_scale: Finite | None = None  # train on reward_scale * r + reward_shift [the preset's]
@@ -53,6 +57,15 @@ class RunOptions:
     action_low: tuple[float, ...] | float | None = None  # raw action that becomes -1: one number, or one each [-1]
     action_high: tuple[float, ...] | float | None = None  # raw action that becomes +1 [+1]
     track: tuple[Literal["tensorboard", "wandb"], ...] = ()  # where else metrics go: extras of itrpo [nowhere]
+
+
+RULES = ("max_gap", "fill", "period", "period_rewards")
+READING = ("env", "columns", *RULES, "action_low", "action_high")  # say how a dataset is read: keywords of load_dataset
+
+
+def reading(options: RunOptions) -> dict[str, Any]:
+    """What the options say of how a dataset is read."""
+    return {name: getattr(options, name) for name in READING}
 
 
 def lengths(options: RunOptions, in_maze: bool) -> Scale:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from itrpo.cli.flags import Only, Word, allow_own
 from itrpo.errors import InputError
-from itrpo.options import RunOptions
+from itrpo.options import READING, RULES, RunOptions, reading
 from itrpo.ranges import Count, Seed
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-READING = Only(("env", "columns", "action_low", "action_high"))
+AS_READ = Only(READING)
 
 
-def reading(options: RunOptions) -> dict[str, Any]:
+def source_of(words: Sequence[str]) -> str | list[str]:
+    """One name or path, or several as one dataset."""
+    return words[0] if len(words) == 1 else list(words)
+
+
+def as_read(options: RunOptions) -> dict[str, Any]:
     allow_own(options.env)
-    return {name: getattr(options, name) for name in READING.names}
+    return reading(options)
 
 
 @dataclass(frozen=True)
@@ -37,8 +43,8 @@ def list_all(command: List, console: Console) -> None:
 class Info:
     """Describe a dataset: transitions, returns, episode ends, dimensions, where it came from."""
 
-    dataset: Annotated[str, Word("DATASET")]  # name (`itrpo datasets list`), path to a file, or minari:ID
-    options: Annotated[RunOptions, READING] = RunOptions()
+    dataset: Annotated[tuple[str, ...], Word("DATASET")]  # as for `itrpo train`: names, paths, patterns, minari:ID
+    options: Annotated[RunOptions, AS_READ] = RunOptions()
 
 
 def info(command: Info, console: Console) -> None:
@@ -46,7 +52,7 @@ def info(command: Info, console: Console) -> None:
     from itrpo.data.load import load_dataset
     from itrpo.report.datasets import describe, print_facts
 
-    dataset = load_dataset(command.dataset, console=console, **reading(command.options))
+    dataset = load_dataset(source_of(command.dataset), console=console, **as_read(command.options))
     misfit, unusable = None, ""
     if dataset.env_id is not None:
         try:
@@ -65,8 +71,8 @@ class Check:
     The exit status is 1 if there are errors, 0 if there are only warnings and notes.
     """
 
-    dataset: Annotated[str, Word("DATASET")]  # name (`itrpo datasets list`), path to a file, or minari:ID
-    options: Annotated[RunOptions, READING] = RunOptions()
+    dataset: Annotated[tuple[str, ...], Word("DATASET")]  # as for `itrpo train`: names, paths, patterns, minari:ID
+    options: Annotated[RunOptions, AS_READ] = RunOptions()
     horizon: Count | None = None  # steps after which the clock ends an episode [the environment's]
     picture: Path | None = None  # PNG file for histograms of returns, lengths and actions [none]
 
@@ -75,7 +81,8 @@ def check(command: Check, console: Console) -> int:
     from itrpo.data.health import check_dataset
     from itrpo.report.health import print_health
 
-    health = check_dataset(command.dataset, horizon=command.horizon, console=console, **reading(command.options))
+    source = source_of(command.dataset)
+    health = check_dataset(source, horizon=command.horizon, console=console, **as_read(command.options))
     print_health(health, console)
     if command.picture is not None:
         from itrpo.plotting import health_picture
@@ -97,16 +104,18 @@ class Convert:
     in a TOML file instead, --columns map.toml.
     """
 
-    source: Annotated[str, Word("SOURCE")]  # name (`itrpo datasets list`), path to a file, or minari:ID
-    target: Annotated[str, Word("TARGET")]  # file or Minari dataset to write; it must not exist
-    options: Annotated[RunOptions, Only(("env", "columns"))] = RunOptions()
+    words: Annotated[tuple[str, ...], Word("SOURCE TARGET")]  # what to read, as in `itrpo train`; a new file or dataset
+    options: Annotated[RunOptions, Only(("env", "columns", *RULES))] = RunOptions()
 
 
 def convert(command: Convert, console: Console) -> None:
     from itrpo.data.convert import convert
 
-    options = command.options
-    done = convert(command.source, command.target, columns=options.columns, env=options.env, console=console)
+    *source, target = command.words
+    if not source:
+        raise InputError("itrpo datasets convert needs SOURCE and TARGET; `itrpo datasets convert --help` explains it")
+    read = {name: value for name, value in as_read(command.options).items() if not name.startswith("action_")}
+    done = convert(source_of(source), target, console=console, **read)
     console.print(f"{done.path}: {done.rows:,} rows, {done.episodes:,} episodes", soft_wrap=True)
     for note in done.notes:
         console.print(f"note: {note}", soft_wrap=True, markup=False)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from itrpo import registry
+from itrpo.cli.datasets import source_of
 from itrpo.cli.flags import Flag, Word, allow_own, field_flags, flags_of, look
 from itrpo.errors import InputError
 from itrpo.options import RunOptions
@@ -27,7 +28,7 @@ class Train:
     --behavior to see what they have.
     """
 
-    dataset: Annotated[str, Word("DATASET")]  # name (`itrpo datasets list`), path to a file, or minari:ID
+    dataset: Annotated[tuple[str, ...], Word("DATASET")]  # name, path, 'logs/*.parquet' or minari:ID; several are one
     algorithm: str = "itrpo"  # `itrpo algorithms` lists them; or MODULE:ENTRY, one of your own
     dry_run: bool = False  # say what it would be and how long it would take, and train nothing
     yes: bool = False  # don't ask before what takes more than a week
@@ -60,7 +61,9 @@ def train(command: Train, console: Console) -> None:
     from itrpo.training.train import prepare
 
     allow_own(command.options.env)
-    config, dataset, folder = prepare(command.dataset, command.algorithm, command.options, command.fields, console)
+    config, dataset, folder = prepare(
+        source_of(command.dataset), command.algorithm, command.options, command.fields, console
+    )
     if command.dry_run:
         print_header(config, dataset, [folder], console)
         print_outlook(look_ahead([(config, folder)], dataset, console), folder, console)
@@ -79,7 +82,7 @@ class Compare:
     (--itrpo.alpha 6, --mymodule:ENTRY.alpha 6), --ALGORITHM.preset NAME its preset; `itrpo algorithms NAME` lists them.
     """
 
-    dataset: Annotated[str, Word("DATASET")]  # name (`itrpo datasets list`), path to a file, or minari:ID
+    dataset: Annotated[tuple[str, ...], Word("DATASET")]  # name, path, 'logs/*.parquet' or minari:ID; several are one
     algorithms: str = "all"  # names with commas between them, or all (`itrpo algorithms`)
     dry_run: bool = False  # say how long each run would take, and train nothing
     yes: bool = False  # don't ask before what takes more than a week
@@ -121,7 +124,7 @@ def compare(command: Compare, console: Console) -> None:
     from itrpo.training.compare import prepare, train_each
     from itrpo.training.outlook import LONG, confirm, look_ahead, print_outlook
 
-    work = prepare(command.dataset, names, command.options, presets, fields, console)
+    work = prepare(source_of(command.dataset), names, command.options, presets, fields, console)
     enough = float("inf") if command.dry_run or command.yes else LONG
     seconds = print_outlook(look_ahead(work.runs, work.dataset, console, enough), work.folder, console)
     if command.dry_run:

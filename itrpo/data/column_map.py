@@ -16,6 +16,7 @@ the name of a TOML file that holds the same. Fields:
 - exclude, optional: columns, or patterns, that are left out of all others.
 - log_probs, optional: log density of the action under the policy that acted.
 - observation_units, action_units, optional: no columns, but a text for each column (`degC,bar`).
+- time, optional, for tables: when the row was; what gaps, fills and periods go by (see `itrpo.data.series`).
 
 Where each episode has one observation more than actions, the last is the successor of its last step.
 
@@ -33,7 +34,7 @@ import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -50,16 +51,20 @@ from itrpo.data.layout import (
     to_episodes,
     to_flags,
 )
-from itrpo.data.wording import first_rows
+from itrpo.data.wording import first_rows, refuse
 from itrpo.errors import InputError
 from itrpo.registry import nearest
 from itrpo.types import Attributes, DataSource, Episodes
+
+if TYPE_CHECKING:
+    import polars
 
 ColumnMap = Mapping[str, str | Sequence[str]]
 
 VECTORS = ("observations", "actions", "next_observations")
 EXCLUDE = "exclude"
 LABELS = ("observation_units", "action_units")  # texts, not columns
+UNREAD = ("episode", "time", *LABELS)  # no arrays of their own
 GUESSES = {  # what others call the fields
     "observations": ("obs", "observation", "state", "states"),
     "actions": ("acts", "action", "act"),
@@ -77,6 +82,7 @@ FIELDS = (
     "episode",
     "next_observations",
     "log_probs",
+    "time",
     *LABELS,
     EXCLUDE,
 )
@@ -97,6 +103,8 @@ class Table(NamedTuple):
     about: Mapping[str, Any] = {}  # attributes, as the file has them
     # name -> [E] rows of each episode, where the file keeps them apart; each may have one more than steps
     lengths: Callable[[str], np.ndarray] | None = None
+    raw: Callable[[str], polars.Series] | None = None  # a column of a table as it is stored
+    line_of_first: int | None = None  # line of the first row, in a text file
 
 
 def parse_columns(words: Sequence[str]) -> dict[str, list[str]]:
@@ -133,7 +141,8 @@ def read_contents(table: Table, columns: ColumnMap | None) -> Contents:
         if name not in values:
             parts = [table.numbers(member) for member in members]
             values[name] = parts[0] if members == [name] else _side_by_side(parts, members, table.where)
-    taken = {name for members in [*selected.values(), *groups.values()] for name in members}
+    used = [names for field, names in selected.items() if field != "time"]
+    taken = {name for members in [*used, *groups.values()] for name in members}
     left = [name for name in table.names if name not in taken]
     return Contents(values, table.env_id, attributes_of(table, values, names), notes=left_out(left))
 
@@ -181,7 +190,7 @@ def select(
         raise InputError(
             f"{where}: nothing says where episodes end. Add episode=COLUMN (the same value in all rows of an episode),"
             " timeouts=COLUMN (1 in rows where the clock ended the episode), or next_observations=COLUMNS;"
-            " timeouts=none if all rows are one episode"
+            " timeouts=none if all rows of a file are one episode; with time=COLUMN also --max-gap 5m"
         )
     _check_order(selected, where)
     return selected
@@ -288,36 +297,47 @@ def _read_map(path: Path) -> dict[str, list[str]]:
 
 
 def assemble(
-    table: Table, columns: ColumnMap | None
+    table: Table, columns: ColumnMap | None, ends_known: bool = False
 ) -> tuple[dict[str, np.ndarray], dict[str, list[str]], dict[str, list[str]]]:
     """The fields as arrays under our names, flags as bool, `episode` turned into timeouts, layout checked; the columns
     that they came from; and, with a map, the attributes that it gives: names of dimensions, and units.
     """
-    selected = select(table.names, columns, table.where, table.lengths is not None)
-    named = {name for field, names in selected.items() if field not in LABELS for name in names}
-    table.expect(sorted(named - ({NONE} - set(table.names))))
+    selected = select(table.names, columns, table.where, ends_known or table.lengths is not None)
+    table.expect(read_from(selected, table.names))
     values: dict[str, np.ndarray] = {}
     about = {label: selected[label] for label in LABELS if label in selected}
+    problems: list[str] = []  # all columns are looked at, so that one message names all that is wrong
+
+    def attempt(read: Callable[[str], np.ndarray], name: str) -> np.ndarray:
+        try:
+            return read(name)
+        except InputError as error:
+            problems.append(str(error))
+            return np.zeros(0)
+
     for field, names in selected.items():
         if field in VECTORS:
-            parts = [table.numbers(name) for name in names]
-            values[field] = _side_by_side(parts, names, table.where)
-            if columns is not None and field != "next_observations":
-                about[f"{field[:-1]}_names"] = _dimensions(parts, names)
-        elif field not in ("episode", *LABELS) and names != [NONE]:
-            column = table.numbers(names[0])
-            key = LOG_PROBS if field == "log_probs" else field
-            values[key] = column[:, 0] if column.ndim == 2 and column.shape[1] == 1 else column
+            parts = [attempt(table.numbers, name) for name in names]
+            if not problems:
+                values[field] = _side_by_side(parts, names, table.where)
+                if columns is not None and field != "next_observations":
+                    about[f"{field[:-1]}_names"] = _dimensions(parts, names)
+        elif field not in UNREAD and names != [NONE]:
+            column = attempt(table.numbers, names[0])
+            column = column[:, 0] if column.ndim == 2 and column.shape[1] == 1 else column
+            if field in FLAGS and column.ndim == 1:
+                column = attempt(lambda name, column=column: to_flags(column, name, table.where), names[0])
+            values[LOG_PROBS if field == "log_probs" else field] = column
+    codes = attempt(table.codes, selected["episode"][0]) if "episode" in selected and table.lengths is None else None
+    refuse(problems, table.where)
     rows = len(values["rewards"])
-    last = _last_rows(table, selected, rows)
+    last = _last_rows(table, selected, rows, codes)
     for field in FLAGS:
         if selected.get(field) == [NONE]:
             values[field] = np.zeros(rows, dtype=bool)
-        elif field in values and values[field].ndim == 1:
-            values[field] = to_flags(values[field], selected[field][0], table.where)
-            if last is not None and len(values[field]) == last.sum() != rows:
-                flags, values[field] = values[field], np.zeros(rows, dtype=bool)
-                values[field][last] = flags
+        elif field in values and last is not None and values[field].shape == (last.sum(),) != (rows,):
+            flags, values[field] = values[field], np.zeros(rows, dtype=bool)
+            values[field][last] = flags
     _split_observations(values, last)
     check_layout(values, table.where)
     if last is not None:
@@ -326,25 +346,31 @@ def assemble(
     return values, selected, about
 
 
-def _last_rows(table: Table, selected: Mapping[str, Sequence[str]], rows: int) -> np.ndarray | None:
+def _last_rows(
+    table: Table, selected: Mapping[str, Sequence[str]], rows: int, codes: np.ndarray | None
+) -> np.ndarray | None:
     """bool [N]: the last row of each episode, where the file or its column `episode` says so. Raises InputError if an
     episode's rows are not all together, or its columns not equally long.
     """
     if table.lengths is not None:
         return _marked(_steps(table, selected), rows)
-    if "episode" not in selected:
+    if codes is None:
         return None
     name = selected["episode"][0]
-    codes = table.codes(name)
     if codes.shape != (rows,):
         return _marked(_lengths(table.numbers(name), rows, name, table.where), rows)
+    return last_rows(codes, name, table.where)
+
+
+def last_rows(codes: np.ndarray, name: str, where: str) -> np.ndarray:
+    """bool [N]: the last row of each episode. Raises InputError if an episode's rows are not all together."""
     last = np.append(codes[1:] != codes[:-1], True)
     starts = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
     first_of_code = np.unique(codes[starts], return_index=True)[1]
     if len(first_of_code) != len(starts):
         again = np.setdiff1d(starts, starts[first_of_code])
         raise InputError(
-            f"{table.where}: {name!r} comes back to a value that it had before, in {len(again):,} places (first:"
+            f"{where}: {name!r} comes back to a value that it had before, in {len(again):,} places (first:"
             f" {first_rows(again)}); put the rows of each episode together, in the order in which they happened"
         )
     return last
@@ -395,6 +421,12 @@ def _split_observations(values: dict[str, np.ndarray], last: np.ndarray | None) 
     final = np.flatnonzero(ends) + 1 + np.arange(ends.sum())
     values.setdefault("next_observations", np.delete(observations, [0, *(final[:-1] + 1)], axis=0))
     values["observations"] = np.delete(observations, final, axis=0)
+
+
+def read_from(selected: Mapping[str, Sequence[str]], names: Sequence[str]) -> list[str]:
+    """The columns that will be read."""
+    found = {name for field, chosen in selected.items() if field not in LABELS for name in chosen}
+    return sorted(found - ({NONE} - set(names)))
 
 
 def _dimensions(parts: Sequence[np.ndarray], names: Sequence[str]) -> list[str]:

@@ -13,8 +13,9 @@ from itrpo.data import formats, minari_ids
 from itrpo.data.column_map import ColumnMap
 from itrpo.data.fit import refuse_dataset
 from itrpo.data.formats import minari
-from itrpo.data.layout import Contents
-from itrpo.data.load import dataset_file
+from itrpo.data.load import read_contents
+from itrpo.data.series import rules_of
+from itrpo.data.sources import Source
 from itrpo.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,25 +32,30 @@ class Converted(NamedTuple):
 
 
 def convert(
-    source: str | os.PathLike[str],
+    source: Source,
     target: str | os.PathLike[str],
     *,
     columns: ColumnMap | None = None,
     env: str | None = None,
+    max_gap: str | float | None = None,
+    fill: str | None = None,
+    period: str | float | None = None,
+    period_rewards: str | None = None,
     console: Console | None = None,
 ) -> Converted:
     """Writes the dataset `source` in the format that the ending of `target` names.
 
-    `source` is what `load_dataset` takes, but no mapping; `target` a path ending in .hdf5, .h5, .npz, .parquet or .csv,
-    or `minari:ID`, or a path without an ending, which becomes a Minari folder of that name. `columns` maps the columns
-    of the source (see `itrpo.data.column_map`). `env`: the gymnasium id to write down [the source's].
+    `source` and the rules for tables are what `load_dataset` takes, but no mapping of arrays; `target` a path ending in
+    .hdf5, .h5, .npz, .parquet or .csv, or `minari:ID`, or a path without an ending, which becomes a Minari folder of
+    that name. `columns` maps the columns of the source (see `itrpo.data.column_map`). `env`: the gymnasium id to write
+    down [the source's].
 
     No value is changed. HDF5, NPZ, Parquet and Minari keep every type; CSV keeps values that fit float32. What the
     target has no place for is named in the notes. Raises InputError if the source can't be read or the target exists,
     StorageError if the target can't be written.
     """
     path = target_path(target)
-    found = read_contents(source, columns, console)
+    found = read_contents(source, columns, console, rules_of(max_gap, fill, period, period_rewards))
     if env is not None:
         refuse_dataset(env)
         found = replace(found, env_id=None if env.lower() == "none" else env)
@@ -74,12 +80,3 @@ def target_path(target: str | os.PathLike[str]) -> Path:
     if path.exists():
         raise InputError(f"{path}: exists already; delete it or choose another name")
     return path
-
-
-def read_contents(
-    source: str | os.PathLike[str], columns: ColumnMap | None = None, console: Console | None = None
-) -> Contents:
-    """All of a dataset in its own types. Raises InputError if it can't be read."""
-    path, env_id = dataset_file(source, console)
-    found = formats.read_contents(path, columns)
-    return found if env_id is None else replace(found, env_id=env_id)

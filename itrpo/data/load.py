@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from itrpo.data import formats, minari_ids
+from itrpo.data import formats, minari_ids, sources, tables
 from itrpo.data.actions import BOUNDS, DISCRETE, bounds_advice, choices, extremes, positions
 from itrpo.data.attributes import action_bounds
 from itrpo.data.column_map import ColumnMap
@@ -19,7 +20,11 @@ from itrpo.data.episodes import both_flags, episode_statistics, left_out_rows, t
 from itrpo.data.fit import users_env
 from itrpo.data.formats import FORMATS, hdf5, npz
 from itrpo.data.history import with_history
+from itrpo.data.layout import Contents, left_out, to_episodes
 from itrpo.data.memory import blocks, empty_rows
+from itrpo.data.series import AS_IT_IS, Rules, rules_of
+from itrpo.data.several import joined, joined_contents, source_of
+from itrpo.data.sources import Source
 from itrpo.data.wording import first_rows
 from itrpo.errors import InputError
 from itrpo.files import generated_path
@@ -33,10 +38,14 @@ ROUNDING = 1e-6  # an action may exceed 1 by this much: float32 rounding in the 
 
 
 def load_dataset(
-    source: str | os.PathLike[str] | Mapping[str, np.ndarray],
+    source: Source,
     *,
     columns: ColumnMap | None = None,
     env: str | None = None,
+    max_gap: str | float | None = None,
+    fill: str | None = None,
+    period: str | float | None = None,
+    period_rewards: str | None = None,
     action_low: float | Sequence[float] | np.ndarray | None = None,
     action_high: float | Sequence[float] | np.ndarray | None = None,
     stack: int = 1,
@@ -45,9 +54,11 @@ def load_dataset(
     """Reads and checks a dataset.
 
     `source` is a name (`hopper-demo`, `hopper-medium-v2`; downloaded or generated into the cache on first use), a path
-    to an .hdf5, .h5, .npz, .parquet or .csv file, a Minari dataset (`minari:ID`, or its folder), or a mapping of arrays
-    (see `itrpo.data.formats.npz`).
+    to an .hdf5, .h5, .npz, .parquet or .csv file, a Minari dataset (`minari:ID`, or its folder), a mapping of arrays
+    (see `itrpo.data.formats.npz`), or a frame of polars or pandas. Several are one dataset: a list of these, or a
+    pattern such as "logs/*.parquet"; a list may also hold a mapping for each step, or for each episode.
     `columns` says which columns are what (see `itrpo.data.column_map`).
+    `max_gap`, `fill`, `period` and `period_rewards` are for tables in time (see `itrpo.data.series`).
     `env` is the gymnasium id to evaluate in: None takes what the file or the name says, "none" means no evaluation.
     MODULE:ID names one that a module of yours registers; it is imported.
     `action_low` and `action_high`, numbers or one per action dimension, are the raw actions that become -1 and +1;
@@ -60,16 +71,21 @@ def load_dataset(
     Raises InputError if the source is unknown or can't be used as it is, with what to do about it.
     """
     named = users_env(env)
-    episodes = read_episodes(source, console, columns)
+    episodes = read_episodes(source, console, columns, rules_of(max_gap, fill, period, period_rewards))
     in_place = not isinstance(source, Mapping)  # arrays of the user's own stay as they are
-    where = episodes.source.path or "the arrays"
+    where = episodes.source.path or ("the arrays" if episodes.source.kind == "arrays" else episodes.source.name)
     _check_finite(episodes, where)
     logged, discrete = extremes(episodes.actions), choices(episodes.actions)
     episodes, low, high, rescaled = rescale(episodes, action_low, action_high, in_place)
     _check_actions(episodes, where, rescaled, logged, discrete)
     episodes = with_history(episodes, stack, where)
     returns, lengths = episode_statistics(episodes)
-    notes = (left_out_rows(episodes), both_flags(episodes), discrete and f"actions are {discrete}: {DISCRETE}")
+    notes = (
+        *episodes.source.recipe.get("changes", ()),
+        left_out_rows(episodes),
+        both_flags(episodes),
+        discrete and f"actions are {discrete}: {DISCRETE}",
+    )
     rows, log_probs = transition_rows(episodes), episodes.behavior_log_probs
     return Dataset(
         name=episodes.source.name,
@@ -92,13 +108,69 @@ def load_dataset(
 
 
 def read_episodes(
-    source: str | os.PathLike[str] | Mapping[str, np.ndarray],
+    source: Source,
     console: Console | None = None,
     columns: ColumnMap | None = None,
+    rules: Rules = AS_IT_IS,
 ) -> Episodes:
     """The raw rows behind `source`, as `load_dataset` takes it, before any check on their values."""
+    parts = sources.parts(source, columns)
+    if found := _arranged(parts, columns, rules):
+        recipe = {"columns": found.selected} if columns is not None else {}
+        recipe |= {name: value for name, value in (("rules", rules.given()), ("changes", list(found.notes))) if value}
+        if any(sources.is_frame(it) or isinstance(it, Mapping) for it in parts):
+            episodes = npz.read_mapping(found.values)
+            source = replace(episodes.source, recipe=recipe)
+            return replace(episodes, env_id=found.env_id, source=source, attributes=found.attributes)
+        made_of = source_of([Path(it).expanduser() for it in parts], sources.label(parts), recipe)
+        return to_episodes(found.values, sources.label(parts), made_of, found.env_id, found.attributes)
+    if len(parts) > 1:
+        read = [_read_one(part, console, columns, several=True) for part in parts]
+        return joined(read, [it.source.path or it.source.name for it in read], sources.label(parts))
+    return _read_one(parts[0], console, columns)
+
+
+def read_contents(
+    source: Source, columns: ColumnMap | None = None, console: Console | None = None, rules: Rules = AS_IT_IS
+) -> Contents:
+    """All of a dataset in its own types. Raises InputError if it can't be read."""
+    parts = sources.parts(source, columns)
+    if found := _arranged(parts, columns, rules):
+        taken = {name for names in found.selected.values() for name in names}
+        left = left_out([name for name in found.names if name not in taken])
+        return Contents(found.values, found.env_id, found.attributes, notes=(*found.notes, *left))
+    read: list[Contents] = []
+    for part in parts:
+        if isinstance(part, Mapping):
+            raise InputError("a mapping of arrays can't be converted; write it with numpy.savez, and convert that file")
+        path, env_id = dataset_file(part, console)
+        one = formats.read_contents(path, columns)
+        read.append(one if env_id is None else replace(one, env_id=env_id))
+    return read[0] if len(read) == 1 else joined_contents(read, [str(part) for part in parts])
+
+
+def _arranged(parts: Sequence[Any], columns: ColumnMap | None, rules: Rules) -> tables.Arranged | None:
+    """The rows of tables that have to be put together or arranged; None for other sources.
+
+    Raises InputError for other sources to which rules are to be applied.
+    """
+    given = rules.given()
+    if all(sources.is_table(it) or (given and isinstance(it, Mapping)) for it in parts):
+        if len(parts) > 1 or given or "time" in (columns or ()) or sources.is_frame(parts[0]):
+            opened = [partial(sources.opener, it) for it in parts]
+            return tables.read(opened, columns, rules, sources.label(parts))
+    elif given:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        endings = " and ".join(sources.TABLES)
+        raise InputError(
+            f"{sources.label(parts)}: {flags}: for {endings} files and frames alone; `itrpo datasets convert` makes one"
+        )
+    return None
+
+
+def _read_one(source: Any, console: Console | None, columns: ColumnMap | None, several: bool = False) -> Episodes:
     if isinstance(source, Mapping):
-        return npz.read_mapping(source, columns)
+        return npz.read_mapping(source, columns, ends_known=several)
     name = os.fspath(source)
     path, _ = dataset_file(name, console)
     if name in D4RL_FILES and columns is None:
@@ -165,6 +237,7 @@ def _check_finite(episodes: Episodes, where: str) -> None:
         raise InputError(
             f"{where}: {key!r} holds {nan:,} NaN and {infinite:,} infinite values (as float32), in {len(rows):,} of"
             f" {len(values):,} rows (first: {first_rows(rows)}); remove those episodes or mend the values"
+            " (in a table, --fill previous, interpolate or drop does)"
         )
 
 

@@ -1,10 +1,14 @@
-"""Rows and names in messages."""
+"""Rows, names and several problems in messages."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+
+from itrpo.errors import InputError
+
+MOST = 20  # problems in one message
 
 
 def first_rows(rows: np.ndarray) -> str:
@@ -16,3 +20,13 @@ def first_rows(rows: np.ndarray) -> str:
 def listed(names: Sequence[str]) -> str:
     """'a, b, c', or the first six and how many more there are."""
     return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+
+
+def refuse(problems: Sequence[str], where: str) -> None:
+    """Raises InputError with all of them, if there are any; each begins with `where`."""
+    if len(problems) == 1:
+        raise InputError(problems[0])
+    if problems:
+        lines = "".join(f"\n  {it.removeprefix(f'{where}: ')}" for it in problems[:MOST])
+        more = f"\n  and {len(problems) - MOST} more" if len(problems) > MOST else ""
+        raise InputError(f"{where}: {len(problems)} columns can't be used as they are:{lines}{more}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from itrpo.data.behavior_policy import BehaviorPolicy, agreement, fits, read_policy
 from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.data.fit import Misfit
+from itrpo.data.wording import listed
 from itrpo.errors import InputError
 from itrpo.evaluation.environments import normalized_score
 from itrpo.files import cache_dir, d4rl_path, generated_path
@@ -81,7 +83,10 @@ def describe(dataset: Dataset, misfit: Misfit | None = None, unusable: str = "")
     facts["kind"] = source.kind
     known = {"file": source.path, "downloaded from": source.url, "SHA-256": source.sha256}
     facts |= {label: value for label, value in known.items() if value is not None}
-    return facts | {f"recipe: {key}": _recipe_text(value) for key, value in source.recipe.items()}
+    recipe = {key: value for key, value in source.recipe.items() if key != "changes"}  # these are among the notes
+    if "files" in recipe:
+        facts["files"] = listed([Path(it["file"]).name for it in recipe.pop("files")])
+    return facts | {f"recipe: {key}": _recipe_text(value) for key, value in recipe.items()}
 
 
 def _policy_facts(dataset: Dataset) -> dict[str, str]:

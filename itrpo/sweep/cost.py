@@ -16,7 +16,7 @@ import numpy as np
 
 from itrpo import files
 from itrpo.errors import StorageError
-from itrpo.options import lengths
+from itrpo.options import READING, lengths
 from itrpo.results.store import read_status, read_timing
 from itrpo.sweep.plan import PlannedRun
 from itrpo.sweep.state import State
@@ -101,11 +101,8 @@ def measure(run: PlannedRun) -> float | None:
             steps=MEASURED_STEPS,
             eval_every=MEASURED_STEPS,
             behavior_steps=10,
-            env="none",
-            columns=None,
-            action_low=None,
-            action_high=None,
             track=(),
+            **dict.fromkeys(READING) | {"env": "none"},
         )
         measured = task(str(folder / "random.npz"), run.algorithm, options, [(run.fields, folder / "run")])
         process = start(measured, folder / "log")

@@ -7,6 +7,7 @@ the fit of pi_beta in the cache. The format: docs/sweeps.md.
 
 from __future__ import annotations
 
+import glob
 import itertools
 import re
 from collections.abc import Generator, Iterable, Iterator, Mapping
@@ -20,6 +21,7 @@ import yaml
 
 from itrpo import registry
 from itrpo.config import checked, leaves, shown
+from itrpo.data import sources
 from itrpo.data.load import dataset_names
 from itrpo.data.minari_ids import PREFIX as MINARI
 from itrpo.errors import InputError
@@ -185,6 +187,9 @@ def folder_of(dataset: str, where: str) -> str:
     if dataset.startswith(MINARI):
         return dataset.removeprefix(MINARI).replace("/", "-")
     path = Path(dataset).expanduser()
+    if glob.has_magic(dataset) and not path.exists():
+        with in_file(where):
+            return sources.label(sources.matching(dataset))
     if not path.exists():
         raise InputError(
             f"{where}: {dataset!r} is neither a dataset's name{nearest(dataset, dataset_names())} nor a file that is "

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from itrpo import registry
 from itrpo.config import RunConfig
 from itrpo.console import make_console
+from itrpo.data.sources import Source, label, parts
 from itrpo.errors import DivergenceError, InputError
 from itrpo.options import RunOptions
 from itrpo.report.comparison import write_comparison
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def compare(
-    dataset: Dataset | str | os.PathLike[str] | Mapping[str, np.ndarray],
+    dataset: Dataset | Source,
     algorithms: Sequence[str] | None = None,
     options: RunOptions = RunOptions(),
     *,
@@ -104,5 +102,5 @@ def comparison_folder(dataset: Any, options: RunOptions) -> Path:
     """Where a comparison goes."""
     if options.out is not None:
         return Path(options.out)
-    name = dataset.name if isinstance(dataset, Dataset) else "arrays" if isinstance(dataset, Mapping) else dataset
-    return Path("runs") / f"compare-{Path(name).stem}"
+    name = dataset.name if isinstance(dataset, Dataset) else label(parts(dataset))
+    return Path("runs") / f"compare-{Path(name).name}"

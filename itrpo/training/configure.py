@@ -14,10 +14,12 @@ from itrpo.config import DataConfig, EvalConfig, RunConfig, TrainConfig, checked
 from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.data.fit import users_env
 from itrpo.data.preprocess import constant, reward_transform, scales_differ
+from itrpo.data.series import rules_of
+from itrpo.data.sources import WANTED, is_source
 from itrpo.data.wording import listed
 from itrpo.errors import InputError
 from itrpo.evaluation.environments import is_antmaze, is_maze, reference_score
-from itrpo.options import SCALES, RunOptions, lengths
+from itrpo.options import SCALES, RunOptions, lengths, reading
 from itrpo.ranges import check_ranges
 from itrpo.results.trackers import check_trackers
 from itrpo.tasks import task_constants, task_of
@@ -130,17 +132,16 @@ def check_options(options: RunOptions, dataset: Any) -> RunOptions:
     users_env(options.env)
     check_trackers(options.track)
     if isinstance(dataset, Dataset):
-        if any(it is not None for it in (options.action_low, options.action_high, options.columns, options.stack)):
-            names = "columns, action_low, action_high and stack"
-            raise InputError(f"{names} are for load_dataset where a dataset is read already")
+        given = {**reading(options), "stack": options.stack}
+        late = [name for name, value in given.items() if value is not None and name != "env"]
+        if late:
+            raise InputError(f"{', '.join(late)}: give it to load_dataset; here the dataset is read already")
         name = dataset.name
-    elif isinstance(dataset, str | os.PathLike | Mapping):
-        name = dataset
+    elif is_source(dataset):
+        name = dataset if isinstance(dataset, str | os.PathLike) else {}
     else:
-        raise InputError(
-            "dataset must be a name, a path, a mapping of arrays, or what itrpo.load_dataset returns, got an object of "
-            f"type {type(dataset).__name__}; write a table to a .parquet or .csv file, and pass its path"
-        )
+        raise InputError(f"dataset must be {WANTED}, got an object of type {type(dataset).__name__}")
+    rules_of(options.max_gap, options.fill, options.period, options.period_rewards)  # what is wrong with them, now
     return options if options.task is not None else replace(options, task=task_of(name))
 
 
@@ -158,7 +159,7 @@ def complete(setup: AlgorithmSetup, options: RunOptions, dataset: Dataset) -> Ru
     scale, shift = options.reward_scale, rewards.shift
     if scale is None:
         scale, shift = reward_transform(rewards, dataset.transitions)
-    length = lengths(options, is_maze(env_id))
+    length, recipe = lengths(options, is_maze(env_id)), dataset.source.recipe
     return RunConfig(
         data=DataConfig(
             dataset=dataset.name,
@@ -169,7 +170,8 @@ def complete(setup: AlgorithmSetup, options: RunOptions, dataset: Dataset) -> Ru
             reward_shift=shift if options.reward_shift is None else options.reward_shift,
             action_low=tuple(map(float, dataset.action_low)),
             action_high=tuple(map(float, dataset.action_high)),
-            columns=(dataset.source.recipe or {}).get("columns"),
+            columns=recipe.get("columns"),
+            rules=recipe.get("rules"),
             by_column=True if own and normalize else None,
             stack=dataset.stack if dataset.stack > 1 else None,
         ),

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from itrpo.config import RunConfig
 from itrpo.console import make_console
 from itrpo.data.load import load_dataset
-from itrpo.options import RunOptions
+from itrpo.data.sources import Source
+from itrpo.options import RunOptions, reading
 from itrpo.training.configure import check_options, complete, make_setup
 from itrpo.training.run import Run, run, train_together, usual_folder
 from itrpo.types import Dataset
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    dataset: Dataset | str | os.PathLike[str] | Mapping[str, np.ndarray],
+    dataset: Dataset | Source,
     algorithm: str = "itrpo",
     options: RunOptions = RunOptions(),
     *,
@@ -74,12 +72,4 @@ def read(dataset: Any, options: RunOptions, console: Console | None) -> Dataset:
     """The dataset, read as the options say unless it has been read already."""
     if isinstance(dataset, Dataset):
         return dataset
-    return load_dataset(
-        dataset,
-        columns=options.columns,
-        env=options.env,
-        action_low=options.action_low,
-        action_high=options.action_high,
-        stack=options.stack or 1,
-        console=console,
-    )
+    return load_dataset(dataset, stack=options.stack or 1, console=console, **reading(options))

@@ -61,7 +61,7 @@ def test_compare_takes_every_option_that_train_takes():
         (["train", "x", "--seeds"], "--seeds needs a value"),
         (["compare", "x", "--batch_size", "3"], "unknown flag --batch_size"),
         (["compare", "x", "--itrpo.batch-sise", "3"], "did you mean '--itrpo.batch-size'?"),
-        (["train", "x", "y"], "unexpected argument 'y'"),
+        (["evaluate", "x", "y"], "unexpected argument 'y'"),
         (["train", "x", "--track", "tensorbord"], "did you mean 'tensorboard'?"),
         (["datasets", "check", "x", "--steps", "3"], "unknown flag --steps"),
         (["datasets", "chek"], "did you mean 'check'?"),

@@ -74,6 +74,11 @@ def test_a_planned_run_has_the_hash_of_its_configuration(write_plan):
     assert len(set(hashes)) == 4
 
 
+def test_a_pattern_of_paths_is_one_dataset(write_plan):
+    plan = read_plan(str(write_plan(("one.npz", "*.npz"))))
+    assert [run.folder for run in plan.runs] == ["one+1/itrpo", "one+1/brac", "two/itrpo", "two/brac"]
+
+
 MISTAKES = [
     (("name: small", "nmae: small"), "small.yaml: unknown name 'nmae' (did you mean 'name'?)"),
     (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from dataclasses import replace
 
@@ -42,6 +44,8 @@ def test_numbers_of_numpy_are_numbers():
         (RunOptions(env=gymnasium.make("Pendulum-v1")), "env must be the id of an environment, such as env.spec.id"),
         ({"steps": 5}, "options must be itrpo.RunOptions"),
         ("laptop", "options must be itrpo.RunOptions"),
+        (RunOptions(max_gap="soon"), "max_gap must be a time such as 30s, 5m"),
+        (RunOptions(fill="zero"), "fill must be one of previous, interpolate, drop"),
     ],
 )
 def test_what_does_not_fit_is_one_sentence(options, message):
@@ -50,10 +54,10 @@ def test_what_does_not_fit_is_one_sentence(options, message):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("dataset", [polars.DataFrame({"a": [1.0]}), gymnasium.make("Pendulum-v1"), 3, None])
+@pytest.mark.parametrize("dataset", [[], gymnasium.make("Pendulum-v1"), 3, None])
 def test_what_is_no_dataset_is_one_sentence(dataset):
     for call in (itrpo.train, itrpo.compare):
-        with pytest.raises(InputError, match=f"dataset must be a name.*{type(dataset).__name__}; write a table to"):
+        with pytest.raises(InputError, match=f"dataset must be a name.*{type(dataset).__name__}"):
             call(dataset)
 
 
@@ -133,6 +137,31 @@ def test_other_columns_of_the_same_file_are_another_run(tmp_path):
     assert differences(to_json(configs[0]), to_json(configs[1])) == [
         "data.columns.observations: ['a', 'b'] -> ['b', 'c']"
     ]
+
+
+def test_other_rules_for_the_same_file_are_another_run():
+    """And '60s' is '1m'. Without rules a run's name is what it was before there were any."""
+    rows = {name: [0.0, 0.5, 1.0, 0.25] for name in ("s", "a", "r")} | {"t": [0.0, 60.0, 120.0, 600.0]}
+    columns = {"observations": "s", "actions": "a", "rewards": "r", "terminals": "none", "time": "t"}
+    setup, hashes = make_config("td3_bc"), list[str]()
+    for rules in ({"max_gap": "1m"}, {"max_gap": "60s"}, {"max_gap": "2m"}, {"max_gap": "1m", "fill": "previous"}):
+        dataset = itrpo.load_dataset(polars.DataFrame(rows), columns=columns, **rules)  # pyright: ignore[reportArgumentType]
+        config = complete(setup, RunOptions(), dataset)
+        assert config.data.rules == {"max_gap": 120.0 if rules["max_gap"] == "2m" else 60.0} | (
+            {"fill": "previous"} if "fill" in rules else {}
+        )
+        hashes.append(config_hash(config))
+    assert hashes[0] == hashes[1]
+    assert len(set(hashes)) == 3
+    plain = itrpo.load_dataset(polars.DataFrame(rows), columns=columns | {"timeouts": "none"})
+    values = to_json(complete(setup, RunOptions(), plain))
+    assert values["data"]["rules"] is None
+    values["data"] = {key: it for key, it in values["data"].items() if it is not None or key in ("task", "columns")}
+    del values["train"]["steps"], values["train"]["seeds"]
+    before = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+    assert config_hash(complete(setup, RunOptions(), plain)) == before
+    with pytest.raises(InputError, match="fill: give it to load_dataset; here the dataset is read already"):
+        check_options(RunOptions(fill="previous"), plain)
 
 
 def test_the_scale_decides_on_the_preset_where_none_is_given(monkeypatch):

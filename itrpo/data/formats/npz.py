@@ -144,9 +144,11 @@ def read_contents(path: Path, columns: ColumnMap | None = None) -> Contents:
     return Contents(columns_found, _env_id(about, where), said, notes=left_out(left))
 
 
-def read_mapping(arrays: Mapping[str, np.ndarray], columns: ColumnMap | None = None) -> Episodes:
-    """The rows of a mapping with the keys above, or with names that `columns` maps. Raises InputError if it is not laid
-    out so.
+def read_mapping(
+    arrays: Mapping[str, np.ndarray], columns: ColumnMap | None = None, ends_known: bool = False
+) -> Episodes:
+    """The rows of a mapping with the keys above, or with names that `columns` maps. `ends_known`: `timeouts` may be
+    missing, the rows are one episode. Raises InputError if it is not laid out so.
     """
     where = "the arrays"
 
@@ -158,10 +160,14 @@ def read_mapping(arrays: Mapping[str, np.ndarray], columns: ColumnMap | None = N
 
     if columns is not None:
         table = column_map.array_table([str(name) for name in arrays], load, where)
-        values, selected, names = column_map.assemble(table, columns)
+        values, selected, names = column_map.assemble(table, columns, ends_known)
+        if ends_known and not {"timeouts", "next_observations"} & set(values):
+            values["timeouts"] = np.zeros(len(values["rewards"]), bool)
         episodes, said = read_mapping(values), column_map.attributes_of(table, values, names)
         source = replace(episodes.source, recipe={"columns": selected})
         return replace(episodes, source=source, env_id=table.env_id, attributes=said)
+    if ends_known and "terminals" in arrays and not {"timeouts", "next_observations"} & set(arrays):
+        arrays = {**arrays, "timeouts": np.zeros(len(arrays["terminals"]), bool)}
     kept = {key: load(key) for key in _wanted(arrays, where)}
     check_layout({key: values for key, values in kept.items() if key not in ABOUT}, where)
     digest = hashlib.sha256()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,19 +29,25 @@ if TYPE_CHECKING:
     import polars
 
 SEPARATORS = ",;\t|"
+TIMES = {  # what a text that is a time looks like -> its format, but for a time zone
+    r"^\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d": "%Y-%m-%d %H:%M:%S%.f",
+    r"^\d{4}-\d\d-\d\d[ T]\d\d:\d\d$": "%Y-%m-%d %H:%M",
+    r"^\d\d\.\d\d\.\d{4} \d\d:\d\d:\d\d": "%d.%m.%Y %H:%M:%S%.f",
+    r"^\d\d\.\d\d\.\d{4} \d\d:\d\d$": "%d.%m.%Y %H:%M",
+}
 
 
 def read(path: str | os.PathLike[str], columns: ColumnMap | None = None) -> Episodes:
     """The rows of a .csv or .parquet file. Raises InputError naming file, column, row and fix."""
     path = Path(path)
-    with _opened(path) as table:
+    with opened(path) as table:
         source = DataSource(path.stem, path.suffix.lower()[1:], str(path.resolve()), files.file_sha256(path))
         return column_map.read(table, columns, source)
 
 
 def read_contents(path: Path, columns: ColumnMap | None = None) -> Contents:
     """What `read` reads in the file's own types, and all columns infos/... . Raises InputError as `read` does."""
-    with _opened(path) as table:
+    with opened(path) as table:
         return column_map.read_contents(table, columns)
 
 
@@ -53,7 +59,7 @@ def write(contents: Contents, path: Path) -> tuple[str, ...]:
     """
     import polars
 
-    notes, columns = notes_of_flat_files(contents), {name: _plain(it) for name, it in contents.columns.items()}
+    notes, columns = notes_of_flat_files(contents), {name: plain(it) for name, it in contents.columns.items()}
     if path.suffix.lower() == ".parquet":
         with files.replacing(path) as target:
             metadata = attributes.to_texts(contents.attributes)
@@ -82,7 +88,8 @@ def write(contents: Contents, path: Path) -> tuple[str, ...]:
 
 
 @contextmanager
-def _opened(path: Path) -> Generator[Table]:
+def opened(path: Path) -> Generator[Table]:
+    """A file's columns, read when they are asked for. Raises InputError, in the block too, if it can't be read."""
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     from polars.exceptions import PanicException, PolarsError
@@ -109,12 +116,26 @@ def _csv_table(path: Path) -> Table:
     def series(name: str) -> polars.Series:
         return parsed.pop(name) if name in parsed else scanned.select(name).collect().to_series()
 
+    names = scanned.collect_schema().names()
+    return series_table(names, series, where, line_of_first=2)._replace(expect=expect)
+
+
+def series_table(
+    names: list[str],
+    series: Callable[[str], polars.Series],
+    where: str,
+    env_id: str | None = None,
+    line_of_first: int | None = None,
+) -> Table:
+    """A table whose columns are those of polars."""
     return Table(
-        scanned.collect_schema().names(),
-        numbers=lambda name: _text_numbers(series(name), where, line_of_first=2),
-        codes=lambda name: _codes(series(name), where),
+        names,
+        numbers=lambda name: series_numbers(series(name), where, line_of_first),
+        codes=lambda name: codes(series(name), where),
         where=where,
-        expect=expect,
+        env_id=env_id,
+        raw=series,
+        line_of_first=line_of_first,
     )
 
 
@@ -132,23 +153,18 @@ def _parquet_table(path: Path) -> Table:
     def series(name: str) -> polars.Series:
         return frame.select(name).collect().to_series()
 
-    return Table(
-        names,
-        numbers=lambda name: _series_numbers(series(name), where),
-        codes=lambda name: _codes(series(name), where),
-        where=where,
-        env_id=metadata.get("env_id"),
-        about=attributes.from_texts(metadata, where),
-    )
+    table = series_table(names, series, where, metadata.get("env_id"))
+    return table._replace(about=attributes.from_texts(metadata, where))
 
 
-def _series_numbers(series: polars.Series, where: str) -> np.ndarray:
-    """A Parquet column as [N], or as [N, k, ...] if it holds lists of numbers."""
+def series_numbers(series: polars.Series, where: str, line_of_first: int | None = None) -> np.ndarray:
+    """A column as [N], or as [N, k, ...] if it holds lists of numbers."""
     import polars
 
     dtype = series.dtype
     if dtype == polars.String:
-        return _text_numbers(series, where)
+        _refuse_missing(_empty(series), series.name, where, line_of_first)
+        return _text_numbers(series, where, line_of_first).to_numpy()
     _refuse_missing(series.is_null(), series.name, where)
     if isinstance(dtype, polars.Array):
         shape, inner = dtype.shape, series.reshape((-1,))
@@ -174,19 +190,72 @@ def _series_numbers(series: polars.Series, where: str) -> np.ndarray:
     return inner.to_numpy().reshape(len(series), *shape)
 
 
-def _text_numbers(series: polars.Series, where: str, line_of_first: int | None = None) -> np.ndarray:
-    """Text as float32 [N]: numbers, or true and false."""
+def numbers_where_known(series: polars.Series, where: str, line_of_first: int | None = None) -> polars.Series | None:
+    """A column of single numbers, null where one is missing; None if it holds lists. Raises InputError as reading does
+    for what is neither.
+    """
+    import polars
+
+    if series.dtype == polars.String:
+        series = _text_numbers(series, where, line_of_first)
+    elif series.dtype.is_nested():
+        return None
+    elif isinstance(series.dtype, polars.Decimal | polars.Null):
+        series = series.cast(polars.Float64)
+    elif not (series.dtype.is_numeric() or series.dtype == polars.Boolean):
+        raise InputError(f"{where}: column {series.name!r} holds {series.dtype}; it must hold numbers")
+    return series.fill_nan(None) if series.dtype.is_float() else series
+
+
+def moments(series: polars.Series, where: str, line_of_first: int | None = None) -> polars.Series:
+    """Times as microseconds: dates, times of day with a date, texts of them, or numbers. Numbers are seconds, or where
+    they are too large for that (since 1970), milliseconds, microseconds or nanoseconds.
+    """
+    import polars
+
+    name, text = series.name, series
+    _refuse_missing(_empty(series) if series.dtype == polars.String else series.is_null(), name, where, line_of_first)
+    if series.dtype == polars.String:
+        text = series.str.strip_chars()
+        series = text.cast(polars.Float64, strict=False)
+        for shape, form in TIMES.items() if series.null_count() else ():
+            if text.str.contains(shape).all():
+                iso = text.str.replace("T", " ", literal=True).str.replace(r"(Z|[+-]00:?00)$", "")
+                zone = "%:z" if iso.str.contains(r"[+-]\d\d:?\d\d$").all() else ""
+                parsed = iso.str.to_datetime(form + zone, strict=False, time_unit="us")
+                series = parsed if not parsed.null_count() else series
+    if series.dtype.is_numeric() and not series.null_count():
+        largest = abs(float(np.abs(series.to_numpy()).max(initial=0)))
+        unit = next(unit for least, unit in ((1e17, 1e-3), (1e14, 1.0), (1e11, 1e3), (0.0, 1e6)) if largest >= least)
+        scaled = series * int(unit) if unit >= 1 and series.dtype.is_integer() else (series * unit).round()
+        return scaled.cast(polars.Int64)
+    if not series.dtype.is_temporal() or series.dtype == polars.Time:
+        example = text.filter(series.is_null())[0] if series.null_count() else series.dtype
+        raise InputError(
+            f"{where}: column {name!r} must hold times, not {str(example)[:40]!r}; write them as 2024-03-01 12:00:05,"
+            " as 01.03.2024 12:00:05, or as seconds"
+        )
+    if series.dtype == polars.Duration:
+        return series.dt.total_microseconds()
+    return series.cast(polars.Datetime("us")).dt.epoch("us")
+
+
+def _empty(series: polars.Series) -> polars.Series:
+    return series.is_null() | (series.str.strip_chars() == "")
+
+
+def _text_numbers(series: polars.Series, where: str, line_of_first: int | None = None) -> polars.Series:
+    """Text as float32 [N]: numbers, or true and false; null where it is empty."""
     import polars
 
     text = series.str.strip_chars()
-    _refuse_missing(text.is_null() | (text == ""), series.name, where, line_of_first)
     numbers = text.cast(polars.Float32, strict=False)
     if numbers.null_count():
         flags = text.str.to_lowercase().replace_strict(
             {"true": 1.0, "false": 0.0}, default=None, return_dtype=polars.Float32
         )
         numbers = polars.select(polars.coalesce(numbers, flags)).to_series()
-    wrong = np.flatnonzero(numbers.is_null().to_numpy())
+    wrong = np.flatnonzero((numbers.is_null() & ~_empty(series)).to_numpy())
     if wrong.size:
         example = str(text[int(wrong[0])])[:40]
         advice = (
@@ -196,10 +265,10 @@ def _text_numbers(series: polars.Series, where: str, line_of_first: int | None =
             f"{where}: column {series.name!r} must hold numbers, but {len(wrong):,} of {len(series):,} rows are"
             f" something else, such as {example!r} (first: {_placed(wrong, line_of_first)}); {advice}"
         )
-    return numbers.to_numpy()
+    return numbers.rename(series.name)
 
 
-def _codes(series: polars.Series, where: str) -> np.ndarray:
+def codes(series: polars.Series, where: str) -> np.ndarray:
     _refuse_missing(series.is_null(), series.name, where)
     if series.dtype.is_nested():
         raise InputError(f"{where}: column {series.name!r} must hold one number or text per step")
@@ -211,7 +280,8 @@ def _refuse_missing(missing: polars.Series, name: str, where: str, line_of_first
     if rows.size:
         raise InputError(
             f"{where}: column {name!r} is empty in {len(rows):,} of {len(missing):,} rows (first:"
-            f" {_placed(rows, line_of_first)}); fill them in, or leave those episodes out"
+            f" {_placed(rows, line_of_first)}); --fill previous, interpolate or drop (fill=... in Python) says what"
+            " becomes of them"
         )
 
 
@@ -221,7 +291,7 @@ def _placed(rows: np.ndarray, line_of_first: int | None) -> str:
     return f"{first_rows(rows)}{line}"
 
 
-def _plain(values: np.ndarray) -> np.ndarray:
+def plain(values: np.ndarray) -> np.ndarray:
     """A type that Polars has: the processor's byte order, and float32 for float16."""
     kind = np.float32 if values.dtype == np.float16 else values.dtype.newbyteorder("=")
     return np.ascontiguousarray(values, dtype=kind)

@@ -8,7 +8,6 @@ was set so that data rolled out in MuJoCo's Hopper, HalfCheetah and Walker2d by 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,6 +20,8 @@ from itrpo.data.health import actions, alignment, duplicates, ends, rewards, stu
 from itrpo.data.health.facts import facts
 from itrpo.data.health.rows import Finding, Rows, finding, prepare
 from itrpo.data.load import bounds_from, read_episodes, rescale
+from itrpo.data.series import rules_of
+from itrpo.data.sources import Source
 from itrpo.errors import InputError
 from itrpo.evaluation.environments import time_limit
 from itrpo.types import BoundsFrom, SpaceSpec
@@ -66,10 +67,14 @@ class Health:
 
 
 def check_dataset(
-    source: str | os.PathLike[str] | Mapping[str, np.ndarray],
+    source: Source,
     *,
     columns: ColumnMap | None = None,
     env: str | None = None,
+    max_gap: str | float | None = None,
+    fill: str | None = None,
+    period: str | float | None = None,
+    period_rewards: str | None = None,
     action_low: float | Sequence[float] | np.ndarray | None = None,
     action_high: float | Sequence[float] | np.ndarray | None = None,
     horizon: int | None = None,
@@ -81,7 +86,7 @@ def check_dataset(
     Raises InputError if the source can't be read at all.
     """
     named = users_env(env)
-    episodes = read_episodes(source, console, columns)
+    episodes = read_episodes(source, console, columns, rules_of(max_gap, fill, period, period_rewards))
     env_id = episodes.env_id if env is None else named
     if horizon is None and env_id is not None:
         horizon = time_limit(env_id)
@@ -96,6 +101,8 @@ def check_dataset(
         known = facts(rows, env_id)
     if scaled:
         known["actions rescaled from"] = f"{low.tolist()} to {high.tolist()}"
+    if changes := episodes.source.recipe.get("changes"):
+        known["arranged"] = "\n".join(changes)
     order = ("error", "warning", "note")
     return Health(
         name=episodes.source.name,

@@ -1,0 +1,179 @@
+"""Tables in time: gaps, fills and periods against what they must be, worked out by hand."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import numpy as np
+import polars
+import pytest
+
+from itrpo.data.formats.table import moments
+from itrpo.data.load import load_dataset, read_episodes
+from itrpo.data.series import rules_of
+from itrpo.errors import InputError
+
+MAP = {"observations": ["s"], "actions": "a", "rewards": "r", "terminals": "none", "timeouts": "none", "time": "t"}
+
+
+def log(times: Any, **changed: Any) -> polars.DataFrame:
+    rows = len(times)
+    columns = {"t": times, "s": [float(it) for it in range(rows)], "a": [0.0] * rows, "r": [1.0] * rows}
+    return polars.DataFrame({**columns, **changed}, strict=False)
+
+
+def read(frame: polars.DataFrame, columns: dict[str, Any] | None = None, **rules: Any) -> Any:
+    episodes = read_episodes(frame, columns=MAP | (columns or {}), rules=rules_of(**rules))
+    return episodes, list(episodes.source.recipe.get("changes", []))
+
+
+def ends(episodes: Any) -> list[int]:
+    return np.flatnonzero(episodes.timeouts).tolist()
+
+
+def test_a_gap_longer_than_the_rule_ends_an_episode():
+    episodes, changes = read(log([0, 1, 2, 8, 9, 14]), max_gap=5)  # 2 to 8 is longer than 5 s, 9 to 14 is not
+    assert ends(episodes) == [2, 5]
+    assert changes == ["gaps longer than 5s, each an end of an episode: 1"]
+    dataset = load_dataset(log([0, 1, 2, 8, 9, 14]), columns=MAP, max_gap="5s")
+    assert dataset.transitions.next_observation[:, 0].tolist() == [1, 2, 4, 5]  # none leads across the gap
+    assert ends(read(log([0, 1, 2, 8, 9, 14]))[0]) == [5]
+
+
+def test_the_value_before_fills_as_far_as_the_rule_reaches():
+    s = [None, 10.0, None, None, None, 20.0, float("nan"), 30.0]
+    episodes, changes = read(log([0, 1, 2, 3, 4, 5, 6, 7], s=s), fill="previous", max_gap=2)
+    assert episodes.observations[:, 0].tolist() == [10, 10, 10, 20, 20, 30]  # rows 1, 2, 3, 5, 6, 7
+    assert ends(episodes) == [2, 5]
+    assert changes == [
+        "values filled (previous): s 3",
+        "rows left out without a value within 2s, and episodes end there: 2 (s 2)",
+    ]
+    assert len(read(log(range(8), s=s), fill="previous")[0].rewards) == 7  # without a reach only the first is lost
+
+
+def test_the_line_between_neighbours_goes_by_time():
+    s = [0.0, None, None, 10.0, None]
+    episodes, changes = read(log([0, 1, 4, 5, 6], s=s), fill="interpolate")
+    assert episodes.observations[:, 0].tolist() == [0, 2, 8, 10]
+    assert "s 2" in changes[0]
+    assert changes[1] == "rows left out without a value, and episodes end there: 1 (s 1)"
+    assert len(read(log([0, 1, 4, 5, 6], s=s), fill="interpolate", max_gap=4)[0].rewards) == 2  # 5 s apart
+    assert len(read(log([0, 1, 4, 5, 6], s=s), fill="interpolate", max_gap=5)[0].rewards) == 4
+    columns = {field: name for field, name in MAP.items() if field != "time"}
+    frame = log(range(5), s=[0.0, None, None, 9.0, 1.0])
+    by_rows = read_episodes(frame, columns=columns, rules=rules_of(fill="interpolate"))
+    assert by_rows.observations[:, 0].tolist() == [0, 3, 6, 9, 1]
+
+
+def test_an_episode_that_misses_a_value_can_be_left_out():
+    episode = {"columns": {"episode": "run"}}
+    frame = log(range(6), run=["a", "a", "b", "b", "c", "c"], r=[1.0, 1.0, 1.0, None, 5.0, 5.0])
+    episodes, changes = read(frame, **episode, fill="drop")
+    assert episodes.observations[:, 0].tolist() == [0, 1, 4, 5]
+    assert ends(episodes) == [1, 3]
+    assert changes == ["episodes left out that miss values (r 1): 1 of 3, with 2 rows"]
+
+
+@pytest.mark.parametrize("rule", ["previous", "interpolate"])
+def test_nothing_is_filled_across_an_end(rule: str):
+    """Not across a terminal, a change of the episode, or a gap."""
+    frame = log(range(5), s=[1.0, 2.0, None, None, 5.0], end=[0, 1, 0, 0, 0])
+    episodes, _ = read(frame, {"terminals": "end"}, fill=rule)
+    assert episodes.observations[:, 0].tolist() == [1, 2, 5]
+    frame = log(range(5), s=[1.0, 2.0, None, None, 5.0], run=[1, 1, 2, 2, 2])
+    assert read(frame, {"episode": "run"}, fill=rule)[0].observations[:, 0].tolist() == [1, 2, 5]
+    frame = log([0, 1, 10, 11, 12], s=[1.0, 2.0, None, None, 5.0])
+    assert read(frame, fill=rule, max_gap=5)[0].observations[:, 0].tolist() == [1, 2, 5]
+
+
+def test_one_row_per_period():
+    """Observations: the first; actions: the mean; rewards: the sum; flags: any. Periods begin at their multiples."""
+    frame = log(
+        [58, 60, 80, 119, 120, 130], a=[0.1, 0.0, 0.5, 1.0, -1.0, 0.0], r=[1, 2, 3, 4, 5, 6], end=[0, 0, 0, 0, 0, 1]
+    )
+    episodes, changes = read(frame, {"terminals": "end"}, period="1m")
+    assert episodes.observations[:, 0].tolist() == [0, 1, 4]
+    np.testing.assert_allclose(episodes.actions[:, 0], [0.1, 0.5, -0.5], rtol=1e-6)
+    assert episodes.rewards.tolist() == [1, 9, 11]
+    assert episodes.terminals.tolist() == [False, False, True]
+    assert changes == ["6 rows became 3, one per 1m"]
+    assert read(frame, period=60, period_rewards="mean")[0].rewards.tolist() == [1, 3, 5.5]
+
+
+def test_a_period_keeps_returns_and_does_not_mix_episodes():
+    rng = np.random.default_rng(0)
+    times = np.cumsum(rng.uniform(0.5, 1.5, 200))
+    frame = log(times, r=rng.normal(size=200), run=np.repeat(["a", "b", "c"], [70, 1, 129]))
+    returns = [load_dataset(frame, columns=MAP | {"episode": "run"}, period=it).episode_returns for it in (None, 5)]
+    np.testing.assert_allclose(*returns, rtol=1e-4)
+    assert len(returns[1]) == 3
+
+
+def test_periods_without_rows_are_missing_values():
+    frame = log([0, 1, 2, 5, 6])
+    with pytest.raises(InputError, match=r"--period 1s, values are missing \(s 2, a 2, r 2\): say"):
+        read(frame, period=1)
+    episodes, changes = read(frame, period=1, fill="previous")
+    assert episodes.observations[:, 0].tolist() == [0, 1, 2, 2, 2, 3, 4]
+    assert changes == [
+        "5 rows became 7, one per 1s, 2 of them periods without a row",
+        "values filled (previous): s 2, a 2, r 2",
+    ]
+    assert len(read(frame, period=1, max_gap=2)[0].rewards) == 5  # a gap: nothing is missing any more
+
+
+@pytest.mark.parametrize(
+    ("times", "rules", "message"),
+    [
+        ([0, 1, 3, 2], {}, r"time in 't' goes back within an episode, in 1 places \(first: row 3\)"),
+        ([0, 60, 120, 180], {"period": 30}, "shorter than the 1m between rows"),
+        ([0, 1, 2, 1000], {"period": 1, "fill": "previous"}, "makes 1,001 rows of 4.*--max-gap"),
+        (["noon", "1", "2", "3"], {}, "must hold times, not 'noon'; write them as 2024-03-01 12:00:05"),
+        (["01/02/2024 10:00"] * 4, {}, "must hold times"),  # the first of February, or the second of January?
+        (["1", "", "2", "3"], {}, "column 't' is empty in 1 of 4 rows"),
+        ([0, 1, 2, 3], {"max_gap": "5 minits"}, "max_gap must be a time such as 30s, 5m"),
+        ([0, 1, 2, 3], {"max_gap": 0}, "max_gap must be a time"),
+        ([0, 1, 2, 3], {"fill": "zero"}, "fill must be one of previous, interpolate, drop, got 'zero'"),
+        ([0, 1, 2, 3], {"period_rewards": "sum"}, "give a period, too"),
+    ],
+)
+def test_what_can_not_be_is_said(times: list[Any], rules: dict[str, Any], message: str):
+    with pytest.raises(InputError, match=message):
+        read(log(times), **rules)
+
+
+def test_a_rule_that_leaves_nothing_or_needs_a_time_is_said():
+    with pytest.raises(InputError, match=r"--fill leaves 0 of 3 rows: too many values are missing \(s 3\)"):
+        read(log(range(3), s=[None] * 3), fill="previous")
+    columns = {field: name for field, name in MAP.items() if field != "time"}
+    with pytest.raises(InputError, match="--max-gap needs to know when a row was: add time=COLUMN"):
+        load_dataset(log(range(3)), columns=columns, max_gap=5)
+    with pytest.raises(InputError, match=r"column 's' is empty in 1 of 3 rows.*--fill previous"):
+        load_dataset(log(range(3), s=[1.0, None, 2.0]), columns=MAP)
+
+
+def test_every_way_to_write_a_time_is_the_same_moment():
+    moment = datetime(2026, 3, 29, 1, 2, 3, tzinfo=UTC)
+    seconds = moment.timestamp()
+    texts = ["2026-03-29 01:02:03", "2026-03-29T01:02:03Z", "2026-03-29T03:02:03.000+02:00", "29.03.2026 01:02:03"]
+    written = [polars.Series([text, text]) for text in texts]
+    written += [polars.Series([it, it]) for it in (seconds, int(seconds), int(seconds * 1e3), int(seconds * 1e9))]
+    written += [polars.Series([str(seconds)] * 2), polars.Series([moment] * 2)]
+    written += [polars.Series([moment.astimezone(timezone(timedelta(hours=5)))] * 2)]
+    assert [moments(it, "x").to_list() for it in written] == [[int(seconds * 1e6)] * 2] * len(written)
+    assert moments(polars.Series(["2026-03-29 01:02:03.25", "2026-03-29 01:02:03.5"]), "x").diff()[1] == 250_000
+
+
+def test_times_in_words():
+    spelled = ["90", "90s", "1m30s", "1.5min", "1.5 m", 90, 90.0]
+    assert {rules_of(max_gap=it).max_gap for it in spelled} == {90.0}
+    assert [rules_of(period=it).period for it in ("250ms", "2h", "1d")] == [0.25, 7200.0, 86400.0]
+
+
+def test_lists_are_filled_dimension_by_dimension():
+    """Not the numbers within a list: they must be there. A period or a fill sees a column for each."""
+    frame = log([0, 1, 2, 3], s=[[0.0, 1.0], [2.0, 3.0], [4.0, 5.0], [6.0, 7.0]], r=[1.0, 1.0, None, 1.0])
+    assert read(frame, fill="previous")[0].observations.tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert read(frame, fill="previous", period=2)[0].observations.tolist() == [[0, 1], [4, 5]]

@@ -1,0 +1,241 @@
+"""Several files as one dataset, and what Python users hand over: frames, lists of mappings."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import re
+import runpy
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars
+import pytest
+
+from itrpo.cli import main, read_command
+from itrpo.data.convert import convert
+from itrpo.data.health import check_dataset
+from itrpo.data.load import load_dataset, read_episodes
+from itrpo.data.sources import label, matching
+from itrpo.errors import InputError
+from itrpo.options import READING
+from tests.data.hdf5_files import columns as hdf5_columns
+from tests.data.hdf5_files import write as write_hdf5
+from tests.data.test_column_map import LOG, MAP, write_csv
+
+FRAME = polars.DataFrame(LOG)
+WORDS = ["observations=temp,pressure", "actions=valve", "rewards=gain", "terminals=tripped", "episode=run"]
+
+
+def folder(tmp_path: Path, *slices: slice, ending: str = "parquet") -> list[Path]:
+    """LOG cut into files: log_1, log_2, ..., in that order."""
+    paths = [tmp_path / f"log_{index}.{ending}" for index in range(1, len(slices) + 1)]
+    for path, rows in zip(paths, slices, strict=True):
+        part = FRAME[rows]
+        part.write_parquet(path) if ending == "parquet" else part.write_csv(path)
+    return paths
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_an_episode_goes_on_in_the_next_file_where_its_column_says_so(tmp_path: Path, ending: str):
+    """Cut within run b: as from one file, bit for bit."""
+    paths = folder(tmp_path, slice(0, 5), slice(5, 10), ending=ending)
+    whole, parts = load_dataset(write_csv(tmp_path / "..", LOG), columns=MAP), load_dataset(paths, columns=MAP)
+    for one, other in zip(whole.transitions, parts.transitions, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert parts.episode_lengths.tolist() == [4, 3, 3]
+    assert parts.source.recipe["changes"] == ["episodes that go on in the next file, as 'run' says: 1"]
+
+
+def test_the_end_of_a_file_ends_an_episode_without_such_a_column(tmp_path: Path):
+    own = {field: it for field, it in MAP.items() if field != "episode"} | {"timeouts": "none"}
+    episodes = read_episodes(folder(tmp_path, slice(0, 4), slice(4, 6), slice(6, 10)), columns=own)
+    assert np.flatnonzero(episodes.terminals).tolist() == [3]  # which ends the first file: no timeout there
+    assert np.flatnonzero(episodes.timeouts).tolist() == [5, 9]
+
+
+def test_a_pattern_is_its_files_in_the_order_of_their_numbers(tmp_path: Path):
+    for name in ("log_10", "log_2", "log_1"):
+        (tmp_path / f"{name}.csv").touch()
+    for pattern in (tmp_path / "*.csv", str(tmp_path / "**" / "log_*")):
+        assert [Path(it).stem for it in matching(pattern)] == ["log_1", "log_2", "log_10"]
+    (tmp_path / "log[1].csv").touch()
+    assert matching(tmp_path / "log[1].csv") == [str(tmp_path / "log[1].csv")]  # a file's own name
+    with pytest.raises(InputError, match="no file fits this pattern"):
+        matching(tmp_path / "*.npz")
+    assert (label(["logs/day_1.csv", "x", "y"]), label(["a.b/c.csv"]), label([{}])) == ("day_1+2", "c", "arrays")
+
+
+def test_where_several_files_came_from(tmp_path: Path):
+    paths = folder(tmp_path, slice(0, 4), slice(4, 10))
+    source = load_dataset(str(tmp_path / "*.parquet"), columns=MAP).source
+    hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+    assert [it["sha256"] for it in source.recipe["files"]] == hashes
+    assert source.sha256 == hashlib.sha256("".join(hashes).encode()).hexdigest()
+    assert (source.name, source.kind, source.path) == ("log_1+1", "parquet", None)
+    assert load_dataset(paths[::-1], columns=MAP).source.sha256 != source.sha256  # their order is part of it
+
+
+def test_files_of_other_formats_too(tmp_path: Path):
+    """Each one's end is the end of an episode: what follows is another one's reset."""
+    values = hdf5_columns()
+    paths = [write_hdf5(tmp_path / name, values, env_id="Own-v0") for name in ("a.hdf5", "b.hdf5")]
+    one, both = read_episodes(paths[0]), read_episodes(paths)
+    assert both.observations.tolist() == one.observations.tolist() * 2
+    assert (both.env_id, both.source.name, both.source.kind) == ("Own-v0", "a+1", "several")
+    last = len(one.rewards) - 1
+    assert both.timeouts[last] == both.timeouts[-1] == (not one.terminals[-1])
+    assert both.timeouts[:last].tolist() == one.timeouts[:-1].tolist()
+    done = convert(paths, tmp_path / "both.npz")
+    np.testing.assert_array_equal(read_episodes(done.path).rewards, both.rewards)
+    np.testing.assert_array_equal(read_episodes(done.path).timeouts, both.timeouts)
+
+
+def test_files_that_do_not_go_together_are_named(tmp_path: Path):
+    values = hdf5_columns()
+    paths = [write_hdf5(tmp_path / "a.hdf5", values), write_hdf5(tmp_path / "b.hdf5", values, env_id="Own-v0")]
+    with pytest.raises(InputError, match=r"b\.hdf5: env_id: Own-v0, but None in .*a\.hdf5"):
+        read_episodes(paths)
+    log, *_ = folder(tmp_path, slice(0, 10))
+    FRAME.drop("pressure").write_parquet(tmp_path / "c.parquet")
+    with pytest.raises(InputError, match=r"c\.parquet: no column 'pressure'"):
+        read_episodes([log, tmp_path / "c.parquet"], columns=MAP)
+    with pytest.raises(InputError, match=r"its columns for 'observations' are temp; those of .*: temp, pressure"):
+        read_episodes([log, tmp_path / "c.parquet"], columns=MAP | {"observations": "[tp]*[pe]"})
+    with pytest.raises(InputError, match="no such file"):
+        read_episodes([log, tmp_path / "gone.parquet"], columns=MAP)
+    with pytest.raises(InputError, match=r"a\.hdf5|a: --max-gap: for .csv and .parquet files and frames alone"):
+        load_dataset(paths[0], max_gap=5)
+
+
+def test_one_message_names_every_column_of_every_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.csv").write_text("s,u,a,r\n1,,0,x\n,2,0,1\n")
+    columns = ["observations=s,u", "actions=a", "rewards=r", "terminals=none", "timeouts=none"]
+    assert main(["datasets", "check", str(tmp_path / "a.csv"), "--columns", *columns]) == 2
+    error = capsys.readouterr().err
+    assert "3 columns can't be used as they are" in error
+    assert all(it in error for it in ("column 's' is empty", "'u' is empty", "'r' must hold numbers", "such as 'x'"))
+    assert main(["datasets", "check", str(tmp_path / "a.csv"), str(tmp_path / "b.csv"), "--columns", *columns]) == 2
+    error = capsys.readouterr().err
+    assert error.count("a.csv: column") == error.count("b.csv: column") == 3
+
+
+@pytest.mark.parametrize("make", [FRAME.clone, FRAME.lazy, FRAME.to_dicts, lambda: Table(LOG)])
+def test_frames_and_rows_are_the_arrays_that_they_hold(make: Any):
+    arrays = {name: np.array(values) for name, values in LOG.items()}
+    expected, found = load_dataset(arrays, columns=MAP), load_dataset(make(), columns=MAP)
+    for one, other in zip(expected.transitions, found.transitions, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert (found.source.kind, found.source.sha256) == ("arrays", expected.source.sha256)
+
+
+class Table:
+    """What is asked of a frame that isn't polars': pandas' has it."""
+
+    def __init__(self, columns: dict[str, Any]) -> None:
+        self.columns, self._columns = list(columns), columns
+
+    def __getitem__(self, name: str) -> Any:
+        return np.array(self._columns[name])
+
+    def to_numpy(self) -> np.ndarray:
+        raise AssertionError("columns are read one by one")
+
+
+def test_pandas_frames_with_what_pandas_holds_for_missing_values():
+    pandas = pytest.importorskip("pandas")  # no dependency, not even of the tests
+    frame = pandas.DataFrame(LOG)
+    expected = load_dataset(FRAME, columns=MAP)
+    typed = frame.convert_dtypes().astype({"run": "category"})
+    for given in (frame, typed):
+        found = load_dataset(given, columns=MAP)
+        np.testing.assert_array_equal(found.transitions.observation, expected.transitions.observation)
+    typed.loc[1, "temp"] = pandas.NA
+    with pytest.raises(InputError, match=r"column 'temp' is empty in 1 of 10 rows \(first: row 1\)"):
+        load_dataset(typed, columns=MAP)
+    typed["when"] = pandas.date_range("2026-01-01", periods=10, freq="min", tz="Europe/Berlin")
+    filled = load_dataset(typed, columns=MAP | {"time": "when"}, fill="interpolate")
+    np.testing.assert_array_equal(filled.transitions.observation, expected.transitions.observation)
+
+
+def test_a_list_of_episodes():
+    episodes: list[dict[str, Any]] = []
+    for rows, end in ((3, 0), (2, 1), (4, 0)):
+        arrays = {"observations": np.full((rows, 2), rows), "actions": np.zeros((rows, 1)), "rewards": np.ones(rows)}
+        episodes.append(arrays | {"terminals": np.eye(rows)[-1] * end})
+    read = read_episodes(episodes)
+    assert np.flatnonzero(read.timeouts).tolist() == [2, 8]
+    assert np.flatnonzero(read.terminals).tolist() == [4]
+    assert load_dataset(episodes).episode_returns.tolist() == [3, 2, 4]
+    own = [{"o": it["observations"], "a": it["actions"], "r": it["rewards"], "d": it["terminals"]} for it in episodes]
+    mapped = read_episodes(own, columns={"observations": "o", "actions": "a", "rewards": "r", "terminals": "d"})
+    np.testing.assert_array_equal(mapped.timeouts, read.timeouts)
+
+
+@pytest.mark.parametrize("source", [3, None, [], [[FRAME]], [3], np.zeros(3)])
+def test_what_is_no_dataset(source: Any):
+    with pytest.raises(InputError, match="a dataset must be a name, a path, a pattern"):
+        load_dataset(source)
+
+
+def test_every_command_reads_by_the_same_options():
+    for function in (load_dataset, check_dataset):
+        assert set(READING) <= set(inspect.signature(function).parameters)
+    assert set(READING) - {"action_low", "action_high"} <= set(inspect.signature(convert).parameters)
+
+
+def test_the_documented_way_from_a_plants_folder_to_a_dataset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    docs = Path(__file__).parents[2] / "docs"
+    text = (docs / "datasets.md").read_text("utf-8").partition("### From a plant's folder")[2].partition("\n## ")[0]
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(docs / "guides" / "plant_logs.py"))
+    lines = [line.removeprefix("    ") for line in text.splitlines() if line.startswith("    ")]
+    Path("plant.toml").write_text("\n".join(line for line in lines if " = " in line))
+    commands = [shlex.split(it[2:]) for it in "\n".join(lines).replace("\\\n", " ").split("\n") if it.startswith("$ ")]
+    assert [main(words[1:]) for words in commands if words[1] == "datasets"] == [2, 0, 0]
+    printed = "".join(capsys.readouterr())
+    shown = [line.strip("│ ") for line in lines if not line.startswith(("$", "...")) and " = " not in line]
+    wanted = [re.sub(r"\s+", " ", line) for line in shown if "-" not in line[:2]]
+    said = re.sub(r"[\s│]+", " ", printed)
+    assert [line for line in wanted if line.strip() and re.sub(r"[\s│]+", " ", line) not in said] == []
+    trained = next(words for words in commands if words[1] == "train")
+    assert read_command("train", trained[2:]).dataset == ("plant.hdf5",)
+
+
+def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for day in (1, 2):
+        rows = range(100)
+        log = {
+            "t": [f"2026-03-0{day} 00:{row // 60:02}:{row % 60:02}" for row in rows],
+            "s": [row * 1.0 for row in rows],
+        }
+        log |= {"a": [0.5 - row / 100 for row in rows], "r": [row / 2 for row in rows]}
+        polars.DataFrame(log | {"s": [None if row == 7 else float(row) for row in rows]}).write_parquet(
+            tmp_path / f"d{day}.parquet"
+        )
+    words = ["--columns", "observations=s", "actions=a", "rewards=r", "terminals=none", "time=t"]
+    rules = ["--max-gap", "30s", "--fill", "interpolate", "--period", "2s"]
+    pattern = str(tmp_path / "d*.parquet")
+    assert main(["datasets", "info", pattern, *words, *rules]) == 0
+    said = capsys.readouterr().out
+    assert all(it in said for it in ("d1+1", "d1.parquet, d2.parquet", "200 rows became 100, one per 2s"))
+    assert main(["datasets", "check", str(tmp_path / "d1.parquet"), str(tmp_path / "d2.parquet"), *words, *rules]) == 0
+    assert "200 rows became 100" in capsys.readouterr().out
+    target = str(tmp_path / "all.hdf5")
+    assert main(["datasets", "convert", pattern, target, *words, *rules]) == 0
+    assert "note: 200 rows became 100" in capsys.readouterr().out
+    expected = load_dataset(
+        pattern,
+        columns={"observations": "s", "actions": "a", "rewards": "r", "terminals": "none", "time": "t"},
+        max_gap=30,
+        fill="interpolate",
+        period=2,
+    )
+    np.testing.assert_array_equal(load_dataset(target).transitions.observation, expected.transitions.observation)
+    assert main(["datasets", "convert", pattern]) == 2
+    assert "needs SOURCE and TARGET" in capsys.readouterr().err
