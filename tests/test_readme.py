@@ -40,7 +40,11 @@ def test_python_of_the_readme_runs(small_demo, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("line", COMMANDS)
-def test_commands_of_the_readme_parse(line):
+def test_commands_of_the_readme_parse(line, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "plant.toml").write_text(
+        'observations = ["temp"]\nactions = "valve"\nrewards = "cost"\nterminals = "none"\n'
+    )
     name, words = cli.find_command(shlex.split(line, comments=True)[1:])
     assert isinstance(cli.read_command(name, words), cli.COMMANDS[name].kind)
 
