@@ -1,0 +1,65 @@
+"""The guides run as printed, block by block in one folder, with a smaller dataset and fewer steps."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+from itrpo import cli, files
+from itrpo.collection import demo, making
+
+GUIDES = Path(__file__).parents[1] / "docs" / "guides"
+BLOCK = re.compile(r"```(sh|python)\n(.*?)```", re.DOTALL)
+
+
+def play(guide: str, smaller: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Runs all blocks of a guide, words replaced by `smaller`. -> the commands of itrpo that ran."""
+    text = (GUIDES / guide).read_text("utf-8")
+    for word, other in smaller.items():
+        assert word in text, f"{guide} no longer has {word!r}"
+        text = text.replace(word, other)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    ran: list[str] = []
+    names: dict[str, object] = {}
+    for language, block in BLOCK.findall(text):
+        if language == "python":
+            exec(block, names)  # our own guide
+            continue
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if words[:1] == ["itrpo"]:
+                helped = words[-1] == "--help"
+                with pytest.raises(SystemExit) if helped else nullcontext():
+                    assert cli.main(words[1:]) == 0, line
+                ran.append(" ".join(words[1:]))
+            elif words:
+                subprocess.run(["bash", "-euc", line], check=True)
+    return ran
+
+
+def test_from_a_d4rl_name_to_a_score(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("ITRPO_CACHE", str(tmp_path / "cache"))
+    shares = (demo.Share("hopper_sac_040k", 1), demo.Share("hopper_sac_100k", 2))
+    making.make(demo.plan(shares, steps_per_slot=400), files.generated_path("hopper-demo"), workers=1)
+    smaller = {
+        "--scale laptop": "--scale smoke",
+        "bc,iql,td3_bc,itrpo": "td3_bc,itrpo",
+        "itrpo train hopper-medium-v2 --algorithm itrpo --dry-run": "itrpo train --help",  # compiled once is enough
+        "itrpo sweep table2 --dry-run": "itrpo sweep --help",  # it would measure every algorithm
+        "--episodes 20": "--episodes 2",
+        "hopper-medium-v2": "hopper-demo",
+    }
+    ran = play("d4rl_score.md", smaller, tmp_path, monkeypatch)
+    assert len(ran) == 11
+    assert (tmp_path / "report" / "report.html").exists()
+    assert (tmp_path / "hopper-medium.parquet").exists()
+    assert (tmp_path / "curves.png").exists()
+    assert "return" in capsys.readouterr().out
