@@ -57,6 +57,7 @@ MAY_IMPORT = {
     },
 }
 
+MAY_IMPORT["ope"] = MAY_IMPORT["training"] | {"training"}
 MAY_IMPORT["sweep"] = MAY_IMPORT["training"] - LAYERS - {"tasks", "plotting", "policy"} | {"training"}
 
 # package outside itrpo -> the only modules that may import it, and only inside a function

@@ -1,0 +1,93 @@
+"""How far a policy's actions are from those of a log: where nothing was ever tried, no estimate knows what happens."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+LOW = 0.01  # quantile of the log's own actions below which an action is called unseen
+REFERENCE, QUERIES = 20_000, 2_000  # rows that distances are taken to, and from
+BINS = 5  # of each column of observations
+CHUNK = 256  # rows whose distances are in memory at once
+
+
+class Region(NamedTuple):
+    """Rows whose column lies in one bin between two quantiles."""
+
+    column: int
+    low: float  # of the column in the bin
+    high: float
+    weight: float  # share of the rows that lie here
+    outside: float  # share of them where the policy's action leaves the range that the log's actions have here
+
+
+def unlikely_share(log_prob_policy: np.ndarray, log_prob_log: np.ndarray, quantile: float = LOW) -> float:
+    """The share of a policy's actions whose log pi_beta [N] is below that of all but `quantile` of the log's own."""
+    return float((log_prob_policy < np.quantile(log_prob_log, quantile)).mean())
+
+
+def nearest_distances(
+    points: np.ndarray, reference: np.ndarray, seed: int = 0, queries: int = QUERIES, limit: int = REFERENCE
+) -> tuple[np.ndarray, np.ndarray]:
+    """(which of the points, their Euclidean distances to the nearest of `reference`): exact, of at most `queries`
+    points to at most `limit` rows, both drawn from `seed`. points [N, D], reference [M, D], in units of one size.
+    """
+    generator = np.random.default_rng(seed)
+    chosen = np.sort(generator.permutation(len(points))[:queries])
+    known = reference[np.sort(generator.permutation(len(reference))[:limit])].astype(np.float64)
+    squares, nearest = (known**2).sum(axis=1), np.empty(len(chosen))
+    for start in range(0, len(chosen), CHUNK):
+        some = points[chosen[start : start + CHUNK]].astype(np.float64)
+        distance = (some**2).sum(axis=1)[:, None] - 2.0 * some @ known.T + squares
+        nearest[start : start + CHUNK] = np.sqrt(np.maximum(distance.min(axis=1), 0.0))
+    return chosen, nearest
+
+
+def far_share(
+    observation: np.ndarray,
+    policy_action: np.ndarray,
+    log_action: np.ndarray,
+    known_observation: np.ndarray,
+    known_action: np.ndarray,
+    quantile: float = LOW,
+) -> float:
+    """The share of (s, pi(s)) that are farther from the known rows than all but `quantile` of the log's own (s, a) are.
+
+    Observations and actions [N, .] are divided by the deviations of the known rows, of other episodes than the log's.
+    """
+    scale = np.concatenate([_deviation(known_observation), _deviation(known_action)])
+    known = np.concatenate([known_observation, known_action], axis=1) / scale
+    both = [np.concatenate([observation, action], axis=1) / scale for action in (policy_action, log_action)]
+    (_, ours), (_, theirs) = (nearest_distances(points, known) for points in both)
+    return float((ours > np.quantile(theirs, 1.0 - quantile)).mean())
+
+
+def regions(
+    observation: np.ndarray, policy_action: np.ndarray, log_action: np.ndarray, bins: int = BINS, quantile: float = LOW
+) -> list[Region]:
+    """Where the policy leaves the log: for each column of the observations [N, O] and each of its bins, between its
+    quantiles, the share of rows whose policy action [N, A] is in some dimension outside of what all but `quantile` of
+    the log's actions of that bin span, on either side. Columns that never vary have none.
+    """
+    found: list[Region] = []
+    for column in range(observation.shape[1]):
+        values = observation[:, column]
+        edges = np.unique(np.quantile(values, np.linspace(0, 1, bins + 1)))
+        places = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, max(len(edges) - 2, 0))
+        for index in range(len(edges) - 1):
+            here = places == index
+            if not here.any():
+                continue
+            low, high = np.quantile(log_action[here], (quantile, 1.0 - quantile), axis=0)
+            outside = ((policy_action[here] < low) | (policy_action[here] > high)).any(axis=1).mean()
+            found.append(
+                Region(column, float(edges[index]), float(edges[index + 1]), float(here.mean()), float(outside))
+            )
+    return found
+
+
+def _deviation(rows: np.ndarray) -> np.ndarray:
+    """Of each column; infinite where it never varies, so that it counts for nothing."""
+    deviation = rows.std(axis=0, dtype=np.float64)
+    return np.where(deviation > 0, deviation, np.inf)

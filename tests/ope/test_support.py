@@ -1,0 +1,51 @@
+"""Where a policy leaves the log."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from itrpo.ope import support
+
+RNG = np.random.default_rng(0)
+
+
+def test_unlikely_actions_are_counted_against_the_logs_own():
+    log = RNG.standard_normal(10_000)
+    assert support.unlikely_share(log, log) == pytest.approx(0.01, abs=1e-3)
+    assert support.unlikely_share(log - 10, log) == 1.0
+    assert support.unlikely_share(np.concatenate([log[:5_000], log[5_000:] - 10]), log) == pytest.approx(
+        0.505, abs=0.01
+    )
+
+
+def test_distances_are_exact():
+    points, known = RNG.standard_normal((30, 3)), RNG.standard_normal((400, 3))
+    chosen, nearest = support.nearest_distances(points, known, queries=1_000, limit=1_000)
+    slow = np.linalg.norm(points[:, None] - known[None], axis=2).min(axis=1)
+    assert chosen.tolist() == list(range(30))
+    np.testing.assert_allclose(nearest, slow, atol=1e-6)
+    assert len(support.nearest_distances(points, known, queries=7)[0]) == 7
+
+
+def test_far_actions_are_counted_whatever_the_units():
+    observation, known = RNG.standard_normal((1_500, 2)), RNG.standard_normal((5_000, 2))
+    observation[:, 1] = known[:, 1] = 3.0  # a column that never varies says nothing
+    actions, known_actions = 0.1 * RNG.standard_normal((1_500, 1)), 0.1 * RNG.standard_normal((5_000, 1))
+    for unit in (1.0, 1e4):
+        given = actions, unit * known, known_actions
+        same = support.far_share(unit * observation, 0.1 * RNG.standard_normal((1_500, 1)), *given)
+        away = support.far_share(unit * observation, actions + 1.0, *given)
+        assert same < 0.05
+        assert away > 0.99
+
+
+def test_regions_say_where_the_policy_leaves_the_range():
+    observation = np.stack([np.linspace(0, 10, 1_000), np.full(1_000, 2.0)], axis=1)
+    log_action = RNG.uniform(-0.5, 0.5, (1_000, 2))
+    policy_action = np.where((observation[:, :1] > 8), [0.0, 0.9], [0.0, 0.1])
+    found = support.regions(observation, policy_action, log_action)
+    assert [it.column for it in found] == [0] * 5  # the other never varies
+    assert [it.outside for it in found] == [0, 0, 0, 0, 1]
+    assert sum(it.weight for it in found) == pytest.approx(1)
+    assert (found[-1].low, found[-1].high) == (8, 10)
