@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from itrpo.ranges import Count, Finite, Seed
+from itrpo.ranges import Count, Finite, Seed, ShareBelowOne
 
 
 class Scale(NamedTuple):
@@ -52,6 +52,7 @@ class RunOptions:
     period_rewards: Literal["sum", "mean"] | None = None  # of the rewards in a period [sum]
     normalize_observations: bool | None = None  # of mean 0, deviation 1 [own data: by their scales; else the preset's]
     stack: Count | None = None  # observations in a row that a policy sees, with the actions between them [1]
+    holdout: ShareBelowOne | None = None  # share of the episodes that training never sees, for `itrpo judge` [0]
     reward_scale: Finite | None = None  # train on reward_scale * r + reward_shift [the preset's]
     reward_shift: Finite | None = None  # see reward_scale [the preset's]
     action_low: tuple[float, ...] | float | None = None  # raw action that becomes -1: one number, or one each [-1]

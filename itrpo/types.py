@@ -116,6 +116,9 @@ class Dataset:
     attributes: Attributes = NO_ATTRIBUTES  # as the file has them, whatever bounds were given
     notes: tuple[str, ...] = ()  # what a user should know of its own data before training on it
     stack: int = 1  # observations that are one here: `itrpo.data.history`
+    starts: np.ndarray | None = None  # [E] int64: the first transition of each episode; None: not known
+    holdout: float = 0.0  # share of the episodes that are not here, but in `held`: `itrpo.data.holdout`
+    held: Dataset | None = None
 
     @property
     def spec(self) -> SpaceSpec:

@@ -39,9 +39,9 @@ def to_transitions(episodes: Episodes, *, in_place: bool = False) -> Transition:
         continues = ~episodes.terminals[kept]
         same_episode = continues
         following = np.minimum(kept + 1, len(episodes.rewards) - 1)
-        next_observation, next_action = _taken(episodes.observations, following), _taken(episodes.actions, following)
+        next_observation, next_action = taken(episodes.observations, following), taken(episodes.actions, following)
         observation, action, reward = (
-            _taken(values, kept, in_place=in_place)
+            taken(values, kept, in_place=in_place)
             for values in (episodes.observations, episodes.actions, episodes.rewards)
         )
     else:
@@ -96,7 +96,16 @@ def both_flags(episodes: Episodes) -> str | None:
     return f"{both:,} rows are both terminal and timeout: {kind}" if both else None
 
 
-def _taken(values: np.ndarray, rows: np.ndarray, in_place: bool = False) -> np.ndarray:
+def episode_begins(episodes: Episodes) -> np.ndarray:
+    """bool [N]: the first row, and rows after an end or where the row before led to somewhere else."""
+    begins = np.ones(len(episodes.rewards), dtype=bool)
+    begins[1:] = (episodes.terminals | episodes.timeouts)[:-1]
+    if episodes.next_observations is not None:
+        begins[1:] |= ~follows(episodes.observations, episodes.next_observations)[:-1]
+    return begins
+
+
+def taken(values: np.ndarray, rows: np.ndarray, in_place: bool = False) -> np.ndarray:
     """values[rows], block by block. In place, the result begins where `values` does: indices only grow, so a block is
     read before any of its rows is written over."""
     in_place = in_place and values.flags.writeable

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from itrpo.data.episodes import follows
+from itrpo.data.episodes import episode_begins
 from itrpo.data.layout import check_memory
 from itrpo.data.memory import empty_rows
 from itrpo.types import Episodes
@@ -27,11 +27,8 @@ def with_history(episodes: Episodes, stack: int, where: str) -> Episodes:
     observations, actions, following = episodes.observations, episodes.actions, episodes.next_observations
     rows, size = len(observations), stack * observations.shape[1] + (stack - 1) * actions.shape[1]
     check_memory(rows, size, actions.shape[1], f"{where} with --stack {stack}", "take a smaller --stack")
-    begins = np.ones(rows, bool)
-    begins[1:] = (episodes.terminals | episodes.timeouts)[:-1]
-    if following is not None:
-        begins[1:] |= ~follows(observations, following)[:-1]
-    first = np.maximum.accumulate(np.where(begins, np.arange(rows), 0))  # [N]: the row that its episode begins with
+    # [N]: the row that its episode begins with
+    first = np.maximum.accumulate(np.where(episode_begins(episodes), np.arange(rows), 0))
     now = empty_rows(rows, size)
     _fill(now, observations, observations, actions, first, 0)
     if following is None:

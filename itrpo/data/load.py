@@ -20,6 +20,7 @@ from itrpo.data.episodes import both_flags, episode_statistics, left_out_rows, t
 from itrpo.data.fit import users_env
 from itrpo.data.formats import FORMATS, hdf5, npz
 from itrpo.data.history import with_history
+from itrpo.data.holdout import split, starts_of, transition_episodes
 from itrpo.data.layout import Contents, left_out, to_episodes
 from itrpo.data.memory import blocks, empty_rows
 from itrpo.data.series import AS_IT_IS, Rules, rules_of
@@ -49,6 +50,7 @@ def load_dataset(
     action_low: float | Sequence[float] | np.ndarray | None = None,
     action_high: float | Sequence[float] | np.ndarray | None = None,
     stack: int = 1,
+    holdout: float = 0.0,
     console: Console | None = None,
 ) -> Dataset:
     """Reads and checks a dataset.
@@ -65,6 +67,7 @@ def load_dataset(
     without them the bounds that the data declare are taken (`itrpo.data.attributes`), and where there are none actions
     must lie in [-1, 1] already. Nothing is ever clipped.
     `stack` observations in a row, with the actions between them, are one observation (see `itrpo.data.history`).
+    `holdout` is the share of its episodes that are not in the result, but in its `held`: to judge policies by.
     `console` shows progress of downloads and roll-outs; None is silent.
 
     Reading a file needs little more memory than its transitions: they take over the memory of its rows.
@@ -87,7 +90,8 @@ def load_dataset(
         discrete and f"actions are {discrete}: {DISCRETE}",
     )
     rows, log_probs = transition_rows(episodes), episodes.behavior_log_probs
-    return Dataset(
+    number = transition_episodes(episodes)  # before the transitions take over the memory of the rows
+    dataset = Dataset(
         name=episodes.source.name,
         transitions=to_transitions(episodes, in_place=in_place),
         env_id=episodes.env_id if env is None else named,
@@ -104,7 +108,9 @@ def load_dataset(
         attributes=episodes.attributes,
         notes=tuple(note for note in notes if note),
         stack=stack,
+        starts=starts_of(number),
     )
+    return split(dataset, holdout, episodes, number, where, in_place) if holdout else dataset
 
 
 def read_episodes(

@@ -60,13 +60,13 @@ def check_same(run: PlannedRun, folder: Path) -> None:
     except (StorageError, KeyError, TypeError) as error:
         raise InputError(f"{folder} holds no run of this version of itrpo ({error}); choose another --out") from error
     env = run.options.env or recorded["data"]["env"]
-    length, stack = lengths(run.options, is_maze(env)), run.options.stack
+    length, stack = lengths(run.options, is_maze(env)), None if run.options.stack == 1 else run.options.stack
     given = {name: getattr(run.options, name) for name in IN_DATA if getattr(run.options, name) is not None}
     wanted: dict[str, Any] = {
         **{name: to_json(value) for name, value in run.setup._asdict().items()},
         "evaluation": to_json(EvalConfig(length.eval_every, length.eval_episodes)),
         "train": {"seed": run.options.seed, "behavior_steps": run.options.behavior_steps},
-        "data": {"env": env, "task": run.options.task, "stack": stack if stack != 1 else None, **given},
+        "data": {"env": env, "task": run.options.task, "stack": stack, "holdout": run.options.holdout or None, **given},
     }
     found = {name: recorded.get(name) for name in wanted}
     found |= {name: {key: recorded[name].get(key) for key in wanted[name]} for name in ("train", "data")}

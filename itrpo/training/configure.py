@@ -132,7 +132,7 @@ def check_options(options: RunOptions, dataset: Any) -> RunOptions:
     users_env(options.env)
     check_trackers(options.track)
     if isinstance(dataset, Dataset):
-        given = {**reading(options), "stack": options.stack}
+        given = {**reading(options), "stack": options.stack, "holdout": options.holdout}
         late = [name for name, value in given.items() if value is not None and name != "env"]
         if late:
             raise InputError(f"{', '.join(late)}: give it to load_dataset; here the dataset is read already")
@@ -174,6 +174,7 @@ def complete(setup: AlgorithmSetup, options: RunOptions, dataset: Dataset) -> Ru
             rules=recipe.get("rules"),
             by_column=True if own and normalize else None,
             stack=dataset.stack if dataset.stack > 1 else None,
+            holdout=dataset.holdout or None,
         ),
         train=TrainConfig(length.steps, length.seeds, options.seed, options.behavior_steps),
         evaluation=EvalConfig(length.eval_every, length.eval_episodes),

@@ -55,13 +55,20 @@ def print_header(config: RunConfig, dataset: Dataset, folders: Sequence[Path], c
     device = jax.devices()[0].device_kind + (f" with {cores} cores" if jax.default_backend() == "cpu" else "")
     more = f" and {len(folders) - 1} more with it" if len(folders) > 1 else ""
     lines = {
-        "dataset": f"{dataset.name}: {len(dataset):,} rows",
+        "dataset": f"{dataset.name}: {len(dataset):,} rows{held_out_in_words(dataset)}",
         "algorithm": f"{algorithm_name(config.algorithm)}, preset {config.preset}, on {device}",
         "length": f"{train.seeds} {'seed' if train.seeds == 1 else 'seeds'} x {train.steps:,} steps, {look}",
         "run folder": f"{folders[0]}{more}; the policies in it: seedK/policy.npz",
     }
     for name, text in lines.items():
         console.print(f"{name:11}{text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def held_out_in_words(dataset: Dataset) -> str:
+    if dataset.held is None or dataset.held.starts is None:
+        return ""
+    held = f"{len(dataset.held.starts):,} episodes, {len(dataset.held):,} rows"
+    return f"; held out for `itrpo judge`: {held}, drawn once for this data"
 
 
 # --- how long it takes ---------------------------------------------------------------------------------------------

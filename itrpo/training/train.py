@@ -72,4 +72,5 @@ def read(dataset: Any, options: RunOptions, console: Console | None) -> Dataset:
     """The dataset, read as the options say unless it has been read already."""
     if isinstance(dataset, Dataset):
         return dataset
-    return load_dataset(dataset, stack=options.stack or 1, console=console, **reading(options))
+    holdout = options.holdout or 0.0
+    return load_dataset(dataset, stack=options.stack or 1, holdout=holdout, console=console, **reading(options))
