@@ -39,6 +39,7 @@ COMMANDS = {
         training.evaluate,
         hint="; to watch a policy, play RUN/seed0/policy.npz in gymnasium.make(ID, render_mode='human')",
     ),
+    "judge": Command(training.Judge, training.judge),
     "plot": Command(training.Plot, training.plot),
     "runs list": Command(training.RunsList, training.runs_list),
     "runs show": Command(training.RunsShow, training.runs_show),
@@ -62,6 +63,7 @@ USAGE = """usage: itrpo COMMAND ...
   compare DATASET      several algorithms on one dataset, and one table
   sweep PLAN           all runs of a plan, resumed         itrpo sweep table2 --dry-run
   evaluate RUN         more episodes with trained policies
+  judge RUN...         policies judged without a simulator, on held-out episodes
   plot RUN...          curves of several runs in one picture  itrpo plot runs/brac runs/itrpo
   runs list            runs, their scores, and in what they differ
   runs show RUN        all that is known of one

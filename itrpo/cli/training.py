@@ -12,7 +12,7 @@ from itrpo.cli.datasets import source_of
 from itrpo.cli.flags import Flag, Word, allow_own, field_flags, flags_of, look
 from itrpo.errors import InputError
 from itrpo.options import RunOptions
-from itrpo.ranges import Count, Seed
+from itrpo.ranges import Count, Seed, Several
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -161,6 +161,43 @@ def evaluate(command: Evaluate, console: Console) -> None:
     path = RunFolder(command.run).save_evaluation(about)
     if not command.json:
         console.print(f"saved to {path}", markup=False, highlight=False, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Judge the policies of runs without a simulator, on logged episodes that the runs have not seen.
+
+    What each estimate means, and when not to believe it, is in docs/judging.md. The runs must have been trained with
+    --holdout, or --data has episodes that are new to them. The result is kept in each run's folder (judgement.json).
+    """
+
+    runs: Annotated[tuple[Path, ...], Word("RUN")]  # run folders; those on the same data are judged together
+    data: str | None = None  # a dataset of new episodes, or the runs' own at another place [their held-out episodes]
+    folds: Several = 11  # fits of each policy: one on all episodes, the others on bootstraps of them, for intervals
+    steps: Count | None = None  # gradient steps of each fit [100 / (1 - gamma), from 2,000 to 50,000]
+    seed: Seed = 0  # of the fits and of the bootstraps
+    again: bool = False  # judge what has been judged with the same settings once more
+    json: bool = False  # print JSON, with every fold's values, in place of tables
+
+
+def judge(command: Judge, console: Console) -> None:
+    from itrpo.console import silent_console
+    from itrpo.ope.estimate import Settings
+    from itrpo.ope.fqe import FQE
+    from itrpo.ope.judgement import FILE, to_json
+    from itrpo.ope.runs import judge
+    from itrpo.ope.table import print_judgement
+    from itrpo.report.runs import print_json
+
+    settings = Settings(command.folds, command.seed, FQE(steps=command.steps))
+    quiet = silent_console() if command.json else console
+    found = judge(command.runs, command.data, settings, again=command.again, console=quiet)
+    if command.json:
+        print_json([to_json(it) for it in found], console)
+        return
+    for folder, it in zip(command.runs, found, strict=True):
+        print_judgement(it, console)
+        console.print(f"saved to {folder / FILE}", markup=False, highlight=False, soft_wrap=True)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,88 @@
+"""A model of pi_beta to judge by: one for all policies on a dataset, fitted on episodes that are not judged on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from itrpo.behavior import mixture
+from itrpo.console import LiveLine, silent_console
+from itrpo.data.preprocess import apply, fit_preprocess
+from itrpo.ops.distributions import tanh_log_det, to_pre_tanh
+from itrpo.training import loop
+from itrpo.training.seeds import members, over_seeds
+from itrpo.types import DensityModel, Metrics, Params, SpaceSpec, Transition
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+EDGE = 1e-3  # actions are clipped to +-(1 - EDGE) where a density is asked, of pi_beta and of policies alike
+STEPS = 3_000
+PIECE = 250  # steps between two looks at the clock
+ROWS = 4_096  # at once
+
+
+class Behavior(NamedTuple):
+    """Both take observations [N, O] in the user's units; actions are [N, A] in [-1, 1]."""
+
+    log_prob: Callable[[np.ndarray, np.ndarray], np.ndarray]  # (observation, action) -> log density of actions [N]
+    mode: Callable[[np.ndarray], np.ndarray]  # observation -> what behaviour cloning does, [N, A]
+
+
+def fit_behavior(rows: Transition, steps: int = STEPS, seed: int = 0, console: Console | None = None) -> Behavior:
+    """A mixture of tanh-Gaussians (`behavior.mixture`) by maximum likelihood."""
+    preprocess = fit_preprocess(rows, True, by_column=True)
+    spec = SpaceSpec(rows.observation.shape[1], rows.action.shape[1])
+    model: DensityModel = mixture.make(mixture.Config(hidden=(128, 128)), spec, steps)
+    data = jax.device_put(apply(preprocess, rows))
+    key = jax.random.key(seed)[None]
+
+    def update(state: object, batch: Transition, key: Array, step: Array) -> tuple[object, Metrics]:
+        return model.fit_step(state, batch, key)
+
+    state = over_seeds(model.init, [True])(key)
+    names = loop.metric_names(update, jax.eval_shape(lambda: state), data, model.batch_size)
+    block, carry = loop.make_block(update, model.batch_size), loop.start(state, names)
+    limits = dict.fromkeys(names, np.inf)
+    with LiveLine(console or silent_console(), "fitting pi_beta", steps, 1) as live:
+        for step in range(0, steps, PIECE):
+            carry = block(carry, data, key, limits, step, min(step + PIECE, steps))
+            live.update(min(step + PIECE, steps), {})
+    params: Params = members(jax.vmap(model.params)(carry.state))[0]
+
+    def seen(observation: np.ndarray) -> np.ndarray:
+        return ((observation - preprocess.observation_mean) / preprocess.observation_std).astype(np.float32)
+
+    @jax.jit
+    def log_prob(observation: Array, action: Array) -> Array:
+        u = to_pre_tanh(action, EDGE)
+        return model.pre_tanh_log_prob(params, observation, u) - tanh_log_det(u)
+
+    mode = jax.jit(lambda observation: jnp.tanh(model.mode(params, observation)))
+    return Behavior(
+        lambda observation, action: in_pieces(log_prob, seen(observation), np.asarray(action, np.float32)),
+        lambda observation: in_pieces(mode, seen(observation)),
+    )
+
+
+def in_pieces(function: Callable[..., Array], *columns: np.ndarray) -> np.ndarray:
+    """A compiled function of rows, `ROWS` of them at a time: all pieces have one size, so that it compiles once."""
+    count = len(columns[0])
+    padded = [np.concatenate([it, np.repeat(it[-1:], -count % ROWS, axis=0)]) for it in columns]
+    return np.concatenate([np.asarray(function(*(it[i : i + ROWS] for it in padded))) for i in range(0, count, ROWS)])[
+        :count
+    ]
+
+
+def state_log_prob(
+    log_prob: Callable[..., Array], state: object, observation: np.ndarray, action: np.ndarray
+) -> np.ndarray:
+    """log pi(a|s) [N] of a trained state, at observations as the policy sees them, with actions clipped as above."""
+    clipped = np.clip(action, -1.0 + EDGE, 1.0 - EDGE).astype(np.float32)
+    return in_pieces(jax.jit(partial(log_prob, state)), observation.astype(np.float32), clipped)

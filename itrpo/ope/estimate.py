@@ -1,0 +1,260 @@
+"""Policies judged on a log: every estimator, and with each the reasons not to believe it. The policies are arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from itrpo.errors import InputError
+from itrpo.ope import bootstrap, fqe, importance, support
+from itrpo.ope.fqe import FQE, Fitted
+from itrpo.ope.judgement import Against, Estimate, Judged, Support
+from itrpo.ope.log import Log, discounted_returns
+from itrpo.ranges import Seed, Several
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from itrpo.ope.behavior import Behavior
+
+LOG = "log"
+CHEAP_FOLDS = 200  # of what needs no fit
+# where a reason begins; each is a share, a number of episodes, or a factor
+FEW_EPISODES = 20
+UNSEEN = 0.1  # of the actions
+SMALL_SAMPLE, SMALL_SHARE = 10.0, 0.1  # episodes that weights are worth, and share of all
+WEIGHT_RANGE = 0.5, 2.0  # of their mean, whose expectation is 1
+DRIFT = 1.0  # of the folds' deviation
+BIAS = 0.1  # of the log's own value
+BEHIND = 0.1  # of the discount's weight
+REGION_OUTSIDE, REGION_WEIGHT = 0.3, 0.05
+
+
+class Candidate(NamedTuple):
+    """A policy, as what it does at the N rows of a log of E episodes. Actions are in [-1, 1], as the log's are."""
+
+    name: str
+    action: np.ndarray  # [N, A] at each observation
+    last_action: np.ndarray  # [E, A] at the next observation of each episode's last row
+    log_prob: np.ndarray | None = None  # [N] log density of the log's own actions, as it samples; None: deterministic
+    samples: np.ndarray | None = None  # [N, n, A] actions that it samples at each observation; None: as `action`
+    last_samples: np.ndarray | None = None  # [E, n, A]
+    seed: int | None = None
+    why: str = "the policy is deterministic: it has no density"  # where there is no log_prob
+
+
+@dataclass(frozen=True)
+class Settings:
+    folds: Several = 11  # of the fits: the first is all episodes, the others are bootstraps
+    seed: Seed = 0
+    fqe: FQE = field(default_factory=FQE)
+
+
+DEFAULTS = Settings()
+
+
+def judge_candidates(
+    log: Log,
+    candidates: Sequence[Candidate],
+    gamma: float,
+    behavior: Behavior | None = None,
+    known: tuple[np.ndarray, np.ndarray] | None = None,
+    settings: Settings = DEFAULTS,
+    names: Sequence[str] = (),
+    console: Console | None = None,
+) -> tuple[tuple[Judged, ...], tuple[str, ...]]:
+    """-> the candidates and then the log, judged; and reasons not to believe any of it.
+
+    `behavior` is a model of pi_beta, fitted on other episodes: without it there is no importance sampling and no
+    likelihood of actions. `known` are observations [M, O] and actions [M, A] of other episodes, to which distances are
+    measured. `names` are those of the columns of observations. Raises InputError for fewer than two episodes.
+    """
+    episodes = len(log.starts)
+    if episodes < 2:
+        raise InputError(f"judging takes at least 2 episodes, and tens to say much; this log has {episodes}")
+    weights = bootstrap.fold_weights(episodes, settings.folds, settings.seed)
+    many = bootstrap.fold_weights(episodes, max(CHEAP_FOLDS, settings.folds), settings.seed)
+    fitted = fit(log, candidates, gamma, weights, settings, console)
+    own = len(candidates)  # the log's place among the fitted
+    end = log.rows.next_observation[log.ends]
+    log_tail = _known_tail(fitted, own, log)
+    earned = bootstrap.over_folds(discounted_returns(log, gamma, log_tail), many)
+    bias = _bias(fitted.value[own], earned[: settings.folds], episodes)
+    judged: list[Judged] = []
+    for place, candidate in enumerate(candidates):
+        reasons = _of_fit(fitted, place, log, gamma)
+        found = [make_estimate("fqe", fitted.value[place], fitted.value[own], episodes, gamma, (*reasons, *bias))]
+        missing, overlap = dict[str, str](), None
+        given = _support(log, candidate, behavior, known)
+        if candidate.log_prob is None or behavior is None:
+            why = candidate.why if behavior else "no model of pi_beta was fitted"
+            missing |= dict.fromkeys(("wdr", "dr", "wpdis", "pdis"), why)
+        else:
+            ratio = candidate.log_prob - behavior.log_prob(log.rows.observation, log.rows.action)
+            overlap = importance.overlap(log, ratio, gamma)
+            samples = candidate.action[:, None] if candidate.samples is None else candidate.samples
+            last = candidate.last_action[:, None] if candidate.last_samples is None else candidate.last_samples
+            q = fitted.q_values(place, log.rows.observation, log.rows.action[:, None])
+            v, tail = fitted.q_values(place, log.rows.observation, samples), fitted.q_values(place, end, last)
+            told = _of_overlap(overlap, episodes)
+            for name, folds in {
+                "wdr": importance.weighted_doubly_robust(log, ratio, gamma, q, v, many, tail),
+                "dr": bootstrap.over_folds(importance.doubly_robust(log, ratio, gamma, q, v, tail), many),
+                "wpdis": importance.self_normalised(log, ratio, gamma, many, tail),
+                "pdis": bootstrap.over_folds(importance.per_decision(log, ratio, gamma, tail), many),
+            }.items():
+                if np.isfinite(folds).all():
+                    found.append(make_estimate(name, folds, earned, episodes, gamma, told))
+                else:
+                    missing[name] = "the importance weights are too large for numbers"
+        judged.append(
+            Judged(
+                candidate.name,
+                candidate.seed,
+                tuple(found),
+                missing,
+                given,
+                None if overlap is None else overlap.sample_size,
+                None if overlap is None else overlap.mean_weight,
+                _of_support(given, names),
+            )
+        )
+    of_log = make_estimate("fqe", fitted.value[own], None, episodes, gamma, (*_of_fit(fitted, own, log, gamma), *bias))
+    itself = make_estimate("log", earned, None, episodes, gamma, ())
+    judged.append(Judged(LOG, None, (of_log, itself), {}, None, None, None, ()))
+    return tuple(judged), _of_log(log, gamma)
+
+
+def fit(
+    log: Log,
+    candidates: Sequence[Candidate],
+    gamma: float,
+    weights: np.ndarray,
+    settings: Settings,
+    console: Console | None,
+) -> Fitted:
+    """Fitted Q evaluation of the candidates and, last, of the log's own actions."""
+    rows = log.rows
+    following = np.asarray(rows.next_action, np.float32).copy()
+    at_end = log.ends[log.cut & (following[log.ends] == 0).all(axis=1)]
+    following[at_end] = np.nan  # what would have been done is not in the data
+    next_actions, first = [], []
+    for it in candidates:
+        after = np.empty_like(following)
+        after[:-1], after[log.ends] = it.action[1:], it.last_action
+        next_actions.append(after)
+        first.append(it.action[log.starts])
+    after, first = np.stack([*next_actions, following]), np.stack([*first, rows.action[log.starts]])
+    fits = replace(settings.fqe, seed=settings.seed)
+    return fqe.fit(log, after[:, :, None], first[:, :, None], gamma, weights, fits, console=console)
+
+
+def make_estimate(
+    estimator: str,
+    folds: np.ndarray,
+    log_folds: np.ndarray | None,
+    episodes: int,
+    gamma: float,
+    reasons: Sequence[str] = (),
+) -> Estimate:
+    """From values in folds [F], and those of the log by the same estimator in the same folds."""
+    value, low, high = bootstrap.interval(folds, episodes)
+    against = None if log_folds is None else Against(*bootstrap.interval(folds - log_folds, episodes))
+    said = tuple(reasons) + (() if np.isfinite(low) else ("there are too few episodes or folds for an interval",))
+    return Estimate(estimator, value, low, high, (1 - gamma) * value, against, tuple(folds.tolist()), said)
+
+
+def _known_tail(fitted: Fitted, own: int, log: Log) -> np.ndarray:
+    """[E]: what the log's own Q gives where episodes were cut, 0 where its next action is not known."""
+    last = np.asarray(log.rows.next_action, np.float32)[log.ends]
+    return fitted.q_values(own, log.rows.next_observation[log.ends], last[:, None])
+
+
+# --- support -------------------------------------------------------------------------------------------------------
+
+
+def _support(
+    log: Log, candidate: Candidate, behavior: Behavior | None, known: tuple[np.ndarray, np.ndarray] | None
+) -> Support:
+    observation, action = log.rows.observation, log.rows.action
+    unlikely = far = None
+    if behavior is not None:
+        ours, theirs = (behavior.log_prob(observation, it) for it in (candidate.action, action))
+        unlikely = support.unlikely_share(ours, theirs)
+    if known is not None:
+        far = support.far_share(observation, candidate.action, action, *known)
+    regions = tuple(support.regions(observation, candidate.action, action))
+    by_column: dict[int, float] = {}
+    for it in regions:
+        by_column[it.column] = by_column.get(it.column, 0.0) + it.weight * it.outside
+    return Support(unlikely, far, max(by_column.values(), default=0.0), regions)
+
+
+# --- reasons -------------------------------------------------------------------------------------------------------
+
+
+def _of_log(log: Log, gamma: float) -> tuple[str, ...]:
+    reasons = list[str]()
+    if len(log.starts) < FEW_EPISODES:
+        reasons.append(f"there are only {len(log.starts)} episodes: an interval over so few says little")
+    behind = float(np.where(log.cut, gamma**log.lengths, 0.0).mean())
+    if behind > BEHIND:
+        reasons.append(
+            f"{log.cut.mean():.0%} of the episodes were cut, and {behind:.0%} of the discounted future lies behind the"
+            " cuts: there every estimate is what the fitted Q guesses"
+        )
+    return tuple(reasons)
+
+
+def _of_fit(fitted: Fitted, place: int, log: Log, gamma: float) -> tuple[str, ...]:
+    value, reasons, rewards = fitted.value[place], list[str](), log.rows.reward
+    if not np.isfinite(value).all():
+        return ("the fit has run away to infinity",)
+    low, high = (float(edge) / (1 - gamma) for edge in (min(rewards.min(), 0), max(rewards.max(), 0)))
+    if not low <= value[0] <= high:
+        reasons.append(f"{value[0]:,.3g} is outside of {low:,.3g} to {high:,.3g}, all that such rewards can add up to")
+    drift = float(fitted.drift()[place])
+    if drift > DRIFT:
+        reasons.append(
+            f"the fit has not settled: late in it the value moved by {drift:.1f} of its deviation; more steps"
+        )
+    return tuple(reasons)
+
+
+def _bias(fitted_log: np.ndarray, earned: np.ndarray, episodes: int) -> tuple[str, ...]:
+    gap = bootstrap.interval(fitted_log - earned, episodes)
+    if (gap.low <= 0 <= gap.high) or abs(gap.value) <= BIAS * abs(earned[0]):
+        return ()
+    return (
+        f"fitted Q puts the log itself at {fitted_log[0]:,.3g}, and its episodes earned {earned[0]:,.3g}: expect it to"
+        " be as wrong about policies",
+    )
+
+
+def _of_overlap(overlap: importance.Overlap, episodes: int) -> tuple[str, ...]:
+    reasons, (size, mean) = list[str](), overlap
+    if size < max(SMALL_SAMPLE, SMALL_SHARE * episodes):
+        reasons.append(f"the importance weights are worth {size:.1f} of {episodes} episodes")
+    if not WEIGHT_RANGE[0] <= mean <= WEIGHT_RANGE[1]:
+        reasons.append(f"the importance weights are {mean:.2g} on average, and not 1: the log hardly does what it does")
+    return tuple(reasons)
+
+
+def _of_support(given: Support, names: Sequence[str]) -> tuple[str, ...]:
+    reasons = list[str]()
+    if given.unlikely is not None and given.unlikely > UNSEEN:
+        reasons.append(f"{given.unlikely:.0%} of its actions are less likely under pi_beta than 99% of the log's own")
+    if given.far is not None and given.far > UNSEEN:
+        reasons.append(f"{given.far:.0%} of its actions are farther from all known rows than 99% of the log's own")
+    worst = [it for it in given.regions if it.outside > REGION_OUTSIDE and it.weight > REGION_WEIGHT]
+    if worst:
+        it = max(worst, key=lambda region: region.weight * region.outside)
+        named = f"observation {it.column}" + (f" ({names[it.column]})" if it.column < len(names) else "")
+        reasons.append(
+            f"where {named} is {it.low:.4g} to {it.high:.4g}, {it.weight:.0%} of the rows, {it.outside:.0%} of its"
+            " actions leave the range of the log's"
+        )
+    return tuple(reasons)

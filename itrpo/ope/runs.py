@@ -1,0 +1,310 @@
+"""`itrpo judge`: the policies of runs on episodes that the runs have not seen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import numpy as np
+
+from itrpo import files, xla
+from itrpo.console import make_console
+from itrpo.data.load import load_dataset
+from itrpo.errors import InputError, StorageError
+from itrpo.ope import judgement
+from itrpo.ope.behavior import Behavior, fit_behavior, in_pieces, state_log_prob
+from itrpo.ope.estimate import DEFAULTS, Candidate, Settings, judge_candidates
+from itrpo.ope.judgement import Judgement
+from itrpo.ope.log import Log, make_log
+from itrpo.policy import KINDS, Policy
+from itrpo.training.evaluate import load_policies
+from itrpo.training.restore import recorded, trained_states
+from itrpo.types import Dataset, SpaceSpec
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+USUAL_GAMMA = 0.99  # of an algorithm that has none, such as bc
+SAMPLES = 4  # actions of a stochastic policy at each state, in the doubly robust estimates' V
+BC = "BC"
+# of a run's data, what decides which rows there are and what an action is
+READ_BY = ("action_low", "action_high", "columns", "rules", "stack", "holdout")
+
+
+class Of(NamedTuple):
+    """A run, as its folder says."""
+
+    folder: Path
+    config: dict[str, Any]  # as JSON
+    about: dict[str, Any]  # provenance
+    policies: list[Policy]
+    gamma: float
+
+
+class Unseen(NamedTuple):
+    """Episodes to judge on, and others."""
+
+    dataset: Dataset  # whose rows no policy has seen
+    known: Dataset | None  # what the runs were trained on; None: it can't be read
+    why: str
+
+
+def judge(
+    folders: Sequence[Path | str] | Path | str,
+    data: Any = None,
+    settings: Settings = DEFAULTS,
+    *,
+    again: bool = False,
+    console: Console | None = None,
+) -> list[Judgement]:
+    """Judges every seed's policy of some runs, and writes judgement.json into each folder.
+
+    Runs on the same data are judged in the same folds, beside the same references. `data` is a dataset as
+    `itrpo.load_dataset` takes it, with the columns and bounds of the runs: its episodes must be new to them, or it is
+    the runs' own file at another place. Without it the runs must have been trained with `holdout`. What has been judged
+    with the same settings is read, unless `again`.
+    Raises InputError before any long work, StorageError for a damaged policy or if the disk refuses.
+    """
+    console = console or make_console()
+    xla.prepare()
+    runs = [read_run(Path(it)) for it in ([folders] if isinstance(folders, str | Path) else folders)]
+    if not runs:
+        raise InputError("name the folder of at least one run to judge")
+    if data is None:
+        for it in runs:
+            if not it.config["data"].get("holdout"):
+                raise InputError(
+                    f"{it.folder} was trained on all episodes of {it.config['data']['dataset']}, so none is left to"
+                    " judge it by: train with --holdout 0.2, or give --data FILE with episodes that it has not seen"
+                )
+    groups: dict[str, list[Of]] = {}
+    for it in runs:
+        key = [it.about.get("dataset_sha256"), it.gamma, [it.config["data"].get(name) for name in READ_BY]]
+        groups.setdefault(repr(key), []).append(it)
+    found = dict[Path, Judgement]()
+    for group in groups.values():
+        unseen = read_unseen(group[0], data, console)
+        done = [None if again else judged_before(it, unseen, settings) for it in group]
+        left = [it for it, before in zip(group, done, strict=True) if before is None]
+        found |= {it.folder: before for it, before in zip(group, done, strict=True) if before is not None}
+        if left:
+            found |= judge_group(left, unseen, settings, console)
+    return [found[it.folder] for it in runs]
+
+
+def read_run(folder: Path) -> Of:
+    config = recorded(folder)["config"]
+    gammas = [value for name, value in _leaves(config["algorithm_config"]) if name == "gamma"]
+    about = files.read_json(folder / "provenance.json")
+    return Of(folder, config, about, load_policies(folder), float(gammas[0]) if gammas else USUAL_GAMMA)
+
+
+def _leaves(values: dict[str, Any]) -> list[tuple[str, Any]]:
+    return [leaf for name, it in values.items() for leaf in (_leaves(it) if isinstance(it, dict) else [(name, it)])]
+
+
+# --- data ----------------------------------------------------------------------------------------------------------
+
+
+def read_unseen(run: Of, data: Any, console: Console) -> Unseen:
+    """Raises InputError where the episodes are none that the run has not seen."""
+    own, recorded_hash = run.config["data"], run.about.get("dataset_sha256")
+    share = own.get("holdout") or 0.0
+    if data is None:
+        dataset = load_as(run, source_of(run), share, console)
+        if dataset.source.sha256 != recorded_hash:
+            raise InputError(
+                f"{run.folder} was trained on another version of {own['dataset']} (SHA-256 differs), so which episodes"
+                " it has seen is not known; give --data FILE with the version of then, or with new episodes"
+            )
+    else:
+        dataset = data if isinstance(data, Dataset) else load_as(run, data, 0.0, console)
+        if dataset.source.sha256 != recorded_hash:
+            return Unseen(dataset, training_data(run, share, console), dataset.name)
+        if not share:
+            raise InputError(
+                f"{run.folder} was trained on {dataset.name} itself: give --data FILE with episodes that it has not"
+                " seen"
+            )
+        dataset = dataset if dataset.held is not None else load_as(run, data, share, console)
+    assert dataset.held is not None
+    return Unseen(dataset.held, dataset, f"--holdout {share:g} of {dataset.name}")
+
+
+def load_as(run: Of, source: Any, share: float, console: Console) -> Dataset:
+    """A dataset as the run read its own."""
+    own = run.config["data"]
+    return load_dataset(
+        source,
+        columns=own.get("columns"),
+        env="none",
+        action_low=own["action_low"],
+        action_high=own["action_high"],
+        stack=own.get("stack") or 1,
+        holdout=share,
+        console=console,
+        **(own.get("rules") or {}),
+    )
+
+
+def source_of(run: Of) -> Any:
+    """What names the data that a run was trained on. Raises InputError where nothing does."""
+    source = run.about["dataset"]["source"]
+    listed = [it["file"] for it in (source.get("recipe") or {}).get("files", ())]
+    found = source["name"] if source["kind"] in ("d4rl", "generated") else source["path"] or listed
+    if not found:
+        raise InputError(
+            f"{run.folder} was trained on arrays in memory, which are gone: give --data FILE with the same data or with"
+            " new episodes (in Python: data)"
+        )
+    return found
+
+
+def training_data(run: Of, share: float, console: Console) -> Dataset | None:
+    try:
+        return load_as(run, source_of(run), share, console)
+    except (InputError, StorageError):
+        return None
+
+
+def log_of(dataset: Dataset) -> Log:
+    return make_log(dataset.transitions, np.zeros(1, int) if dataset.starts is None else dataset.starts)
+
+
+def names_of(dataset: Dataset) -> tuple[str, ...]:
+    names = dataset.attributes.observation_names or (dataset.source.recipe.get("columns") or {}).get("observations", ())
+    return tuple(names) if len(names) == dataset.frame.observation_dim else ()
+
+
+# --- policies ------------------------------------------------------------------------------------------------------
+
+
+def judge_group(runs: Sequence[Of], unseen: Unseen, settings: Settings, console: Console) -> dict[Path, Judgement]:
+    """Of runs on one dataset."""
+    started, log, gamma = time.monotonic(), log_of(unseen.dataset), runs[0].gamma
+    console.print(
+        f"judging {sum(len(it.policies) for it in runs)} policies on {len(log.starts):,} episodes,"
+        f" {len(log.rows.reward):,} rows ({unseen.why}), in {settings.folds} folds of"
+        f" {settings.fqe.length(gamma):,} steps",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    rows = (unseen.known or unseen.dataset).transitions
+    behavior = fit_behavior(rows, seed=settings.seed, console=console)
+    candidates = [it for run in runs for it in of_run(run, log)]
+    candidates.append(cloned(behavior, log))
+    known = None if unseen.known is None else (rows.observation, rows.action)
+    names = names_of(unseen.dataset)
+    judged, reasons = judge_candidates(log, candidates, gamma, behavior, known, settings, names, console)
+    if unseen.known is None:
+        reasons += ("pi_beta was fitted on the judged episodes themselves: the data of the run can't be read",)
+    found, place = dict[Path, Judgement](), 0
+    seconds = time.monotonic() - started
+    for run in runs:
+        own = judged[place : place + len(run.policies)]
+        place += len(run.policies)
+        found[run.folder] = Judgement(
+            run=str(run.policies[0].metadata.get("run", "")),
+            algorithm=run.config["algorithm"],
+            dataset=unseen.dataset.name,
+            step=int(run.policies[0].metadata.get("step", 0)),
+            gamma=gamma,
+            episodes=len(log.starts),
+            rows=len(log.rows.reward),
+            cut=float(log.cut.mean()),
+            log_return=float(np.add.reduceat(log.rows.reward, log.starts, dtype=np.float64).mean()),
+            unseen=unseen.why,
+            settings=asdict(settings),
+            seconds=seconds,
+            policies=(*own, *judged[-2:]),
+            reasons=reasons,
+        )
+        judgement.write(run.folder, found[run.folder])
+    return found
+
+
+def judged_before(run: Of, unseen: Unseen, settings: Settings) -> Judgement | None:
+    """What the folder has already, if it is the same."""
+    try:
+        found = judgement.read(run.folder)
+    except StorageError:
+        return None
+    step, run_hash = (run.policies[0].metadata.get(name) for name in ("step", "run"))
+    seeds = [it.seed for it in found.policies if it.seed is not None]
+    same = (found.step, found.run, found.unseen, len(seeds), found.rows) == (
+        step,
+        run_hash,
+        unseen.why,
+        len(run.policies),
+        len(unseen.dataset),
+    )
+    return found if same and files.strict(asdict(settings)) == _tupled(found.settings, asdict(settings)) else None
+
+
+def _tupled(given: Any, like: Any) -> Any:
+    """JSON's lists where the other has tuples are compared as lists."""
+    if isinstance(like, dict):
+        return {name: _tupled(given.get(name), it) for name, it in like.items()}
+    return list(given) if isinstance(like, tuple) else given
+
+
+def actions_at(policy: Policy, observation: np.ndarray) -> np.ndarray:
+    """The policy's actions [N, A] in [-1, 1], at raw observations [N, O], with their history if it has one."""
+    rows = (observation - policy.observation_mean) / policy.observation_std
+    parts = [KINDS[policy.kind](policy, rows[i : i + 4_096]) for i in range(0, len(rows), 4_096)]
+    return np.concatenate(parts)
+
+
+def of_run(run: Of, log: Log) -> list[Candidate]:
+    """Each seed's policy as it ships; where it has a density, also as it samples."""
+    observation, end = log.rows.observation, log.rows.next_observation[log.ends]
+    for policy in run.policies:
+        if len(policy.observation_mean) != observation.shape[1]:
+            raise InputError(
+                f"{run.folder}: its policies take {len(policy.observation_mean)} numbers, and observations here have"
+                f" {observation.shape[1]}"
+            )
+    plain = [
+        Candidate(f"seed {index}", actions_at(policy, observation), actions_at(policy, end), seed=index)
+        for index, policy in enumerate(run.policies)
+    ]
+    return plain if ":" in run.config["algorithm"] else with_densities(run, log, plain)
+
+
+def with_densities(run: Of, log: Log, plain: list[Candidate]) -> list[Candidate]:
+    """As they are where the algorithm's policy has no density, or its newest checkpoint is not there."""
+    spec = SpaceSpec(log.rows.observation.shape[1], log.rows.action.shape[1])
+    try:
+        algorithm, states, step = trained_states(run.folder, spec)
+    except (InputError, StorageError) as error:
+        return [it._replace(why=str(error)) for it in plain]
+    acting, found = algorithm.acting, list[Candidate]()
+    if acting.log_prob is None:
+        return plain
+    if step != run.policies[0].metadata.get("step") or len(states) != len(plain):
+        return [it._replace(why="the newest checkpoint is of another step than the policy") for it in plain]
+    end = log.rows.next_observation[log.ends]
+    keys = jax.random.split(jax.random.key(0), SAMPLES)
+    draw = jax.jit(lambda state, rows: jax.vmap(lambda key: acting.act(state, rows, key, False), out_axes=1)(keys))
+    for candidate, policy, state in zip(plain, run.policies, states, strict=True):
+        mean, std = policy.observation_mean, policy.observation_std
+        rows, last = ((it - mean) / std for it in (log.rows.observation, end))
+        found.append(
+            candidate._replace(
+                log_prob=state_log_prob(acting.log_prob, state, rows, log.rows.action),
+                samples=in_pieces(partial(draw, state), rows),
+                last_samples=in_pieces(partial(draw, state), last),
+            )
+        )
+    return found
+
+
+def cloned(behavior: Behavior, log: Log) -> Candidate:
+    """The mode of pi_beta."""
+    return Candidate(BC, behavior.mode(log.rows.observation), behavior.mode(log.rows.next_observation[log.ends]))

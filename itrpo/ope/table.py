@@ -1,0 +1,105 @@
+"""A judgement as a person reads it: what speaks against it first, then the numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from itrpo.ope.judgement import ESTIMATORS, Judged, Judgement
+from itrpo.report.tables import algorithm_name, count
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def print_judgement(judged: Judgement, console: Console) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    for sentence in warnings(judged):
+        console.print(Text(f"- {sentence}", style="yellow"))
+    table = Table(title=title(judged), title_justify="left")
+    for name in ("policy", "estimate by", "discounted return", "reward per step", "against the log", "doubts"):
+        table.add_column(name, justify="left" if name in ("policy", "estimate by") else "right")
+    for policy in judged.policies:
+        for place, it in enumerate(policy.estimates):
+            doubts = len({*it.reasons, *policy.reasons})
+            name = policy.name if place == 0 else ""
+            against = "" if it.against_log is None else with_interval(*it.against_log, sign=True)
+            cells = (name, ESTIMATORS[it.estimator], with_interval(it.value, it.low, it.high), number(it.per_step))
+            table.add_row(*map(Text, (*cells, against, str(doubts) if doubts else "")))
+        table.add_section()
+    console.print(table)
+    for sentence in [*missing(judged), *footnotes(judged)]:
+        console.print(Text(sentence))
+
+
+def title(judged: Judgement) -> str:
+    name = algorithm_name(judged.algorithm) if judged.algorithm else "policies"
+    return (
+        f"{name} on {judged.dataset}, after {judged.step:,} gradient steps: {judged.episodes:,} episodes that it has"
+        f" not seen ({judged.unseen})"
+    )
+
+
+def warnings(judged: Judgement) -> list[str]:
+    """Sentences, each once, with whom they are about: first what concerns all."""
+    found: dict[str, list[str]] = {it: [] for it in judged.reasons}
+    for policy in judged.policies:
+        for sentence in policy.reasons:
+            found.setdefault(sentence, []).append(policy.name)
+        for it in policy.estimates:
+            for sentence in it.reasons:
+                whose = found.setdefault(f"{ESTIMATORS[it.estimator]}: {sentence}", [])
+                whose.append(policy.name)
+    everybody = {it.name for it in policy_rows(judged)}
+    lines = list[str]()
+    for sentence, whose in found.items():
+        named = "" if not whose or everybody <= set(whose) else f"{', '.join(dict.fromkeys(whose))}: "
+        lines.append(f"{named}{sentence}")
+    return lines
+
+
+def policy_rows(judged: Judgement) -> list[Judged]:
+    return [it for it in judged.policies if it.name != "log"]
+
+
+def missing(judged: Judgement) -> list[str]:
+    """Which estimates there are not, and why."""
+    found: dict[str, list[str]] = {}
+    for policy in judged.policies:
+        for why in dict.fromkeys(policy.missing.values()):
+            found.setdefault(why, []).append(policy.name)
+    return [
+        f"No importance sampling or doubly robust estimate of {', '.join(who)}: {why}." for why, who in found.items()
+    ]
+
+
+def footnotes(judged: Judgement) -> list[str]:
+    folds = judged.settings.get("folds", 0)
+    stochastic = any(it.sample_size is not None for it in judged.policies)
+    lines = [
+        f"In brackets: 95% intervals over resampled episodes ({folds} folds of fits); against the log: by the same"
+        f" estimator in the same folds. gamma {judged.gamma:g}; the undiscounted return of these"
+        f" {count(judged.episodes, 'episode')} is {number(judged.log_return)} on average.",
+    ]
+    if stochastic:
+        lines.append(
+            "Fitted Q judges the policy as it ships, without noise; importance sampling and doubly robust judge it as"
+            " it samples. What each means, and when not to believe it: docs/judging.md."
+        )
+    return lines
+
+
+def with_interval(value: float, low: float, high: float, sign: bool = False) -> str:
+    plus = "+" if sign else ""
+    if not np.isfinite(low):
+        return f"{number(value, plus)} (no interval)"
+    return f"{number(value, plus)} ({number(low, plus)} to {number(high, plus)})"
+
+
+def number(value: float, plus: str = "") -> str:
+    """Three or four digits."""
+    digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 100 else 2 if abs(value) >= 1 else 3
+    return f"{value:{plus},.{digits}f}"
