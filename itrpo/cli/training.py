@@ -12,7 +12,7 @@ from itrpo.cli.datasets import source_of
 from itrpo.cli.flags import Flag, Word, allow_own, field_flags, flags_of, look
 from itrpo.errors import InputError
 from itrpo.options import RunOptions
-from itrpo.ranges import Count, Seed, Several
+from itrpo.ranges import Count, Discount, Seed, Several
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -175,6 +175,7 @@ class Judge:
     data: str | None = None  # a dataset of new episodes, or the runs' own at another place [their held-out episodes]
     folds: Several = 11  # fits of each policy: one on all episodes, the others on bootstraps of them, for intervals
     steps: Count | None = None  # gradient steps of each fit [100 / (1 - gamma), from 2,000 to 50,000]
+    gamma: Discount | None = None  # discount per step: 1 / (1 - gamma) steps are what a value sees [the run's]
     seed: Seed = 0  # of the fits and of the bootstraps
     again: bool = False  # judge what has been judged with the same settings once more
     json: bool = False  # print JSON, with every fold's values, in place of tables
@@ -191,7 +192,7 @@ def judge(command: Judge, console: Console) -> None:
 
     settings = Settings(command.folds, command.seed, FQE(steps=command.steps))
     quiet = silent_console() if command.json else console
-    found = judge(command.runs, command.data, settings, again=command.again, console=quiet)
+    found = judge(command.runs, command.data, settings, gamma=command.gamma, again=command.again, console=quiet)
     if command.json:
         print_json([to_json(it) for it in found], console)
         return

@@ -27,7 +27,7 @@ FEW_EPISODES = 20
 UNSEEN = 0.1  # of the actions
 SMALL_SAMPLE, SMALL_SHARE = 10.0, 0.1  # episodes that weights are worth, and share of all
 WEIGHT_RANGE = 0.5, 2.0  # of their mean, whose expectation is 1
-DRIFT = 1.0  # of the folds' deviation
+DRIFT, STILL = 1.0, 0.02  # of the folds' deviation, and of the value
 BIAS = 0.1  # of the log's own value
 BEHIND = 0.1  # of the discount's weight
 REGION_OUTSIDE, REGION_WEIGHT = 0.3, 0.05
@@ -99,17 +99,21 @@ def judge_candidates(
             last = candidate.last_action[:, None] if candidate.last_samples is None else candidate.last_samples
             q = fitted.q_values(place, log.rows.observation, log.rows.action[:, None])
             v, tail = fitted.q_values(place, log.rows.observation, samples), fitted.q_values(place, end, last)
-            told = _of_overlap(overlap, episodes)
+            told, few = _of_overlap(overlap, episodes), overlap.sample_size < SMALL_SAMPLE
+            low, high = possible(log, gamma)
             for name, folds in {
                 "wdr": importance.weighted_doubly_robust(log, ratio, gamma, q, v, many, tail),
                 "dr": bootstrap.over_folds(importance.doubly_robust(log, ratio, gamma, q, v, tail), many),
                 "wpdis": importance.self_normalised(log, ratio, gamma, many, tail),
                 "pdis": bootstrap.over_folds(importance.per_decision(log, ratio, gamma, tail), many),
             }.items():
-                if np.isfinite(folds).all():
-                    found.append(make_estimate(name, folds, earned, episodes, gamma, told))
+                if low <= folds[0] <= high and np.isfinite(folds).all():
+                    found.append(make_estimate(name, folds, earned, episodes, gamma, told, known=not few))
                 else:
-                    missing[name] = "the importance weights are too large for numbers"
+                    missing[name] = (
+                        f"{folds[0]:.2g} is none of the {low:,.4g} to {high:,.4g} that such rewards can add up to: the"
+                        f" importance weights are worth {overlap.sample_size:.1f} of {episodes} episodes"
+                    )
         judged.append(
             Judged(
                 candidate.name,
@@ -159,12 +163,25 @@ def make_estimate(
     episodes: int,
     gamma: float,
     reasons: Sequence[str] = (),
+    known: bool = True,
 ) -> Estimate:
-    """From values in folds [F], and those of the log by the same estimator in the same folds."""
-    value, low, high = bootstrap.interval(folds, episodes)
-    against = None if log_folds is None else Against(*bootstrap.interval(folds - log_folds, episodes))
-    said = tuple(reasons) + (() if np.isfinite(low) else ("there are too few episodes or folds for an interval",))
-    return Estimate(estimator, value, low, high, (1 - gamma) * value, against, tuple(folds.tolist()), said)
+    """From values in folds [F], and those of the log by the same estimator in the same folds. Not `known`: folds agree
+    with one another for another reason than that they are right, and there is no interval.
+    """
+
+    def interval(values: np.ndarray) -> tuple[float, float, float]:
+        found = bootstrap.interval(values, episodes)
+        return found if known else (found.value, -np.inf, np.inf)
+
+    value, low, high = interval(folds)
+    against = None if log_folds is None else Against(*interval(folds - log_folds))
+    return Estimate(estimator, value, low, high, (1 - gamma) * value, against, tuple(folds.tolist()), tuple(reasons))
+
+
+def possible(log: Log, gamma: float) -> tuple[float, float]:
+    """What rewards such as the log's can add up to, at the least and at the most."""
+    rewards = log.rows.reward
+    return float(min(rewards.min(), 0)) / (1 - gamma), float(max(rewards.max(), 0)) / (1 - gamma)
 
 
 def _known_tail(fitted: Fitted, own: int, log: Log) -> np.ndarray:
@@ -210,17 +227,14 @@ def _of_log(log: Log, gamma: float) -> tuple[str, ...]:
 
 
 def _of_fit(fitted: Fitted, place: int, log: Log, gamma: float) -> tuple[str, ...]:
-    value, reasons, rewards = fitted.value[place], list[str](), log.rows.reward
+    value, reasons, (low, high) = fitted.value[place], list[str](), possible(log, gamma)
     if not np.isfinite(value).all():
         return ("the fit has run away to infinity",)
-    low, high = (float(edge) / (1 - gamma) for edge in (min(rewards.min(), 0), max(rewards.max(), 0)))
     if not low <= value[0] <= high:
-        reasons.append(f"{value[0]:,.3g} is outside of {low:,.3g} to {high:,.3g}, all that such rewards can add up to")
+        reasons.append(f"{value[0]:,.3g} is none of the {low:,.4g} to {high:,.4g} that such rewards can add up to")
     drift = float(fitted.drift()[place])
-    if drift > DRIFT:
-        reasons.append(
-            f"the fit has not settled: late in it the value moved by {drift:.1f} of its deviation; more steps"
-        )
+    if drift > max(DRIFT * value[1:].std(), STILL * abs(value[0])):
+        reasons.append(f"the fit has not settled: late in it the value moved by {drift:,.3g}; give it more --steps")
     return tuple(reasons)
 
 
@@ -237,7 +251,8 @@ def _bias(fitted_log: np.ndarray, earned: np.ndarray, episodes: int) -> tuple[st
 def _of_overlap(overlap: importance.Overlap, episodes: int) -> tuple[str, ...]:
     reasons, (size, mean) = list[str](), overlap
     if size < max(SMALL_SAMPLE, SMALL_SHARE * episodes):
-        reasons.append(f"the importance weights are worth {size:.1f} of {episodes} episodes")
+        no = ", so there is no interval" if size < SMALL_SAMPLE else ""
+        reasons.append(f"the importance weights are worth {size:.1f} of {episodes} episodes{no}")
     if not WEIGHT_RANGE[0] <= mean <= WEIGHT_RANGE[1]:
         reasons.append(f"the importance weights are {mean:.2g} on average, and not 1: the log hardly does what it does")
     return tuple(reasons)

@@ -73,10 +73,9 @@ class Fitted(NamedTuple):
     q_values: Callable[..., np.ndarray]  # (policy, observation [N, O], action [N, n, A]) -> mean Q of fold 0, [N]
 
     def drift(self) -> np.ndarray:
-        """[P]: how much fold 0 has moved over the last checks, per the deviation of all folds (or of its own path)."""
+        """[P]: how far fold 0 has moved over the last checks, in units of the rewards."""
         late = self.path[:, 0, -SETTLED:]
-        spread = self.value[:, 1:].std(axis=1, ddof=1) if self.value.shape[1] > 2 else late.std(axis=1)
-        return np.abs(late[:, -1] - late[:, 0]) / np.maximum(spread, 1e-12)
+        return np.abs(late[:, -1] - late[:, 0])
 
 
 class State(NamedTuple):

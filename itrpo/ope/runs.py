@@ -59,6 +59,7 @@ def judge(
     data: Any = None,
     settings: Settings = DEFAULTS,
     *,
+    gamma: float | None = None,
     again: bool = False,
     console: Console | None = None,
 ) -> list[Judgement]:
@@ -67,12 +68,12 @@ def judge(
     Runs on the same data are judged in the same folds, beside the same references. `data` is a dataset as
     `itrpo.load_dataset` takes it, with the columns and bounds of the runs: its episodes must be new to them, or it is
     the runs' own file at another place. Without it the runs must have been trained with `holdout`. What has been judged
-    with the same settings is read, unless `again`.
+    with the same settings is read, unless `again`. `gamma` None: the discount that each run was trained with.
     Raises InputError before any long work, StorageError for a damaged policy or if the disk refuses.
     """
     console = console or make_console()
     xla.prepare()
-    runs = [read_run(Path(it)) for it in ([folders] if isinstance(folders, str | Path) else folders)]
+    runs = [read_run(Path(it), gamma) for it in ([folders] if isinstance(folders, str | Path) else folders)]
     if not runs:
         raise InputError("name the folder of at least one run to judge")
     if data is None:
@@ -97,11 +98,13 @@ def judge(
     return [found[it.folder] for it in runs]
 
 
-def read_run(folder: Path) -> Of:
+def read_run(folder: Path, gamma: float | None = None) -> Of:
     config = recorded(folder)["config"]
     gammas = [value for name, value in _leaves(config["algorithm_config"]) if name == "gamma"]
     about = files.read_json(folder / "provenance.json")
-    return Of(folder, config, about, load_policies(folder), float(gammas[0]) if gammas else USUAL_GAMMA)
+    return Of(
+        folder, config, about, load_policies(folder), gamma if gamma is not None else float((*gammas, USUAL_GAMMA)[0])
+    )
 
 
 def _leaves(values: dict[str, Any]) -> list[tuple[str, Any]]:
@@ -237,13 +240,8 @@ def judged_before(run: Of, unseen: Unseen, settings: Settings) -> Judgement | No
         return None
     step, run_hash = (run.policies[0].metadata.get(name) for name in ("step", "run"))
     seeds = [it.seed for it in found.policies if it.seed is not None]
-    same = (found.step, found.run, found.unseen, len(seeds), found.rows) == (
-        step,
-        run_hash,
-        unseen.why,
-        len(run.policies),
-        len(unseen.dataset),
-    )
+    ours = (found.step, found.run, found.unseen, len(seeds), found.rows, found.gamma)
+    same = ours == (step, run_hash, unseen.why, len(run.policies), len(unseen.dataset), run.gamma)
     return found if same and files.strict(asdict(settings)) == _tupled(found.settings, asdict(settings)) else None
 
 

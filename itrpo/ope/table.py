@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from itrpo.ope.judgement import ESTIMATORS, Judged, Judgement
+from itrpo.ope.judgement import ESTIMATORS, Judgement
 from itrpo.report.tables import algorithm_name, count
 
 if TYPE_CHECKING:
@@ -44,25 +44,23 @@ def title(judged: Judgement) -> str:
 
 
 def warnings(judged: Judgement) -> list[str]:
-    """Sentences, each once, with whom they are about: first what concerns all."""
-    found: dict[str, list[str]] = {it: [] for it in judged.reasons}
+    """Sentences, each once, with whom and which estimates they are about; first what concerns all."""
+    found: dict[str, tuple[list[str], list[str]]] = {it: ([], []) for it in judged.reasons}
     for policy in judged.policies:
         for sentence in policy.reasons:
-            found.setdefault(sentence, []).append(policy.name)
+            found.setdefault(sentence, ([], []))[0].append(policy.name)
         for it in policy.estimates:
             for sentence in it.reasons:
-                whose = found.setdefault(f"{ESTIMATORS[it.estimator]}: {sentence}", [])
+                whose, which = found.setdefault(sentence, ([], []))
                 whose.append(policy.name)
-    everybody = {it.name for it in policy_rows(judged)}
+                which.append(ESTIMATORS[it.estimator])
+    everybody = {it.name for it in judged.policies if it.name != "log"}
     lines = list[str]()
-    for sentence, whose in found.items():
-        named = "" if not whose or everybody <= set(whose) else f"{', '.join(dict.fromkeys(whose))}: "
-        lines.append(f"{named}{sentence}")
+    for sentence, (whose, which) in found.items():
+        about = [] if everybody <= set(whose) else [", ".join(dict.fromkeys(whose))]
+        about += [" and ".join(dict.fromkeys(which))]
+        lines.append(": ".join([*filter(None, about), sentence]))
     return lines
-
-
-def policy_rows(judged: Judgement) -> list[Judged]:
-    return [it for it in judged.policies if it.name != "log"]
 
 
 def missing(judged: Judgement) -> list[str]:
@@ -101,5 +99,7 @@ def with_interval(value: float, low: float, high: float, sign: bool = False) -> 
 
 def number(value: float, plus: str = "") -> str:
     """Three or four digits."""
+    if abs(value) >= 1e7:
+        return f"{value:{plus}.2e}"
     digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 100 else 2 if abs(value) >= 1 else 3
     return f"{value:{plus},.{digits}f}"

@@ -68,7 +68,7 @@ def test_tables_find_the_known_values():
     assert fitted.path.shape == (2, 4, fqe.CHECKS)
     np.testing.assert_allclose(fitted.value[0], truth, atol=0.03)
     np.testing.assert_allclose(fitted.value[1], float(expected_return(ENDING, BEHAVIOR)), atol=0.03)
-    assert (fitted.drift() < 3).all()
+    assert (fitted.drift() < 0.05).all()
     visited = [(state, action) for state in range(4) for action in range(3)]
     states, actions = (np.eye(size, dtype="f")[[it[i] for it in visited]] for i, size in enumerate((5, 3)))
     found = fitted.q_values(0, states, actions[:, None])
