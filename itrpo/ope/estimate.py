@@ -111,8 +111,8 @@ def judge_candidates(
                     found.append(make_estimate(name, folds, earned, episodes, gamma, told, known=not few))
                 else:
                     missing[name] = (
-                        f"{folds[0]:.2g} is none of the {low:,.4g} to {high:,.4g} that such rewards can add up to: the"
-                        f" importance weights are worth {overlap.sample_size:.1f} of {episodes} episodes"
+                        f"the importance weights are worth {overlap.sample_size:.1f} of {episodes} episodes, and give"
+                        f" what rewards from {low * (1 - gamma):,.3g} to {high * (1 - gamma):,.3g} can't add up to"
                     )
         judged.append(
             Judged(

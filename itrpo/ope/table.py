@@ -65,12 +65,15 @@ def warnings(judged: Judgement) -> list[str]:
 
 def missing(judged: Judgement) -> list[str]:
     """Which estimates there are not, and why."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, tuple[list[str], list[str]]] = {}
     for policy in judged.policies:
-        for why in dict.fromkeys(policy.missing.values()):
-            found.setdefault(why, []).append(policy.name)
+        for estimator, why in policy.missing.items():
+            whose, which = found.setdefault(why, ([], []))
+            whose.append(policy.name)
+            which.append(ESTIMATORS[estimator])
     return [
-        f"No importance sampling or doubly robust estimate of {', '.join(who)}: {why}." for why, who in found.items()
+        f"Not available for {', '.join(dict.fromkeys(whose))}: {' and '.join(dict.fromkeys(which))}: {why}."
+        for why, (whose, which) in found.items()
     ]
 
 

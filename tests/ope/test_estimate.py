@@ -1,0 +1,127 @@
+"""All estimators of a policy on one log, where each can be right, and the reasons where one can't.
+
+The log is of one step: s ~ U(-1, 1), a ~ N(0, 0.5) before the tanh, r = 1 - (tanh^-1 a - s)^2 / 4 + noise, the end. The
+value of a policy u ~ N(m, d) is E[1 - (m - s)^2 / 4 - d^2 / 4].
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from itrpo.errors import StorageError
+from itrpo.ope import judgement
+from itrpo.ope.behavior import Behavior
+from itrpo.ope.estimate import Candidate, Settings, judge_candidates
+from itrpo.ope.fqe import FQE
+from itrpo.ope.judgement import Judgement
+from itrpo.ope.log import Log, make_log
+from itrpo.types import Transition
+
+RNG = np.random.default_rng(0)
+EPISODES, GAMMA = 600, 0.9
+S = RNG.uniform(-1, 1, (EPISODES, 1)).astype("f")
+U = 0.5 * RNG.standard_normal((EPISODES, 1)).astype("f")
+SETTINGS = Settings(folds=4, fqe=FQE(steps=600, hidden=(32,)))
+
+
+def normal(u: np.ndarray, mean: np.ndarray, std: float) -> np.ndarray:
+    """log N(u) [N], less the Jacobian of the tanh."""
+    density = -0.5 * ((u - mean) / std) ** 2 - np.log(std * np.sqrt(2 * np.pi))
+    return (density - np.log1p(-(np.tanh(u) ** 2)))[:, 0]
+
+
+def one_step_log() -> Log:
+    reward = 1 - (U - S)[:, 0] ** 2 / 4 + 0.1 * RNG.standard_normal(EPISODES)
+    ends = np.zeros(EPISODES, "f")
+    return make_log(Transition(S, np.tanh(U), reward.astype("f"), ends, S, np.zeros_like(U)), np.arange(EPISODES))
+
+
+LOG = one_step_log()
+BETA = Behavior(lambda s, a: normal(np.arctanh(np.clip(a, -0.999, 0.999)), 0 * s, 0.5), np.zeros_like)
+KNOWN = (RNG.uniform(-1, 1, (2_000, 1)), np.tanh(0.5 * RNG.standard_normal((2_000, 1))))
+
+
+def candidate(name: str, slope: float, shift: float, std: float) -> Candidate:
+    mean = (slope * S + shift).astype("f")
+    samples = np.tanh(mean[:, None] + std * RNG.standard_normal((EPISODES, 8, 1))).astype("f")
+    return Candidate(name, np.tanh(mean), np.tanh(mean), normal(U, mean, std), samples, samples)
+
+
+@pytest.fixture(scope="module")
+def judged():
+    near, far = candidate("near", 0.5, 0.0, 0.4), candidate("far", 0.0, 4.0, 0.1)
+    silent = near._replace(name="silent", log_prob=None)
+    given = [near, far, silent]
+    return judge_candidates(LOG, given, GAMMA, BETA, KNOWN, SETTINGS, ["speed"])
+
+
+def test_all_are_right_where_they_can_be(judged):
+    near, truth = judged[0][0], 1 - 0.25 / 3 / 4 - 0.16 / 4
+    assert [it.estimator for it in near.estimates] == ["fqe", "wdr", "dr", "wpdis", "pdis"]
+    for it in near.estimates[1:]:
+        assert it.value == pytest.approx(truth, abs=0.03), it.estimator
+        assert it.low < truth < it.high
+        assert it.reasons == ()
+    shipped = near.estimates[0]  # as it ships, without noise
+    assert shipped.value == pytest.approx(1 - 0.25 / 3 / 4, abs=0.03)
+    assert shipped.per_step == pytest.approx(0.1 * shipped.value)
+    assert len(shipped.folds) == 4
+    assert shipped.folds[0] == shipped.value
+    own = judged[0][-1]
+    assert own.name == "log"
+    earned = own.by("log")
+    assert earned.value == pytest.approx(LOG.rows.reward.mean(), abs=1e-6)
+    gain = near.by("wdr").against_log
+    assert gain.value == pytest.approx(near.by("wdr").value - earned.value, abs=1e-6)
+    assert gain.high - gain.low < 2 * (near.by("wdr").high - near.by("wdr").low)
+    assert near.reasons == judged[1] == ()
+    assert near.sample_size > 300
+    assert near.mean_weight == pytest.approx(1, abs=0.1)
+
+
+def test_who_leaves_the_log_is_told(judged):
+    far = judged[0][1]
+    assert far.support.unlikely > 0.99
+    assert far.support.far > 0.99
+    assert far.support.outside == 1
+    assert ["99% of the log's own" in it for it in far.reasons] == [True, True, False]
+    assert far.reasons[2].startswith("where observation 0 (speed) is ")
+    assert far.mean_weight < 0.5 or far.sample_size < 10
+    for name in ("wdr", "dr", "wpdis", "pdis"):
+        assert name in far.missing or far.by(name).reasons
+
+
+def test_a_deterministic_policy_has_no_weights(judged):
+    silent = judged[0][2]
+    assert [it.estimator for it in silent.estimates] == ["fqe"]
+    assert set(silent.missing) == {"wdr", "dr", "wpdis", "pdis"}
+    assert "deterministic" in silent.missing["dr"]
+    assert silent.estimates[0].value == judged[0][0].estimates[0].value
+
+
+def test_a_file_gives_back_what_was_judged(judged, tmp_path):
+    whole = Judgement(
+        "abc", "itrpo", "log", 5, GAMMA, 600, 600, 0.0, 0.9, "holdout", {"folds": 4}, 1.0, judged[0], judged[1]
+    )
+    first = whole.policies[0]
+    without = replace(first.estimates[0], low=-np.inf, high=np.inf)  # JSON has no infinity
+    whole = replace(whole, policies=(replace(first, estimates=(without,)), *whole.policies[1:]))
+    judgement.write(tmp_path, whole)
+    assert judgement.read(tmp_path) == whole
+    (tmp_path / judgement.FILE).write_text('{"version": 1, "policies": 3}')
+    with pytest.raises(StorageError, match=r"judgement\.json: not a judgement"):
+        judgement.read(tmp_path)
+
+
+def test_a_log_that_is_cut_early_is_told():
+    """Two rows each, cut: gamma^2 of the future is unknown; and ten episodes are few."""
+    rows = Transition(*(it[:20] for it in LOG.rows))._replace(continues=np.ones(20, "f"))
+    log = make_log(rows, np.arange(0, 20, 2))
+    given = Candidate("it", rows.action, rows.action[1::2])
+    settings = replace(SETTINGS, folds=2, fqe=FQE(steps=40, hidden=(8,)))
+    _, reasons = judge_candidates(log, [given], GAMMA, settings=settings)
+    assert "only 10 episodes" in reasons[0]
+    assert "100% of the episodes were cut, and 81% of the discounted future" in reasons[1]
