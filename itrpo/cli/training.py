@@ -190,7 +190,7 @@ def judge(command: Judge, console: Console) -> None:
     from itrpo.ope.table import print_judgement
     from itrpo.report.runs import print_json
 
-    settings = Settings(command.folds, command.seed, FQE(steps=command.steps))
+    settings = Settings(command.folds, command.seed, fqe=FQE(steps=command.steps))
     quiet = silent_console() if command.json else console
     found = judge(command.runs, command.data, settings, gamma=command.gamma, again=command.again, console=quiet)
     if command.json:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 EDGE = 1e-3  # actions are clipped to +-(1 - EDGE) where a density is asked, of pi_beta and of policies alike
-STEPS = 3_000
 PIECE = 250  # steps between two looks at the clock
 ROWS = 4_096  # at once
 
@@ -35,7 +34,7 @@ class Behavior(NamedTuple):
     mode: Callable[[np.ndarray], np.ndarray]  # observation -> what behaviour cloning does, [N, A]
 
 
-def fit_behavior(rows: Transition, steps: int = STEPS, seed: int = 0, console: Console | None = None) -> Behavior:
+def fit_behavior(rows: Transition, steps: int = 3_000, seed: int = 0, console: Console | None = None) -> Behavior:
     """A mixture of tanh-Gaussians (`behavior.mixture`) by maximum likelihood."""
     preprocess = fit_preprocess(rows, True, by_column=True)
     spec = SpaceSpec(rows.observation.shape[1], rows.action.shape[1])

@@ -13,7 +13,7 @@ from itrpo.ope import bootstrap, fqe, importance, support
 from itrpo.ope.fqe import FQE, Fitted
 from itrpo.ope.judgement import Against, Estimate, Judged, Support
 from itrpo.ope.log import Log, discounted_returns
-from itrpo.ranges import Seed, Several
+from itrpo.ranges import Count, Seed, Several
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,6 +50,7 @@ class Candidate(NamedTuple):
 class Settings:
     folds: Several = 11  # of the fits: the first is all episodes, the others are bootstraps
     seed: Seed = 0
+    behavior_steps: Count = 3_000  # gradient steps of the fit of pi_beta
     fqe: FQE = field(default_factory=FQE)
 
 

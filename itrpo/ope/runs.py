@@ -199,7 +199,7 @@ def judge_group(runs: Sequence[Of], unseen: Unseen, settings: Settings, console:
         soft_wrap=True,
     )
     rows = (unseen.known or unseen.dataset).transitions
-    behavior = fit_behavior(rows, seed=settings.seed, console=console)
+    behavior = fit_behavior(rows, settings.behavior_steps, settings.seed, console)
     candidates = [it for run in runs for it in of_run(run, log)]
     candidates.append(cloned(behavior, log))
     known = None if unseen.known is None else (rows.observation, rows.action)
