@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
@@ -59,29 +58,20 @@ def fit_behavior(rows: Transition, steps: int = 3_000, seed: int = 0, console: C
         return ((observation - preprocess.observation_mean) / preprocess.observation_std).astype(np.float32)
 
     @jax.jit
-    def log_prob(observation: Array, action: Array) -> Array:
+    def log_prob(params: Params, observation: Array, action: Array) -> Array:
         u = to_pre_tanh(action, EDGE)
         return model.pre_tanh_log_prob(params, observation, u) - tanh_log_det(u)
 
-    mode = jax.jit(lambda observation: jnp.tanh(model.mode(params, observation)))
+    mode = jax.jit(lambda params, observation: jnp.tanh(model.mode(params, observation)))
     return Behavior(
-        lambda observation, action: in_pieces(log_prob, seen(observation), np.asarray(action, np.float32)),
-        lambda observation: in_pieces(mode, seen(observation)),
+        lambda observation, action: in_pieces(log_prob, params, seen(observation), np.asarray(action, np.float32)),
+        lambda observation: in_pieces(mode, params, seen(observation)),
     )
 
 
-def in_pieces(function: Callable[..., Array], *columns: np.ndarray) -> np.ndarray:
-    """A compiled function of rows, `ROWS` of them at a time: all pieces have one size, so that it compiles once."""
+def in_pieces(program: Callable[..., Array], params: Params, *columns: np.ndarray) -> np.ndarray:
+    """A compiled function of parameters and rows, `ROWS` of them at a time: one size, so that it compiles once."""
     count = len(columns[0])
     padded = [np.concatenate([it, np.repeat(it[-1:], -count % ROWS, axis=0)]) for it in columns]
-    return np.concatenate([np.asarray(function(*(it[i : i + ROWS] for it in padded))) for i in range(0, count, ROWS)])[
-        :count
-    ]
-
-
-def state_log_prob(
-    log_prob: Callable[..., Array], state: object, observation: np.ndarray, action: np.ndarray
-) -> np.ndarray:
-    """log pi(a|s) [N] of a trained state, at observations as the policy sees them, with actions clipped as above."""
-    clipped = np.clip(action, -1.0 + EDGE, 1.0 - EDGE).astype(np.float32)
-    return in_pieces(jax.jit(partial(log_prob, state)), observation.astype(np.float32), clipped)
+    pieces = [np.asarray(program(params, *(it[i : i + ROWS] for it in padded))) for i in range(0, count, ROWS)]
+    return np.concatenate(pieces)[:count]

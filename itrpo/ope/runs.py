@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,7 +16,7 @@ from itrpo.console import make_console
 from itrpo.data.load import load_dataset
 from itrpo.errors import InputError, StorageError
 from itrpo.ope import judgement
-from itrpo.ope.behavior import Behavior, fit_behavior, in_pieces, state_log_prob
+from itrpo.ope.behavior import EDGE, Behavior, fit_behavior, in_pieces
 from itrpo.ope.estimate import DEFAULTS, Candidate, Settings, judge_candidates
 from itrpo.ope.judgement import Judgement
 from itrpo.ope.log import Log, make_log
@@ -290,14 +289,15 @@ def with_densities(run: Of, log: Log, plain: list[Candidate]) -> list[Candidate]
     end = log.rows.next_observation[log.ends]
     keys = jax.random.split(jax.random.key(0), SAMPLES)
     draw = jax.jit(lambda state, rows: jax.vmap(lambda key: acting.act(state, rows, key, False), out_axes=1)(keys))
+    log_prob, inside = jax.jit(acting.log_prob), np.clip(log.rows.action, -1 + EDGE, 1 - EDGE).astype(np.float32)
     for candidate, policy, state in zip(plain, run.policies, states, strict=True):
         mean, std = policy.observation_mean, policy.observation_std
-        rows, last = ((it - mean) / std for it in (log.rows.observation, end))
+        rows, last = (((it - mean) / std).astype(np.float32) for it in (log.rows.observation, end))
         found.append(
             candidate._replace(
-                log_prob=state_log_prob(acting.log_prob, state, rows, log.rows.action),
-                samples=in_pieces(partial(draw, state), rows),
-                last_samples=in_pieces(partial(draw, state), last),
+                log_prob=in_pieces(log_prob, state, rows, inside),
+                samples=in_pieces(draw, state, rows),
+                last_samples=in_pieces(draw, state, last),
             )
         )
     return found

@@ -13,13 +13,14 @@ from rich.console import Console
 
 import itrpo
 from itrpo.cli import main
+from itrpo.data.load import load_dataset
 from itrpo.errors import InputError
 from itrpo.ope import judgement, runs
 from itrpo.ope.estimate import Settings
 from itrpo.ope.fqe import FQE
 from itrpo.ope.runs import judge
-from itrpo.training.restore import read_config, trained_states
-from itrpo.training.train import prepare
+from itrpo.training.restore import trained_states
+from itrpo.types import SpaceSpec
 
 QUIET = Console(quiet=True)
 SETTINGS = Settings(folds=2, behavior_steps=20, fqe=FQE(steps=20))
@@ -48,46 +49,46 @@ def log(seed: int) -> dict[str, np.ndarray]:
 
 
 def options(out: Path, **more) -> itrpo.RunOptions:
-    common = {"scale": "smoke", "steps": 6, "seeds": 2, "eval_every": 6, "behavior_steps": 6, "env": "none"}
+    common = {"scale": "smoke", "steps": 6, "seeds": 2, "eval_every": 6, "env": "none"}
     return itrpo.RunOptions(out=out, action_low=-2.0, action_high=2.0, holdout=0.25, **{**common, **more})
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Runs of two algorithms on log.npz, a quarter of which is held out; other.npz is new to them."""
+    """Two runs on log.npz, a quarter of which is held out; other.npz is new to them."""
     root = tmp_path_factory.mktemp("runs")
     for seed, name in enumerate(("log", "other")):
         np.savez(root / f"{name}.npz", **log(seed))
-    itrpo.train(root / "log.npz", "itrpo", options(root / "itrpo"), console=QUIET)
-    itrpo.train(root / "log.npz", "td3_bc", options(root / "td3_bc"), console=QUIET)
+    itrpo.train(root / "log.npz", "bc", options(root / "first"), console=QUIET)
+    itrpo.train(root / "log.npz", "bc", options(root / "second", seeds=1, seed=5), console=QUIET)
     return root
 
 
 def test_from_the_command_line(folder, capsys):
-    words = ["judge", str(folder / "itrpo"), str(folder / "td3_bc"), "--folds", "2", "--steps", "20"]
+    words = ["judge", str(folder / "first"), str(folder / "second"), "--folds", "2", "--steps", "20"]
     assert main(words) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "judging 4 policies on 5 episodes, 30 rows (--holdout 0.25 of log), in 2 folds of 20 steps" in said
+    assert "judging 3 policies on 5 episodes, 30 rows (--holdout 0.25 of log), in 2 folds of 20 steps" in said
     assert "there are only 5 episodes" in said
-    assert "Not available for seed 0, seed 1, BC: weighted doubly robust and doubly robust and importance," in said
+    assert "Not available for BC: weighted doubly robust and doubly robust and importance," in said
     assert said.count("saved to ") == 2
-    found = judgement.read(folder / "itrpo")
+    found = judgement.read(folder / "first")
     assert [it.name for it in found.policies] == ["seed 0", "seed 1", "BC", "log"]
     assert (found.episodes, found.rows, found.gamma, found.cut) == (5, 30, 0.99, 1.0)
     assert found.policies[0].sample_size is not None
-    other = judgement.read(folder / "td3_bc")
-    assert other.policies[2:] == found.policies[2:]  # one fit of the references for both
-    before = (folder / "itrpo" / judgement.FILE).stat().st_mtime_ns
+    other = judgement.read(folder / "second")
+    assert other.policies[1:] == found.policies[2:]  # one fit of the references for both
+    before = (folder / "first" / judgement.FILE).stat().st_mtime_ns
     assert main([*words[:2], "--folds", "2", "--steps", "20", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["policies"][3]["name"] == "log"
-    assert (folder / "itrpo" / judgement.FILE).stat().st_mtime_ns == before  # nothing was fitted again
+    assert (folder / "first" / judgement.FILE).stat().st_mtime_ns == before  # nothing was fitted again
 
 
 def test_judged_alone_or_beside_others_is_the_same(folder):
     """In any order, with any discount."""
-    alone = judge(folder / "itrpo", None, SETTINGS, gamma=0.5, again=True, console=QUIET)[0]
-    both = judge([folder / "td3_bc", folder / "itrpo"], None, SETTINGS, gamma=0.5, again=True, console=QUIET)
-    assert [it.algorithm for it in both] == ["td3_bc", "itrpo"]
+    alone = judge(folder / "first", None, SETTINGS, gamma=0.5, again=True, console=QUIET)[0]
+    both = judge([folder / "second", folder / "first"], None, SETTINGS, gamma=0.5, again=True, console=QUIET)
+    assert [len(it.policies) for it in both] == [3, 4]
     assert alone.policies == both[1].policies
     assert alone.gamma == 0.5
 
@@ -97,10 +98,10 @@ def test_episodes_of_another_file(folder):
     (folder / "log.npz").rename(moved)
     try:
         with pytest.raises(InputError, match=r"log\.npz"):
-            judge(folder / "itrpo", None, SETTINGS, console=QUIET)
-        again = judge(folder / "itrpo", moved, SETTINGS, console=QUIET)[0]  # the runs' own file: what is held out
+            judge(folder / "first", None, SETTINGS, console=QUIET)
+        again = judge(folder / "first", moved, SETTINGS, console=QUIET)[0]  # the runs' own file: what is held out
         assert again.episodes == 5
-        alone = judge(folder / "itrpo", folder / "other.npz", SETTINGS, console=QUIET)[0]
+        alone = judge(folder / "first", folder / "other.npz", SETTINGS, console=QUIET)[0]
         assert (alone.episodes, alone.unseen, alone.dataset) == (20, "other", "other")
         assert "pi_beta was fitted on the judged episodes themselves" in alone.reasons[-1]
     finally:
@@ -110,11 +111,11 @@ def test_episodes_of_another_file(folder):
 def test_what_can_not_be_judged_is_one_message(folder, tmp_path):
     with pytest.raises(InputError, match=r"is no run: it has no config\.json"):
         judge(tmp_path, None, SETTINGS, console=QUIET)
-    config = json.loads((folder / "td3_bc" / "config.json").read_text())
+    config = json.loads((folder / "second" / "config.json").read_text())
     config["config"]["data"]["holdout"] = None
     for name in ("provenance.json", "seed0/policy.npz"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes((folder / "td3_bc" / name).read_bytes())
+        (tmp_path / name).write_bytes((folder / "second" / name).read_bytes())
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(
         InputError, match=r"was trained on all episodes of log.*train with --holdout 0.2, or give --data"
@@ -125,19 +126,22 @@ def test_what_can_not_be_judged_is_one_message(folder, tmp_path):
     assert not (tmp_path / judgement.FILE).exists()
 
 
-def test_a_folder_has_its_configuration_and_states(folder):
-    """The restored state acts as the exported policy does, and its density is that of the actor."""
-    for name in ("itrpo", "td3_bc"):
-        config, dataset, _ = prepare(folder / "log.npz", name, options(folder / name), None, QUIET)
-        assert read_config(folder / name) == config
-        algorithm, states, step = trained_states(folder / name, dataset.spec)
-        assert (step, len(states)) == (6, 2)
-        policies = runs.read_run(folder / name).policies
-        assert dataset.held is not None
-        rows = dataset.held.transitions.observation
-        for state, policy in zip(states, policies, strict=True):
-            seen = (rows - policy.observation_mean) / policy.observation_std
-            own = algorithm.acting.act(state, jnp.asarray(seen), jax.random.key(0), True)
-            np.testing.assert_allclose(runs.actions_at(policy, rows), own, atol=1e-5)
-            np.testing.assert_allclose(2 * runs.actions_at(policy, rows), policy.act(rows), atol=1e-5)
-    assert runs.read_run(folder / "itrpo").gamma == 0.99
+def test_states_act_as_the_policies_that_ship(folder):
+    """At the observations as the policy sees them, and in the user's units; the density is the actor's."""
+    policies = runs.read_run(folder / "first").policies
+    log = runs.log_of(load_dataset(folder / "other.npz", action_low=-2.0, action_high=2.0))
+    rows = log.rows.observation
+    algorithm, states, step = trained_states(folder / "first", SpaceSpec(1, 1))
+    found = runs.of_run(runs.read_run(folder / "first"), log)
+    assert (step, len(states), [it.name for it in found]) == (6, 2, ["seed 0", "seed 1"])
+    for state, policy, it in zip(states, policies, found, strict=True):
+        seen = jnp.asarray((rows - policy.observation_mean) / policy.observation_std)
+        own = algorithm.acting.act(state, seen, jax.random.key(0), True)
+        np.testing.assert_allclose(it.action, own, atol=1e-5)
+        np.testing.assert_allclose(2 * it.action, policy.act(rows), atol=1e-5)
+        inside = np.clip(log.rows.action, -0.999, 0.999)
+        assert algorithm.acting.log_prob is not None
+        np.testing.assert_allclose(it.log_prob, algorithm.acting.log_prob(state, seen, jnp.asarray(inside)), atol=1e-4)
+        assert it.samples is not None
+        assert np.abs(np.arctanh(it.samples).mean(axis=1) - np.arctanh(own)).mean() < np.arctanh(it.samples).std()
+    assert runs.read_run(folder / "first").gamma == 0.99
