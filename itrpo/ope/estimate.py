@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -44,6 +44,12 @@ class Candidate(NamedTuple):
     last_samples: np.ndarray | None = None  # [E, n, A]
     seed: int | None = None
     why: str = "the policy is deterministic: it has no density"  # where there is no log_prob
+
+
+def candidate(name: str, act: Callable[[np.ndarray], np.ndarray], log: Log, seed: int | None = None) -> Candidate:
+    """A deterministic policy: `act` maps observations [N, O], in the user's units, to actions [N, A] in [-1, 1]."""
+    end = log.rows.next_observation[log.ends]
+    return Candidate(name, act(log.rows.observation), act(end), seed=seed)
 
 
 @dataclass(frozen=True)

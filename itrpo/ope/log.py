@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from itrpo.errors import InputError
-from itrpo.types import Transition
+from itrpo.types import Dataset, Transition
 
 
 class Log(NamedTuple):
@@ -49,6 +49,11 @@ def make_log(rows: Transition, starts: np.ndarray) -> Log:
     if not np.isin(terminal, log.ends).all():
         raise InputError("a log's rows with continues 0 must be the last of their episodes")
     return log
+
+
+def log_of(dataset: Dataset) -> Log:
+    """The rows of a dataset, such as the `held` of one that `itrpo.load_dataset` read with `holdout`."""
+    return make_log(dataset.transitions, np.zeros(1, int) if dataset.starts is None else dataset.starts)
 
 
 def by_episode(log: Log, values: np.ndarray, fill: float = 0.0) -> np.ndarray:

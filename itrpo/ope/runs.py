@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,10 +17,10 @@ from itrpo.console import make_console
 from itrpo.data.load import load_dataset
 from itrpo.errors import InputError, StorageError
 from itrpo.ope import judgement
-from itrpo.ope.behavior import EDGE, Behavior, fit_behavior, in_pieces
-from itrpo.ope.estimate import DEFAULTS, Candidate, Settings, judge_candidates
+from itrpo.ope.behavior import EDGE, fit_behavior, in_pieces
+from itrpo.ope.estimate import DEFAULTS, Candidate, Settings, candidate, judge_candidates
 from itrpo.ope.judgement import Judgement
-from itrpo.ope.log import Log, make_log
+from itrpo.ope.log import Log, log_of
 from itrpo.policy import KINDS, Policy
 from itrpo.training.evaluate import load_policies
 from itrpo.training.restore import recorded, trained_states
@@ -174,10 +175,6 @@ def training_data(run: Of, share: float, console: Console) -> Dataset | None:
         return None
 
 
-def log_of(dataset: Dataset) -> Log:
-    return make_log(dataset.transitions, np.zeros(1, int) if dataset.starts is None else dataset.starts)
-
-
 def names_of(dataset: Dataset) -> tuple[str, ...]:
     names = dataset.attributes.observation_names or (dataset.source.recipe.get("columns") or {}).get("observations", ())
     return tuple(names) if len(names) == dataset.frame.observation_dim else ()
@@ -200,7 +197,7 @@ def judge_group(runs: Sequence[Of], unseen: Unseen, settings: Settings, console:
     rows = (unseen.known or unseen.dataset).transitions
     behavior = fit_behavior(rows, settings.behavior_steps, settings.seed, console)
     candidates = [it for run in runs for it in of_run(run, log)]
-    candidates.append(cloned(behavior, log))
+    candidates.append(candidate(BC, behavior.mode, log))
     known = None if unseen.known is None else (rows.observation, rows.action)
     names = names_of(unseen.dataset)
     judged, reasons = judge_candidates(log, candidates, gamma, behavior, known, settings, names, console)
@@ -260,16 +257,15 @@ def actions_at(policy: Policy, observation: np.ndarray) -> np.ndarray:
 
 def of_run(run: Of, log: Log) -> list[Candidate]:
     """Each seed's policy as it ships; where it has a density, also as it samples."""
-    observation, end = log.rows.observation, log.rows.next_observation[log.ends]
+    size = log.rows.observation.shape[1]
     for policy in run.policies:
-        if len(policy.observation_mean) != observation.shape[1]:
+        if len(policy.observation_mean) != size:
             raise InputError(
                 f"{run.folder}: its policies take {len(policy.observation_mean)} numbers, and observations here have"
-                f" {observation.shape[1]}"
+                f" {size}"
             )
     plain = [
-        Candidate(f"seed {index}", actions_at(policy, observation), actions_at(policy, end), seed=index)
-        for index, policy in enumerate(run.policies)
+        candidate(f"seed {index}", partial(actions_at, policy), log, index) for index, policy in enumerate(run.policies)
     ]
     return plain if ":" in run.config["algorithm"] else with_densities(run, log, plain)
 
@@ -290,19 +286,14 @@ def with_densities(run: Of, log: Log, plain: list[Candidate]) -> list[Candidate]
     keys = jax.random.split(jax.random.key(0), SAMPLES)
     draw = jax.jit(lambda state, rows: jax.vmap(lambda key: acting.act(state, rows, key, False), out_axes=1)(keys))
     log_prob, inside = jax.jit(acting.log_prob), np.clip(log.rows.action, -1 + EDGE, 1 - EDGE).astype(np.float32)
-    for candidate, policy, state in zip(plain, run.policies, states, strict=True):
+    for own, policy, state in zip(plain, run.policies, states, strict=True):
         mean, std = policy.observation_mean, policy.observation_std
         rows, last = (((it - mean) / std).astype(np.float32) for it in (log.rows.observation, end))
         found.append(
-            candidate._replace(
+            own._replace(
                 log_prob=in_pieces(log_prob, state, rows, inside),
                 samples=in_pieces(draw, state, rows),
                 last_samples=in_pieces(draw, state, last),
             )
         )
     return found
-
-
-def cloned(behavior: Behavior, log: Log) -> Candidate:
-    """The mode of pi_beta."""
-    return Candidate(BC, behavior.mode(log.rows.observation), behavior.mode(log.rows.next_observation[log.ends]))

@@ -18,6 +18,7 @@ from itrpo.errors import InputError
 from itrpo.ope import judgement, runs
 from itrpo.ope.estimate import Settings
 from itrpo.ope.fqe import FQE
+from itrpo.ope.log import log_of
 from itrpo.ope.runs import judge
 from itrpo.training.restore import trained_states
 from itrpo.types import SpaceSpec
@@ -129,7 +130,7 @@ def test_what_can_not_be_judged_is_one_message(folder, tmp_path):
 def test_states_act_as_the_policies_that_ship(folder):
     """At the observations as the policy sees them, and in the user's units; the density is the actor's."""
     policies = runs.read_run(folder / "first").policies
-    log = runs.log_of(load_dataset(folder / "other.npz", action_low=-2.0, action_high=2.0))
+    log = log_of(load_dataset(folder / "other.npz", action_low=-2.0, action_high=2.0))
     rows = log.rows.observation
     algorithm, states, step = trained_states(folder / "first", SpaceSpec(1, 1))
     found = runs.of_run(runs.read_run(folder / "first"), log)
