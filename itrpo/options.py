@@ -46,6 +46,7 @@ class RunOptions:
     behavior: str | None = None  # model of pi_beta, of those that the algorithm can use [the preset's]
     behavior_steps: Count | None = None  # gradient steps of its fit [the source's, scaled by steps, at least 100]
     columns: Mapping[str, Any] | None = None  # which columns are what: FIELD=COLUMN ... [their usual names]
+    exclude: tuple[str, ...] = ()  # columns, or parts of a Dict observation, to leave out, such as images [none]
     max_gap: str | float | None = None  # a longer gap in the time of a table ends the episode, e.g. 5m [none does]
     fill: Literal["previous", "interpolate", "drop"] | None = None  # for values missing in a table [an error]
     period: str | float | None = None  # resample a table to one row per period, e.g. 1m [its own rows]
@@ -57,11 +58,13 @@ class RunOptions:
     reward_shift: Finite | None = None  # see reward_scale [the preset's]
     action_low: tuple[float, ...] | float | None = None  # raw action that becomes -1: one number, or one each [-1]
     action_high: tuple[float, ...] | float | None = None  # raw action that becomes +1 [+1]
+    continuous_actions: bool = False  # train on actions that look like choices: they are quantities, such as positions
     track: tuple[Literal["tensorboard", "wandb"], ...] = ()  # where else metrics go: extras of itrpo [nowhere]
 
 
 RULES = ("max_gap", "fill", "period", "period_rewards")
-READING = ("env", "columns", *RULES, "action_low", "action_high")  # say how a dataset is read: keywords of load_dataset
+# say how a dataset is read: keywords of load_dataset
+READING = ("env", "columns", "exclude", *RULES, "action_low", "action_high", "continuous_actions")
 
 
 def reading(options: RunOptions) -> dict[str, Any]:

@@ -114,6 +114,7 @@ class Dataset:
     behavior_log_probs: np.ndarray | None = None  # [B] float32: log pi_beta(a|s), of actions in [-1, 1], if known
     bounds: BoundsFrom = "given"  # whose word action_low and action_high are
     attributes: Attributes = NO_ATTRIBUTES  # as the file has them, whatever bounds were given
+    discrete: str | None = None  # what the actions are if they number choices, and nobody said that they are quantities
     notes: tuple[str, ...] = ()  # what a user should know of its own data before training on it
     stack: int = 1  # observations that are one here: `itrpo.data.history`
     starts: np.ndarray | None = None  # [E] int64: the first transition of each episode; None: not known

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 AS_READ = Only(READING)
+CONVERTING = ("env", "columns", "exclude", *RULES)
 
 
 def source_of(words: Sequence[str]) -> str | list[str]:
@@ -105,7 +106,7 @@ class Convert:
     """
 
     words: Annotated[tuple[str, ...], Word("SOURCE TARGET")]  # what to read, as in `itrpo train`; a new file or dataset
-    options: Annotated[RunOptions, Only(("env", "columns", *RULES))] = RunOptions()
+    options: Annotated[RunOptions, Only(CONVERTING)] = RunOptions()
 
 
 def convert(command: Convert, console: Console) -> None:
@@ -114,7 +115,7 @@ def convert(command: Convert, console: Console) -> None:
     *source, target = command.words
     if not source:
         raise InputError("itrpo datasets convert needs SOURCE and TARGET; `itrpo datasets convert --help` explains it")
-    read = {name: value for name, value in as_read(command.options).items() if not name.startswith("action_")}
+    read = {name: value for name, value in as_read(command.options).items() if name in CONVERTING}
     done = convert(source_of(source), target, console=console, **read)
     console.print(f"{done.path}: {done.rows:,} rows, {done.episodes:,} episodes", soft_wrap=True)
     for note in done.notes:

@@ -165,6 +165,7 @@ def write_replay(folder: Path, path: Path, steps: int | None = None, env: str | 
         file["next_observations"] = flat["next_observation"]
         file["infos/action_log_probs"] = flat["action_log_prob"] - log_unit
         file.attrs["env_id"] = env_id
+        file.attrs["action_low"], file.attrs["action_high"] = spaces.low, spaces.high
         file.attrs["recipe"] = json.dumps(recipe)
     files.write(path, image.getbuffer())
     return len(flat)

@@ -9,6 +9,10 @@ from itrpo.data.wording import listed
 CHOICES = 20  # more whole numbers than that are a quantity in steps: Atari's games have 18 actions
 SAMPLE = 10_000  # rows that are looked at first
 DISCRETE = "discrete actions, it seems, but itrpo learns continuous ones: a policy's actions will lie in between"
+INSIST = (
+    "if they are positions of something continuous, such as a valve, say so: --continuous-actions"
+    " (continuous_actions=True in Python)"
+)
 BOUNDS = "give the bounds that the environment or the actuators have, which become -1 and +1"
 
 
@@ -30,11 +34,6 @@ def bounds_advice(low: np.ndarray, high: np.ndarray) -> str:
         texts.append(" ".join([flag, *(words[:1] if len(set(words)) == 1 else words)]))
     told = f" (LOW and HIGH: actions {listed(constant.astype(str).tolist())} never vary)" if constant.size else ""
     return f"the data's own extremes are {' '.join(texts)}{told}"
-
-
-def positions(low: np.ndarray, high: np.ndarray) -> str:
-    """For whole numbers that are a quantity after all."""
-    return f"if they are positions of something continuous, such as a valve, say so: {bounds_advice(low, high)}"
 
 
 def _exact(value: np.ndarray) -> str:

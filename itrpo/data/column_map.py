@@ -201,6 +201,14 @@ def excluded_names(names: Sequence[str], patterns: Sequence[str], where: str) ->
     return {name for pattern in patterns for name in _matching(pattern, names, EXCLUDE, where)}
 
 
+def without(columns: ColumnMap | None, names: str | Sequence[str]) -> ColumnMap | None:
+    """The map, with these columns, or patterns, left out too."""
+    if not names:
+        return columns
+    both = [it.split(",") if isinstance(it, str) else list(it) for it in ((columns or {}).get(EXCLUDE, []), names)]
+    return {**(columns or {}), EXCLUDE: both[0] + both[1]}
+
+
 def map_advice(names: Collection[str], ends_known: bool = False) -> str:
     """The map that a file with these columns seems to need, in words."""
     guessed: list[str] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from itrpo.data import formats, minari_ids
-from itrpo.data.column_map import ColumnMap
+from itrpo.data.column_map import ColumnMap, without
 from itrpo.data.fit import refuse_dataset
 from itrpo.data.formats import minari
 from itrpo.data.load import read_contents
@@ -36,6 +37,7 @@ def convert(
     target: str | os.PathLike[str],
     *,
     columns: ColumnMap | None = None,
+    exclude: str | Sequence[str] = (),
     env: str | None = None,
     max_gap: str | float | None = None,
     fill: str | None = None,
@@ -47,15 +49,15 @@ def convert(
 
     `source` and the rules for tables are what `load_dataset` takes, but no mapping of arrays; `target` a path ending in
     .hdf5, .h5, .npz, .parquet or .csv, or `minari:ID`, or a path without an ending, which becomes a Minari folder of
-    that name. `columns` maps the columns of the source (see `itrpo.data.column_map`). `env`: the gymnasium id to write
-    down [the source's].
+    that name. `columns` maps the columns of the source (see `itrpo.data.column_map`), `exclude` leaves some out.
+    `env`: the gymnasium id to write down [the source's].
 
     No value is changed. HDF5, NPZ, Parquet and Minari keep every type; CSV keeps values that fit float32. What the
     target has no place for is named in the notes. Raises InputError if the source can't be read or the target exists,
     StorageError if the target can't be written.
     """
     path = target_path(target)
-    found = read_contents(source, columns, console, rules_of(max_gap, fill, period, period_rewards))
+    found = read_contents(source, without(columns, exclude), console, rules_of(max_gap, fill, period, period_rewards))
     if env is not None:
         refuse_dataset(env)
         found = replace(found, env_id=None if env.lower() == "none" else env)

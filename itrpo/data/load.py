@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from itrpo.data import formats, minari_ids, sources, tables
-from itrpo.data.actions import BOUNDS, DISCRETE, bounds_advice, choices, extremes, positions
+from itrpo.data.actions import BOUNDS, DISCRETE, INSIST, bounds_advice, choices, extremes
 from itrpo.data.attributes import action_bounds
-from itrpo.data.column_map import ColumnMap
+from itrpo.data.column_map import ColumnMap, without
 from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.data.episodes import both_flags, episode_statistics, left_out_rows, to_transitions, transition_rows
 from itrpo.data.fit import users_env
@@ -26,7 +26,7 @@ from itrpo.data.memory import blocks, empty_rows
 from itrpo.data.series import AS_IT_IS, Rules, rules_of
 from itrpo.data.several import joined, joined_contents, source_of
 from itrpo.data.sources import Source
-from itrpo.data.wording import first_rows
+from itrpo.data.wording import first_rows, refuse
 from itrpo.errors import InputError
 from itrpo.files import generated_path
 from itrpo.registry import GENERATED_DATASETS, nearest, resolve
@@ -42,6 +42,7 @@ def load_dataset(
     source: Source,
     *,
     columns: ColumnMap | None = None,
+    exclude: str | Sequence[str] = (),
     env: str | None = None,
     max_gap: str | float | None = None,
     fill: str | None = None,
@@ -49,6 +50,7 @@ def load_dataset(
     period_rewards: str | None = None,
     action_low: float | Sequence[float] | np.ndarray | None = None,
     action_high: float | Sequence[float] | np.ndarray | None = None,
+    continuous_actions: bool = False,
     stack: int = 1,
     holdout: float = 0.0,
     console: Console | None = None,
@@ -59,13 +61,16 @@ def load_dataset(
     to an .hdf5, .h5, .npz, .parquet or .csv file, a Minari dataset (`minari:ID`, or its folder), a mapping of arrays
     (see `itrpo.data.formats.npz`), or a frame of polars or pandas. Several are one dataset: a list of these, or a
     pattern such as "logs/*.parquet"; a list may also hold a mapping for each step, or for each episode.
-    `columns` says which columns are what (see `itrpo.data.column_map`).
+    `columns` says which columns are what (see `itrpo.data.column_map`); `exclude` names columns, or parts of a Dict
+    observation, that are left out, such as images.
     `max_gap`, `fill`, `period` and `period_rewards` are for tables in time (see `itrpo.data.series`).
     `env` is the gymnasium id to evaluate in: None takes what the file or the name says, "none" means no evaluation.
     MODULE:ID names one that a module of yours registers; it is imported.
     `action_low` and `action_high`, numbers or one per action dimension, are the raw actions that become -1 and +1;
     without them the bounds that the data declare are taken (`itrpo.data.attributes`), and where there are none actions
     must lie in [-1, 1] already. Nothing is ever clipped.
+    `continuous_actions`: they are quantities, although they look like choices (`itrpo.data.actions.choices`), which
+    training refuses.
     `stack` observations in a row, with the actions between them, are one observation (see `itrpo.data.history`).
     `holdout` is the share of its episodes that are not in the result, but in its `held`: to judge policies by.
     `console` shows progress of downloads and roll-outs; None is silent.
@@ -74,11 +79,12 @@ def load_dataset(
     Raises InputError if the source is unknown or can't be used as it is, with what to do about it.
     """
     named = users_env(env)
-    episodes = read_episodes(source, console, columns, rules_of(max_gap, fill, period, period_rewards))
-    in_place = not isinstance(source, Mapping)  # arrays of the user's own stay as they are
+    rules = rules_of(max_gap, fill, period, period_rewards)
+    episodes = read_episodes(source, console, without(columns, exclude), rules)
+    in_place = episodes.source.kind != "arrays"  # those of the user's own stay as they are
     where = episodes.source.path or ("the arrays" if episodes.source.kind == "arrays" else episodes.source.name)
     _check_finite(episodes, where)
-    logged, discrete = extremes(episodes.actions), choices(episodes.actions)
+    logged, discrete = extremes(episodes.actions), None if continuous_actions else choices(episodes.actions)
     episodes, low, high, rescaled = rescale(episodes, action_low, action_high, in_place)
     _check_actions(episodes, where, rescaled, logged, discrete)
     episodes = with_history(episodes, stack, where)
@@ -105,6 +111,7 @@ def load_dataset(
         source=episodes.source,
         behavior_log_probs=log_probs if log_probs is None or rows is None else log_probs[rows],
         bounds=bounds_from(episodes, action_low, action_high),
+        discrete=discrete,
         attributes=episodes.attributes,
         notes=tuple(note for note in notes if note),
         stack=stack,
@@ -130,7 +137,8 @@ def read_episodes(
             return replace(episodes, env_id=found.env_id, source=source, attributes=found.attributes)
         made_of = source_of([Path(it).expanduser() for it in parts], sources.label(parts), recipe)
         return to_episodes(found.values, sources.label(parts), made_of, found.env_id, found.attributes)
-    if len(parts) > 1:
+    listed = isinstance(source, list | tuple) and isinstance(parts[0], Mapping)  # of episodes, even if it is only one
+    if len(parts) > 1 or listed:
         read = [_read_one(part, console, columns, several=True) for part in parts]
         return joined(read, [it.source.path or it.source.name for it in read], sources.label(parts))
     return _read_one(parts[0], console, columns)
@@ -232,6 +240,7 @@ def dataset_names() -> list[str]:
 
 
 def _check_finite(episodes: Episodes, where: str) -> None:
+    problems: list[str] = []
     for key in ("observations", "actions", "rewards", "next_observations"):
         values = getattr(episodes, key)
         if values is None or all(np.isfinite(values[block]).all() for block in blocks(len(values))):
@@ -240,11 +249,12 @@ def _check_finite(episodes: Episodes, where: str) -> None:
         rows = np.flatnonzero(~finite.reshape(len(values), -1).all(axis=1))
         nan = int(np.isnan(values).sum())
         infinite = int(finite.size - finite.sum()) - nan
-        raise InputError(
+        problems.append(
             f"{where}: {key!r} holds {nan:,} NaN and {infinite:,} infinite values (as float32), in {len(rows):,} of"
             f" {len(values):,} rows (first: {first_rows(rows)}); remove those episodes or mend the values"
             " (in a table, --fill previous, interpolate or drop does)"
         )
+    refuse(problems, where)
 
 
 def rescale(
@@ -304,7 +314,7 @@ def _check_actions(
     rows = np.flatnonzero((np.abs(actions) > 1 + ROUNDING).any(axis=1))
     after = " after rescaling" if rescaled else ""
     if discrete and not rescaled:
-        raise InputError(f"{where}: 'actions' are {discrete}: {DISCRETE}; {positions(*logged)}")
+        raise InputError(f"{where}: 'actions' are {discrete}: {DISCRETE}; {INSIST}")
     advice = (
         f"{'widen the bounds' if rescaled else BOUNDS}; {bounds_advice(*logged)} (action_low, action_high in Python)"
     )

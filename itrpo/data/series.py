@@ -292,7 +292,7 @@ def _counted(counts: Mapping[str, int]) -> str:
 
 
 def _refuse_nothing(kept: polars.Series, where: str, holes: Mapping[str, int]) -> None:
-    if kept.sum() < 2:
+    if holes and kept.sum() < 2:
         raise InputError(
             f"{where}: --fill leaves {kept.sum()} of {len(kept):,} rows: too many values are missing"
             f" ({_counted(holes)}); leave those columns out, fill by another rule, or allow a longer --max-gap"

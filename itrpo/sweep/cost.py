@@ -16,7 +16,7 @@ import numpy as np
 
 from itrpo import files
 from itrpo.errors import StorageError
-from itrpo.options import READING, lengths
+from itrpo.options import RunOptions, lengths, reading
 from itrpo.results.store import read_status, read_timing
 from itrpo.sweep.plan import PlannedRun
 from itrpo.sweep.state import State
@@ -102,7 +102,7 @@ def measure(run: PlannedRun) -> float | None:
             eval_every=MEASURED_STEPS,
             behavior_steps=10,
             track=(),
-            **dict.fromkeys(READING) | {"env": "none"},
+            **reading(RunOptions()) | {"env": "none"},
         )
         measured = task(str(folder / "random.npz"), run.algorithm, options, [(run.fields, folder / "run")])
         process = start(measured, folder / "log")

@@ -11,6 +11,7 @@ import numpy as np
 
 from itrpo import registry
 from itrpo.config import DataConfig, EvalConfig, RunConfig, TrainConfig, checked, leaves, override
+from itrpo.data.actions import DISCRETE, INSIST
 from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.data.fit import users_env
 from itrpo.data.preprocess import constant, reward_transform, scales_differ
@@ -19,7 +20,7 @@ from itrpo.data.sources import WANTED, is_source
 from itrpo.data.wording import listed
 from itrpo.errors import InputError
 from itrpo.evaluation.environments import is_antmaze, is_maze, reference_score
-from itrpo.options import SCALES, RunOptions, lengths, reading
+from itrpo.options import READING, SCALES, RunOptions, lengths
 from itrpo.ranges import check_ranges
 from itrpo.results.trackers import check_trackers
 from itrpo.tasks import task_constants, task_of
@@ -132,8 +133,10 @@ def check_options(options: RunOptions, dataset: Any) -> RunOptions:
     users_env(options.env)
     check_trackers(options.track)
     if isinstance(dataset, Dataset):
-        given = {**reading(options), "stack": options.stack, "holdout": options.holdout}
-        late = [name for name, value in given.items() if value is not None and name != "env"]
+        usual = RunOptions()
+        late = [
+            it for it in (*READING, "stack", "holdout") if it != "env" and getattr(options, it) != getattr(usual, it)
+        ]
         if late:
             raise InputError(f"{', '.join(late)}: give it to load_dataset; here the dataset is read already")
         name = dataset.name
@@ -149,6 +152,9 @@ def complete(setup: AlgorithmSetup, options: RunOptions, dataset: Dataset) -> Ru
     """All that a run's bits follow from, apart from the data themselves."""
     preset: Preset = registry.algorithm(setup.algorithm).presets[setup.preset]
     env_id = options.env or dataset.env_id or "none"
+    if dataset.discrete and env_id == "none" and dataset.bounds == "assumed":  # nobody says that they are quantities
+        where = dataset.source.path or ("the arrays" if dataset.source.kind == "arrays" else dataset.name)
+        raise InputError(f"{where}: 'actions' are {dataset.discrete}: {DISCRETE}; {INSIST}")
     rewards, normalize = preset.rewards, preset.normalize_observations
     if is_antmaze(env_id):
         rewards, normalize = preset.antmaze_rewards, preset.antmaze_normalize_observations

@@ -27,6 +27,7 @@ from itrpo.cli import main
 from itrpo.collection import sac, sac_rows, sac_run, sac_updates
 from itrpo.collection.rollout import load_acting_policy
 from itrpo.collection.sac_run import RunConfig
+from itrpo.data import attributes
 from itrpo.data.formats import hdf5
 from itrpo.data.load import load_dataset
 from itrpo.errors import InputError, StorageError
@@ -234,6 +235,10 @@ def test_the_replay_file_reads_as_d4rls_with_whole_episodes(within: tuple[Path, 
     np.testing.assert_allclose(densities, by_environment["action_log_prob"] - np.log(2 * 0.5), rtol=1e-6, atol=1e-6)
     episodes = hdf5.read(folder / "replay.hdf5")
     assert episodes.env_id == "SteerWithin-v0"
+    assert attributes.action_bounds(episodes.attributes) == (
+        tuple(LOW.tolist()),
+        tuple(HIGH.tolist()),
+    )  # so that nobody need name them
     np.testing.assert_array_equal(episodes.observations, by_environment["observation"])
     np.testing.assert_array_equal(episodes.terminals, by_environment["terminal"])
     ends = episodes.terminals | episodes.timeouts

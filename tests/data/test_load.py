@@ -80,6 +80,14 @@ def test_nan_and_infinite_values_are_counted_and_placed(key: str) -> None:
         load_dataset(values)
 
 
+def test_all_arrays_with_values_that_are_not_finite_are_named_at_once() -> None:
+    values = columns()
+    for key in ("observations", "rewards"):
+        values[key][3] = np.nan
+    with pytest.raises(InputError, match=r"2 columns can't be used(.|\n)*'observations' holds(.|\n)*'rewards' holds"):
+        load_dataset(values)
+
+
 def test_nan_in_next_observations() -> None:
     following = np.zeros((9, 2))
     following[8, 1] = np.nan
@@ -118,6 +126,17 @@ def test_discrete_actions_are_called_so() -> None:
     for good in (load_dataset(numbers, action_low=0, action_high=3), load_dataset(with_actions([0, 1] * 4 + [0]))):
         assert "discrete actions" in good.notes[-1]
     assert not any("discrete" in note for note in load_dataset(columns()).notes)
+
+
+def test_who_insists_that_actions_are_quantities_is_believed() -> None:
+    numbers = with_actions([0, 1, 2, 3, 0, 1, 2, 3, 0])
+    with pytest.raises(InputError, match=r"discrete actions, it seems.* say so: --continuous-actions") as caught:
+        load_dataset(numbers)
+    assert "--action-low" not in str(caught.value)
+    with pytest.raises(InputError, match=r"outside .*--action-low 0 --action-high 3"):
+        load_dataset(numbers, continuous_actions=True)
+    switch = load_dataset(with_actions([0, 1] * 4 + [0]), continuous_actions=True)
+    assert (switch.discrete, switch.notes) == (None, load_dataset(columns()).notes)
 
 
 def test_a_success_in_the_last_row_is_learnt_from(tmp_path: Path) -> None:

@@ -170,6 +170,9 @@ def test_a_list_of_episodes():
     assert np.flatnonzero(read.timeouts).tolist() == [2, 8]
     assert np.flatnonzero(read.terminals).tolist() == [4]
     assert load_dataset(episodes).episode_returns.tolist() == [3, 2, 4]
+    lone = [{**episodes[0], "actions": np.ones((3, 1), np.float32)}]
+    load_dataset(lone, action_low=0, action_high=4)
+    assert lone[0]["actions"].tolist() == [[1], [1], [1]]  # the user's arrays stay as they are
     own = [{"o": it["observations"], "a": it["actions"], "r": it["rewards"], "d": it["terminals"]} for it in episodes]
     mapped = read_episodes(own, columns={"observations": "o", "actions": "a", "rewards": "r", "terminals": "d"})
     np.testing.assert_array_equal(mapped.timeouts, read.timeouts)
@@ -184,7 +187,9 @@ def test_what_is_no_dataset(source: Any):
 def test_every_command_reads_by_the_same_options():
     for function in (load_dataset, check_dataset):
         assert set(READING) <= set(inspect.signature(function).parameters)
-    assert set(READING) - {"action_low", "action_high"} <= set(inspect.signature(convert).parameters)
+    assert set(READING) - {"action_low", "action_high", "continuous_actions"} <= set(
+        inspect.signature(convert).parameters
+    )
 
 
 def test_the_documented_way_from_a_plants_folder_to_a_dataset(

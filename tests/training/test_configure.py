@@ -164,6 +164,20 @@ def test_other_rules_for_the_same_file_are_another_run():
         check_options(RunOptions(fill="previous"), plain)
 
 
+def test_actions_that_number_choices_are_refused_unless_somebody_says_that_they_are_quantities():
+    """Integers, one-hot codes and 0/1 alike; an environment that takes them is somebody."""
+    setup, rows = make_config("td3_bc"), 40
+    for actions in (np.eye(3)[np.arange(rows) % 3], np.arange(rows)[:, None] % 2, np.arange(rows)[:, None] % 3 - 1):
+        log = {"observations": np.random.default_rng(0).normal(size=(rows, 2)), "actions": actions}
+        log |= {"rewards": np.ones(rows), "terminals": np.zeros(rows), "timeouts": np.arange(rows) % 10 == 9}
+        choices = itrpo.load_dataset(log)
+        with pytest.raises(InputError, match=r"the arrays: 'actions' are .*: discrete actions, it seems.*--contin"):
+            complete(setup, RunOptions(), choices)
+        complete(setup, RunOptions(env="Pendulum-v1"), choices)
+        for said in ({"continuous_actions": True}, {"action_low": -1, "action_high": 1}):
+            complete(setup, RunOptions(), itrpo.load_dataset(log, **said))
+
+
 def test_the_scale_decides_on_the_preset_where_none_is_given(monkeypatch):
     for name in ("itrpo", "td3_bc", "bc"):
         presets = {scale: make_config(name, scale=scale).preset for scale in ("smoke", "laptop", "paper")}

@@ -84,6 +84,6 @@ def _values(array: h5py.Dataset, name: str, where: str) -> np.ndarray:
     if array.ndim > 3 or (array.ndim > 2 and array.dtype == np.uint8):
         raise InputError(
             f"{where}: {name!r} has shape {list(array.shape)} and type {array.dtype}: an image, it seems, and itrpo"
-            f" learns from vectors; leave it out: --columns exclude={name.rpartition('/')[2]}"
+            f" learns from vectors; leave it out: --exclude {name.rpartition('/')[2]} (exclude=... in Python)"
         )
     return array[()]

@@ -337,7 +337,7 @@ def _values(episode: h5py.Group, key: str, ndim: int | None, path: Path) -> np.n
     if dtype.kind not in NUMERIC or (ndim is not None and len(shape) != ndim):
         advice = "no images and no text"
         if key.startswith("observations/"):
-            advice += f"; leave this part out: --columns exclude={key.partition('/')[2]}"
+            advice += f"; leave this part out: --exclude {key.partition('/')[2]} (exclude=... in Python)"
         elif key == "actions" and dtype.kind in "iu":
             advice = DISCRETE
         raise InputError(

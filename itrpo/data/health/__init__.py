@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from itrpo.data.column_map import ColumnMap
+from itrpo.data.column_map import ColumnMap, without
 from itrpo.data.fit import misfit, users_env
 from itrpo.data.health import actions, alignment, duplicates, ends, rewards, stuck, values
 from itrpo.data.health.facts import facts
@@ -70,6 +70,7 @@ def check_dataset(
     source: Source,
     *,
     columns: ColumnMap | None = None,
+    exclude: str | Sequence[str] = (),
     env: str | None = None,
     max_gap: str | float | None = None,
     fill: str | None = None,
@@ -77,6 +78,7 @@ def check_dataset(
     period_rewards: str | None = None,
     action_low: float | Sequence[float] | np.ndarray | None = None,
     action_high: float | Sequence[float] | np.ndarray | None = None,
+    continuous_actions: bool = False,
     horizon: int | None = None,
     console: Console | None = None,
 ) -> Health:
@@ -86,7 +88,8 @@ def check_dataset(
     Raises InputError if the source can't be read at all.
     """
     named = users_env(env)
-    episodes = read_episodes(source, console, columns, rules_of(max_gap, fill, period, period_rewards))
+    rules = rules_of(max_gap, fill, period, period_rewards)
+    episodes = read_episodes(source, console, without(columns, exclude), rules)
     env_id = episodes.env_id if env is None else named
     if horizon is None and env_id is not None:
         horizon = time_limit(env_id)
@@ -94,7 +97,7 @@ def check_dataset(
     raw_actions = episodes.actions
     episodes, low, high, scaled = rescale(episodes, action_low, action_high)
     with np.errstate(all="ignore"):  # what isn't finite is a finding of its own
-        rows = prepare(episodes, raw_actions, scaled, horizon)
+        rows = prepare(episodes, raw_actions, scaled, horizon, continuous_actions)
         findings = [finding for check in CHECKS for finding in check(rows)]
         if env_id is not None:
             findings += fitting(rows, env_id, low, high, bounds, env is not None)

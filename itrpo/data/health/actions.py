@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from itrpo.data.actions import BOUNDS, DISCRETE, bounds_advice, positions
+from itrpo.data.actions import BOUNDS, DISCRETE, INSIST, bounds_advice
 from itrpo.data.health.rows import Finding, Rows, finding
 from itrpo.data.load import ROUNDING
 from itrpo.data.wording import listed
@@ -30,7 +30,7 @@ def actions(rows: Rows) -> Iterator[Finding]:
             f"training refuses them: {'widen the bounds' if rows.scaled else BOUNDS}; {bounds_advice(*rows.logged)}"
         )
         if rows.discrete and not rows.scaled:
-            what, advice = f"actions are {rows.discrete}, from", f"{DISCRETE}; {positions(*rows.logged)}"
+            what, advice = f"actions are {rows.discrete}, from", f"{DISCRETE}; {INSIST}"
         yield finding("error", "action-range", f"{what} {high.max():.6g}", advice, outside)
     discrete: list[str] = []
     clipped: list[tuple[str, np.ndarray]] = []
@@ -46,7 +46,8 @@ def actions(rows: Rows) -> Iterator[Finding]:
             shares = " and ".join(f"{mask.mean():.1%} at {edge:.4g}" for edge, mask in edges)
             clipped.append((f"{name}: {shares}", edges[0][1] | edges[1][1]))
     if rows.discrete:
-        yield finding("warning", "discrete-actions", f"actions are {rows.discrete}", DISCRETE)
+        refused = "" if rows.scaled else f"; training without an environment that takes them refuses them; {INSIST}"
+        yield finding("warning", "discrete-actions", f"actions are {rows.discrete}", f"{DISCRETE}{refused}")
     elif discrete:
         what = f"actions of a few values only: {listed(discrete)}"
         yield finding("warning", "discrete-actions", what, DISCRETE)

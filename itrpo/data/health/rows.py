@@ -61,8 +61,12 @@ def finding(severity: Severity, name: str, what: str, advice: str, rows: Sequenc
     return Finding(severity, name, what, advice, tuple(int(row) for row in rows[:MAX_ROWS]), len(rows))
 
 
-def prepare(episodes: Episodes, raw_actions: np.ndarray, scaled: bool, horizon: int | None) -> Rows:
-    """Measures the rows; `scaled`: whether bounds have made their actions of `raw_actions`."""
+def prepare(
+    episodes: Episodes, raw_actions: np.ndarray, scaled: bool, horizon: int | None, continuous: bool = False
+) -> Rows:
+    """Measures the rows; `scaled`: whether bounds have made their actions of `raw_actions`; `continuous`: whether these
+    are known to be quantities.
+    """
     sound = np.ones(len(episodes.rewards), dtype=bool)
     for values in (episodes.observations, episodes.actions, episodes.rewards, episodes.next_observations):
         if values is not None:
@@ -80,7 +84,7 @@ def prepare(episodes: Episodes, raw_actions: np.ndarray, scaled: bool, horizon: 
         episodes=episodes,
         scaled=scaled,
         logged=extremes(raw_actions),
-        discrete=choices(raw_actions),
+        discrete=None if continuous else choices(raw_actions),
         horizon=horizon,
         sound=sound,
         ends=episodes.terminals | episodes.timeouts,

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
+from itrpo.cli import read_command
 from itrpo.data.convert import convert
 from itrpo.data.formats import hostile
 from itrpo.data.load import load_dataset
@@ -127,11 +128,17 @@ def test_a_part_of_a_dict_observation_that_can_not_be_used_is_left_out(tmp_path:
         return rows | {"observations/vector": vector, "observations/image": np.zeros((steps + 1, 4, 4, 3), np.uint8)}
 
     folder = write_folder(tmp_path / "set-v0", [with_image(0, 3), with_image(1, 2)])
-    with pytest.raises(InputError, match=r"leave this part out: --columns exclude=image"):
+    with pytest.raises(InputError, match=r"leave this part out: --exclude image"):
         load_dataset(folder)
-    with pytest.raises(InputError, match=r"an image, it seems.*exclude=image"):
+    with pytest.raises(InputError, match=r"an image, it seems.*--exclude image"):
         load_dataset(folder, columns={"observations": "observations/*"})
-    dataset = load_dataset(folder, columns={"exclude": "image"})
+    dataset = load_dataset(folder, exclude="image")
+    same = load_dataset(folder, columns={"exclude": "image"})
+    np.testing.assert_array_equal(same.transitions.observation, dataset.transitions.observation)
+    assert (same.source.recipe, read_command("datasets info", [str(folder), "--exclude", "image"]).options.exclude) == (
+        dataset.source.recipe,
+        ("image",),
+    )
     whole = load_dataset(write_folder(tmp_path / "vector-v0", [episode(0, 3), episode(1, 2)]))
     for mine, its in zip(dataset.transitions, whole.transitions, strict=True):
         np.testing.assert_array_equal(mine, its)
