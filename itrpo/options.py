@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from itrpo.ranges import Count, Finite, Seed, ShareBelowOne
+from itrpo.ranges import Count, Finite, Interval, Seed, ShareBelowOne
 
 
 class Scale(NamedTuple):
@@ -70,6 +70,21 @@ READING = ("env", "columns", "exclude", *RULES, "action_low", "action_high", "co
 def reading(options: RunOptions) -> dict[str, Any]:
     """What the options say of how a dataset is read."""
     return {name: getattr(options, name) for name in READING}
+
+
+@dataclass(frozen=True)
+class GuardOptions:
+    """Guards of `itrpo export` and `itrpo.export`, in the data's units: see `itrpo.policy.Guards`."""
+
+    guards: bool = True  # false: none, the policy as it was trained
+    missing: Literal["error", "hold", "fallback"] = "error"  # on NaN or infinity: no action, the last one, a fixed one
+    fallback: tuple[float, ...] | float | None = None  # that fixed action, and the first to hold: one number, or each
+    quantile: Annotated[float, Interval("[0, 0.5)")] = 0.001  # of each column: what is beyond, at both ends, counts
+    clamp: bool = False  # and becomes that end
+    constants: bool = True  # a column that never varied is what it was in the data, whatever comes
+    action_low: tuple[float, ...] | float | None = None  # least action: one number, or each [the least in the data]
+    action_high: tuple[float, ...] | float | None = None  # largest action [the largest in the data]
+    rate: tuple[float, ...] | float | None = None  # most that an action changes per step: one number, or each [any]
 
 
 def lengths(options: RunOptions, in_maze: bool) -> Scale:
