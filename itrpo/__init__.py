@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from itrpo.options import RunOptions
     from itrpo.policy import load_policy
     from itrpo.training.compare import compare
-    from itrpo.training.evaluate import evaluate
+    from itrpo.training.evaluate import evaluate, video
     from itrpo.training.train import train
 
 __version__ = "0.1.0"
@@ -29,6 +29,7 @@ __all__ = [
     "load_dataset",
     "load_policy",
     "train",
+    "video",
 ]
 
 _HOMES = {
@@ -41,6 +42,7 @@ _HOMES = {
     "load_dataset": "itrpo.data.load",
     "load_policy": "itrpo.policy",
     "train": "itrpo.training.train",
+    "video": "itrpo.training.evaluate",
 }
 
 

@@ -37,8 +37,9 @@ COMMANDS = {
     "evaluate": Command(
         training.Evaluate,
         training.evaluate,
-        hint="; to watch a policy, play RUN/seed0/policy.npz in gymnasium.make(ID, render_mode='human')",
+        hint="; to watch a policy: itrpo video RUN",
     ),
+    "video": Command(training.Video, training.video),
     "plot": Command(training.Plot, training.plot),
     "runs list": Command(training.RunsList, training.runs_list),
     "runs show": Command(training.RunsShow, training.runs_show),
@@ -62,6 +63,7 @@ USAGE = """usage: itrpo COMMAND ...
   compare DATASET      several algorithms on one dataset, and one table
   sweep PLAN           all runs of a plan, resumed         itrpo sweep table2 --dry-run
   evaluate RUN         more episodes with trained policies
+  video RUN            episodes of its policies as MP4 or GIF
   plot RUN...          curves of several runs in one picture  itrpo plot runs/brac runs/itrpo
   runs list            runs, their scores, and in what they differ
   runs show RUN        all that is known of one

@@ -164,6 +164,29 @@ def evaluate(command: Evaluate, console: Console) -> None:
 
 
 @dataclass(frozen=True)
+class Video:
+    """Film episodes with each seed's policy, off screen: MP4, or GIF without the extra itrpo[video].
+
+    They are the first ones that `itrpo evaluate` plays. MuJoCo draws through EGL or OSMesa, whichever works;
+    MUJOCO_GL=egl or osmesa chooses.
+    """
+
+    run: Annotated[Path, Word("RUN")]  # run folder
+    seed: Seed | None = None  # index of the seed whose policy plays [all, each with a file]
+    episodes: Count = 1  # of each seed, one after the other
+    out: Path | None = None  # .mp4 or .gif [RUN/videos/seedK.mp4]
+    env: str | None = None  # gymnasium id; of an environment of your own MODULE:ID, each time [the run's own]
+
+
+def video(command: Video, console: Console) -> None:
+    from itrpo.training.evaluate import video
+
+    allow_own(command.env)
+    options = {name: getattr(command, name) for name in ("seed", "episodes", "out", "env")}
+    video(command.run, **options, console=console)
+
+
+@dataclass(frozen=True)
 class RunsList:
     """List the runs in a folder and those below: how far they are, what they score, and in what they differ."""
 
