@@ -30,6 +30,7 @@ class Train:
 
     dataset: Annotated[tuple[str, ...], Word("DATASET")]  # name, path, 'logs/*.parquet' or minari:ID; several are one
     algorithm: str = "itrpo"  # `itrpo algorithms` lists them; or MODULE:ENTRY, one of your own
+    continue_from: Path | None = None  # finished run whose networks and constants to begin with, on new data [none]
     dry_run: bool = False  # say what it would be and how long it would take, and train nothing
     yes: bool = False  # don't ask before what takes more than a week
     options: RunOptions = RunOptions()
@@ -61,8 +62,9 @@ def train(command: Train, console: Console) -> None:
     from itrpo.training.train import prepare
 
     allow_own(command.options.env)
+    parent = command.continue_from
     config, dataset, folder = prepare(
-        source_of(command.dataset), command.algorithm, command.options, command.fields, console
+        source_of(command.dataset), command.algorithm, command.options, command.fields, console, parent
     )
     if command.dry_run:
         print_header(config, dataset, [folder], console)
@@ -70,8 +72,19 @@ def train(command: Train, console: Console) -> None:
         return
     if config.train.steps >= MAY_TAKE_LONG and not command.yes:
         confirm(sum(each.seconds or 0.0 for each in look_ahead([(config, folder)], dataset, console, LONG)), console)
-    finished = run(config, dataset, folder, console, command.options.track)
+    finished = run(config, dataset, folder, console, command.options.track, parent)
     print_run_summary(finished.folder, console)
+    if parent is not None:
+        from itrpo.training.continuing import changes
+
+        moved = ", ".join(f"{share:.1%}" for share in changes(parent, finished.folder, dataset))
+        console.print(
+            f"old and new  their actions differ by {moved} of the range on this data, by seed; {parent} is as it was, "
+            f"and which is better is for you to see: itrpo runs diff {parent} {folder}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 @dataclass(frozen=True)
