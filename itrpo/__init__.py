@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from itrpo.policy import load_policy
     from itrpo.shipping.export import export
     from itrpo.training.compare import compare
-    from itrpo.training.evaluate import evaluate
+    from itrpo.training.evaluate import evaluate, video
     from itrpo.training.train import train
 
 __version__ = "0.1.0"
@@ -34,6 +34,7 @@ __all__ = [
     "load_dataset",
     "load_policy",
     "train",
+    "video",
 ]
 
 _HOMES = {
@@ -49,6 +50,7 @@ _HOMES = {
     "load_dataset": "itrpo.data.load",
     "load_policy": "itrpo.policy",
     "train": "itrpo.training.train",
+    "video": "itrpo.training.evaluate",
 }
 
 

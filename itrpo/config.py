@@ -41,6 +41,8 @@ class DataConfig:
     stack: int | None = None  # observations in a row that are one, with the actions between them; None: 1
     rules: Mapping[str, Any] | None = None  # gaps, fills and periods of tables (`itrpo.data.series`), times in seconds
     holdout: float | None = None  # share of the episodes that nothing of the run has seen; None: 0
+    # the run that this one continues, and its normaliser: `training.continuing`
+    parent: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -242,7 +244,7 @@ def config_hash(config: RunConfig) -> str:
     """Eight hex digits that identify a run: all of its config but its length and number of seeds, which may grow."""
     values = to_json(config)
     del values["train"]["steps"], values["train"]["seeds"]
-    for name in ("by_column", "stack", "rules", "holdout"):
+    for name in ("by_column", "stack", "rules", "holdout", "parent"):
         if values["data"][name] is None:
             del values["data"][name]  # runs keep the names that they had before there was a choice
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -12,13 +12,14 @@ FAULT = "ITRPO_TESTS_LATE_FAULT"  # a variable of the environment: the third ste
 
 
 class Mine(gymnasium.Env[np.ndarray, np.ndarray]):
-    """Five steps along a line; a step pays its action."""
+    """Five steps along a line; a step pays its action. It draws how far it is, as red as that."""
 
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 10}
     observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
     action_space = gymnasium.spaces.Box(-2, 2, (1,), np.float32)
 
-    def __init__(self, fault: str = "") -> None:
-        self.fault, self.state = fault, np.zeros(2, np.float32)
+    def __init__(self, fault: str = "", render_mode: str | None = None) -> None:
+        self.fault, self.state, self.render_mode = fault, np.zeros(2, np.float32), render_mode
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         super().reset(seed=seed)
@@ -40,7 +41,11 @@ class Mine(gymnasium.Env[np.ndarray, np.ndarray]):
         state = self.state[:1] if self.fault == "observation" else self.state
         return state, reward, False, bool(self.state[1] >= 5), {}
 
+    def render(self) -> Any:
+        red = np.array([50 * self.state[1], 0, 0], np.float32 if self.fault == "picture" else np.uint8)
+        return np.broadcast_to(red, (32, 32, 3)).copy()
+
 
 gymnasium.register("Mine-v0", Mine)
-for fault in ("reset", "old reset", "step", "old step", "reward", "observation"):
+for fault in ("reset", "old reset", "step", "old step", "reward", "observation", "picture"):
     gymnasium.register(f"Faulty-{fault.replace(' ', '-')}-v0", Mine, kwargs={"fault": fault}, max_episode_steps=5)

@@ -66,6 +66,7 @@ LAZY = {
     "gymnasium": ("evaluation", "collection"),
     "gymnasium_robotics": ("evaluation", "collection"),
     "mujoco": ("evaluation", "collection"),
+    "imageio": ("evaluation.video",),
     "h5py": ("data.behavior_policy", "data.formats", "collection"),
     "matplotlib": ("plotting", "theory.figures"),
     "minari": ("data.minari_ids",),

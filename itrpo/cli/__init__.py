@@ -37,10 +37,11 @@ COMMANDS = {
     "evaluate": Command(
         training.Evaluate,
         training.evaluate,
-        hint="; to watch a policy, play RUN/seed0/policy.npz in gymnasium.make(ID, render_mode='human')",
+        hint="; to watch a policy: itrpo video RUN",
     ),
     "judge": Command(training.Judge, training.judge),
     "export": Command(export.Export, export.export),
+    "video": Command(training.Video, training.video),
     "plot": Command(training.Plot, training.plot),
     "runs list": Command(training.RunsList, training.runs_list),
     "runs show": Command(training.RunsShow, training.runs_show),
@@ -66,6 +67,7 @@ USAGE = """usage: itrpo COMMAND ...
   evaluate RUN         more episodes with trained policies
   judge RUN...         policies judged without a simulator, on held-out episodes
   export RUN           its policy as ONNX, StableHLO, C or NPZ, with guards  itrpo export runs/demo --format c
+  video RUN            episodes of its policies as MP4 or GIF
   plot RUN...          curves of several runs in one picture  itrpo plot runs/brac runs/itrpo
   runs list            runs, their scores, and in what they differ
   runs show RUN        all that is known of one

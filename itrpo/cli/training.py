@@ -30,6 +30,7 @@ class Train:
 
     dataset: Annotated[tuple[str, ...], Word("DATASET")]  # name, path, 'logs/*.parquet' or minari:ID; several are one
     algorithm: str = "itrpo"  # `itrpo algorithms` lists them; or MODULE:ENTRY, one of your own
+    continue_from: Path | None = None  # finished run whose networks and constants to begin with, on new data [none]
     dry_run: bool = False  # say what it would be and how long it would take, and train nothing
     yes: bool = False  # don't ask before what takes more than a week
     options: RunOptions = RunOptions()
@@ -61,8 +62,9 @@ def train(command: Train, console: Console) -> None:
     from itrpo.training.train import prepare
 
     allow_own(command.options.env)
+    parent = command.continue_from
     config, dataset, folder = prepare(
-        source_of(command.dataset), command.algorithm, command.options, command.fields, console
+        source_of(command.dataset), command.algorithm, command.options, command.fields, console, parent
     )
     if command.dry_run:
         print_header(config, dataset, [folder], console)
@@ -70,8 +72,19 @@ def train(command: Train, console: Console) -> None:
         return
     if config.train.steps >= MAY_TAKE_LONG and not command.yes:
         confirm(sum(each.seconds or 0.0 for each in look_ahead([(config, folder)], dataset, console, LONG)), console)
-    finished = run(config, dataset, folder, console, command.options.track)
+    finished = run(config, dataset, folder, console, command.options.track, parent)
     print_run_summary(finished.folder, console)
+    if parent is not None:
+        from itrpo.training.continuing import changes
+
+        moved = ", ".join(f"{share:.1%}" for share in changes(parent, finished.folder, dataset))
+        console.print(
+            f"old and new  their actions differ by {moved} of the range on this data, by seed; {parent} is as it was, "
+            f"and which is better is for you to see: itrpo runs diff {parent} {folder}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 @dataclass(frozen=True)
@@ -199,6 +212,29 @@ def judge(command: Judge, console: Console) -> None:
     for folder, it in zip(command.runs, found, strict=True):
         print_judgement(it, console)
         console.print(f"saved to {folder / FILE}", markup=False, highlight=False, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class Video:
+    """Film episodes with each seed's policy, off screen: MP4, or GIF without the extra itrpo[video].
+
+    They are the first ones that `itrpo evaluate` plays. MuJoCo draws through EGL or OSMesa, whichever works;
+    MUJOCO_GL=egl or osmesa chooses.
+    """
+
+    run: Annotated[Path, Word("RUN")]  # run folder
+    seed: Seed | None = None  # index of the seed whose policy plays [all, each with a file]
+    episodes: Count = 1  # of each seed, one after the other
+    out: Path | None = None  # .mp4 or .gif [RUN/videos/seedK.mp4]
+    env: str | None = None  # gymnasium id; of an environment of your own MODULE:ID, each time [the run's own]
+
+
+def video(command: Video, console: Console) -> None:
+    from itrpo.training.evaluate import video
+
+    allow_own(command.env)
+    options = {name: getattr(command, name) for name in ("seed", "episodes", "out", "env")}
+    video(command.run, **options, console=console)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ This is the one place that changes a reward. Reports and episode statistics alwa
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -51,6 +52,16 @@ def fit_preprocess(
         least = np.where(constant(mean, std), LEFT_OUT, np.maximum(std, LEAST * np.abs(mean)))
         std = least if by_column else std + STD_OFFSET
     return Preprocess(mean.astype(np.float32), std.astype(np.float32), low, high, reward_scale, reward_shift)
+
+
+def kept_preprocess(
+    kept: Mapping[str, Any], transitions: Transition, reward_scale: float, reward_shift: float
+) -> Preprocess:
+    """The normaliser of an earlier run, exactly; `kept` has the first four fields. Ranges grow to the new data's."""
+    mean, std, low, high = (np.asarray(kept[name], np.float32) for name in Preprocess._fields[:4])
+    low = np.minimum(low, transitions.observation.min(axis=0))
+    high = np.maximum(high, transitions.observation.max(axis=0))
+    return Preprocess(mean, std, low, high, reward_scale, reward_shift)
 
 
 def constant(mean: np.ndarray, std: np.ndarray) -> np.ndarray:

@@ -138,7 +138,7 @@ def check_known(env_id: str) -> None:
         )
 
 
-def make_env(env_id: str) -> gymnasium.Env:
+def make_env(env_id: str, render_mode: str | None = None) -> gymnasium.Env:
     """One environment, ready to `reset`. Observations of mazes are laid out as D4RL's: one vector, without the goal.
 
     Raises InputError as `check_known` does, and if it can't be built.
@@ -149,7 +149,8 @@ def make_env(env_id: str) -> gymnasium.Env:
     name = env_id.rpartition(":")[2]
     _quiet_mujoco()
     # In D4RL an AntMaze episode ends at the goal; gymnasium-robotics goes on by default.
-    options = {"continuing_task": False} if name.startswith("AntMaze") else {}
+    options: dict[str, Any] = {"continuing_task": False} if name.startswith("AntMaze") else {}
+    options |= {} if render_mode is None else {"render_mode": render_mode}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # "-v4 is out of date": it is the one that is meant

@@ -10,7 +10,7 @@ Importing this module registers `itrpo/AntMaze_UMaze-v0`, `_Medium`, `_Large`, a
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,17 @@ import gymnasium
 import mujoco as _mujoco
 import numpy as np
 
-from itrpo.evaluation.maze_maps import ANT_CELL, MAZES, Cell, ant_xy, at_goal, draw_ant_goal, point_xy
+from itrpo.evaluation.maze_maps import (
+    ANT_CELL,
+    GOAL_RADIUS,
+    MAZES,
+    Cell,
+    Maze,
+    ant_xy,
+    at_goal,
+    draw_ant_goal,
+    point_xy,
+)
 
 mujoco: Any = _mujoco  # its type stubs lack most of it
 Model = Any  # mujoco.MjModel
@@ -27,6 +37,7 @@ Info = dict[str, Any]
 
 ANT_FRAME_SKIP = 5  # a step of the environment is 5 x 0.02 s
 POINT_MAX_SPEED = 5.0  # m/s along each axis
+DRAWN: Info = {"render_modes": ["rgb_array"], "render_fps": 10}  # steps per second; the point has its own
 
 
 class AntMaze(gymnasium.Env[np.ndarray, np.ndarray]):
@@ -39,8 +50,10 @@ class AntMaze(gymnasium.Env[np.ndarray, np.ndarray]):
     `reset(options={"start": xy, "goal": xy})` places either where a dataset's protocol wants it.
     """
 
-    def __init__(self, maze: str) -> None:
-        self.maze = MAZES[maze]
+    metadata = DRAWN
+
+    def __init__(self, maze: str, render_mode: str | None = None) -> None:
+        self.maze, self.render_mode, self.viewer = MAZES[maze], render_mode, None
         walls = [(*ant_xy(cell), ANT_CELL / 4, ANT_CELL / 2, ANT_CELL / 4) for cell in self.maze.wall_cells()]
         self.model = ant_model(walls)
         self.data: Data = mujoco.MjData(self.model)
@@ -62,6 +75,10 @@ class AntMaze(gymnasium.Env[np.ndarray, np.ndarray]):
         success = at_goal(self.data.qpos, self.goal)
         return self._observe(), float(success), success, False, {"success": success}
 
+    def render(self) -> Any:
+        self.viewer = self.viewer or seen_from_above(self.model, self.data, self.maze, ant_xy, ANT_CELL)
+        return picture(self.viewer, self.goal)
+
     def _observe(self) -> np.ndarray:
         return np.concatenate([self.data.qpos, self.data.qvel])
 
@@ -76,8 +93,10 @@ class PointMaze(gymnasium.Env[np.ndarray, np.ndarray]):
     `reset(options={"start": xy})` places the ball where a dataset's protocol wants it.
     """
 
-    def __init__(self, maze: str) -> None:
-        self.maze = MAZES[maze]
+    metadata = DRAWN | {"render_fps": 100}
+
+    def __init__(self, maze: str, render_mode: str | None = None) -> None:
+        self.maze, self.render_mode, self.viewer = MAZES[maze], render_mode, None
         self.model = point_model(self.maze.wall_cells())
         self.data = mujoco.MjData(self.model)
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (4,), np.float64)
@@ -99,8 +118,31 @@ class PointMaze(gymnasium.Env[np.ndarray, np.ndarray]):
         success = at_goal(self.data.qpos, self.goal)
         return self._observe(), float(success), False, False, {"success": success}
 
+    def render(self) -> Any:
+        self.viewer = self.viewer or seen_from_above(self.model, self.data, self.maze, point_xy, 1.0)
+        return picture(self.viewer, self.goal)
+
     def _observe(self) -> np.ndarray:
         return np.concatenate([self.data.qpos, self.data.qvel])
+
+
+def seen_from_above(model: Model, data: Data, maze: Maze, centre: Callable[[Cell], np.ndarray], width: float) -> Any:
+    """What draws a whole maze, off screen; `centre` and `width` are those of its cells, in metres."""
+    from gymnasium.envs.mujoco.mujoco_rendering import OffScreenViewer
+
+    viewer: Any = OffScreenViewer(model, data, 480, 480)
+    corners = centre((0, 0)), centre((len(maze.rows) - 1, len(maze.rows[0]) - 1))
+    viewer.cam.lookat[:2] = (corners[0] + corners[1]) / 2
+    viewer.cam.distance = 1.3 * (np.abs(corners[1] - corners[0]).max() + width)  # MuJoCo's camera sees 45 degrees
+    viewer.cam.elevation, viewer.cam.azimuth = -90, 90
+    return viewer
+
+
+def picture(viewer: Any, goal: np.ndarray) -> np.ndarray:
+    """[480, 480, 3] uint8, with the goal as a red disc of the radius that the reward knows."""
+    size, red = [GOAL_RADIUS, GOAL_RADIUS, 0.01], [1.0, 0.1, 0.1, 0.6]
+    viewer.add_marker(pos=[*goal, 0.0], size=size, rgba=red, type=mujoco.mjtGeom.mjGEOM_CYLINDER, label="")
+    return viewer.render("rgb_array")
 
 
 def perturb(model: Model, data: Data, rng: np.random.Generator) -> None:

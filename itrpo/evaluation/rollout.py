@@ -95,6 +95,11 @@ def acting(policies: Sequence[Policy]) -> Callable[[np.ndarray], np.ndarray]:
     return lambda observations: np.stack([policy.act(own) for policy, own in zip(policies, observations, strict=True)])
 
 
+def start_seed(seed: int, index: int, slot: int, step: int) -> np.uint32:
+    """The seed of an episode's start: of the evaluation's seed, the policy's index, its slot and the training step."""
+    return np.random.SeedSequence([seed, index, slot, step]).generate_state(1)[0]
+
+
 def evaluate(
     pool: EvaluationPool,
     act: Callable[[np.ndarray], Any],
@@ -112,8 +117,7 @@ def evaluate(
     """
     shape = (pool.num_seeds, pool.episodes)
     known = range(pool.num_seeds) if indices is None else indices
-    sources = [np.random.SeedSequence([seed, known[place], slot, step]) for place, slot in np.ndindex(shape)]
-    starts = [source.generate_state(1)[0] for source in sources]
+    starts = [start_seed(seed, known[place], slot, step) for place, slot in np.ndindex(shape)]
     observations = pool.reset(np.array(starts))
     playing = np.ones(len(starts), bool)
     returns, lengths = np.zeros(len(starts), np.float64), np.zeros(len(starts), np.int64)

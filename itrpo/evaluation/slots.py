@@ -21,9 +21,9 @@ _FAILED = b""  # in place of an answer, which is never empty; the reason comes a
 class LocalSlots:
     """`count` environments in this process. What goes wrong in one while it is played raises ItrpoError."""
 
-    def __init__(self, env_id: str, count: int) -> None:
+    def __init__(self, env_id: str, count: int, render_mode: str | None = None) -> None:
         self._env_id = env_id
-        self.envs = [make_env(env_id) for _ in range(count)]
+        self.envs = [make_env(env_id, render_mode) for _ in range(count)]
 
     def reset(self, seeds: np.ndarray) -> np.ndarray:
         """Seeds [n] uint32 -> first observations [n, O] float32."""

@@ -201,6 +201,9 @@ def observations_in_words(config: DataConfig, dataset: Dataset) -> str:
     sizes = f"standard deviations {varying.min():.3g} to {varying.max():.3g}" if len(varying) else "none varies"
     if dataset.stack > 1:
         given += f"{dataset.stack} in a row and the actions between them, {len(mean)} numbers; "
+    if config.parent is not None:
+        kept = "normalised as in" if config.normalize_observations else "as they are, as in"
+        return f"{given}{kept} run {config.parent['run']}, which this one continues"
     if not config.normalize_observations:
         return f"{given}as they are ({sizes}); --normalize-observations true would normalise them"
     if not config.by_column:

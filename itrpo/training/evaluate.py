@@ -25,6 +25,8 @@ from itrpo.training.session import Session
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from itrpo.evaluation.video import Played
+
 EVALUATED = ("return", "return_std", "episode_length", "score")  # in the order of their rows; some have no score
 EVALUATE_STEP = 2**31  # the "step" of `evaluate`'s start states: no run gets there
 
@@ -111,30 +113,81 @@ def evaluate(
     for name, value, least in (("episodes", episodes, 1), ("seed", seed, 0)):
         if value < least:
             raise InputError(f"{name} must be at least {least}, got {value}")
-    policies = load_policies(Path(folder))
-    first = policies[0]
-    env_id = first.metadata.get("env_id") if env is None else users_env(env)
-    if not env_id:
-        raise InputError(f"{Path(folder)} was trained without an environment; name one with --env")
-    if not is_allowed(env_id):
-        raise InputError(
-            f"{Path(folder)} was trained in {env_id}, whose module is imported only if you name it yourself: "
-            f"itrpo evaluate {folder} --env {env_id}"
-        )
-    spaces = spaces_of(env_id)
-    check_sizes(env_id, spaces, first.frame, len(first.action_low), f"the policy in {Path(folder)}")
-    if not same_bounds(spaces, first.action_low, first.action_high):
-        ours = f"{numbers(first.action_low)} to {numbers(first.action_high)}"
-        (console or make_console()).print(
-            f"warning: {env_id} takes actions from {numbers(spaces.low)} to {numbers(spaces.high)}, but the policies "
-            f"in {Path(folder)} act from {ours}: were they trained on actions of another scale?",
-            style="bold yellow",
-            markup=False,
-            soft_wrap=True,
-        )
+    policies, env_id = players(Path(folder), env, "evaluate", console)
     pool = rollout.make_pool(env_id, len(policies), episodes)
     try:
         returns, lengths = rollout.evaluate(pool, rollout.acting(policies), seed, EVALUATE_STEP)
     finally:
         pool.close()
     return Evaluation(env_id, policies[0].metadata.get("step", 0), returns, lengths, normalized_score(env_id, returns))
+
+
+def players(folder: Path, env: str | None, command: str, console: Console | None) -> tuple[list[Policy], str]:
+    """The policies of a run, and the environment that they play in; `command` is what asks. Raises as `evaluate`."""
+    policies = load_policies(folder)
+    first = policies[0]
+    env_id = first.metadata.get("env_id") if env is None else users_env(env)
+    if not env_id:
+        raise InputError(f"{folder} was trained without an environment; name one with --env")
+    if not is_allowed(env_id):
+        raise InputError(
+            f"{folder} was trained in {env_id}, whose module is imported only if you name it yourself: "
+            f"itrpo {command} {folder} --env {env_id}"
+        )
+    spaces = spaces_of(env_id)
+    check_sizes(env_id, spaces, first.frame, len(first.action_low), f"the policy in {folder}")
+    if not same_bounds(spaces, first.action_low, first.action_high):
+        ours = f"{numbers(first.action_low)} to {numbers(first.action_high)}"
+        (console or make_console()).print(
+            f"warning: {env_id} takes actions from {numbers(spaces.low)} to {numbers(spaces.high)}, but the policies "
+            f"in {folder} act from {ours}: were they trained on actions of another scale?",
+            style="bold yellow",
+            markup=False,
+            soft_wrap=True,
+        )
+    return policies, env_id
+
+
+def video(
+    folder: str | os.PathLike[str],
+    *,
+    seed: int | None = None,
+    episodes: int = 1,
+    out: str | os.PathLike[str] | None = None,
+    env: str | None = None,
+    console: Console | None = None,
+) -> list[Played]:
+    """Films of `episodes` episodes with each seed's policy in a run folder, or with one's (`seed`, its index).
+
+    They are the first ones that `evaluate` plays. Written to `out`, by default RUN/videos/seedK.mp4, or .gif where the
+    extra `video` is not installed; of several seeds each gets a file, with its name before the ending.
+    Raises what `evaluate` does, and InputError if nothing can draw here.
+    """
+    from itrpo.evaluation.video import check_path, film, has_mp4, open_stage
+
+    if episodes < 1:
+        raise InputError(f"episodes must be at least 1, got {episodes}")
+    ending = ".mp4" if has_mp4() else ".gif"
+    wanted = None if out is None else Path(out)
+    if wanted is not None:
+        check_path(wanted)
+    policies, env_id = players(Path(folder), env, "video", console)
+    by_seed = dict(enumerate(policies))
+    if seed is not None and seed not in by_seed:
+        raise InputError(f"{Path(folder)} has no seed {seed}; it has {', '.join(map(str, by_seed))}")
+    seeds = list(by_seed) if seed is None else [seed]
+    played: list[Played] = []
+    stage = open_stage(env_id)
+    try:
+        for index in seeds:
+            path = wanted or Path(folder) / "videos" / f"seed{index}{ending}"
+            if wanted is not None and len(seeds) > 1:
+                path = wanted.with_name(f"{wanted.stem}_seed{index}{wanted.suffix}")
+            starts = [rollout.start_seed(0, index, slot, EVALUATE_STEP) for slot in range(episodes)]
+            played.append(film(env_id, stage, by_seed[index], starts, path))
+            if console is not None:
+                said = ", ".join(f"{it:,.6g}" for it in played[-1].returns)
+                console.print(f"{path}: return {said}", markup=False, highlight=False, soft_wrap=True)
+    finally:
+        stage.close()
+    return played

@@ -33,7 +33,7 @@ from itrpo.results.run_folder import Checkpoint, RunFolder
 from itrpo.results.store import METRICS, read_metrics, read_rows
 from itrpo.results.trackers import Tracker, open_tracker
 from itrpo.signals import stop_on_signal
-from itrpo.training import behavior_fit, divergence, loop, together, watch
+from itrpo.training import behavior_fit, continuing, divergence, loop, together, watch
 from itrpo.training.added_seeds import train_all
 from itrpo.training.configure import observations_in_words
 from itrpo.training.evaluate import EVALUATED, policy_path, save_policies, start_evaluation
@@ -73,18 +73,30 @@ def usual_folder(config: RunConfig) -> Path:
     return Path("runs") / f"{name}-{registry.folder_name(config.algorithm)}-{config_hash(config)}"
 
 
-def run(config: RunConfig, dataset: Dataset, folder: Path, console: Console, track: Sequence[str] = ()) -> Run:
+def run(
+    config: RunConfig,
+    dataset: Dataset,
+    folder: Path,
+    console: Console,
+    track: Sequence[str] = (),
+    parent: Path | None = None,
+) -> Run:
     """Trains, evaluates and saves what `config` says, or continues where its folder left off.
 
+    `parent` is the folder of the run that this one continues: `continuing`.
     Raises InputError before any long work, DivergenceError if the run blows up, StorageError if the disk refuses.
     """
-    train_together([(config, folder)], dataset, console, track)
+    train_together([(config, folder)], dataset, console, track, parent)
     final = final_score(read_metrics(folder))
     return Run(folder.resolve(), config, final.per_seed if final else None)
 
 
 def train_together(
-    wanted: Sequence[tuple[RunConfig, Path]], dataset: Dataset, console: Console, track: Sequence[str] = ()
+    wanted: Sequence[tuple[RunConfig, Path]],
+    dataset: Dataset,
+    console: Console,
+    track: Sequence[str] = (),
+    parent: Path | None = None,
 ) -> None:
     """Trains runs as one program (`together`), each into a folder of its own, as `run` does with one.
 
@@ -117,6 +129,7 @@ def train_together(
         signals = stack.enter_context(stop_on_signal(console))
         lengths = [begin_or_continue(each.folder, each.config, dataset, console) for each in runs]
         stack.enter_context(leaving_a_status(runs, dataset))
+        carried_over = None if parent is None else continuing.arrays_of(parent, config)
         print_header(config, dataset, [each.folder.path for each in runs], console)
         preprocess, data = ready(config, dataset)
         trackers = [open_tracker(name, runs[0].folder.path, to_json(config)) for name in track]
@@ -137,7 +150,9 @@ def train_together(
             algorithm, values, seeds = make(scaled[0]), None, range(config.train.seeds)
             if len(own) > 1:
                 algorithm, values = together.swept(make, scaled[0]), together.values_of(scaled, fields, len(seeds))
-            session = Session(own, seeds, dataset, preprocess, data, Evaluations(), console, signals, values)
+            session = Session(
+                own, seeds, dataset, preprocess, data, Evaluations(), console, signals, values, carried_over
+            )
             phases = partial(train_phases, behavior, algorithm, length["behavior_steps"], trackers)
             train_all(session, phases, together.joined([saved[place] for place in some]))
             for each in own:
@@ -184,7 +199,10 @@ def train_phases(
             evaluate_what_is_saved(session, saved.step, trackers if saved.step else [])  # as in `begin`
         return train_algorithm(session, algorithm, names, carry, saved.step, trackers)
     else:
-        carry = loop.start(over_seeds(algorithm.init, [True, True])(session.keys(INIT), given), names)
+        state = over_seeds(algorithm.init, [True, True])(session.keys(INIT), given)
+        if session.parent is not None:
+            state = continuing.carried(state, session.parent, session.seeds, "the run that is continued")
+        carry = loop.start(state, names)
         carry = carry._replace(watched=over_seeds(watching[0], [True, False, True])(carry.state, *watching[1:]))
         begin(session, behavior, fitted, jax.device_get(carry))
         return train_algorithm(session, algorithm, names, carry, 0, trackers)

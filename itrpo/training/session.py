@@ -15,7 +15,7 @@ from jax import Array
 
 from itrpo.config import RunConfig
 from itrpo.console import LiveLine
-from itrpo.data.preprocess import Preprocess, apply, fit_preprocess
+from itrpo.data.preprocess import Preprocess, apply, fit_preprocess, kept_preprocess
 from itrpo.errors import DivergenceError, InputError, ItrpoError, StorageError
 from itrpo.evaluation.beside import Evaluations
 from itrpo.results.run_folder import CHECKPOINT_SECONDS, RunFolder
@@ -59,6 +59,7 @@ class Session:
     console: Console
     signals: list[int]  # received so far: Ctrl-C, or a request to terminate
     values: Values | None = None  # [S]: the numbers in which several runs differ
+    parent: Mapping[str, np.ndarray] | None = None  # arrays of the run that this one continues
     diverged: dict[int, str] = field(default_factory=dict[int, str])  # which of several runs has, and the message
 
     @property
@@ -243,13 +244,16 @@ def leaving_a_status(runs: Sequence[Own], dataset: Dataset) -> Generator[None]:
 def ready(config: RunConfig, dataset: Dataset) -> tuple[Preprocess, Transition]:
     """What is done to observations and rewards, and the rows as training sees them, on the device."""
     own = config.data
-    preprocess = fit_preprocess(
-        dataset.transitions,
-        own.normalize_observations,
-        own.reward_scale,
-        own.reward_shift,
-        by_column=own.by_column is True,
-    )
+    if own.parent is not None:
+        preprocess = kept_preprocess(own.parent, dataset.transitions, own.reward_scale, own.reward_shift)
+    else:
+        preprocess = fit_preprocess(
+            dataset.transitions,
+            own.normalize_observations,
+            own.reward_scale,
+            own.reward_shift,
+            by_column=own.by_column is True,
+        )
     return preprocess, jax.device_put(apply(preprocess, dataset.transitions))  # on a CPU no copy, unlike jnp.asarray
 
 

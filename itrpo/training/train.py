@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from itrpo.console import make_console
 from itrpo.data.load import load_dataset
 from itrpo.data.sources import Source
 from itrpo.options import RunOptions, reading
+from itrpo.training import continuing
 from itrpo.training.configure import check_options, complete, make_setup
 from itrpo.training.run import Run, run, train_together, usual_folder
 from itrpo.types import Dataset
@@ -25,26 +27,42 @@ def train(
     options: RunOptions = RunOptions(),
     *,
     fields: Mapping[str, Any] | None = None,
+    continue_from: str | os.PathLike[str] | None = None,
     console: Console | None = None,
 ) -> Run:
     """Trains policies on a dataset and evaluates them as they learn; continues `options.out` if it has begun.
 
     `algorithm` is a name, or MODULE:ENTRY of an `AlgorithmEntry` of your own. `fields` sets the algorithm's own, e.g.
-    {"alpha": 0.9, "tau": 0.5}.
+    {"alpha": 0.9, "tau": 0.5}. `continue_from` is the folder of a finished run of the same algorithm, whose networks
+    and constants this new run begins with: `itrpo.training.continuing`.
     Raises InputError before any long work, DivergenceError if a run blows up, StorageError if the disk refuses.
     """
     console = console or make_console()
-    return run(*prepare(dataset, algorithm, options, fields, console), console, options.track)
+    parent = None if continue_from is None else Path(continue_from)
+    config, data, folder = prepare(dataset, algorithm, options, fields, console, parent)
+    return run(config, data, folder, console, options.track, parent)
 
 
 def prepare(
-    dataset: Any, algorithm: str, options: RunOptions, fields: Mapping[str, Any] | None, console: Console
+    dataset: Any,
+    algorithm: str,
+    options: RunOptions,
+    fields: Mapping[str, Any] | None,
+    console: Console,
+    parent: Path | None = None,
 ) -> tuple[RunConfig, Dataset, Path]:
     """What trains, on what, and into which folder. Raises as `train`, and trains nothing."""
     options = check_options(options, dataset)
-    setup = make_setup(algorithm, options, fields)  # before any data is read
+    old = None if parent is None else continuing.read_parent(parent, algorithm)
+    if old is None or parent is None:
+        setup = make_setup(algorithm, options, fields)  # before any data is read
+    else:
+        options = continuing.options_for(old, options, parent, isinstance(dataset, Dataset))
+        setup = continuing.setup_for(old, fields or {})
     data = read(dataset, options, console)
     config = complete(setup, options, data)
+    if old is not None and parent is not None:
+        config = continuing.continued(old, parent, config, data)
     return config, data, usual_folder(config) if options.out is None else Path(options.out)
 
 

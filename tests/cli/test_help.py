@@ -47,7 +47,7 @@ def test_help_fits_the_terminal(name, columns, monkeypatch, capsys):
 
 def test_compare_takes_every_option_that_train_takes():
     train, compare = ({flag.name for flag in flags_of(COMMANDS[name])} for name in ("train", "compare"))
-    assert train - compare == {"algorithm"}
+    assert train - compare == {"algorithm", "continue_from"}
     assert {"columns", "track", "normalize_observations"} <= compare
 
 

@@ -243,8 +243,3 @@ def test_sizes_that_do_not_fit_have_no_score_and_name_the_file(tmp_path, capsys)
     assert "does not fit" in said
     assert main(["train", str(log), "--env", "Hopper-v4", "--out", str(tmp_path / "run")]) == 2
     assert f"{log}: its observations have 2 numbers and those of Hopper-v4 have 11" in capsys.readouterr().err
-
-
-def test_who_wants_to_watch_is_told_how(tmp_path, capsys):
-    assert main(["evaluate", str(tmp_path), "--render"]) == 2
-    assert "unknown flag --render; to watch a policy, play RUN/seed0/policy.npz in" in capsys.readouterr().err
