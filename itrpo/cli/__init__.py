@@ -40,6 +40,7 @@ COMMANDS = {
         hint="; to watch a policy, play RUN/seed0/policy.npz in gymnasium.make(ID, render_mode='human')",
     ),
     "judge": Command(training.Judge, training.judge),
+    "select": Command(training.Select, training.select),
     "plot": Command(training.Plot, training.plot),
     "runs list": Command(training.RunsList, training.runs_list),
     "runs show": Command(training.RunsShow, training.runs_show),
@@ -64,6 +65,7 @@ USAGE = """usage: itrpo COMMAND ...
   sweep PLAN           all runs of a plan, resumed         itrpo sweep table2 --dry-run
   evaluate RUN         more episodes with trained policies
   judge RUN...         policies judged without a simulator, on held-out episodes
+  select RUN...        which is best by its judgement, which can't be told apart, which to try next
   plot RUN...          curves of several runs in one picture  itrpo plot runs/brac runs/itrpo
   runs list            runs, their scores, and in what they differ
   runs show RUN        all that is known of one
