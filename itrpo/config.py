@@ -41,8 +41,7 @@ class DataConfig:
     stack: int | None = None  # observations in a row that are one, with the actions between them; None: 1
     rules: Mapping[str, Any] | None = None  # gaps, fills and periods of tables (`itrpo.data.series`), times in seconds
     holdout: float | None = None  # share of the episodes that nothing of the run has seen; None: 0
-    # the run that this one continues, and its normaliser: `training.continuing`
-    parent: Mapping[str, Any] | None = None
+    parent: Mapping[str, Any] | None = None  # the run that this one goes on from, and its normaliser
 
 
 @dataclass(frozen=True)

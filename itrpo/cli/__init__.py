@@ -42,6 +42,7 @@ COMMANDS = {
     "judge": Command(training.Judge, training.judge),
     "export": Command(export.Export, export.export),
     "video": Command(training.Video, training.video),
+    "select": Command(training.Select, training.select),
     "plot": Command(training.Plot, training.plot),
     "runs list": Command(training.RunsList, training.runs_list),
     "runs show": Command(training.RunsShow, training.runs_show),
@@ -68,6 +69,7 @@ USAGE = """usage: itrpo COMMAND ...
   judge RUN...         policies judged without a simulator, on held-out episodes
   export RUN           its policy as ONNX, StableHLO, C or NPZ, with guards  itrpo export runs/demo --format c
   video RUN            episodes of its policies as MP4 or GIF
+  select RUN...        which is best by its judgement, which can't be told apart, which to try next
   plot RUN...          curves of several runs in one picture  itrpo plot runs/brac runs/itrpo
   runs list            runs, their scores, and in what they differ
   runs show RUN        all that is known of one

@@ -21,8 +21,9 @@ def over_folds(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return (weights * values).sum(axis=1) / weights.sum(axis=1)
 
 
-def interval(folds: np.ndarray, episodes: int) -> Estimate:
-    """The value of fold 0 with a 95% interval: Student's t times the standard deviation of the other folds.
+def interval(folds: np.ndarray, episodes: int, tail: float = 0.025, more: float = 0.0) -> Estimate:
+    """The value of fold 0 with a 95% interval (`tail` on either side): Student's t times the standard deviation of the
+    other folds, with `more` for a standard error that folds do not see.
 
     The deviation is that of the bootstrap, for which E episodes spread by (E - 1) / E too little; t has the degrees of
     freedom of the fewer of episodes and folds. Infinite where there are too few to know.
@@ -33,5 +34,6 @@ def interval(folds: np.ndarray, episodes: int) -> Estimate:
     freedom = min(len(resampled), episodes) - 1
     if freedom < 1 or not np.isfinite(folds).all():
         return Estimate(value, -np.inf, np.inf)
-    half = stdtrit(freedom, 0.975) * resampled.std(ddof=1) * np.sqrt(episodes / (episodes - 1))
+    deviation = np.hypot(resampled.std(ddof=1) * np.sqrt(episodes / (episodes - 1)), more)
+    half = stdtrit(freedom, 1 - tail) * deviation
     return Estimate(value, value - float(half), value + float(half))
