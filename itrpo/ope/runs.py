@@ -14,7 +14,7 @@ import numpy as np
 
 from itrpo import files, xla
 from itrpo.console import make_console
-from itrpo.data.load import load_dataset
+from itrpo.data.again import load_again, source_again
 from itrpo.errors import InputError, StorageError
 from itrpo.ope import judgement
 from itrpo.ope.behavior import EDGE, fit_behavior, in_pieces
@@ -119,14 +119,14 @@ def read_unseen(run: Of, data: Any, console: Console) -> Unseen:
     own, recorded_hash = run.config["data"], run.about.get("dataset_sha256")
     share = own.get("holdout") or 0.0
     if data is None:
-        dataset = load_as(run, source_of(run), share, console)
+        dataset = load_again(source_of(run), own, share, console)
         if dataset.source.sha256 != recorded_hash:
             raise InputError(
                 f"{run.folder} was trained on another version of {own['dataset']} (SHA-256 differs), so which episodes"
                 " it has seen is not known; give --data FILE with the version of then, or with new episodes"
             )
     else:
-        dataset = data if isinstance(data, Dataset) else load_as(run, data, 0.0, console)
+        dataset = data if isinstance(data, Dataset) else load_again(data, own, 0.0, console)
         if dataset.source.sha256 != recorded_hash:
             return Unseen(dataset, training_data(run, share, console), dataset.name)
         if not share:
@@ -134,33 +134,15 @@ def read_unseen(run: Of, data: Any, console: Console) -> Unseen:
                 f"{run.folder} was trained on {dataset.name} itself: give --data FILE with episodes that it has not"
                 " seen"
             )
-        dataset = dataset if dataset.held is not None else load_as(run, data, share, console)
+        dataset = dataset if dataset.held is not None else load_again(data, own, share, console)
     assert dataset.held is not None
     return Unseen(dataset.held, dataset, f"--holdout {share:g} of {dataset.name}")
 
 
-def load_as(run: Of, source: Any, share: float, console: Console) -> Dataset:
-    """A dataset as the run read its own."""
-    own = run.config["data"]
-    return load_dataset(
-        source,
-        columns=own.get("columns"),
-        env="none",
-        action_low=own["action_low"],
-        action_high=own["action_high"],
-        stack=own.get("stack") or 1,
-        holdout=share,
-        console=console,
-        **(own.get("rules") or {}),
-    )
-
-
 def source_of(run: Of) -> Any:
     """What names the data that a run was trained on. Raises InputError where nothing does."""
-    source = run.about["dataset"]["source"]
-    listed = [it["file"] for it in (source.get("recipe") or {}).get("files", ())]
-    found = source["name"] if source["kind"] in ("d4rl", "generated") else source["path"] or listed
-    if not found:
+    found = source_again(run.about)
+    if found is None:
         raise InputError(
             f"{run.folder} was trained on arrays in memory, which are gone: give --data FILE with the same data or with"
             " new episodes (in Python: data)"
@@ -170,7 +152,7 @@ def source_of(run: Of) -> Any:
 
 def training_data(run: Of, share: float, console: Console) -> Dataset | None:
     try:
-        return load_as(run, source_of(run), share, console)
+        return load_again(source_of(run), run.config["data"], share, console)
     except (InputError, StorageError):
         return None
 

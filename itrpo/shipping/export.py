@@ -13,7 +13,7 @@ import numpy as np
 
 import itrpo
 from itrpo import files
-from itrpo.data.load import load_dataset
+from itrpo.data.again import load_again, source_again
 from itrpo.errors import InputError, ItrpoError, StorageError
 from itrpo.options import GuardOptions
 from itrpo.policy import BITS, Policy, PolicyFileError, guards_json, load_policy, save_policy, step
@@ -178,18 +178,14 @@ def _data(path: Path, policy: Policy, data: Any, console: Console | None) -> Dat
     """What the policy was trained on; None where nothing says what that was."""
     folder = path.parent.parent
     config, about = (_recorded(folder / name) for name in ("config.json", "provenance.json"))
-    trained_on = about.get("dataset", {}).get("source", {})
-    chosen = data
-    if chosen is None:
-        chosen = trained_on.get("name" if trained_on.get("kind") in ("d4rl", "generated") else "path")
+    chosen = source_again(about) if data is None and about else data
     if chosen is None:
         return None
     dataset = chosen
     if not isinstance(chosen, Dataset):
-        columns = config.get("config", {}).get("data", {}).get("columns")
-        bounds = {"action_low": policy.action_low, "action_high": policy.action_high}
+        bounds = {"action_low": policy.action_low, "action_high": policy.action_high, "stack": policy.stack}
         try:
-            dataset = load_dataset(chosen, columns=columns, env="none", **bounds, stack=policy.stack, console=console)
+            dataset = load_again(chosen, config.get("config", {}).get("data", {}) | bounds, console=console)
         except InputError as error:
             if data is not None:
                 raise

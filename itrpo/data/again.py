@@ -1,0 +1,35 @@
+"""The dataset of a run, read once more as the run read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from itrpo.data.load import load_dataset
+from itrpo.types import Dataset
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def source_again(about: Mapping[str, Any]) -> Any:
+    """What names the data, of a run's provenance; None where they were arrays in memory."""
+    source = about["dataset"]["source"]
+    if source["kind"] in ("d4rl", "generated"):
+        return source["name"]
+    return source["path"] or [it["file"] for it in (source.get("recipe") or {}).get("files", ())] or None
+
+
+def load_again(source: Any, own: Mapping[str, Any], holdout: float = 0.0, console: Console | None = None) -> Dataset:
+    """`source` with the columns, rules, bounds and history of `own`, the part `data` of a run's config.json."""
+    return load_dataset(
+        source,
+        columns=own.get("columns"),
+        env="none",
+        action_low=own["action_low"],
+        action_high=own["action_high"],
+        stack=own.get("stack") or 1,
+        holdout=holdout,
+        console=console,
+        **(own.get("rules") or {}),
+    )
