@@ -59,6 +59,15 @@ def read(
     problems: list[str] = []  # of all files, so that one message names all that is wrong
     for part in parts:
         with part() as table:
+            if (steps := tables.of_steps(table, columns)).lengths is not None:
+                if len(parts) > 1 or rules.given():
+                    raise InputError(
+                        f"{table.where}: a row is an episode here; several such tables, and --max-gap, --fill and"
+                        " --period, need a row for each step: `itrpo datasets convert` makes them"
+                    )
+                values, selected, named = assemble(steps, columns)
+                said = attributes_of(steps, values, named)
+                return Arranged(values, selected, (), table.env_id, said, table.names)
             found = select(table.names, columns, table.where, ends_known)
             if not frames:
                 selected, env_id, about = found, table.env_id, dict(table.about)

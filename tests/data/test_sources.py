@@ -17,6 +17,7 @@ import pytest
 from itrpo.cli import main, read_command
 from itrpo.data.convert import convert
 from itrpo.data.health import check_dataset
+from itrpo.data.layout import MINIMUM
 from itrpo.data.load import load_dataset, read_episodes
 from itrpo.data.sources import label, matching
 from itrpo.errors import InputError
@@ -176,6 +177,30 @@ def test_a_list_of_episodes():
     own = [{"o": it["observations"], "a": it["actions"], "r": it["rewards"], "d": it["terminals"]} for it in episodes]
     mapped = read_episodes(own, columns={"observations": "o", "actions": "a", "rewards": "r", "terminals": "d"})
     np.testing.assert_array_equal(mapped.timeouts, read.timeouts)
+
+
+def test_a_table_with_an_episode_in_each_row(tmp_path: Path):
+    """Its columns hold lists with a value for each step; flags may be one for the episode."""
+    rows: list[dict[str, Any]] = []
+    for steps in (4, 6, 3):
+        values = np.arange(steps * 2.0).reshape(steps, 2) + steps
+        rows.append({"observations": values.tolist(), "actions": (values[:, :1] / 99).tolist(), "id": steps})
+        rows[-1] |= {"rewards": values[:, 1].tolist(), "terminals": [False] * (steps - 1) + [True]}
+    polars.DataFrame(rows).write_parquet(tmp_path / "episodes.parquet")
+    flat = polars.DataFrame(rows).explode("observations", "actions", "rewards", "terminals")
+    expected = load_dataset(flat, columns={it: it for it in MINIMUM} | {"episode": "id"})
+    done = convert(tmp_path / "episodes.parquet", tmp_path / "steps.npz")
+    longer = [row | {"observations": [*row["observations"], [0, 0]], "terminals": True} for row in rows]
+    for given in (tmp_path / "episodes.parquet", polars.DataFrame(rows), done.path, polars.DataFrame(longer)):
+        found = load_dataset(given)
+        np.testing.assert_array_equal(found.transitions.observation, expected.transitions.observation)
+        np.testing.assert_array_equal(found.transitions.continues, expected.transitions.continues)
+        np.testing.assert_array_equal(found.episode_returns, expected.episode_returns)
+    shorter = polars.DataFrame([row | {"actions": row["actions"][1:]} for row in rows])
+    with pytest.raises(InputError, match="episode 0 has 4 rewards but 3 rows of 'actions'"):
+        load_dataset(shorter)
+    with pytest.raises(InputError, match="a row is an episode here; several such tables"):
+        load_dataset([shorter, shorter])
 
 
 @pytest.mark.parametrize("source", [3, None, [], [[FRAME]], [3], np.zeros(3)])

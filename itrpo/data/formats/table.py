@@ -42,13 +42,13 @@ def read(path: str | os.PathLike[str], columns: ColumnMap | None = None) -> Epis
     path = Path(path)
     with opened(path) as table:
         source = DataSource(path.stem, path.suffix.lower()[1:], str(path.resolve()), files.file_sha256(path))
-        return column_map.read(table, columns, source)
+        return column_map.read(of_steps(table, columns), columns, source)
 
 
 def read_contents(path: Path, columns: ColumnMap | None = None) -> Contents:
     """What `read` reads in the file's own types, and all columns infos/... . Raises InputError as `read` does."""
     with opened(path) as table:
-        return column_map.read_contents(table, columns)
+        return column_map.read_contents(of_steps(table, columns), columns)
 
 
 def write(contents: Contents, path: Path) -> tuple[str, ...]:
@@ -137,6 +137,35 @@ def series_table(
         raw=series,
         line_of_first=line_of_first,
     )
+
+
+def of_steps(table: Table, columns: ColumnMap | None) -> Table:
+    """The table; where a row is an episode, its columns lists with a value for each step, a table of steps."""
+    import polars
+
+    map_ = columns or {}
+    wanted = map_.get("rewards", map_.get("reward", "rewards"))
+    name, raw = wanted if isinstance(wanted, str) else wanted[0], table.raw
+    if raw is None or table.line_of_first is not None or name not in table.names:
+        return table
+
+    def lists(name: str) -> polars.Series:
+        series = raw(name)
+        return series.arr.to_list() if isinstance(series.dtype, polars.Array) else series
+
+    def lengths(name: str) -> np.ndarray:
+        series = lists(name)
+        return series.list.len().fill_null(0).to_numpy().astype(int) if series.dtype == polars.List else steps
+
+    def numbers(name: str) -> np.ndarray:
+        series = lists(name)
+        if series.dtype == polars.List:
+            series = series.filter(series.list.len().fill_null(1) > 0).explode()
+        return series_numbers(series, table.where)
+
+    if lists(name).dtype != polars.List or (steps := lengths(name)).max(initial=1) <= 1:
+        return table
+    return table._replace(numbers=numbers, lengths=lengths)
 
 
 def _parquet_table(path: Path) -> Table:
