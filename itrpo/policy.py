@@ -305,7 +305,7 @@ def step(policy: Policy, raw: Any, state: Any, xp: Any = np) -> Step:
         before = xp.where(state[:, :1] > 0, state[:, 1 : 1 + frames - size], repeated)
         seen = xp.concatenate([frame, before, state[:, 1 + frames : policy.history]], axis=1)
     rows = (seen - policy.observation_mean) / policy.observation_std
-    action = _greedy(policy, rows, xp)
+    action = greedy(policy, rows, xp)
     final = wanted = center + half_range * action
     on_action = None
     if guards is not None:
@@ -411,13 +411,14 @@ KINDS: dict[str, Acting] = {
 }
 
 
-def _greedy(policy: Policy, rows: Any, xp: Any) -> Any:
-    """[R, O] -> [R, A]. With a critic a few rows at a time: candidates of all rows at once would not fit into the
-    processor's cache.
+def greedy(policy: Policy, rows: Any, xp: Any) -> Any:
+    """Normalised observations [R, O] -> actions [R, A] in [-1, 1].
+
+    With a critic a few rows at a time: candidates of all rows at once would not fit into the processor's cache.
     """
     if xp is np and "critic_" in policy.networks and len(rows) > ROWS_AT_ONCE:
         parts = [rows[start : start + ROWS_AT_ONCE] for start in range(0, len(rows), ROWS_AT_ONCE)]
-        return np.concatenate([_greedy(policy, part, xp) for part in parts])
+        return np.concatenate([greedy(policy, part, xp) for part in parts])
     options, values = KINDS[policy.kind](policy, rows, xp)
     if values is not None:
         options = xp.take_along_axis(options, values.argmax(axis=1)[:, None, None], axis=1)

@@ -21,7 +21,7 @@ from itrpo.ope.behavior import EDGE, fit_behavior, in_pieces
 from itrpo.ope.estimate import DEFAULTS, Candidate, Settings, candidate, judge_candidates
 from itrpo.ope.judgement import Judgement
 from itrpo.ope.log import Log, log_of
-from itrpo.policy import KINDS, Policy
+from itrpo.policy import Policy, greedy
 from itrpo.training.evaluate import load_policies
 from itrpo.training.restore import recorded, trained_states
 from itrpo.types import Dataset, SpaceSpec
@@ -233,7 +233,7 @@ def _tupled(given: Any, like: Any) -> Any:
 def actions_at(policy: Policy, observation: np.ndarray) -> np.ndarray:
     """The policy's actions [N, A] in [-1, 1], at raw observations [N, O], with their history if it has one."""
     rows = (observation - policy.observation_mean) / policy.observation_std
-    parts = [KINDS[policy.kind](policy, rows[i : i + 4_096]) for i in range(0, len(rows), 4_096)]
+    parts = [greedy(policy, rows[i : i + 4_096], np) for i in range(0, len(rows), 4_096)]
     return np.concatenate(parts)
 
 
