@@ -148,19 +148,24 @@ def fit(
     console: Console | None,
 ) -> Fitted:
     """Fitted Q evaluation of the candidates and, last, of the log's own actions."""
-    rows = log.rows
-    following = np.asarray(rows.next_action, np.float32).copy()
-    at_end = log.ends[log.cut & (following[log.ends] == 0).all(axis=1)]
-    following[at_end] = np.nan  # what would have been done is not in the data
-    next_actions, first = [], []
-    for it in candidates:
-        after = np.empty_like(following)
-        after[:-1], after[log.ends] = it.action[1:], it.last_action
-        next_actions.append(after)
-        first.append(it.action[log.starts])
-    after, first = np.stack([*next_actions, following]), np.stack([*first, rows.action[log.starts]])
+    after = np.stack([*(next_action(log, it) for it in candidates), logged_next_action(log)])
+    first = np.stack([*(it.action[log.starts] for it in candidates), log.rows.action[log.starts]])
     fits = replace(settings.fqe, seed=settings.seed)
     return fqe.fit(log, after[:, :, None], first[:, :, None], gamma, weights, fits, console=console)
+
+
+def next_action(log: Log, it: Candidate) -> np.ndarray:
+    """[N, A]: what the policy does where each row leads to, which is where the next row of its episode is."""
+    after = np.concatenate([it.action[1:], it.action[:1]])
+    after[log.ends] = it.last_action
+    return after
+
+
+def logged_next_action(log: Log) -> np.ndarray:
+    """[N, A]: what was done there, NaN where an episode was cut before the log could say."""
+    after = np.array(log.rows.next_action, np.float32)
+    after[log.ends[log.cut & (after[log.ends] == 0).all(axis=1)]] = np.nan
+    return after
 
 
 def make_estimate(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,6 +12,7 @@ import jax
 import numpy as np
 
 from itrpo import files, xla
+from itrpo.config import to_json
 from itrpo.console import make_console
 from itrpo.data.again import load_again, source_again
 from itrpo.errors import InputError, StorageError
@@ -201,7 +201,7 @@ def judge_group(runs: Sequence[Of], unseen: Unseen, settings: Settings, console:
             cut=float(log.cut.mean()),
             log_return=float(np.add.reduceat(log.rows.reward, log.starts, dtype=np.float64).mean()),
             unseen=unseen.why,
-            settings=asdict(settings),
+            settings=to_json(settings),
             seconds=seconds,
             policies=(*own, *judged[-2:]),
             reasons=reasons,
@@ -220,14 +220,7 @@ def judged_before(run: Of, unseen: Unseen, settings: Settings) -> Judgement | No
     seeds = [it.seed for it in found.policies if it.seed is not None]
     ours = (found.step, found.run, found.unseen, len(seeds), found.rows, found.gamma)
     same = ours == (step, run_hash, unseen.why, len(run.policies), len(unseen.dataset), run.gamma)
-    return found if same and files.strict(asdict(settings)) == _tupled(found.settings, asdict(settings)) else None
-
-
-def _tupled(given: Any, like: Any) -> Any:
-    """JSON's lists where the other has tuples are compared as lists."""
-    if isinstance(like, dict):
-        return {name: _tupled(given.get(name), it) for name, it in like.items()}
-    return list(given) if isinstance(like, tuple) else given
+    return found if same and to_json(settings) == found.settings else None
 
 
 def actions_at(policy: Policy, observation: np.ndarray) -> np.ndarray:

@@ -38,10 +38,13 @@ def episodes_in(rows: Transition) -> set[int]:
     return set(np.floor(rows.observation[:, 0]).astype(int).tolist())
 
 
-@pytest.mark.parametrize("successors", [False, True])
+SUCCESSORS = {"next_observations": log()["observations"] + 0.01}
+
+
+@pytest.mark.parametrize("more", [{}, SUCCESSORS, {"d4rl_view": np.array(True)}], ids=["rows", "successors", "d4rl"])
 @pytest.mark.parametrize("stack", [1, 2])
-def test_parts_are_whole_episodes_with_the_rows_of_before(successors, stack):
-    data = log() | ({"next_observations": log()["observations"] + 0.01} if successors else {})
+def test_parts_are_whole_episodes_with_the_rows_of_before(more, stack):
+    data = log() | more
     whole, parts = load_dataset(data, stack=stack), load_dataset(data, stack=stack, holdout=0.3)
     held = parts.held
     assert held is not None

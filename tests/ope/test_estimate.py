@@ -14,7 +14,7 @@ import pytest
 from itrpo.errors import StorageError
 from itrpo.ope import judgement
 from itrpo.ope.behavior import Behavior
-from itrpo.ope.estimate import Candidate, Settings, judge_candidates
+from itrpo.ope.estimate import Candidate, Settings, judge_candidates, logged_next_action, next_action
 from itrpo.ope.fqe import FQE
 from itrpo.ope.judgement import Judgement
 from itrpo.ope.log import Log, make_log
@@ -114,6 +114,19 @@ def test_a_file_gives_back_what_was_judged(judged, tmp_path):
     (tmp_path / judgement.FILE).write_text('{"version": 1, "policies": 3}')
     with pytest.raises(StorageError, match=r"judgement\.json: not a judgement"):
         judgement.read(tmp_path)
+
+
+def test_next_actions_are_those_of_the_next_row():
+    """Of two episodes: rows 0 to 2, which ends, and 3 to 5, which is cut."""
+    column = np.arange(6.0, dtype="f")[:, None]
+    logged = np.array([1, 2, 0, 4, 5, 0], "f")[:, None] / 10
+    continues = np.array([1, 1, 0, 1, 1, 1], "f")
+    log = make_log(Transition(column, column / 10, column[:, 0], continues, column + 1, logged), np.array([0, 3]))
+    it = Candidate("it", column / 100, np.array([[0.7], [0.8]], "f"))
+    assert next_action(log, it)[:, 0].tolist() == pytest.approx([0.01, 0.02, 0.7, 0.04, 0.05, 0.8])
+    known = logged_next_action(log)[:, 0]
+    assert known[:5].tolist() == pytest.approx([0.1, 0.2, 0, 0.4, 0.5])
+    assert np.isnan(known[5])
 
 
 def test_a_log_that_is_cut_early_is_told():

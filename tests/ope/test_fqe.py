@@ -102,6 +102,24 @@ def test_rows_whose_next_action_is_unknown_are_left_out():
     assert abs(wrong.value[0, 0] - fitted.value[0, 0]) > 0.1
 
 
+def test_rows_without_weight_change_no_bit_of_a_fit():
+    """Those of episodes that are not in the fold, and those whose next action is not known."""
+    log = simulate(MDP, BEHAVIOR, 40, 5, np.random.default_rng(1))
+    weights, following = bootstrap.fold_weights(40, 2), policy_actions(log, POLICY)[0].copy()
+    following[:, log.ends] = np.nan
+    rows, _ = fqe.prepare(log, following, policy_actions(log, POLICY)[1], GAMMA, weights, normalise=False)
+    without = (weights[1][log.episode] == 0) | np.isin(np.arange(200), log.ends)
+    assert 60 < without.sum() < 140
+    optimizer, key = optax.adam(0.1), jax.random.key(0)
+    fit = jax.jit(partial(fqe.steps_between, CRITIC, optimizer, TABLES, GAMMA))
+    given = fqe.begin(CRITIC, optimizer, key), key, 0, 1
+    results = [fit(*given, rows._replace(reward=it), 0, 50, True) for it in (rows.reward, rows.reward + 9 * without)]
+    for mine, theirs in zip(*map(jax.tree.leaves, results), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    other = fit(*given[:3], 0, rows._replace(reward=rows.reward + 9 * without), 0, 50, True)
+    assert other[1] > results[0][1] + 1  # fold 0 has all episodes
+
+
 def test_policies_share_their_draws():
     """One policy twice is one value twice, in every fold: differences have no noise of their own."""
     log = simulate(MDP, BEHAVIOR, 50, 5, np.random.default_rng(1))

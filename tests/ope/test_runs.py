@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -85,28 +86,27 @@ def test_from_the_command_line(folder, capsys):
     assert (folder / "first" / judgement.FILE).stat().st_mtime_ns == before  # nothing was fitted again
 
 
-def test_judged_alone_or_beside_others_is_the_same(folder):
-    """In any order, with any discount."""
-    alone = judge(folder / "first", None, SETTINGS, gamma=0.5, again=True, console=QUIET)[0]
-    both = judge([folder / "second", folder / "first"], None, SETTINGS, gamma=0.5, again=True, console=QUIET)
-    assert [len(it.policies) for it in both] == [3, 4]
-    assert alone.policies == both[1].policies
-    assert alone.gamma == 0.5
+def test_judged_alone_is_judged_the_same(folder):
+    """As beside others, from the command line."""
+    beside = judgement.read(folder / "second")
+    alone = judge(folder / "second", None, Settings(folds=2, fqe=FQE(steps=20)), again=True, console=QUIET)[0]
+    assert replace(alone, seconds=0.0) == replace(beside, seconds=0.0)
 
 
 def test_episodes_of_another_file(folder):
-    moved = folder / "elsewhere.npz"
+    """Where the runs' own is gone, too; and that file at another place."""
+    moved, run = folder / "elsewhere.npz", runs.read_run(folder / "first", gamma=0.5)
     (folder / "log.npz").rename(moved)
     try:
         with pytest.raises(InputError, match=r"log\.npz"):
             judge(folder / "first", None, SETTINGS, console=QUIET)
-        again = judge(folder / "first", moved, SETTINGS, console=QUIET)[0]  # the runs' own file: what is held out
-        assert again.episodes == 5
-        alone = judge(folder / "first", folder / "other.npz", SETTINGS, console=QUIET)[0]
-        assert (alone.episodes, alone.unseen, alone.dataset) == (20, "other", "other")
-        assert "pi_beta was fitted on the judged episodes themselves" in alone.reasons[-1]
+        unseen = runs.read_unseen(run, moved, QUIET)
+        assert (len(log_of(unseen.dataset).starts), unseen.why) == (5, "--holdout 0.25 of elsewhere")
+        found = judge(folder / "first", folder / "other.npz", SETTINGS, gamma=0.5, console=QUIET)[0]
     finally:
         moved.rename(folder / "log.npz")
+    assert (found.episodes, found.unseen, found.dataset, found.gamma) == (20, "other", "other", 0.5)
+    assert "pi_beta was fitted on the judged episodes themselves" in found.reasons[-1]
 
 
 def test_what_can_not_be_judged_is_one_message(folder, tmp_path):
