@@ -6,6 +6,10 @@
 
 The file holds the network, the observation normaliser, the action scaling and the acting rule, and no code. This module
 imports nothing of itrpo, so it can be copied next to a policy and used where itrpo is not installed.
+
+What `itrpo export` writes has guards as well (`Guards`): what is done where sensors fail or leave the data's range, and
+how far actions may go. `policy.explain(observation)` says which of them act. One function, `step`, is the policy
+with its guards; the exports to ONNX and StableHLO are traces of it.
 """
 
 from __future__ import annotations
@@ -15,23 +19,95 @@ import os
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 FORMAT_VERSION = 1
-DAMAGE = (OSError, ValueError, EOFError, KeyError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error)
+GUARDED_VERSION = 2  # of files with guards: who does not know them must not act without them
+MAX_BYTES = 2**30  # of a file's arrays: more is no policy
+DAMAGE = (
+    *(OSError, ValueError, EOFError, KeyError, AttributeError, TypeError, MemoryError, RecursionError),
+    *(NotImplementedError, zipfile.BadZipFile, zlib.error),
+)
 ROWS_AT_ONCE = 64  # observations whose candidate actions are held in memory together
 FAR = 0.5  # of the range of a column in training: what lies farther beyond it is outside
+ALIKE = 1e-3  # of its size: a constant column that differs by no more is as it was
+MOVED = 1e-6  # of half of an action's range: a guard that changes it by no more did not act
+MISSING = ("error", "hold", "fallback")
+# What guards did, as bits: the first three with a column of an observation, the others with one of an action.
+BITS = {"constant": 1, "missing": 2, "range": 4, "bounds": 8, "rate": 16, "instead": 32}
+ON_OBSERVATION = ("constant", "missing", "range")
 
 Layers = tuple[tuple[np.ndarray, np.ndarray], ...]  # (weight [out, in], bias [out]) float32, first to last
 
 
 class PolicyFileError(ValueError):
     """The file is not a policy of ours, is damaged, or was written by a newer format."""
+
+
+class MissingInput(ValueError):
+    """A number of an observation is NaN or infinite, and the policy's guards say that this is an error."""
+
+
+@dataclass(frozen=True)
+class Guards:
+    """What stands between a policy and what it controls, in the data's units. Arrays are float32.
+
+    In this order: a column that was constant in training is what it was then. With a number that is not finite in
+    another one, the observation is missing. What is beyond low and high counts, and becomes them with `clamp`. The
+    action is that of the network; where the observation is missing another one, or it is an error. It is clipped to its
+    bounds, and last to what is within `rate` of the action before, if there was one.
+    """
+
+    missing: str  # "error"; "hold": the action before, at first `fallback`; "fallback"
+    fallback: np.ndarray  # [A]; NaN with "error"
+    constant: np.ndarray  # [O]: the only value in training; NaN: there were several
+    low: np.ndarray  # [O]; -inf: anything
+    high: np.ndarray  # [O]
+    clamp: bool
+    action_low: np.ndarray  # [A]
+    action_high: np.ndarray  # [A]
+    rate: np.ndarray  # [A], per step; inf: any
+
+    @property
+    def remember(self) -> bool:
+        """Whether they need the action before."""
+        return self.missing == "hold" or bool(np.isfinite(self.rate).any())
+
+
+class Step(NamedTuple):
+    """What a policy does at one step of R episodes."""
+
+    action: Any  # [R, A]
+    state: Any  # [R, S]: what it remembers
+    wanted: Any  # [R, A]: the network's action, in the data's units
+    on_observation: Any  # [R, O] int32: BITS of the guards; None without guards
+    on_action: Any  # [R, A] int32; None without guards
+
+
+class Finding(NamedTuple):
+    """What a guard does with one number."""
+
+    guard: str  # a key of BITS
+    column: int  # of the observation, or of the action
+    name: str  # of the column in the data
+    row: tuple[int, ...]  # where in [...]
+    text: str
+
+
+class Explanation(NamedTuple):
+    """What a policy does with observations [..., O], and why."""
+
+    action: np.ndarray  # [..., A]; NaN where the observation is an error
+    findings: tuple[Finding, ...]
+
+    def __str__(self) -> str:
+        rows = [f"row {', '.join(map(str, it.row))}: {it.text}" if it.row else it.text for it in self.findings]
+        return "\n".join(rows) or "no guard acts"
 
 
 @dataclass(frozen=True)
@@ -41,7 +117,8 @@ class Policy:
 
     A policy of `stack` K > 1 keeps what it has seen and done, one history for each of [...]: call `reset` where an
     episode begins, and then with each observation once. Before the first stand its repetitions and actions in the
-    middle of their range.
+    middle of their range. So does one whose guards hold actions or limit their rate; `counts` has how often guards
+    acted. A missing observation begins no history; in one that has begun its numbers are those before.
     """
 
     kind: str  # acting rule, see `save_policy`
@@ -55,23 +132,30 @@ class Policy:
     known: np.ndarray  # [2, O] float32: what is outside lies below or above; infinite where the file does not say
     outside: np.ndarray  # [O] int64: how many observations were outside, by column, since the policy was loaded
     stack: int  # K: observations in a row, with the actions between them, that the network sees; then O is of one
-    past: dict[str, np.ndarray]  # with K > 1: "observations" [..., K, O] and "actions" [..., K - 1, A], newest first
+    past: dict[str, np.ndarray]  # "state" [..., S], see `step`, once it has acted; "action" [..., A] of a `reset`
+    guards: Guards | None  # None: as it was trained
+    counts: dict[str, np.ndarray]  # key of BITS -> [O] or [A] int64: how often that guard acted, since it was loaded
 
     def __call__(self, observation: Any) -> np.ndarray:
-        """As `act`, with a RuntimeWarning for each column when it is outside for the first time."""
-        action = self.act(observation)
-        raw = np.asarray(observation, np.float32)
-        within = (self.known[0] <= raw) & (raw <= self.known[1])
-        if not within.all():
-            self._warn(raw.reshape(-1, raw.shape[-1]), ~within.reshape(-1, raw.shape[-1]))
-        return action
+        """As `act`, with a RuntimeWarning for each column when it is outside, or a guard acts there, the first time."""
+        new = {name: count == 0 for name, count in self.counts.items()}
+        raw, done = self._act(observation)
+        if self.guards is None:
+            within = (self.known[0] <= raw) & (raw <= self.known[1])
+            if not within.all():
+                self._warn(raw.reshape(-1, raw.shape[-1]), ~within.reshape(-1, raw.shape[-1]))
+        elif any((new[name] & (self.counts[name] > 0)).any() for name in new):
+            for it in self._findings(raw, done):
+                if new[it.guard][it.column]:
+                    new[it.guard][it.column] = False
+                    warnings.warn(it.text, RuntimeWarning, stacklevel=2)
+        return done.action.reshape(*raw.shape[:-1], len(self.action_low))
 
     def _warn(self, rows: np.ndarray, outside: np.ndarray) -> None:
         low, high = self.metadata["trained_low"], self.metadata["trained_high"]
-        names = self.metadata.get("observation_names") or [""] * len(low)
         for column in np.flatnonzero(outside.any(axis=0) & (self.outside == 0)):
-            value = rows[outside[:, column], column][0]
-            named = f"observation {column}" + (f" ({names[column]})" if names[column] else "")
+            value, name = rows[outside[:, column], column][0], column_name(self.metadata, "observation", column)
+            named = f"observation {column}" + (f" ({name})" if name else "")
             warnings.warn(
                 f"{named} is {value:.6g}, and in training it was from {low[column]:.6g} to"
                 f" {high[column]:.6g}: the policy has not learned how to act there",
@@ -81,23 +165,102 @@ class Policy:
         self.outside[:] += outside.sum(axis=0)
 
     def act(self, observation: Any) -> np.ndarray:
-        """Actions [..., A] float32 for raw observations [..., O]. Raises ValueError for another last dimension, and
-        with a history for others than those before.
+        """Actions [..., A] float32 for raw observations [..., O]. Raises ValueError for another last dimension, and,
+        where something is remembered, for others than those before; MissingInput where guards say so, and then nothing
+        has happened.
         """
+        raw, done = self._act(observation)
+        return done.action.reshape(*raw.shape[:-1], len(self.action_low))
+
+    def explain(self, observation: Any) -> Explanation:
+        """What the next call with this observation will do, and which guards act on which columns. Nothing changes.
+
+        Raises ValueError as `act`, but no MissingInput: the action is NaN there.
+        """
+        raw, done = self._step(observation)
+        return Explanation(done.action.reshape(*raw.shape[:-1], len(self.action_low)), tuple(self._findings(raw, done)))
+
+    def _act(self, observation: Any) -> tuple[np.ndarray, Step]:
+        raw, done = self._step(observation)
+        if self.guards is not None:
+            if self.guards.missing == "error" and (done.on_observation & BITS["missing"]).any():
+                missing = [it for it in self._findings(raw, done) if it.guard == "missing"]
+                raise MissingInput(str(Explanation(done.action, tuple(missing))))
+            for name, count in self.counts.items():
+                bits = done.on_observation if name in ON_OBSERVATION else done.on_action
+                count += ((bits & BITS[name]) > 0).sum(axis=0)
+        if self.memory:
+            self.past["state"] = done.state.reshape(*raw.shape[:-1], self.memory)
+        return raw, done
+
+    def _step(self, observation: Any) -> tuple[np.ndarray, Step]:
         raw = np.asarray(observation, np.float32)
         if raw.ndim == 0 or raw.shape[-1] != self.frame:
             raise ValueError(f"observations must be [..., {self.frame}], not {list(raw.shape)}")
-        seen = raw if self.stack == 1 else self._history(raw)
-        rows = ((seen - self.observation_mean) / self.observation_std).reshape(-1, seen.shape[-1])
-        action = KINDS[self.kind](self, rows).reshape(*raw.shape[:-1], len(self.action_low))
-        if self.stack > 1:
-            self.past["actions"] = np.concatenate([action[..., None, :], self.past["actions"][..., :-1, :]], axis=-2)
-        center, half_range = (self.action_high + self.action_low) / 2, (self.action_high - self.action_low) / 2
-        return center + half_range * action
+        state = self.past.get("state")
+        if state is None:
+            state = np.zeros((*raw.shape[:-1], self.memory), np.float32)
+            if "action" in self.past:
+                state[..., self.history], state[..., self.history + 1 :] = 1, self.past["action"]
+        elif state.shape[:-1] != raw.shape[:-1]:
+            raise ValueError(
+                f"observations {list(raw.shape)} after {[*state.shape[:-1], self.frame]}: this policy keeps a history;"
+                " call reset() before those of other episodes"
+            )
+        rows = raw.reshape(-1, self.frame)
+        return raw, step(self, rows, state.reshape(len(rows), self.memory))
 
-    def reset(self) -> None:
-        """Forgets what was seen and done: an episode begins."""
+    def _findings(self, raw: np.ndarray, done: Step) -> Iterator[Finding]:
+        """What the guards did at a step, or without guards what is outside."""
+        rows, guards = raw.reshape(-1, self.frame), self.guards
+        on_observation, on_action = done.on_observation, done.on_action
+        low, high = self.known
+        if guards is None:
+            missing = ~np.isfinite(rows)
+            outside = ~missing & ((rows < low) | (rows > high))
+            on_observation = BITS["missing"] * missing + BITS["range"] * outside
+            on_action = np.zeros_like(done.action, int)
+        else:
+            low, high = guards.low, guards.high
+        where = list(np.ndindex(raw.shape[:-1]))
+        for row, column in np.argwhere(on_observation):
+            name, unit = (column_name(self.metadata, "observation", column, it) for it in ("names", "units"))
+            value = f"{name or f'observation {column}'} is {rows[row, column]:.6g}{unit and f' {unit}'}"
+            ends = f"{low[column]:.6g} to {high[column]:.6g}"
+            for guard in [it for it in ON_OBSERVATION if BITS[it] & on_observation[row, column]]:
+                if guards is None:
+                    text = f"{value}: no guard acts" if guard == "missing" else f"{value}, far outside of training"
+                elif guard == "constant":
+                    text = f"{value}, and always was {guards.constant[column]:.6g} in training, which stands in for it"
+                elif guard == "missing":
+                    text = f"{value}: {'an error' if guards.missing == 'error' else 'no observation to act on'}"
+                else:
+                    text = f"{value}, beyond {ends} of training: {'clamped' if guards.clamp else 'counted'}"
+                yield Finding(guard, int(column), name, where[row], text)
+        for row, column in np.argwhere(on_action):
+            assert guards is not None
+            name, unit = (column_name(self.metadata, "action", column, it) for it in ("names", "units"))
+            named, unit = name or f"action {column}", unit and f" {unit}"
+            final, wanted = (f"{it[row, column]:.6g}{unit}" for it in (done.action, done.wanted))
+            ends = f"{guards.action_low[column]:.6g} to {guards.action_high[column]:.6g}"
+            for guard in [it for it in BITS if it not in ON_OBSERVATION and BITS[it] & on_action[row, column]]:
+                if guard == "instead":
+                    what = {"error": "no action", "hold": "the action before", "fallback": "the fallback"}
+                    text = f"{named} is {final}: {what[guards.missing]}, as the observation is missing"
+                elif guard == "bounds":
+                    text = f"{named} is {final}: the policy's {wanted} is outside of its bounds, {ends}"
+                else:
+                    rate = f"{guards.rate[column]:.6g}{unit}"
+                    text = f"{named} is {final}: more than its limit of {rate} per step towards {wanted}"
+                yield Finding(guard, int(column), name, where[row], text)
+
+    def reset(self, action: Any = None) -> None:
+        """Forgets what was seen and done: an episode begins. `action` [A] or [..., A], in the data's units, is the one
+        in force now, where guards hold actions or limit their rate; None: there is none, and the first may be any.
+        """
         self.past.clear()
+        if action is not None and self.guards is not None and self.guards.remember:
+            self.past["action"] = np.asarray(action, np.float32)
 
     @property
     def frame(self) -> int:
@@ -105,73 +268,136 @@ class Policy:
         actions = len(self.action_low)
         return (len(self.observation_mean) + actions) // self.stack - actions
 
-    def _history(self, raw: np.ndarray) -> np.ndarray:
-        """[..., K O + (K - 1) A]: remembers `raw`, and gives what is remembered."""
-        if not self.past:
-            self.past["observations"] = np.repeat(raw[..., None, :], self.stack, axis=-2)
-            self.past["actions"] = np.zeros((*raw.shape[:-1], self.stack - 1, len(self.action_low)), np.float32)
-        before = self.past["observations"]
-        if before.shape[:-2] != raw.shape[:-1]:
-            raise ValueError(
-                f"observations {list(raw.shape)} after {[*before.shape[:-2], self.frame]}: this policy keeps a history;"
-                " call reset() before those of other episodes"
-            )
-        self.past["observations"] = np.concatenate([raw[..., None, :], before[..., :-1, :]], axis=-2)
-        parts = (self.past["observations"], self.past["actions"])
-        return np.concatenate([it.reshape(*raw.shape[:-1], -1) for it in parts], axis=-1)
+    @property
+    def history(self) -> int:
+        """How many numbers of its state are its history; 0 without."""
+        return 0 if self.stack == 1 else 1 + len(self.observation_mean)
+
+    @property
+    def memory(self) -> int:
+        """S, the size of its state."""
+        remember = self.guards is not None and self.guards.remember
+        return self.history + (1 + len(self.action_low) if remember else 0)
 
 
-# --- acting rules: normalised observations [R, O] -> actions [R, A] in [-1, 1] ----------------------------------------
-
-Acting = Callable[[Policy, np.ndarray], np.ndarray]
-
-
-def _tanh_mlp(policy: Policy, rows: np.ndarray) -> np.ndarray:
-    return np.tanh(_forward(policy.networks[""], rows))
+def column_name(metadata: Mapping[str, Any], of: str, column: Any, kind: str = "names") -> str:
+    """What the data call a column of the "observation" or "action", or its unit; empty if they don't say."""
+    texts = metadata.get(f"{of}_{kind}")
+    return str(texts[column]) if isinstance(texts, list) and column < len(texts) else ""
 
 
-def _tanh_mixture_mlp(policy: Policy, rows: np.ndarray) -> np.ndarray:
-    output, action_dim = _forward(policy.networks[""], rows), len(policy.action_low)
-    components = output.shape[1] // (1 + action_dim)
-    means = output[:, components:].reshape(-1, components, action_dim)
-    return np.tanh(_choose(means, output[:, :components]))
+def step(policy: Policy, raw: Any, state: Any, xp: Any = np) -> Step:
+    """The policy with its guards, for raw observations [R, O] of R episodes and what it remembers of them [R, S].
 
-
-def _tanh_factored_mixture_mlp(policy: Policy, rows: np.ndarray) -> np.ndarray:
-    output = _forward(policy.networks[""], rows).reshape(len(rows), 2, len(policy.action_low), -1)
-    logits, means = output[:, 0], output[:, 1]  # [R, A, K]
-    return np.tanh(np.take_along_axis(means, logits.argmax(axis=2)[..., None], axis=2)[..., 0])
-
-
-def _latent_decoder(policy: Policy, rows: np.ndarray) -> np.ndarray:
-    latent = policy.constants["max_latent"] * np.tanh(_forward(policy.networks[""], rows))
-    return _perturbed(policy, rows, np.tanh(_joined(policy.networks["decoder_"], rows, latent[:, None])))[:, 0]
-
-
-def _best_of(candidates: Acting) -> Acting:
-    """The candidate of the largest critic(s, a), for a few rows at a time: candidates of all rows at once would not fit
-    into the processor's cache.
+    A state of zeros is that after `reset`. It consists of: with a history 1, its K observations, its K - 1 actions in
+    [-1, 1]; where guards need it 1, the action before. Each 1 is 0 where there is no history or no action yet. Of an
+    observation that is an error the state stays as it is, and the action is NaN. `xp` is NumPy or what stands in for
+    it: jax.numpy, or what writes ONNX.
     """
+    guards, stack = policy.guards, policy.stack
+    center, half_range = (policy.action_high + policy.action_low) / 2, (policy.action_high - policy.action_low) / 2
+    frame, absent, on_observation = (raw, None, None) if guards is None else _checked(policy, guards, raw, state, xp)
+    begun = state[:, :1] > 0  # of use with a history alone
+    seen = frame
+    if stack > 1:  # newest first
+        size, frames = policy.frame, stack * policy.frame
+        repeated = xp.concatenate([frame] * (stack - 1), axis=1)
+        before = xp.where(begun, state[:, 1 : 1 + frames - size], repeated)
+        seen = xp.concatenate([frame, before, state[:, 1 + frames : policy.history]], axis=1)
+    action = _greedy(policy, (seen - policy.observation_mean) / policy.observation_std, xp)
+    final = wanted = center + half_range * action
+    on_action = None
+    if guards is not None:
+        final, on_action = _limited(policy, guards, wanted, absent, state, xp)
+        action = (final - center) / half_range
+    parts: list[Any] = []
+    if stack > 1:
+        newest = seen[:, : stack * policy.frame]
+        older = seen[:, stack * policy.frame : len(policy.observation_mean) - len(policy.action_low)]
+        parts = [state[:, :1] * 0 + 1, newest, action, *([older] if stack > 2 else [])]
+        if absent is not None:
+            parts = [xp.where(absent & ~begun, state[:, : policy.history], xp.concatenate(parts, axis=1))]
+    if guards is not None and guards.remember:
+        parts += [state[:, :1] * 0 + 1, final]
+    following = xp.concatenate(parts, axis=1) if parts else state
+    if parts and guards is not None and guards.missing == "error":
+        following = xp.where(absent, state, following)
+    return Step(final, following, wanted, on_observation, on_action)
 
-    def act(policy: Policy, rows: np.ndarray) -> np.ndarray:
-        chosen: list[np.ndarray] = []
-        for start in range(0, max(len(rows), 1), ROWS_AT_ONCE):
-            some = rows[start : start + ROWS_AT_ONCE]
-            actions = candidates(policy, some)
-            chosen.append(_choose(actions, _joined(policy.networks["critic_"], some, actions)[..., 0]))
-        return np.concatenate(chosen)
 
-    return act
+def _bit(name: str, where: Any, xp: Any) -> Any:
+    return xp.where(where, np.int32(BITS[name]), np.int32(0))
 
 
-def _gaussian_samples(policy: Policy, rows: np.ndarray) -> np.ndarray:
-    mean, log_std = np.split(_forward(policy.networks[""], rows)[:, None], 2, axis=-1)
-    std = np.exp(np.clip(log_std, *policy.constants["log_std_range"]))
-    return np.tanh(mean + std * policy.constants["noise"])
+def _checked(policy: Policy, guards: Guards, raw: Any, state: Any, xp: Any) -> tuple[Any, Any, Any]:
+    """-> observations [R, O] for the network, whether one is missing [R, 1], and what guards did [R, O]."""
+    fixed = np.isfinite(guards.constant)
+    value = np.where(fixed, guards.constant, np.float32(0))
+    differs = ~(xp.abs(raw - value) <= ALIKE * np.abs(value)) & fixed
+    seen = xp.where(fixed, value, raw)
+    missing = ~xp.isfinite(seen)
+    beyond = ((seen < guards.low) | (seen > guards.high)) & ~missing
+    if guards.clamp:
+        seen = xp.clip(seen, guards.low, guards.high)
+    before = np.zeros_like(value) if policy.stack == 1 else state[:, 1 : 1 + policy.frame]
+    bits = _bit("constant", differs, xp) + _bit("missing", missing, xp) + _bit("range", beyond, xp)
+    return xp.where(missing, before, seen), xp.any(missing, axis=1, keepdims=True), bits
 
 
-def _decoded(policy: Policy, rows: np.ndarray) -> np.ndarray:
-    return _perturbed(policy, rows, np.tanh(_joined(policy.networks[""], rows, policy.constants["latents"])))
+def _limited(policy: Policy, guards: Guards, wanted: Any, absent: Any, state: Any, xp: Any) -> tuple[Any, Any]:
+    """-> actions [R, A] in place of those that the network wants, and what guards did [R, A]."""
+    done = state[:, policy.history :]
+    acted, last = (done[:, :1] > 0, done[:, 1:]) if guards.remember else (None, None)
+    instead = xp.where(acted, last, guards.fallback) if guards.missing == "hold" else guards.fallback
+    safe = xp.where(absent, instead, wanted)
+    final = bounded = xp.clip(safe, guards.action_low, guards.action_high)
+    if np.isfinite(guards.rate).any():
+        final = xp.where(acted, xp.clip(bounded, last - guards.rate, last + guards.rate), bounded)
+    little = MOVED * (policy.action_high - policy.action_low) / 2
+    bits = _bit("bounds", xp.abs(safe - bounded) > little, xp) + _bit("rate", xp.abs(bounded - final) > little, xp)
+    return final, bits + _bit("instead", absent, xp)
+
+
+# --- acting rules: normalised observations [R, O] -> options [R, n, A] in [-1, 1] and their values [R, n]; the action
+# is the option of the largest value. Values are None where there is one option. `xp` as in `step`. -------------------
+
+Acting = Callable[["Policy", Any, Any], tuple[Any, Any]]
+
+
+def _tanh_mlp(policy: Policy, rows: Any, xp: Any) -> tuple[Any, Any]:
+    return xp.tanh(_forward(policy.networks[""], rows, xp))[:, None], None
+
+
+def _tanh_mixture_mlp(policy: Policy, rows: Any, xp: Any) -> tuple[Any, Any]:
+    output, action_dim = _forward(policy.networks[""], rows, xp), len(policy.action_low)
+    components = output.shape[1] // (1 + action_dim)
+    return xp.tanh(output[:, components:].reshape(-1, components, action_dim)), output[:, :components]
+
+
+def _tanh_factored_mixture_mlp(policy: Policy, rows: Any, xp: Any) -> tuple[Any, Any]:
+    """One row for each dimension of an action."""
+    output, actions = _forward(policy.networks[""], rows, xp), len(policy.action_low)
+    components = output.shape[1] // (2 * actions)
+    both = output.reshape(-1, 2, actions * components)
+    logits, means = (both[:, i].reshape(-1, components) for i in range(2))
+    return xp.tanh(means)[:, :, None], logits
+
+
+def _latent_decoder(policy: Policy, rows: Any, xp: Any) -> tuple[Any, Any]:
+    latent = policy.constants["max_latent"] * xp.tanh(_forward(policy.networks[""], rows, xp))
+    decoded = xp.tanh(_joined(policy.networks["decoder_"], rows, latent[:, None], xp))
+    return _perturbed(policy, rows, decoded, xp), None
+
+
+def _gaussian_samples(policy: Policy, rows: Any, xp: Any) -> tuple[Any, Any]:
+    output, actions = _forward(policy.networks[""], rows, xp)[:, None], len(policy.action_low)
+    std = xp.exp(xp.clip(output[:, :, actions:], *policy.constants["log_std_range"]))
+    return _with_critic(policy, rows, xp.tanh(output[:, :, :actions] + std * policy.constants["noise"]), xp)
+
+
+def _decoded(policy: Policy, rows: Any, xp: Any) -> tuple[Any, Any]:
+    decoded = xp.tanh(_joined(policy.networks[""], rows, policy.constants["latents"], xp))
+    return _with_critic(policy, rows, _perturbed(policy, rows, decoded, xp), xp)
 
 
 KINDS: dict[str, Acting] = {
@@ -179,42 +405,56 @@ KINDS: dict[str, Acting] = {
     "tanh_mixture_mlp": _tanh_mixture_mlp,
     "tanh_factored_mixture_mlp": _tanh_factored_mixture_mlp,
     "latent_decoder": _latent_decoder,
-    "best_of_gaussian": _best_of(_gaussian_samples),
-    "best_of_decoder": _best_of(_decoded),
+    "best_of_gaussian": _gaussian_samples,
+    "best_of_decoder": _decoded,
 }
 
 
-def _forward(layers: Layers, inputs: np.ndarray) -> np.ndarray:
+def _greedy(policy: Policy, rows: Any, xp: Any) -> Any:
+    """[R, O] -> [R, A]. With a critic a few rows at a time: candidates of all rows at once would not fit into the
+    processor's cache.
+    """
+    if xp is np and "critic_" in policy.networks and len(rows) > ROWS_AT_ONCE:
+        parts = [rows[start : start + ROWS_AT_ONCE] for start in range(0, len(rows), ROWS_AT_ONCE)]
+        return np.concatenate([_greedy(policy, part, xp) for part in parts])
+    options, values = KINDS[policy.kind](policy, rows, xp)
+    if values is not None:
+        options = xp.take_along_axis(options, values.argmax(axis=1)[:, None, None], axis=1)
+    return options.reshape(-1, len(policy.action_low))
+
+
+def _forward(layers: Layers, inputs: Any, xp: Any) -> Any:
     """A ReLU network: [R, in] -> [R, out]."""
     weight, bias = layers[0]
     output = inputs @ weight.T + bias
     for weight, bias in layers[1:]:
-        output = np.maximum(output, 0.0) @ weight.T + bias
+        output = xp.maximum(output, np.float32(0)) @ weight.T + bias
     return output
 
 
-def _joined(layers: Layers, rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+def _joined(layers: Layers, rows: Any, others: Any, xp: Any) -> Any:
     """A ReLU network of [row, other] for rows [R, O] with n others each, [R, n, K] or the same [n, K]: -> [R, n, out].
 
     What the first layer makes of a row is computed once for its n others.
     """
     (weight, bias), split = layers[0], rows.shape[1]
     first = (rows @ weight[:, :split].T + bias)[:, None] + others @ weight[:, split:].T
-    output = first if len(layers) == 1 else _forward(layers[1:], np.maximum(first, 0.0).reshape(-1, len(bias)))
-    return output.reshape(*first.shape[:2], len(layers[-1][1]))
+    if len(layers) == 1:
+        return first
+    output = _forward(layers[1:], xp.maximum(first, np.float32(0)).reshape(-1, len(bias)), xp)
+    return output.reshape(-1, first.shape[1], len(layers[-1][1]))
 
 
-def _perturbed(policy: Policy, rows: np.ndarray, actions: np.ndarray) -> np.ndarray:
+def _perturbed(policy: Policy, rows: Any, actions: Any, xp: Any) -> Any:
     """actions [R, n, A] moved by at most phi, where the policy has a network for it."""
     if "perturbation_" not in policy.networks:
         return actions
-    moved = policy.constants["phi"] * np.tanh(_joined(policy.networks["perturbation_"], rows, actions))
-    return np.clip(actions + moved, -1.0, 1.0)
+    moved = policy.constants["phi"] * xp.tanh(_joined(policy.networks["perturbation_"], rows, actions, xp))
+    return xp.clip(actions + moved, np.float32(-1), np.float32(1))
 
 
-def _choose(options: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Of options [R, n, A] the one of the largest value [R, n]: [R, A]."""
-    return np.take_along_axis(options, values.argmax(axis=1)[:, None, None], axis=1)[:, 0]
+def _with_critic(policy: Policy, rows: Any, actions: Any, xp: Any) -> tuple[Any, Any]:
+    return actions, _joined(policy.networks["critic_"], rows, actions, xp)[:, :, 0]
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
@@ -244,8 +484,8 @@ def save_policy(
     clip(a + phi * tanh(perturbation(s, a)), -1, 1) before anything else is done with it.
     The network sees (observation - observation_mean) / observation_std, both [O]; its actions -1 and +1 become
     `action_low` and `action_high`, both [A]. `metadata` must be JSON; if its "stack" is K > 1, O above is of a history:
-    the newest K observations, then the K - 1 actions between them in [-1, 1], newest first. Raises PolicyFileError if
-    the parts do not fit each other.
+    the newest K observations, then the K - 1 actions between them in [-1, 1], newest first. Its "guards" are the fields
+    of `Guards`, null for NaN and infinity (`guards_json`). Raises PolicyFileError if the parts do not fit each other.
     """
     arrays = {name: np.asarray(value, np.float32) for name, value in export.items() if name != "kind"}
     arrays |= {
@@ -255,7 +495,8 @@ def save_policy(
         "action_high": np.asarray(action_high, np.float32),
     }
     texts = {"kind": export["kind"], "metadata": json.dumps(dict(metadata), allow_nan=False)}
-    content = arrays | {name: np.array(text) for name, text in texts.items()} | {"version": np.array(FORMAT_VERSION)}
+    version = GUARDED_VERSION if "guards" in metadata else FORMAT_VERSION
+    content = arrays | {name: np.array(text) for name, text in texts.items()} | {"version": np.array(version)}
     target = Path(path)
     _parse(target, content)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -276,6 +517,10 @@ def load_policy(path: str | Path) -> Policy:
     Raises PolicyFileError (a ValueError) with the path and what is wrong, FileNotFoundError if there is no file.
     """
     try:
+        with open(path, "rb") as file, zipfile.ZipFile(file) as entries:
+            size = sum(it.file_size for it in entries.infolist())
+        if size > MAX_BYTES:
+            raise ValueError(f"its arrays have {size:,} bytes, and policies at most {MAX_BYTES:,}")
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as entries:
             content = {name: entries[name] for name in entries.files}
     except FileNotFoundError:
@@ -293,8 +538,10 @@ def _parse(path: Path, content: Mapping[str, np.ndarray]) -> Policy:
 
     if "version" not in content or "kind" not in content:
         raise problem("not a policy file (it lacks 'version' or 'kind')")
-    if str(content["version"]) != str(FORMAT_VERSION):
-        raise problem(f"policy format {content['version']}; this version of itrpo reads format {FORMAT_VERSION}")
+    if str(content["version"]) not in (str(FORMAT_VERSION), str(GUARDED_VERSION)):
+        raise problem(
+            f"policy format {content['version']}; this version of itrpo reads formats up to {GUARDED_VERSION}"
+        )
     kind = str(content["kind"])
     if kind not in KINDS:
         raise problem(f"unknown kind of policy {kind!r}; known: {', '.join(KINDS)}")
@@ -337,7 +584,7 @@ def _parse(path: Path, content: Mapping[str, np.ndarray]) -> Policy:
         raise problem(f"a {kind} that does not fit actions of {len(low)} numbers ({listed})")
     try:
         metadata = json.loads(str(content["metadata"]))
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise problem(f"damaged: its metadata is not JSON ({error})") from error
     if not isinstance(metadata, dict):
         raise problem("damaged: its metadata is not a JSON object")
@@ -351,8 +598,48 @@ def _parse(path: Path, content: Mapping[str, np.ndarray]) -> Policy:
     size -= len(low)
     if rest or size < 1:
         raise problem(f"damaged: {len(mean)} numbers are no history of {stack} observations")
-    count = np.zeros(size, np.int64)
-    return Policy(kind, networks, constants, mean, std, low, high, metadata, known[:, :size], count, stack, {})
+    guards, count = None, np.zeros(size, np.int64)
+    if ("guards" in metadata) != (str(content["version"]) == str(GUARDED_VERSION)):
+        raise problem("damaged: files have guards if, and only if, they are of format 2")
+    if "guards" in metadata:
+        try:
+            guards = _guards(metadata["guards"], size, len(low))
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
+            raise problem(f"damaged: its guards are none ({error!r})") from error
+    sizes = {} if guards is None else {name: size if name in ON_OBSERVATION else len(low) for name in BITS}
+    counts = {name: np.zeros(it, np.int64) for name, it in sizes.items()}
+    known = known[:, :size]
+    return Policy(kind, networks, constants, mean, std, low, high, metadata, known, count, stack, {}, guards, counts)
+
+
+def guards_json(guards: Guards) -> dict[str, Any]:
+    """For `metadata["guards"]` of `save_policy`."""
+    given = {name: getattr(guards, name) for name in Guards.__dataclass_fields__}
+    return {
+        name: [float(it) if np.isfinite(it) else None for it in value] if isinstance(value, np.ndarray) else value
+        for name, value in given.items()
+    }
+
+
+def _guards(given: Mapping[str, Any], observations: int, actions: int) -> Guards:
+    """What `guards_json` wrote. Raises whatever a mapping that is none leads to."""
+    nothing: dict[str, Any] = {"fallback": np.nan, "constant": np.nan, "low": -np.inf, "high": np.inf, "rate": np.inf}
+
+    def numbers(name: str) -> np.ndarray:
+        return np.array([float(nothing[name] if it is None else it) for it in given[name]], np.float32)
+
+    arrays = {name: numbers(name) for name in (*nothing, "action_low", "action_high")}
+    missing, clamp = given["missing"], given["clamp"]
+    sizes = {name: observations if name in ("constant", "low", "high") else actions for name in arrays}
+    odd = [name for name, array in arrays.items() if array.shape != (sizes[name],)]
+    if missing not in MISSING or not isinstance(clamp, bool) or odd:
+        raise ValueError(", ".join(odd) or "missing or clamp")
+    it = Guards(missing=missing, clamp=clamp, **arrays)
+    ordered = (it.low <= it.high).all() and (it.action_low <= it.action_high).all() and (it.rate > 0).all()
+    within = missing == "error" or ((it.action_low <= it.fallback) & (it.fallback <= it.action_high)).all()
+    if not ordered or not within or not np.isfinite([it.action_low, it.action_high]).all():
+        raise ValueError("bounds, rate or fallback")
+    return it
 
 
 def _known(metadata: Mapping[str, Any], size: int) -> np.ndarray | None:
