@@ -297,12 +297,11 @@ def step(policy: Policy, raw: Any, state: Any, xp: Any = np) -> Step:
     guards, stack = policy.guards, policy.stack
     center, half_range = (policy.action_high + policy.action_low) / 2, (policy.action_high - policy.action_low) / 2
     frame, absent, on_observation = (raw, None, None) if guards is None else _checked(policy, guards, raw, state, xp)
-    begun = state[:, :1] > 0  # of use with a history alone
     seen = frame
     if stack > 1:  # newest first
         size, frames = policy.frame, stack * policy.frame
         repeated = xp.concatenate([frame] * (stack - 1), axis=1)
-        before = xp.where(begun, state[:, 1 : 1 + frames - size], repeated)
+        before = xp.where(state[:, :1] > 0, state[:, 1 : 1 + frames - size], repeated)
         seen = xp.concatenate([frame, before, state[:, 1 + frames : policy.history]], axis=1)
     action = _greedy(policy, (seen - policy.observation_mean) / policy.observation_std, xp)
     final = wanted = center + half_range * action
@@ -316,7 +315,7 @@ def step(policy: Policy, raw: Any, state: Any, xp: Any = np) -> Step:
         older = seen[:, stack * policy.frame : len(policy.observation_mean) - len(policy.action_low)]
         parts = [state[:, :1] * 0 + 1, newest, action, *([older] if stack > 2 else [])]
         if absent is not None:
-            parts = [xp.where(absent & ~begun, state[:, : policy.history], xp.concatenate(parts, axis=1))]
+            parts = [xp.where(absent & ~(state[:, :1] > 0), state[:, : policy.history], xp.concatenate(parts, axis=1))]
     if guards is not None and guards.remember:
         parts += [state[:, :1] * 0 + 1, final]
     following = xp.concatenate(parts, axis=1) if parts else state
