@@ -87,6 +87,7 @@ class Step(NamedTuple):
     wanted: Any  # [R, A]: the network's action, in the data's units
     on_observation: Any  # [R, O] int32: BITS of the guards; None without guards
     on_action: Any  # [R, A] int32; None without guards
+    rows: Any  # [R, N]: what the network saw: observations or histories, normalised
 
 
 class Finding(NamedTuple):
@@ -166,8 +167,8 @@ class Policy:
 
     def act(self, observation: Any) -> np.ndarray:
         """Actions [..., A] float32 for raw observations [..., O]. Raises ValueError for another last dimension, and,
-        where something is remembered, for others than those before; MissingInput where guards say so, and then nothing
-        has happened.
+        where something is remembered, for others than those before; MissingInput where guards say so, and then it is
+        counted and nothing else has happened.
         """
         raw, done = self._act(observation)
         return done.action.reshape(*raw.shape[:-1], len(self.action_low))
@@ -183,12 +184,12 @@ class Policy:
     def _act(self, observation: Any) -> tuple[np.ndarray, Step]:
         raw, done = self._step(observation)
         if self.guards is not None:
-            if self.guards.missing == "error" and (done.on_observation & BITS["missing"]).any():
-                missing = [it for it in self._findings(raw, done) if it.guard == "missing"]
-                raise MissingInput(str(Explanation(done.action, tuple(missing))))
             for name, count in self.counts.items():
                 bits = done.on_observation if name in ON_OBSERVATION else done.on_action
                 count += ((bits & BITS[name]) > 0).sum(axis=0)
+            if self.guards.missing == "error" and (done.on_observation & BITS["missing"]).any():
+                missing = [it for it in self._findings(raw, done) if it.guard == "missing"]
+                raise MissingInput(str(Explanation(done.action, tuple(missing))))
         if self.memory:
             self.past["state"] = done.state.reshape(*raw.shape[:-1], self.memory)
         return raw, done
@@ -303,7 +304,8 @@ def step(policy: Policy, raw: Any, state: Any, xp: Any = np) -> Step:
         repeated = xp.concatenate([frame] * (stack - 1), axis=1)
         before = xp.where(state[:, :1] > 0, state[:, 1 : 1 + frames - size], repeated)
         seen = xp.concatenate([frame, before, state[:, 1 + frames : policy.history]], axis=1)
-    action = _greedy(policy, (seen - policy.observation_mean) / policy.observation_std, xp)
+    rows = (seen - policy.observation_mean) / policy.observation_std
+    action = _greedy(policy, rows, xp)
     final = wanted = center + half_range * action
     on_action = None
     if guards is not None:
@@ -321,7 +323,7 @@ def step(policy: Policy, raw: Any, state: Any, xp: Any = np) -> Step:
     following = xp.concatenate(parts, axis=1) if parts else state
     if parts and guards is not None and guards.missing == "error":
         following = xp.where(absent, state, following)
-    return Step(final, following, wanted, on_observation, on_action)
+    return Step(final, following, wanted, on_observation, on_action, rows)
 
 
 def _bit(name: str, where: Any, xp: Any) -> Any:

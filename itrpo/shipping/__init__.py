@@ -1,1 +1,1 @@
-"""From a trained policy to a file that acts where itrpo is not installed: guards, formats, and the proof of each file."""
+"""From a trained policy to a file that acts without itrpo: its guards, its format, and the proof of each file."""

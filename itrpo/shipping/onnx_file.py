@@ -84,7 +84,7 @@ def runner(content: bytes, policy: Policy) -> Any:
     return run
 
 
-# --- arrays that write down what is done with them ---------------------------------------------------------------------
+# --- arrays that write down what is done with them ------------------------------------------------------------------
 
 
 class Graph:
