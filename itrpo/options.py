@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from itrpo.ranges import Count, Finite, Seed
+from itrpo.ranges import Count, Finite, Interval, Seed
 
 
 class Scale(NamedTuple):
@@ -66,6 +66,27 @@ READING = ("env", "columns", *RULES, "action_low", "action_high")  # say how a d
 def reading(options: RunOptions) -> dict[str, Any]:
     """What the options say of how a dataset is read."""
     return {name: getattr(options, name) for name in READING}
+
+
+@dataclass(frozen=True)
+class GuardOptions:
+    """Guards of `itrpo export` and `itrpo.export`: what stands between a policy and what it controls, in the data's units."""
+
+    guards: bool = True  # false: none, the policy as it was trained
+    missing: Literal["error", "hold", "fallback"] = (
+        "error"  # where a number is NaN or infinite: no action; the last; a fixed
+    )
+    fallback: tuple[float, ...] | float | None = (
+        None  # that fixed action; at first in place of the last: one number, or each
+    )
+    quantile: Annotated[float, Interval("[0, 0.5)")] = (
+        0.001  # of each column: what is beyond it, at either end, is counted
+    )
+    clamp: bool = False  # and becomes the end
+    constants: bool = True  # a column that never varied is what it was in the data, whatever comes
+    action_low: tuple[float, ...] | float | None = None  # least action: one number, or one each [the least of the data]
+    action_high: tuple[float, ...] | float | None = None  # largest action [the largest of the data]
+    rate: tuple[float, ...] | float | None = None  # most by which an action changes per step: one number, or each [any]
 
 
 def lengths(options: RunOptions, in_maze: bool) -> Scale:

@@ -89,7 +89,7 @@ def flags_of(kind: type) -> list[Flag]:
         name, marks = field.name, getattr(hints[field.name], "__metadata__", ())
         if name == "options":
             names = next((mark.names for mark in marks if isinstance(mark, Only)), None)
-            found += [flag for flag in flags_of(RunOptions) if names is None or flag.name in names]
+            found += [flag for flag in flags_of(kinds[name]) if names is None or flag.name in names]
         elif name != "fields":
             word = next((mark.metavar for mark in marks if isinstance(mark, Word)), None)
             required, meaning = field.default is dataclasses.MISSING, meanings[name]
@@ -141,7 +141,9 @@ def read(
     members = {field.name for field in dataclasses.fields(command)}  # pyright: ignore[reportArgumentType]
     values = {name: given[name] for name in given if name in members}
     if "options" in members:
-        values["options"] = RunOptions(**{name: given[name] for name in given if name in names - members})
+        values["options"] = get_type_hints(command)["options"](
+            **{name: given[name] for name in given if name in names - members}
+        )
     if "fields" in members:
         values["fields"] = {flag.name: given[flag.name] for flag in fields if flag.name in given}
     filled = command(**values)
