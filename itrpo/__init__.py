@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from itrpo.data.load import load_dataset
     from itrpo.errors import DivergenceError, InputError, ItrpoError
-    from itrpo.options import RunOptions
+    from itrpo.options import GuardOptions, RunOptions
     from itrpo.policy import load_policy
+    from itrpo.shipping.export import export
     from itrpo.training.compare import compare
     from itrpo.training.evaluate import evaluate
     from itrpo.training.train import train
@@ -20,12 +21,14 @@ __version__ = "0.1.0"
 
 __all__ = [
     "DivergenceError",
+    "GuardOptions",
     "InputError",
     "ItrpoError",
     "RunOptions",
     "__version__",
     "compare",
     "evaluate",
+    "export",
     "load_dataset",
     "load_policy",
     "train",
@@ -33,11 +36,13 @@ __all__ = [
 
 _HOMES = {
     "DivergenceError": "itrpo.errors",
+    "GuardOptions": "itrpo.options",
     "InputError": "itrpo.errors",
     "ItrpoError": "itrpo.errors",
     "RunOptions": "itrpo.options",
     "compare": "itrpo.training.compare",
     "evaluate": "itrpo.training.evaluate",
+    "export": "itrpo.shipping.export",
     "load_dataset": "itrpo.data.load",
     "load_policy": "itrpo.policy",
     "train": "itrpo.training.train",

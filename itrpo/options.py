@@ -70,23 +70,17 @@ def reading(options: RunOptions) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class GuardOptions:
-    """Guards of `itrpo export` and `itrpo.export`: what stands between a policy and what it controls, in the data's units."""
+    """Guards of `itrpo export` and `itrpo.export`, in the data's units: see `itrpo.policy.Guards`."""
 
     guards: bool = True  # false: none, the policy as it was trained
-    missing: Literal["error", "hold", "fallback"] = (
-        "error"  # where a number is NaN or infinite: no action; the last; a fixed
-    )
-    fallback: tuple[float, ...] | float | None = (
-        None  # that fixed action; at first in place of the last: one number, or each
-    )
-    quantile: Annotated[float, Interval("[0, 0.5)")] = (
-        0.001  # of each column: what is beyond it, at either end, is counted
-    )
-    clamp: bool = False  # and becomes the end
+    missing: Literal["error", "hold", "fallback"] = "error"  # on NaN or infinity: no action, the last one, a fixed one
+    fallback: tuple[float, ...] | float | None = None  # that fixed action, and the first to hold: one number, or each
+    quantile: Annotated[float, Interval("[0, 0.5)")] = 0.001  # of each column: what is beyond, at both ends, counts
+    clamp: bool = False  # and becomes that end
     constants: bool = True  # a column that never varied is what it was in the data, whatever comes
-    action_low: tuple[float, ...] | float | None = None  # least action: one number, or one each [the least of the data]
-    action_high: tuple[float, ...] | float | None = None  # largest action [the largest of the data]
-    rate: tuple[float, ...] | float | None = None  # most by which an action changes per step: one number, or each [any]
+    action_low: tuple[float, ...] | float | None = None  # least action: one number, or each [the least in the data]
+    action_high: tuple[float, ...] | float | None = None  # largest action [the largest in the data]
+    rate: tuple[float, ...] | float | None = None  # most that an action changes per step: one number, or each [any]
 
 
 def lengths(options: RunOptions, in_maze: bool) -> Scale:

@@ -56,7 +56,7 @@ MAY_IMPORT = {
         "xla",
     },
 }
-
+MAY_IMPORT["shipping"] = CONTRACTS | {"data", "options", "policy"}
 MAY_IMPORT["sweep"] = MAY_IMPORT["training"] - LAYERS - {"tasks", "plotting", "policy"} | {"training"}
 
 # package outside itrpo -> the only modules that may import it, and only inside a function
@@ -67,6 +67,8 @@ LAZY = {
     "h5py": ("data.behavior_policy", "data.formats", "collection"),
     "matplotlib": ("plotting", "theory.figures"),
     "minari": ("data.minari_ids",),
+    "onnx": ("shipping.onnx_file",),
+    "onnxruntime": ("shipping.onnx_file",),
     "ray": ("sweep.on_ray",),
     "vl_convert": ("report.page.charts",),
 }

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from itrpo import registry
-from itrpo.cli import datasets, report, sac, sweep, theory, training
+from itrpo.cli import datasets, export, report, sac, sweep, theory, training
 from itrpo.cli.flags import Flag, read
 from itrpo.errors import InputError, ItrpoError
 
@@ -39,6 +39,7 @@ COMMANDS = {
         training.evaluate,
         hint="; to watch a policy, play RUN/seed0/policy.npz in gymnasium.make(ID, render_mode='human')",
     ),
+    "export": Command(export.Export, export.export),
     "plot": Command(training.Plot, training.plot),
     "runs list": Command(training.RunsList, training.runs_list),
     "runs show": Command(training.RunsShow, training.runs_show),
@@ -62,6 +63,7 @@ USAGE = """usage: itrpo COMMAND ...
   compare DATASET      several algorithms on one dataset, and one table
   sweep PLAN           all runs of a plan, resumed         itrpo sweep table2 --dry-run
   evaluate RUN         more episodes with trained policies
+  export RUN           its policy as ONNX, StableHLO, C or NPZ, with guards  itrpo export runs/demo --format c
   plot RUN...          curves of several runs in one picture  itrpo plot runs/brac runs/itrpo
   runs list            runs, their scores, and in what they differ
   runs show RUN        all that is known of one

@@ -13,6 +13,8 @@ from itrpo.ranges import Seed
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from itrpo.shipping.export import Exported
+
 
 @dataclass(frozen=True)
 class Export:
@@ -34,7 +36,6 @@ class Export:
 
 
 def export(command: Export, console: Console) -> None:
-    from itrpo.report.exports import print_export
     from itrpo.shipping.export import export
 
     done = export(
@@ -47,4 +48,50 @@ def export(command: Export, console: Console) -> None:
         unverified=command.unverified,
         console=console,
     )
-    print_export(done, console)
+    for line in lines_of(done):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def lines_of(done: Exported) -> list[str]:
+    """What was written, what guards it has, how well it was checked, and how long a call takes."""
+    import numpy as np
+
+    from itrpo.policy import column_name
+
+    policy, guards, proof = done.policy, done.policy.guards, done.proof
+    about = policy.metadata
+    lines = [f"{about.get('algorithm')}, seed {about.get('seed')}, trained on {about.get('dataset')}: {policy.kind}"]
+    if guards is None:
+        lines.append("guards: none")
+    else:
+        many = f"{done.data_rows:,} rows of data" if done.data_rows else "the range in its file"
+        lines.append(f"guards, from {many}:")
+        what = {"error": "is an error", "hold": "holds the last action", "fallback": "gives the fallback"}
+        lines.append(f"  missing: a number that is NaN or infinite {what[guards.missing]}")
+        fixed, watched = np.isfinite(guards.constant), np.isfinite(guards.low) & np.isnan(guards.constant)
+        each = "clamped to" if guards.clamp else "counted beyond"
+        lines.append(f"  range: {watched.sum()} columns are {each} the range of training")
+        if fixed.any():
+            names = [column_name(about, "observation", i) or str(i) for i in np.flatnonzero(fixed)]
+            lines.append(f"  constant: {', '.join(names[:8])}{', ...' * (len(names) > 8)}")
+        for i in range(len(guards.action_low)):
+            name, unit = (column_name(about, "action", i, it) for it in ("names", "units"))
+            line = (
+                f"  {name or f'action {i}'}: {guards.action_low[i]:.6g} to {guards.action_high[i]:.6g} {unit}".rstrip()
+            )
+            line += f" (trained for {policy.action_low[i]:.6g} to {policy.action_high[i]:.6g})"
+            line += f", at most {guards.rate[i]:.6g} per step" if np.isfinite(guards.rate[i]) else ""
+            lines.append(line + (f", fallback {guards.fallback[i]:.6g}" if guards.missing != "error" else ""))
+    if proof is None:
+        lines.append(
+            "NOT VERIFIED: no C compiler is here; compile it, and compare it with the policy, before you use it"
+        )
+    else:
+        ties = f", {proof.ties} rows that rounding decides left out" if proof.ties else ""
+        lines.append(
+            f"verified on {proof.inputs:,} inputs: largest difference {proof.largest:.2g} of an action's range"
+            f" (allowed: {proof.allowed:.2g}){ties}"
+        )
+    own = "" if done.seconds is None else f", {1e6 * done.seconds:,.3g} us as written"
+    lines.append(f"a call takes {1e6 * done.seconds_numpy:,.3g} us in NumPy{own}, on this machine")
+    return [*lines, *(f"wrote {path} ({path.stat().st_size:,} bytes)" for path in done.paths)]

@@ -90,8 +90,10 @@ def _header(policy: Policy, about: Mapping[str, Any], name: str, buffers: list[s
     )
 
 
-LONG = ("observation_mean", "observation_std", "guards", "observation_names", "observation_units", "action_names",
-        "action_units", "trained_low", "trained_high")  # fmt: skip
+# of what a file says of itself, what the header has in another place
+LONG = ("observation_mean", "observation_std", "observation_names", "observation_units", "observation_low",
+        "observation_high", "action_names", "action_units", "action_low", "action_high", "trained_low", "trained_high",
+        "guards", "bits")  # fmt: skip
 
 
 def _column(policy: Policy, of: str, i: int) -> str:

@@ -174,42 +174,44 @@ def _target(path: Path, format: str, out: str | os.PathLike[str] | None) -> Path
     return target
 
 
-def _data(
-    path: Path, policy: Policy, data: Any, console: Console | None
-) -> Dataset | None:
+def _data(path: Path, policy: Policy, data: Any, console: Console | None) -> Dataset | None:
     """What the policy was trained on; None where nothing says what that was."""
     folder = path.parent.parent
-    recorded = files.read_json(folder / "config.json") if (folder / "config.json").exists() else {}
-    config = recorded.get("config", {}).get("data", {}) if isinstance(recorded, dict) else {}
-    chosen = data if data is not None else config.get("dataset")
-    if chosen is None or (data is None and chosen == "arrays"):
+    config, about = (_recorded(folder / name) for name in ("config.json", "provenance.json"))
+    trained_on = about.get("dataset", {}).get("source", {})
+    chosen = data
+    if chosen is None:
+        chosen = trained_on.get("name" if trained_on.get("kind") in ("d4rl", "generated") else "path")
+    if chosen is None:
         return None
-    try:
-        dataset = load_dataset(
-            chosen,
-            columns=config.get("columns"),
-            env="none",
-            action_low=policy.action_low,
-            action_high=policy.action_high,
-            stack=policy.stack,
-            console=console,
-        )
-    except InputError as error:
-        if data is not None or (Path(str(chosen)).exists()):
-            raise
-        raise InputError(f"the data that {folder} was trained on: {error}; give --data FILE") from error
+    dataset = chosen
+    if not isinstance(chosen, Dataset):
+        columns = config.get("config", {}).get("data", {}).get("columns")
+        bounds = {"action_low": policy.action_low, "action_high": policy.action_high}
+        try:
+            dataset = load_dataset(chosen, columns=columns, env="none", **bounds, stack=policy.stack, console=console)
+        except InputError as error:
+            if data is not None:
+                raise
+            raise InputError(
+                f"{folder} was trained on {chosen}, which can't be read: {error}; or give --data"
+            ) from error
     if dataset.spec != (len(policy.observation_mean), len(policy.action_low)):
         raise InputError(
-            f"{chosen}: {dataset.frame.observation_dim} observations and {dataset.frame.action_dim} actions, but the"
+            f"{dataset.name}: {dataset.frame.observation_dim} observations and {dataset.frame.action_dim} actions, but the"
             f" policy has {policy.frame} and {len(policy.action_low)}; give the data that it was trained on with --data"
         )
-    about = folder / "provenance.json"
-    known = files.read_json(about).get("dataset_sha256") if data is None and about.exists() else None
-    if known is not None and known != dataset.source.sha256:
+    if data is None and about.get("dataset_sha256") not in (None, dataset.source.sha256):
         raise InputError(
             f"{chosen} is not what {folder} was trained on (SHA-256 differs); give --data FILE to take it nevertheless"
         )
     return dataset
+
+
+def _recorded(path: Path) -> dict[str, Any]:
+    """A JSON object of a run; empty where there is none."""
+    found = files.read_json(path) if path.exists() else {}
+    return found if isinstance(found, dict) else {}
 
 
 def arrays_of(policy: Policy) -> dict[str, Any]:

@@ -28,12 +28,12 @@ def make_guards(policy: Policy, options: GuardOptions, dataset: Dataset | None) 
             "--fallback is of use with --missing hold or fallback alone"
             if fallback is not None
             else f"--missing {options.missing} needs --fallback: the action in the data's units, one number or {size}"
-            + (" (for where no action was taken yet)" if options.missing == "hold" else "")
+            + (", for where no action was taken yet" if options.missing == "hold" else "")
         )
     if fallback is not None and not ((low <= fallback) & (fallback <= high)).all():
         raise InputError(
-            f"--fallback {fallback.tolist()} is outside of the actions' bounds, {low.tolist()} to {high.tolist()}; widen"
-            " them with --action-low and --action-high, or choose another one"
+            f"--fallback {fallback.tolist()} is outside of the actions' bounds, {low.tolist()} to {high.tolist()};"
+            " widen them with --action-low and --action-high, or choose another one"
         )
     if rate is not None and not (rate > 0).all():
         raise InputError(f"--rate must be positive, got {rate.tolist()}")
@@ -51,10 +51,11 @@ def make_guards(policy: Policy, options: GuardOptions, dataset: Dataset | None) 
     )
 
 
-def _bounds(policy: Policy, options: GuardOptions, dataset: Dataset | None) -> tuple[np.ndarray, np.ndarray]:
+def _bounds(policy: Policy, options: GuardOptions, dataset: Dataset | None) -> tuple[Any, Any]:
     """Of actions [A], in the data's units."""
     size = len(policy.action_low)
-    low, high = _each(options.action_low, size, "action-low"), _each(options.action_high, size, "action-high")
+    low: Any = _each(options.action_low, size, "action-low")
+    high: Any = _each(options.action_high, size, "action-high")
     if dataset is None and (low is None or high is None):
         raise InputError(
             "the range of the logged actions isn't known without the data, and a policy should not go beyond it: give"
@@ -66,19 +67,16 @@ def _bounds(policy: Policy, options: GuardOptions, dataset: Dataset | None) -> t
         ends = (
             np.clip(center + half * it, policy.action_low, policy.action_high) for it in (logged.min(0), logged.max(0))
         )
-        least, most = (np.float32(it) for it in ends)
+        least, most = (np.asarray(it, np.float32) for it in ends)
         low, high = least if low is None else low, most if high is None else high
-    assert low is not None and high is not None
-    if not (low <= high).all():
+    if not np.less_equal(low, high).all():
         raise InputError(
             f"the least action {low.tolist()} is above the largest {high.tolist()}; see --action-low, -high"
         )
     return low, high
 
 
-def _columns(
-    policy: Policy, options: GuardOptions, dataset: Dataset | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _columns(policy: Policy, options: GuardOptions, dataset: Dataset | None) -> tuple[Any, Any, Any]:
     """What constant columns were [O], NaN for others; and what is counted as beyond training: below, above [O]."""
     size = policy.frame
     if dataset is not None:
@@ -86,7 +84,7 @@ def _columns(
         least, most = rows.min(axis=0), rows.max(axis=0)
         ends = np.quantile(rows, [options.quantile, 1 - options.quantile], axis=0).astype(np.float32)
     elif "trained_low" in policy.metadata:
-        least, most = (np.float32(policy.metadata[f"trained_{end}"])[:size] for end in ("low", "high"))
+        least, most = (np.asarray(policy.metadata[f"trained_{end}"], np.float32)[:size] for end in ("low", "high"))
         ends = (least, most)
     else:
         ends = least, most = np.full(size, -np.inf, np.float32), np.full(size, np.inf, np.float32)

@@ -61,7 +61,7 @@ def make_inputs(policy: Policy, data: np.ndarray | None, seed: int = 0) -> Input
         starts = rng.integers(0, len(data), STREAMS // 2)
         observations[:, ::2] = data[(np.arange(steps)[:, None] + starts) % len(data)]
     odd = rng.uniform(size=observations.shape) < ODD
-    observations[odd] = rng.choice(np.float32([np.nan, np.inf, -np.inf]), odd.sum())
+    observations[odd] = rng.choice(np.array([np.nan, np.inf, -np.inf], np.float32), odd.sum())
     states = np.zeros((steps + 1, STREAMS, policy.memory), np.float32)
     with np.errstate(all="ignore"):
         for i in range(steps):
@@ -74,11 +74,11 @@ def _range(policy: Policy, data: np.ndarray | None) -> tuple[np.ndarray, np.ndar
     """Of observations [O] in training, as far as it is known."""
     if data is not None:
         return data.min(axis=0), data.max(axis=0)
-    known = [policy.metadata.get(f"trained_{end}") for end in ("low", "high")]
-    if None in known:
-        mean, std = policy.observation_mean[: policy.frame], policy.observation_std[: policy.frame]
-        return mean - 3 * np.minimum(std, 1e6), mean + 3 * np.minimum(std, 1e6)
-    return np.float32(known[0])[: policy.frame], np.float32(known[1])[: policy.frame]
+    if "trained_low" not in policy.metadata:
+        mean, std = policy.observation_mean[: policy.frame], np.minimum(policy.observation_std[: policy.frame], 1e6)
+        return mean - 3 * std, mean + 3 * std
+    low, high = (np.asarray(policy.metadata[f"trained_{end}"], np.float32) for end in ("low", "high"))
+    return low[: policy.frame], high[: policy.frame]
 
 
 def check(policy: Policy, run: Runner, inputs: Inputs) -> Proof:
@@ -165,7 +165,7 @@ def _tied(policy: Policy, rows: np.ndarray) -> np.ndarray:
     return tied
 
 
-# --- C, compiled --------------------------------------------------------------------------------------------------------
+# --- C, compiled -----------------------------------------------------------------------------------------------------
 
 HARNESS = """#include <stdio.h>
 #include <stdlib.h>
