@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class Export:
     """Write a trained policy as a file that acts without itrpo: ONNX, StableHLO, C99, or NPZ for itrpo/policy.py.
 
-    The normaliser, the acting rule, the scale of actions and guards are in it. Before it is written, it is run on 10,000
-    inputs beside the NumPy policy; one that differs is not written. docs/deploying.md has an example from CSV to C.
+    The normaliser, the acting rule, the scale of actions and guards are in it. It is first run on 10,000 inputs
+    beside the NumPy policy; one that differs is not written. docs/deploying.md has an example from CSV to C.
     """
 
     run: Annotated[Path, Word("RUN")]  # run folder, or a policy.npz
