@@ -246,8 +246,8 @@ class Policy:
             ends = f"{guards.action_low[column]:.6g} to {guards.action_high[column]:.6g}"
             for guard in [it for it in BITS if it not in ON_OBSERVATION and BITS[it] & on_action[row, column]]:
                 if guard == "instead":
-                    what = {"error": "no action", "hold": "the action before", "fallback": "the fallback"}
-                    text = f"{named} is {final}: {what[guards.missing]}, as the observation is missing"
+                    text = f"{named} has no action" if guards.missing == "error" else f"{named} is {final}"
+                    text += f": the observation is missing ({guards.missing})"
                 elif guard == "bounds":
                     text = f"{named} is {final}: the policy's {wanted} is outside of its bounds, {ends}"
                 else:

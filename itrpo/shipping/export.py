@@ -199,7 +199,7 @@ def _data(path: Path, policy: Policy, data: Any, console: Console | None) -> Dat
     if dataset.spec != (len(policy.observation_mean), len(policy.action_low)):
         raise InputError(
             f"{dataset.name}: {dataset.frame.observation_dim} observations and {dataset.frame.action_dim} actions, but"
-            f" the policy has {policy.frame} and {len(policy.action_low)}; give the data that it was trained on with --data"
+            f" the policy has {policy.frame} and {len(policy.action_low)}; give what it was trained on with --data"
         )
     if data is None and about.get("dataset_sha256") not in (None, dataset.source.sha256):
         raise InputError(
