@@ -1,8 +1,8 @@
 """Time per call of exported policies, one observation at a time: python benchmarks/export_speed.py
 
 Policies of the sizes that the algorithms have with their presets, with random weights: a call takes as long with any.
-Each is exported to every format with its default guards, proven as `itrpo export` does, and called 300 times; printed is
-the median, for C the mean of as many calls. ONNX Runtime and JAX include the way from Python and back.
+Each is exported to every format with its default guards, proven as `itrpo export` does, and called 100 times; printed
+is the median, for C the mean. ONNX Runtime and JAX include the way from Python and back.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def main() -> None:
         "terminals": np.zeros(rows, bool),
         "timeouts": np.arange(rows) % 100 == 99,
     }
-    print("| policy | NumPy, no guards | NumPy | ONNX Runtime | StableHLO (JAX) | C (-O2) | C source |")
+    print("| policy | NumPy, no guards | NumPy | ONNX Runtime | StableHLO (JAX) | C (-O3) | C source |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     with tempfile.TemporaryDirectory() as folder:
         for name, export in policies().items():
