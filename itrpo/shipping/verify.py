@@ -53,7 +53,7 @@ class Inputs(NamedTuple):
 
 def make_inputs(policy: Policy, data: np.ndarray | None, seed: int = 0) -> Inputs:
     """INPUTS observations, half of them random, half rows of `data` [N, O] in their order, if there are some; one in
-    500 numbers is NaN or infinite.
+    500 numbers is NaN or infinite, and all in one of ten first observations.
     """
     rng, size, steps = np.random.default_rng(seed), policy.frame, INPUTS // STREAMS
     low, high = _range(policy, data)
@@ -63,6 +63,7 @@ def make_inputs(policy: Policy, data: np.ndarray | None, seed: int = 0) -> Input
         starts = rng.integers(0, len(data), STREAMS // 2)
         observations[:, ::2] = data[(np.arange(steps)[:, None] + starts) % len(data)]
     odd = rng.uniform(size=observations.shape) < ODD
+    odd[0, ::10] = True  # where nothing was done yet
     observations[odd] = rng.choice(np.array([np.nan, np.inf, -np.inf], np.float32), odd.sum())
     states = np.zeros((steps + 1, STREAMS, policy.memory), np.float32)
     if policy.memory:
@@ -88,8 +89,8 @@ def check(policy: Policy, run: Runner, inputs: Inputs) -> Proof:
     """Compares an export, as `run` runs it, with the NumPy policy in actions, what is remembered and what guards do.
 
     The largest difference that passes is TOLERANCE, or what float32 leaves open: ROUNDING times the difference of the
-    NumPy policy's actions to its own in float64, at rows that are farther apart. Where it chooses among options and the best two are as good as each
-    other, another choice is a tie.
+    NumPy policy's actions to its own in float64, at rows that are farther apart. Where it chooses among options and the
+    best two are as good as each other, another choice is a tie.
     """
     theirs = _in_parts(run, inputs)
     with np.errstate(all="ignore"):

@@ -173,7 +173,7 @@ def test_an_onnx_file_says_what_it_is_and_takes_any_batch(tmp_path):
         assert session.run(["action"], given)[0].shape == (rows, 2)
 
 
-# --- from CSV to C: what docs/deploying.md says ------------------------------------------------------------------------
+# --- from CSV to C: what docs/deploying.md says -----------------------------------------------------------------------
 
 
 def blocks(kind: str) -> list[str]:
