@@ -15,7 +15,7 @@ import itrpo
 from itrpo import files
 from itrpo.data.load import load_dataset
 from itrpo.errors import InputError, ItrpoError, StorageError
-from itrpo.options import GuardOptions
+from itrpo.options import RULES, GuardOptions
 from itrpo.policy import BITS, Policy, PolicyFileError, guards_json, load_policy, save_policy, step
 from itrpo.shipping import c_source, onnx_file, stablehlo, verify
 from itrpo.shipping.guards import make_guards
@@ -182,14 +182,17 @@ def _data(path: Path, policy: Policy, data: Any, console: Console | None) -> Dat
     chosen = data
     if chosen is None:
         chosen = trained_on.get("name" if trained_on.get("kind") in ("d4rl", "generated") else "path")
+        if several := trained_on.get("recipe", {}).get("files"):
+            chosen = [it["file"] for it in several]
     if chosen is None:
         return None
     dataset = chosen
     if not isinstance(chosen, Dataset):
-        columns = config.get("config", {}).get("data", {}).get("columns")
-        bounds = {"action_low": policy.action_low, "action_high": policy.action_high}
+        said = config.get("config", {}).get("data", {})
+        how = {name: value for name, value in (said.get("rules") or {}).items() if name in RULES}
+        how |= {"columns": said.get("columns"), "action_low": policy.action_low, "action_high": policy.action_high}
         try:
-            dataset = load_dataset(chosen, columns=columns, env="none", **bounds, stack=policy.stack, console=console)
+            dataset = load_dataset(chosen, env="none", **how, stack=policy.stack, console=console)
         except InputError as error:
             if data is not None:
                 raise
