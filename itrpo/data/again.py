@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from itrpo.data.load import load_dataset
+from itrpo.options import RULES
 from itrpo.types import Dataset
 
 if TYPE_CHECKING:
@@ -31,5 +32,5 @@ def load_again(source: Any, own: Mapping[str, Any], holdout: float = 0.0, consol
         stack=own.get("stack") or 1,
         holdout=holdout,
         console=console,
-        **(own.get("rules") or {}),
+        **{name: value for name, value in (own.get("rules") or {}).items() if name in RULES},
     )

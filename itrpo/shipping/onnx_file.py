@@ -8,6 +8,7 @@ begins. Outputs: "action" [batch, A], with a state "next_state" for the next cal
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,6 +24,8 @@ MISSING = "export to onnx needs the packages onnx and onnxruntime (pip install '
 
 def import_onnx() -> tuple[Any, Any]:
     """onnx and onnxruntime. Raises InputError where they are missing."""
+    # Imported without it, 1.32 leaves an id of the device in the home folder and a database of what it would send.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnx
         import onnxruntime
