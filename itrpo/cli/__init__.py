@@ -40,6 +40,7 @@ COMMANDS = {
         hint="; to watch a policy: itrpo video RUN",
     ),
     "video": Command(training.Video, training.video),
+    "finetune": Command(training.Finetune, training.finetune, training.finetune_fields),
     "plot": Command(training.Plot, training.plot),
     "runs list": Command(training.RunsList, training.runs_list),
     "runs show": Command(training.RunsShow, training.runs_show),
@@ -64,6 +65,7 @@ USAGE = """usage: itrpo COMMAND ...
   sweep PLAN           all runs of a plan, resumed         itrpo sweep table2 --dry-run
   evaluate RUN         more episodes with trained policies
   video RUN            episodes of its policies as MP4 or GIF
+  finetune RUN         its policies go on learning in their environment
   plot RUN...          curves of several runs in one picture  itrpo plot runs/brac runs/itrpo
   runs list            runs, their scores, and in what they differ
   runs show RUN        all that is known of one

@@ -200,6 +200,36 @@ def video(command: Video, console: Console) -> None:
 
 
 @dataclass(frozen=True)
+class Finetune:
+    """Let the policies of a finished run go on learning in their environment: offline to online, by CORL's protocol.
+
+    For runs of iql, cql, spot and itrpo. The same command on the same folder continues it. See docs/finetuning.md.
+    """
+
+    run: Annotated[Path, Word("RUN")]  # run folder
+    out: Path | None = None  # folder to write into [RUN-finetuned]
+    env: str | None = None  # gymnasium id, or MODULE:ID of your own [the run's own]
+    data: str | None = None  # the run's dataset, if it lies elsewhere now [where it was]
+    fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+def finetune_fields(words: Sequence[str]) -> list[Flag]:
+    from itrpo.online.finetune import Config
+
+    return [flag for flag in field_flags(Config("", {}), "", "") if flag.name not in ("env_id", "parent")]
+
+
+def finetune(command: Finetune, console: Console) -> None:
+    from itrpo.online.finetune import finetune
+    from itrpo.online.table import print_finetuned
+
+    allow_own(command.env)
+    out = command.out or command.run.with_name(f"{command.run.resolve().name}-finetuned")
+    done = finetune(command.run, out, env=command.env, data=command.data, fields=command.fields, console=console)
+    print_finetuned(done, console)
+
+
+@dataclass(frozen=True)
 class RunsList:
     """List the runs in a folder and those below: how far they are, what they score, and in what they differ."""
 

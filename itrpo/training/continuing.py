@@ -172,24 +172,31 @@ def check_same_policy(folder: Path, config: RunConfig, dataset: Dataset, old: Po
 
 def arrays_of(folder: Path, config: RunConfig) -> dict[str, np.ndarray]:
     """The old run's checkpoint. Raises InputError if it is not the one that the new run's configuration names."""
+    return arrays_at(folder, (config.data.parent or {})["checkpoint_sha256"])
+
+
+def arrays_at(folder: Path, sha256: str) -> dict[str, np.ndarray]:
+    """The newest checkpoint of a run. Raises InputError if it has another SHA-256."""
     from safetensors.numpy import load
 
     place = newest(folder)
     content = b"" if place is None else (place / "arrays.safetensors").read_bytes()
-    if hashlib.sha256(content).hexdigest() != (config.data.parent or {})["checkpoint_sha256"]:
+    if hashlib.sha256(content).hexdigest() != sha256:
         raise InputError(f"{folder}: its newest checkpoint is damaged, or has changed since its policy was read")
     return load(content)
 
 
-def carried(state: Any, arrays: Mapping[str, np.ndarray], seeds: range, where: str) -> Any:
-    """A fresh state [S, ...] with what is carried over, of the seeds with these indices.
+def carried(
+    state: Any, arrays: Mapping[str, np.ndarray], seeds: range, where: str, anew: tuple[str, ...] = ANEW
+) -> Any:
+    """A fresh state [S, ...] with what is carried over, of the seeds with these indices: all but optimisers and `anew`.
 
     Raises InputError where networks differ in size.
     """
     own = checkpoint.flatten(state)
     for name, value in own.items():
         parts = name.split("/")
-        if parts[0] in ANEW or OPTIMIZER in parts:
+        if parts[0] in anew or OPTIMIZER in parts:
             continue
         old = arrays.get(f"state/{name}")
         if old is None or old.shape[1:] != value.shape[1:] or old.dtype != value.dtype:
