@@ -123,6 +123,8 @@ def finetune(
     dataset = read_data(folder, config, data, console)
     xla.prepare()
     setting = make_setting(folder, config, about, dataset, spaces, own, first)
+    act = jax.jit(partial(action_of, setting.algorithm, own, setting.preprocess))
+    setting = setting._replace(programs=(act, make_step(setting, own)))
     with stop_on_signal(console) as signals:
         curves = [finetune_seed(setting, Path(out), k, policies[k], signals, console) for k in range(len(policies))]
     return Finetuned(Path(out), curves)
@@ -162,6 +164,7 @@ class Setting(NamedTuple):
     parent: dict[str, Any]
     some_behavior: Any  # params of pi_beta's model of the right shapes; None without one
     first_step: int  # gradient steps of the run: warm-ups are over
+    programs: Any = None  # (act, one_step), compiled once for all seeds
 
 
 def make_setting(
@@ -290,7 +293,7 @@ def open_trainer(
     setting: Setting, config: Config, index: int, folder: RunFolder, old: Policy, console: Console
 ) -> Trainer:
     """A fresh one, or what the folder's newest checkpoint and rows hold. Raises StorageError."""
-    spec, algorithm = setting.spaces.spec, setting.algorithm
+    spec = setting.spaces.spec
     root = jax.random.fold_in(jax.random.key(config.seed), index)
     keys = jnp.stack([jax.random.fold_in(root, stream) for stream in (INIT, ACT, UPDATE)])
     begun = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), initial(setting, index, keys[INIT]))
@@ -313,8 +316,7 @@ def open_trainer(
     with files.storage_errors(path):
         rows = files.open_log(path, history.nbytes)  # without what a killed run wrote after its checkpoint
     curve = [row for row in read_curve(folder.path) if row["step"] <= step]
-    act = jax.jit(partial(action_of, algorithm, config, setting.preprocess))
-    one_step = make_step(setting, config)
+    act, one_step = setting.programs
     return Trainer(
         setting,
         config,
@@ -340,7 +342,9 @@ def as_shape(leaf: Any) -> jax.ShapeDtypeStruct:
 
 def initial(setting: Setting, index: int, key: Array) -> Any:
     """The run's state [1, ...] with fresh optimisers, as SPOT's at the change (CORL). pi_beta is the run's."""
-    fresh = jax.tree.map(lambda leaf: np.asarray(leaf)[None], setting.algorithm.init(key, setting.some_behavior))
+    fresh = jax.tree.map(
+        lambda leaf: np.asarray(leaf)[None], jax.jit(setting.algorithm.init)(key, setting.some_behavior)
+    )
     return continuing.carried(fresh, setting.arrays, range(index, index + 1), "the run", anew=())
 
 
@@ -371,7 +375,7 @@ def action_of(
     return action
 
 
-def as_transition(setting: Setting, rows: np.ndarray) -> Transition:
+def as_transition(preprocess: Preprocess, rows: np.ndarray) -> Transition:
     """Rows of rows.bin [N] as training sees them. Nothing here asks for the next action, which is not known."""
     raw = Transition(
         rows["observation"],
@@ -381,14 +385,14 @@ def as_transition(setting: Setting, rows: np.ndarray) -> Transition:
         rows["next_observation"],
         np.zeros_like(rows["action"]),
     )
-    return apply(setting.preprocess, raw)
+    return apply(preprocess, raw)
 
 
 def filled(setting: Setting, config: Config, past: np.ndarray) -> Transition:
     """The buffer after the steps `past` [N]."""
     empty = np.zeros(config.steps, row_type(setting.spaces.spec))
     empty[: len(past)] = past
-    online = as_transition(setting, empty)
+    online = as_transition(setting.preprocess, empty)
     return jax.tree.map(lambda *parts: jnp.asarray(np.concatenate(parts)), setting.offline, online)
 
 
@@ -457,7 +461,7 @@ def train_steps(trainer: Trainer, pool: rollout.EvaluationPool, signals: list[in
             rows = trainer.environments.step(trainer.step, action[None], np.full(1, np.nan, np.float32))
             with files.storage_errors(trainer.folder.path / ROWS, "; the checkpoint is intact"):
                 files.add(trainer.rows, rows.tobytes())
-            row, place = as_transition(setting, rows), np.int32(trainer.step)
+            row, place = as_transition(setting.preprocess, rows), np.int32(trainer.step)
             trainer.learner = trainer.one_step(trainer.learner, trainer.keys[UPDATE], row, place)
             trainer.step += 1
             trainer.so_far += float(rows["reward"][0])

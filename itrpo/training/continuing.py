@@ -155,8 +155,11 @@ def check_same_policy(folder: Path, config: RunConfig, dataset: Dataset, old: Po
         model = registry.lookup(config.behavior, registry.BEHAVIOR_MODELS, "behaviour model")
         behavior = model.make(config.behavior_config, dataset.spec, 1)
     algorithm = entry.make(scaled_config(config, preset.steps, config.train.steps), dataset.spec, behavior)
-    params = None if behavior is None else behavior.params(behavior.init(key))
-    fresh = jax.tree.map(lambda leaf: np.asarray(leaf)[None], algorithm.init(key, params))
+
+    def begin() -> Any:
+        return algorithm.init(key, None if behavior is None else behavior.params(behavior.init(key)))
+
+    fresh = jax.tree.map(lambda leaf: np.asarray(leaf)[None], jax.jit(begin)())
     arrays = arrays_of(folder, config)
     state = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), carried(fresh, arrays, range(1), str(folder)))
     exported = algorithm.acting.export(state)
