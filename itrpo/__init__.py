@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from itrpo.data.load import load_dataset
     from itrpo.errors import DivergenceError, InputError, ItrpoError
+    from itrpo.online.finetune import finetune
     from itrpo.options import RunOptions
     from itrpo.policy import load_policy
     from itrpo.training.compare import compare
@@ -26,6 +27,7 @@ __all__ = [
     "__version__",
     "compare",
     "evaluate",
+    "finetune",
     "load_dataset",
     "load_policy",
     "train",
@@ -39,6 +41,7 @@ _HOMES = {
     "RunOptions": "itrpo.options",
     "compare": "itrpo.training.compare",
     "evaluate": "itrpo.training.evaluate",
+    "finetune": "itrpo.online.finetune",
     "load_dataset": "itrpo.data.load",
     "load_policy": "itrpo.policy",
     "train": "itrpo.training.train",
