@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from itrpo.data.load import load_dataset
     from itrpo.errors import DivergenceError, InputError, ItrpoError
+    from itrpo.online.finetune import finetune
     from itrpo.ope.runs import judge
     from itrpo.options import GuardOptions, RunOptions
     from itrpo.policy import load_policy
@@ -30,6 +31,7 @@ __all__ = [
     "compare",
     "evaluate",
     "export",
+    "finetune",
     "judge",
     "load_dataset",
     "load_policy",
@@ -47,6 +49,7 @@ _HOMES = {
     "evaluate": "itrpo.training.evaluate",
     "judge": "itrpo.ope.runs",
     "export": "itrpo.shipping.export",
+    "finetune": "itrpo.online.finetune",
     "load_dataset": "itrpo.data.load",
     "load_policy": "itrpo.policy",
     "train": "itrpo.training.train",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from itrpo import registry
-from itrpo.cli import datasets, export, report, sac, sweep, theory, training
+from itrpo.cli import datasets, export, judging, report, sac, sweep, theory, training
 from itrpo.cli.flags import Flag, read
 from itrpo.errors import InputError, ItrpoError
 
@@ -39,10 +39,11 @@ COMMANDS = {
         training.evaluate,
         hint="; to watch a policy: itrpo video RUN",
     ),
-    "judge": Command(training.Judge, training.judge),
+    "judge": Command(judging.Judge, judging.judge),
     "export": Command(export.Export, export.export),
     "video": Command(training.Video, training.video),
-    "select": Command(training.Select, training.select),
+    "select": Command(judging.Select, judging.select),
+    "finetune": Command(training.Finetune, training.finetune, training.finetune_fields),
     "plot": Command(training.Plot, training.plot),
     "runs list": Command(training.RunsList, training.runs_list),
     "runs show": Command(training.RunsShow, training.runs_show),
@@ -67,9 +68,10 @@ USAGE = """usage: itrpo COMMAND ...
   sweep PLAN           all runs of a plan, resumed         itrpo sweep table2 --dry-run
   evaluate RUN         more episodes with trained policies
   judge RUN...         policies judged without a simulator, on held-out episodes
+  select RUN...        which is best by its judgement, which can't be told apart, which to try next
   export RUN           its policy as ONNX, StableHLO, C or NPZ, with guards  itrpo export runs/demo --format c
   video RUN            episodes of its policies as MP4 or GIF
-  select RUN...        which is best by its judgement, which can't be told apart, which to try next
+  finetune RUN         its policies go on learning in their environment
   plot RUN...          curves of several runs in one picture  itrpo plot runs/brac runs/itrpo
   runs list            runs, their scores, and in what they differ
   runs show RUN        all that is known of one

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from itrpo.data.load import load_dataset
-from itrpo.options import RULES
+from itrpo.data.series import Rules
 from itrpo.types import Dataset
 
 if TYPE_CHECKING:
@@ -32,5 +32,5 @@ def load_again(source: Any, own: Mapping[str, Any], holdout: float = 0.0, consol
         stack=own.get("stack") or 1,
         holdout=holdout,
         console=console,
-        **{name: value for name, value in (own.get("rules") or {}).items() if name in RULES},
+        **{name: value for name, value in (own.get("rules") or {}).items() if name in Rules._fields},
     )

@@ -155,8 +155,11 @@ def check_same_policy(folder: Path, config: RunConfig, dataset: Dataset, old: Po
         model = registry.lookup(config.behavior, registry.BEHAVIOR_MODELS, "behaviour model")
         behavior = model.make(config.behavior_config, dataset.spec, 1)
     algorithm = entry.make(scaled_config(config, preset.steps, config.train.steps), dataset.spec, behavior)
-    params = None if behavior is None else behavior.params(behavior.init(key))
-    fresh = jax.tree.map(lambda leaf: np.asarray(leaf)[None], algorithm.init(key, params))
+
+    def begin() -> Any:
+        return algorithm.init(key, None if behavior is None else behavior.params(behavior.init(key)))
+
+    fresh = jax.tree.map(lambda leaf: np.asarray(leaf)[None], jax.jit(begin)())
     arrays = arrays_of(folder, config)
     state = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), carried(fresh, arrays, range(1), str(folder)))
     exported = algorithm.acting.export(state)
@@ -172,24 +175,31 @@ def check_same_policy(folder: Path, config: RunConfig, dataset: Dataset, old: Po
 
 def arrays_of(folder: Path, config: RunConfig) -> dict[str, np.ndarray]:
     """The old run's checkpoint. Raises InputError if it is not the one that the new run's configuration names."""
+    return arrays_at(folder, (config.data.parent or {})["checkpoint_sha256"])
+
+
+def arrays_at(folder: Path, sha256: str) -> dict[str, np.ndarray]:
+    """The newest checkpoint of a run. Raises InputError if it has another SHA-256."""
     from safetensors.numpy import load
 
     place = newest(folder)
     content = b"" if place is None else (place / "arrays.safetensors").read_bytes()
-    if hashlib.sha256(content).hexdigest() != (config.data.parent or {})["checkpoint_sha256"]:
+    if hashlib.sha256(content).hexdigest() != sha256:
         raise InputError(f"{folder}: its newest checkpoint is damaged, or has changed since its policy was read")
     return load(content)
 
 
-def carried(state: Any, arrays: Mapping[str, np.ndarray], seeds: range, where: str) -> Any:
-    """A fresh state [S, ...] with what is carried over, of the seeds with these indices.
+def carried(
+    state: Any, arrays: Mapping[str, np.ndarray], seeds: range, where: str, anew: tuple[str, ...] = ANEW
+) -> Any:
+    """A fresh state [S, ...] with what is carried over, of the seeds with these indices: all but optimisers and `anew`.
 
     Raises InputError where networks differ in size.
     """
     own = checkpoint.flatten(state)
     for name, value in own.items():
         parts = name.split("/")
-        if parts[0] in ANEW or OPTIMIZER in parts:
+        if parts[0] in anew or OPTIMIZER in parts:
             continue
         old = arrays.get(f"state/{name}")
         if old is None or old.shape[1:] != value.shape[1:] or old.dtype != value.dtype:

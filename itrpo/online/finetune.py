@@ -1,0 +1,524 @@
+"""`itrpo finetune`: the policies of a run go on learning in their environment, from its data and their own steps.
+
+The protocol is CORL's (Tarasov et al., NeurIPS 2023, arXiv:2210.07105; algorithms/finetune): the dataset stays in the
+replay buffer, each step of the environment is added to it, and followed by an update on a batch of both. For algorithms
+whose papers fine-tune (IQL, CQL, SPOT), and for iTRPO. pi_beta stays the model of the offline data.
+
+Each seed has a folder of its own, which the same command continues to the same bits, after a kill too: nothing random
+has a state, rows.bin has every step, and an episode that had begun is played again (as in `collection.sac_run`).
+
+    seedK/config.json, provenance.json, checkpoints/, rows.bin, curve.jsonl, policy.npz
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+import itrpo
+from itrpo import files, registry, xla
+from itrpo.collection.sac_rows import ROWS, Environments, open_environments, row_type, rows_until
+from itrpo.collection.sac_run import read_curve
+from itrpo.config import RunConfig, leaves, override, replace_leaves, to_json
+from itrpo.console import LiveLine, make_console
+from itrpo.data.fit import same_bounds, users_env
+from itrpo.data.load import load_dataset
+from itrpo.data.preprocess import Preprocess, apply
+from itrpo.errors import DivergenceError, InputError
+from itrpo.evaluation import rollout
+from itrpo.evaluation.environments import Spaces, allow, check_sizes, normalized_score, spaces_of
+from itrpo.policy import Policy, load_policy, save_policy
+from itrpo.ranges import Count, Interval, NonNegative, Seed, check_ranges
+from itrpo.results.run_folder import CHECKPOINT_SECONDS, RunFolder
+from itrpo.signals import stop_on_signal
+from itrpo.training import continuing
+from itrpo.training.evaluate import load_policies
+from itrpo.training.restore import recorded
+from itrpo.training.scaling import scaled_config
+from itrpo.types import Algorithm, Dataset, Transition
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# algorithm -> the field that weighs its penalty, which `cool_to` lets fall (SPOT's lambda; the others' is ours)
+WEIGHT = {"iql": None, "cql": "conservative_weight", "spot": "support_weight", "itrpo": "alpha"}
+INIT, ACT, UPDATE = range(3)  # streams of randomness: fold_in(fold_in(key(seed), index of the seed), STREAM)
+CURVE = "curve.jsonl"
+NOISE_LIMIT = 0.5  # of the noise on a deterministic policy's actions (CORL's noise_clip)
+Share = Annotated[float, Interval("[0, 1]")]
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that the bits of one seed follow from, apart from machine and versions."""
+
+    env_id: str
+    parent: Mapping[str, Any]  # the run: hash, checkpoint, data, and index of the seed
+    steps: Count = 1_000_000  # steps of the environment, for each seed (CORL)
+    updates_per_step: Count = 1  # gradient steps after each (CORL)
+    offline_share: Share | None = (
+        None  # of each batch from the offline data; none: all rows are alike (CORL; Cal-QL 0.5)
+    )
+    action_noise: NonNegative = 0.1  # standard deviation on the actions of a deterministic policy (SPOT in CORL)
+    cool_to: Share = 1.0  # share of the penalty's weight that is left at the end, linearly (SPOT's lambd_end; 1: all)
+    every: Count = 5_000  # steps between evaluations
+    episodes: Count = 10  # of each evaluation
+    seed: Seed = 0  # everything random comes from it, and from the index of the seed
+
+
+class Finetuned(NamedTuple):
+    folder: Path
+    curves: list[list[dict[str, Any]]]  # by seed: the rows of curve.jsonl
+
+
+def finetune(
+    run: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    env: str | None = None,
+    data: Any = None,
+    fields: Mapping[str, Any] | None = None,
+    console: Console | None = None,
+) -> Finetuned:
+    """Fine-tunes each seed of a finished run, or continues `out`.
+
+    `env` is the environment to learn in, by default the run's; `data` the run's dataset, if it lies elsewhere now.
+    `fields` sets fields of `Config` by name. Raises InputError before any long work, DivergenceError, StorageError.
+    """
+    folder, console = Path(run), console or make_console()
+    about = recorded(folder)
+    algorithm = about["config"]["algorithm"]
+    if algorithm not in WEIGHT:
+        raise InputError(f"{folder} is a run of {algorithm}; these can be fine-tuned: {', '.join(WEIGHT)}")
+    config = continuing.read_parent(folder, algorithm)
+    env_id = users_env(env) if env is not None else config.data.env
+    if env_id is None or env_id == "none":
+        raise InputError(f"{folder} was trained without an environment; name one with --env")
+    own = override(Config(env_id, {}), dict(fields or {}), "finetune")
+    check_ranges(own)
+    if own.cool_to != 1 and WEIGHT[algorithm] is None:
+        raise InputError(f"cool_to: {algorithm} has no penalty whose weight could fall")
+    policies = load_policies(folder)
+    allow(env_id)
+    spaces, first = spaces_of(env_id), policies[0]
+    check_sizes(env_id, spaces, first.frame, len(first.action_low), str(folder))
+    if first.stack > 1:
+        raise InputError(f"{folder} was trained with --stack {first.stack}; such policies can't be fine-tuned yet")
+    if not same_bounds(spaces, first.action_low, first.action_high):
+        raise InputError(f"{folder}: its actions are on another scale than those of {env_id}")
+    dataset = read_data(folder, config, data, console)
+    xla.prepare()
+    setting = make_setting(folder, config, about, dataset, spaces, own, first)
+    act = jax.jit(partial(action_of, setting.algorithm, own, setting.preprocess))
+    setting = setting._replace(programs=(act, make_step(setting, own)))
+    with stop_on_signal(console) as signals:
+        curves = [finetune_seed(setting, Path(out), k, policies[k], signals, console) for k in range(len(policies))]
+    return Finetuned(Path(out), curves)
+
+
+def read_data(folder: Path, config: RunConfig, data: Any, console: Console) -> Dataset:
+    """The run's own. Raises InputError for another."""
+    about = files.read_json(folder / "provenance.json")
+    source = about["dataset"]["source"]
+    known = source["name"] if source["kind"] in ("d4rl", "generated") else source["path"]
+    if data is None and known is None:
+        raise InputError(f"{folder} was trained on {source['name']}, which has no file; give data")
+    own = config.data
+    dataset = load_dataset(
+        known if data is None else data,
+        columns=own.columns,
+        env="none",
+        action_low=own.action_low,
+        action_high=own.action_high,
+        console=console,
+    )
+    if dataset.source.sha256 != about["dataset_sha256"]:
+        raise InputError(f"{dataset.name} is not the data of {folder} (SHA-256 differs); give that with --data")
+    return dataset
+
+
+class Setting(NamedTuple):
+    """What the seeds share."""
+
+    algorithm: Algorithm
+    weighed: Callable[[Any], Algorithm]  # the same with the penalty's weight times a share
+    arrays: Mapping[str, np.ndarray]  # of the run's checkpoint
+    offline: Transition  # as training sees them
+    preprocess: Preprocess
+    spaces: Spaces
+    config: Config
+    parent: dict[str, Any]
+    some_behavior: Any  # params of pi_beta's model of the right shapes; None without one
+    first_step: int  # gradient steps of the run: warm-ups are over
+    programs: Any = None  # (act, one_step), compiled once for all seeds
+
+
+def make_setting(
+    folder: Path,
+    config: RunConfig,
+    about: Mapping[str, Any],
+    dataset: Dataset,
+    spaces: Spaces,
+    own: Config,
+    policy: Policy,
+) -> Setting:
+    preset, entry = registry.algorithm(config.algorithm).presets[config.preset], registry.algorithm(config.algorithm)
+    behavior = None
+    if config.behavior is not None:
+        model = registry.lookup(config.behavior, registry.BEHAVIOR_MODELS, "behaviour model")
+        behavior = model.make(config.behavior_config, dataset.spec, about["behavior_steps"])
+    constants = scaled_config(config, preset.steps, about["begun_steps"])
+    if "schedule_steps" in {
+        name for name, _, _ in leaves(constants)
+    }:  # IQL's cosine falls once more, over these updates
+        constants = replace_leaves(constants, {"schedule_steps": own.steps * own.updates_per_step})
+    name = WEIGHT[config.algorithm]
+    weight = 0.0 if name is None else next(value for it, _, value in leaves(constants) if it == name)
+
+    def weighed(share: Any) -> Algorithm:
+        changed = constants if name is None else replace_leaves(constants, {name: weight * share})
+        return entry.make(changed, dataset.spec, behavior)
+
+    place = continuing.newest(folder)
+    assert place is not None  # `read_parent` has seen it
+    parent = {
+        "run": policy.metadata["run"],
+        "algorithm": config.algorithm,
+        "checkpoint_sha256": files.read_json(place / "meta.json")["sha256"],
+        "dataset_sha256": dataset.source.sha256,
+    }
+    data = config.data
+    empty = np.zeros(0, np.float32)  # ranges are the policy file's own
+    preprocess = Preprocess(
+        policy.observation_mean, policy.observation_std, empty, empty, data.reward_scale, data.reward_shift
+    )
+    return Setting(
+        entry.make(constants, dataset.spec, behavior),
+        weighed,
+        continuing.arrays_at(folder, str(parent["checkpoint_sha256"])),
+        apply(preprocess, dataset.transitions),
+        preprocess,
+        spaces,
+        own,
+        parent,
+        None if behavior is None else behavior.params(behavior.init(jax.random.key(0))),
+        files.read_json(place / "meta.json")["step"],
+    )
+
+
+# --- one seed ------------------------------------------------------------------------------------------------------
+
+
+class Learner(NamedTuple):
+    """What is on the device between two steps."""
+
+    state: Any
+    buffer: Transition  # the offline rows, then a place for each step
+    sums: Any
+    count: Any
+
+
+class Saved(NamedTuple):
+    """What a checkpoint holds besides its number of steps; the rows are in rows.bin."""
+
+    state: Any
+    sums: Any
+    count: Any
+    episodes: Any
+    begun: Any
+
+
+@dataclass
+class Trainer:
+    """One seed between two steps."""
+
+    setting: Setting
+    config: Config
+    index: int
+    folder: RunFolder
+    old: Policy  # of the run that is fine-tuned
+    learner: Learner
+    one_step: Callable[..., Learner]
+    act: Callable[..., Array]
+    keys: Array  # [streams]
+    environments: Environments
+    rows: io.FileIO
+    step: int
+    curve: list[dict[str, Any]]
+    online: list[float]  # returns of the episodes that have ended while learning
+    so_far: float  # return of the one that goes on
+
+
+def finetune_seed(
+    setting: Setting, out: Path, index: int, old: Policy, signals: list[int], console: Console
+) -> list[dict[str, Any]]:
+    """-> the rows of the seed's curve. Raises as `finetune`, KeyboardInterrupt after a signal."""
+    config = dataclasses.replace(setting.config, parent=setting.parent | {"seed": index})
+    folder = RunFolder(out / f"seed{index}")
+    with folder.lock():
+        folder.begin_or_continue(
+            "finetune",
+            to_json(config),
+            console,
+            reader="itrpo evaluate",
+            free=(),
+            about={"dataset_sha256": setting.parent["dataset_sha256"], "dataset": {"name": "the offline data"}},
+        )
+        pool = rollout.make_pool(config.env_id, 1, config.episodes)
+        with closing(pool):
+            trainer = open_trainer(setting, config, index, folder, old, console)
+            try:
+                with trainer.rows:
+                    train_steps(trainer, pool, signals, console)
+            finally:
+                trainer.environments.close()
+    return trainer.curve
+
+
+def open_trainer(
+    setting: Setting, config: Config, index: int, folder: RunFolder, old: Policy, console: Console
+) -> Trainer:
+    """A fresh one, or what the folder's newest checkpoint and rows hold. Raises StorageError."""
+    spec = setting.spaces.spec
+    root = jax.random.fold_in(jax.random.key(config.seed), index)
+    keys = jnp.stack([jax.random.fold_in(root, stream) for stream in (INIT, ACT, UPDATE)])
+    begun = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), initial(setting, index, keys[INIT]))
+    names = metric_names(setting, begun)
+    fresh = {name: jnp.zeros(()) for name in names}, jnp.zeros(())
+    none, saved = np.zeros(1, np.int32), folder.newest(console)
+    start = Saved(begun, *fresh, none, none)
+    step = 0
+    if saved is not None:
+        step, start = saved.step, folder.restored(saved, jax.tree.map(as_shape, start))
+    path = folder.path / ROWS
+    history = rows_until(path, row_type(spec), step, 1)
+    seed = int(np.random.SeedSequence([config.seed, index]).generate_state(1)[0])
+    environments = open_environments(
+        config.env_id, seed, setting.spaces, np.array(start.episodes), np.array(start.begun), history
+    )
+    online, so_far = returns_of(history[:, 0])
+    buffer = filled(setting, config, history[:, 0])
+    learner = Learner(start.state, buffer, start.sums, start.count)
+    with files.storage_errors(path):
+        rows = files.open_log(path, history.nbytes)  # without what a killed run wrote after its checkpoint
+    curve = [row for row in read_curve(folder.path) if row["step"] <= step]
+    act, one_step = setting.programs
+    return Trainer(
+        setting,
+        config,
+        index,
+        folder,
+        old,
+        learner,
+        one_step,
+        act,
+        keys,
+        environments,
+        rows,
+        step,
+        curve,
+        online,
+        so_far,
+    )
+
+
+def as_shape(leaf: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+
+
+def initial(setting: Setting, index: int, key: Array) -> Any:
+    """The run's state [1, ...] with fresh optimisers, as SPOT's at the change (CORL). pi_beta is the run's."""
+    fresh = jax.tree.map(
+        lambda leaf: np.asarray(leaf)[None], jax.jit(setting.algorithm.init)(key, setting.some_behavior)
+    )
+    return continuing.carried(fresh, setting.arrays, range(index, index + 1), "the run", anew=())
+
+
+def returns_of(rows: np.ndarray) -> tuple[list[float], float]:
+    """Returns of the episodes that have ended in rows [N], and of the one that has not."""
+    ended, total = list[float](), 0.0
+    for reward, terminal, timeout in zip(rows["reward"], rows["terminal"], rows["timeout"], strict=True):
+        total += float(reward)
+        if terminal or timeout:
+            ended.append(total)
+            total = 0.0
+    return ended, total
+
+
+# --- steps ---------------------------------------------------------------------------------------------------------
+
+
+def action_of(
+    algorithm: Algorithm, config: Config, preprocess: Preprocess, state: Any, raw: Array, key: Array
+) -> Array:
+    """Raw observation [O] -> action [A] in [-1, 1]: a sample, or that of a deterministic policy and noise."""
+    observation = ((raw - preprocess.observation_mean) / preprocess.observation_std)[None]
+    act_key, noise_key = jax.random.split(key)
+    action = algorithm.acting.act(state, observation, act_key, False)[0]
+    if algorithm.acting.log_prob is None:
+        noise = config.action_noise * jax.random.normal(noise_key, action.shape)
+        action = jnp.clip(action + jnp.clip(noise, -NOISE_LIMIT, NOISE_LIMIT), -1.0, 1.0)
+    return action
+
+
+def as_transition(preprocess: Preprocess, rows: np.ndarray) -> Transition:
+    """Rows of rows.bin [N] as training sees them. Nothing here asks for the next action, which is not known."""
+    raw = Transition(
+        rows["observation"],
+        rows["action"],
+        rows["reward"],
+        1 - rows["terminal"].astype(np.float32),
+        rows["next_observation"],
+        np.zeros_like(rows["action"]),
+    )
+    return apply(preprocess, raw)
+
+
+def filled(setting: Setting, config: Config, past: np.ndarray) -> Transition:
+    """The buffer after the steps `past` [N]."""
+    empty = np.zeros(config.steps, row_type(setting.spaces.spec))
+    empty[: len(past)] = past
+    online = as_transition(setting.preprocess, empty)
+    return jax.tree.map(lambda *parts: jnp.asarray(np.concatenate(parts)), setting.offline, online)
+
+
+def drawn_rows(key: Array, config: Config, batch_size: int, offline: int, step: Any) -> Array:
+    """Places [batch_size] of a batch in the buffer after `step` steps, at least 1."""
+    if config.offline_share is None:
+        return jax.random.randint(key, (batch_size,), 0, offline + step)
+    old_key, new_key = jax.random.split(key)
+    old = round(config.offline_share * batch_size)
+    return jnp.concatenate(
+        [
+            jax.random.randint(old_key, (old,), 0, offline),
+            offline + jax.random.randint(new_key, (batch_size - old,), 0, step),
+        ]
+    )
+
+
+def make_step(setting: Setting, config: Config) -> Callable[..., Learner]:
+    """-> one_step(learner, key, row [1], step): puts a step's row into the buffer and does the updates that follow it.
+
+    It consumes its learner.
+    """
+    offline, size = len(setting.offline.reward), setting.algorithm.batch_size
+
+    @partial(jax.jit, donate_argnums=0)
+    def one_step(learner: Learner, key: Array, row: Transition, step: Array) -> Learner:
+        put = lambda held, new: jax.lax.dynamic_update_slice_in_dim(held, new, offline + step, 0)  # noqa: E731
+        buffer = jax.tree.map(put, learner.buffer, row)
+        share = jnp.maximum(config.cool_to, 1.0 - step / config.steps)
+        algorithm = setting.algorithm if config.cool_to == 1 else setting.weighed(share)
+        state, sums, count = learner.state, learner.sums, learner.count
+        for number in range(config.updates_per_step):
+            total = step * config.updates_per_step + number
+            rows_key, update_key = jax.random.split(jax.random.fold_in(key, total))
+            places = drawn_rows(rows_key, config, size, offline, step + 1)
+            batch = jax.tree.map(lambda held, at=places: held[at], buffer)
+            state, metrics = algorithm.update(state, batch, update_key, setting.first_step + total)
+            sums = {name: sums[name] + metrics[name] for name in sums}
+            count = count + 1.0
+        return Learner(state, buffer, sums, count)
+
+    return one_step
+
+
+def metric_names(setting: Setting, state: Any) -> list[str]:
+    size = setting.algorithm.batch_size
+    batch = jax.tree.map(lambda it: jax.ShapeDtypeStruct((size, *it.shape[1:]), it.dtype), setting.offline)
+    _, metrics = jax.eval_shape(setting.algorithm.update, state, batch, jax.random.key(0), jnp.zeros((), jnp.int32))
+    return sorted(metrics)
+
+
+def train_steps(trainer: Trainer, pool: rollout.EvaluationPool, signals: list[int], console: Console) -> None:
+    """Steps until all are done, with evaluations, policies and checkpoints between them."""
+    config, setting = trainer.config, trainer.setting
+    if not trainer.curve:
+        record(trainer, pool)
+        save(trainer)
+    saved_at = time.monotonic()
+    with LiveLine(console, f"finetuning seed {trainer.index}", config.steps, 1, trainer.step) as live:
+        while trainer.step < config.steps:
+            key = jax.random.fold_in(trainer.keys[ACT], trainer.step)
+            observation = trainer.environments.observations[0]
+            action = np.asarray(trainer.act(trainer.learner.state, observation, key))
+            if not np.isfinite(action).all():
+                raise DivergenceError(f"seed {trainer.index}: the action at step {trainer.step:,} is not finite")
+            rows = trainer.environments.step(trainer.step, action[None], np.full(1, np.nan, np.float32))
+            with files.storage_errors(trainer.folder.path / ROWS, "; the checkpoint is intact"):
+                files.add(trainer.rows, rows.tobytes())
+            row, place = as_transition(setting.preprocess, rows), np.int32(trainer.step)
+            trainer.learner = trainer.one_step(trainer.learner, trainer.keys[UPDATE], row, place)
+            trainer.step += 1
+            trainer.so_far += float(rows["reward"][0])
+            if rows["terminal"][0] or rows["timeout"][0]:
+                trainer.online.append(trainer.so_far)
+                trainer.so_far = 0.0
+            due = trainer.step % config.every == 0 or trainer.step == config.steps
+            if due:
+                record(trainer, pool)
+            if due or signals or time.monotonic() - saved_at > CHECKPOINT_SECONDS:
+                save(trainer)
+                saved_at = time.monotonic()
+            if due or trainer.step % 100 == 0:
+                live.update(trainer.step, {"return": trainer.curve[-1]["return"]}, evaluated=due)
+            if signals:
+                raise KeyboardInterrupt(f"stopped at step {trainer.step:,}; the same command continues from there")
+
+
+def save(trainer: Trainer) -> None:
+    """Raises StorageError."""
+    learner, environments, path = trainer.learner, trainer.environments, trainer.folder.path / ROWS
+    with files.storage_errors(path):
+        files.sync(path)  # a checkpoint must not know of rows that a power cut takes
+    state = Saved(learner.state, learner.sums, learner.count, environments.episodes, environments.begun)
+    trainer.folder.save("train", trainer.step, state, {"env_id": trainer.config.env_id})
+
+
+def record(trainer: Trainer, pool: rollout.EvaluationPool) -> None:
+    """Exports the policy, plays it, and adds a row to the curve; losses in it are means since the last one."""
+    config, old, path = trainer.config, trainer.old, trainer.folder.path / "policy.npz"
+    export = trainer.setting.algorithm.acting.export(trainer.learner.state)
+    if not all(np.isfinite(it).all() for name, it in export.items() if name != "kind"):
+        raise DivergenceError(f"seed {trainer.index}: the policy is not finite at step {trainer.step:,}")
+    about = old.metadata | {"env_id": config.env_id, "itrpo": itrpo.__version__, "finetuned_steps": trainer.step}
+    save_policy(path, export, old.observation_mean, old.observation_std, old.action_low, old.action_high, about)
+    act = rollout.acting([load_policy(path)])
+    returns = rollout.evaluate(pool, act, config.seed, trainer.step, [trainer.index]).returns[0]
+    row: dict[str, Any] = {"step": trainer.step, "return": float(returns.mean()), "return_std": float(returns.std())}
+    score = normalized_score(config.env_id, returns.mean())
+    earlier = [it for it in trainer.curve if it["step"] > 0]
+    if score is not None:
+        row["score"] = float(score)
+        if trainer.step > 0:
+            row["regret"] = regret([it["score"] for it in earlier] + [row["score"]])
+    if trainer.online:
+        row |= {"online_episodes": len(trainer.online), "online_return": float(np.mean(trainer.online))}
+        scores = normalized_score(config.env_id, np.array(trainer.online))
+        if scores is not None:
+            row["online_regret"] = regret(scores.tolist())
+    if trainer.step:
+        row |= {name: float(value / trainer.learner.count) for name, value in trainer.learner.sums.items()}
+    trainer.curve.append(row)
+    files.write(trainer.folder.path / CURVE, "".join(json.dumps(it) + "\n" for it in trainer.curve).encode())
+    zeros = jax.tree.map(jnp.zeros_like, (trainer.learner.sums, trainer.learner.count))
+    trainer.learner = trainer.learner._replace(sums=zeros[0], count=zeros[1])
+
+
+def regret(scores: list[float]) -> float:
+    """Mean of 1 - score / 100, the score cut to [0, 100]: CORL's cumulative regret, of finetune/cql.py; 0 is best."""
+    return float(np.mean(1 - np.clip(np.array(scores) / 100, 0, 1)))

@@ -1,0 +1,148 @@
+"""Offline to online: what a step learns from, what a kill changes, and what is counted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from itrpo import RunOptions, evaluate, train
+from itrpo.cli import main
+from itrpo.collection.sac_rows import row_type
+from itrpo.data.preprocess import Preprocess
+from itrpo.errors import InputError
+from itrpo.online import finetune as finetuning
+from itrpo.online.finetune import Config, drawn_rows, finetune, regret, returns_of
+from itrpo.policy import load_policy
+from itrpo.types import SpaceSpec
+
+FIELDS = {"policy_hidden": (8,), "critic_hidden": (8,), "value_hidden": (8,), "batch_size": 16}
+ONLINE = {"steps": 230, "every": 115, "episodes": 2}  # more than an episode of 200
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory) -> Path:
+    """Pendulum's own shapes, with rewards that need scaling."""
+    rng = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("log") / "log.npz"
+    np.savez(
+        path,
+        observations=rng.normal(1, 2, (60, 3)).astype(np.float32),
+        actions=rng.uniform(-2, 2, (60, 1)).astype(np.float32),
+        rewards=rng.normal(size=60).astype(np.float32),
+        terminals=np.zeros(60, bool),
+        timeouts=np.arange(60) % 20 == 19,
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(log, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "iql"
+    options = RunOptions(
+        steps=10, seeds=2, eval_every=10, eval_episodes=1, env="Pendulum-v1", out=out, action_low=-2.0, action_high=2.0
+    )
+    train(log, "iql", options, fields=FIELDS)
+    return out
+
+
+@pytest.fixture(scope="module")
+def finetuned(run, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("finetuned") / "run"
+    words = [word for name, value in ONLINE.items() for word in (f"--{name}", str(value))]
+    assert main(["finetune", str(run), "--out", str(out), *words]) == 0
+    return out
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    names = ("rows.bin", "curve.jsonl", "policy.npz")
+    found = {f"{k}/{name}": (folder / f"seed{k}" / name).read_bytes() for k in range(2) for name in names}
+    return found | {
+        f"{k}/last": (folder / f"seed{k}" / "checkpoints" / "train_0000000230" / "arrays.safetensors").read_bytes()
+        for k in range(2)
+    }
+
+
+def test_it_begins_as_the_run_s_policy_and_learns(run, finetuned):
+    curve = finetuning.read_curve(finetuned / "seed1")
+    assert [row["step"] for row in curve] == [0, 115, 230]
+    before, after = (load_policy(folder / "seed1" / "policy.npz") for folder in (run, finetuned))
+    np.testing.assert_array_equal(before.observation_std, after.observation_std)
+    assert (before.networks[""][0][0] != after.networks[""][0][0]).any()
+    assert curve[-1]["online_episodes"] == 1
+    rows = np.memmap(finetuned / "seed1" / "rows.bin", row_type(SpaceSpec(3, 1)), "r")
+    assert len(rows) == 230
+    assert rows["reward"][:200].sum(dtype=np.float64) == pytest.approx(curve[-1]["online_return"], rel=1e-5)
+    assert np.flatnonzero(rows["timeout"]).tolist() == [199]
+    evaluate(finetuned, episodes=1)  # the folder is one of policies
+
+
+def test_a_kill_changes_no_bit(run, finetuned, tmp_path, monkeypatch):
+    """In the middle of an episode, with steps after the checkpoint that are lost."""
+    record = finetuning.record
+
+    def killed(trainer, pool):
+        if trainer.step == 230 and trainer.index == 0:
+            raise MemoryError
+        record(trainer, pool)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finetuning, "record", killed)
+        with pytest.raises(MemoryError):
+            finetune(run, tmp_path / "run", fields=ONLINE)
+    assert (tmp_path / "run" / "seed0" / "rows.bin").stat().st_size == 230 * row_type(SpaceSpec(3, 1)).itemsize
+    finetune(run, tmp_path / "run", fields=ONLINE)
+    assert content(tmp_path / "run") == content(finetuned)
+    assert content(finetuned)["0/policy.npz"] != content(finetuned)["1/policy.npz"]
+    with pytest.raises(InputError, match="belongs to another run"):
+        finetune(run, tmp_path / "run", fields=ONLINE | {"seed": 1})
+
+
+@pytest.mark.parametrize("share", [None, 0.25])
+def test_batches_mix_what_is_there(share):
+    """100 offline rows and 10 steps of 1,000 places."""
+    config = Config("", {}, steps=1_000, offline_share=share)
+    keys = jax.random.split(jax.random.key(0), 50)
+    places = np.concatenate([np.asarray(drawn_rows(key, config, 64, 100, 10)) for key in keys])
+    assert (places.min(), places.max()) == (0, 109)
+    expected = 100 / 110 if share is None else share
+    assert (places < 100).mean() == pytest.approx(expected, abs=1e-9 if share else 0.02)
+    assert len(np.unique(places)) == 110
+
+
+def test_a_step_is_seen_as_the_data_are():
+    normaliser = np.array([1, 2], np.float32), np.array([2, 4], np.float32)
+    preprocess = Preprocess(*normaliser, *normaliser, reward_scale=3.0, reward_shift=-1.0)
+    rows = np.zeros(1, row_type(SpaceSpec(2, 1)))
+    rows["observation"], rows["next_observation"], rows["reward"], rows["timeout"] = [[3, 2]], [[1, 6]], 2, True
+    seen = finetuning.as_transition(preprocess, rows)
+    assert (seen.observation.tolist(), seen.next_observation.tolist()) == ([[1, 0]], [[0, 1]])
+    assert (seen.reward.tolist(), seen.continues.tolist()) == ([5], [1])  # the clock does not stop bootstrapping
+    rows["terminal"] = True
+    assert finetuning.as_transition(preprocess, rows).continues.tolist() == [0]
+
+
+def test_regret_and_returns():
+    assert regret([50, 100]) == 0.25
+    assert regret([-30, 140]) == 0.5  # cut to [0, 100], as CORL's CQL
+    rows = np.zeros(5, row_type(SpaceSpec(1, 1)))
+    rows["reward"], rows["terminal"][1], rows["timeout"][2] = [1, 2, 4, 8, 16], True, True
+    assert returns_of(rows) == ([3, 4], 24)
+
+
+def test_what_can_not_be_finetuned(run, log, tmp_path):
+    with pytest.raises(InputError, match="cool_to: iql has no penalty"):
+        finetune(run, tmp_path / "x", fields={"cool_to": 0.5})
+    with pytest.raises(InputError, match="its observations have 3 numbers and those of Hopper-v4 have 11"):
+        finetune(run, tmp_path / "x", env="Hopper-v4")
+    other = dict(np.load(log))
+    np.savez(tmp_path / "other.npz", **other | {"rewards": other["rewards"] + 1})
+    with pytest.raises(InputError, match="is not the data of"):
+        finetune(run, tmp_path / "x", data=tmp_path / "other.npz", fields=ONLINE)
+    bc = RunOptions(steps=1, seeds=1, eval_every=1, env="none", out=tmp_path / "bc", action_low=-2.0, action_high=2.0)
+    train(log, "bc", bc, fields={"hidden": (4,)})
+    with pytest.raises(InputError, match="is a run of bc; these can be fine-tuned: iql, cql, spot, itrpo"):
+        finetune(tmp_path / "bc", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
