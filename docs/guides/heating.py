@@ -32,7 +32,7 @@ class House:
     def step(self, valve: float) -> float:
         """One minute. -> its cost: discomfort in K^2, and a little for the heat."""
         self.front = 0.9995 * self.front + self.rng.normal(0, 0.12)
-        self.water += (25 + 0.45 * valve - self.water) / 15
+        self.water += (20 + 0.5 * valve - self.water) / 15
         self.room += (self.water - self.room) / 300 - (self.room - self.outside) / 500
         self.minute += 1
         return (self.room - 21) ** 2 + 0.002 * valve
@@ -42,13 +42,13 @@ class Operator:
     """Turns the valve by the room's temperature alone, every ten minutes, and by hand now and then."""
 
     def __init__(self, rng: np.random.Generator) -> None:
-        self.rng, self.valve, self.hand = rng, 40.0, 0.0
+        self.rng, self.valve, self.hand = rng, 35.0, 0.0
 
     def __call__(self, minute: int, sensors: list[float]) -> float:
         if minute % 30 == 0:
-            self.hand = self.rng.normal(0, 12)
+            self.hand = self.rng.normal(0, 10)
         if minute % 10 == 0:
-            self.valve = float(np.clip(round(40 + 12 * (21 - sensors[0]) + self.hand), 0, 100))
+            self.valve = float(np.clip(round(35 + 10 * (21 - sensors[0]) + self.hand), 0, 100))
         return self.valve
 
 
