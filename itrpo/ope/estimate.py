@@ -89,7 +89,7 @@ def judge_candidates(
     end = log.rows.next_observation[log.ends]
     log_tail = _known_tail(fitted, own, log)
     earned = bootstrap.over_folds(discounted_returns(log, gamma, log_tail), many)
-    bias = _bias(fitted.value[own], earned[: settings.folds], episodes)
+    bias = bias_reasons(fitted.value[own], earned[: settings.folds], episodes)
     judged: list[Judged] = []
     for place, candidate in enumerate(candidates):
         reasons = _of_fit(fitted, place, log, gamma)
@@ -250,9 +250,10 @@ def _of_fit(fitted: Fitted, place: int, log: Log, gamma: float) -> tuple[str, ..
     return tuple(reasons)
 
 
-def _bias(fitted_log: np.ndarray, earned: np.ndarray, episodes: int) -> tuple[str, ...]:
+def bias_reasons(fitted_log: np.ndarray, earned: np.ndarray, episodes: int) -> tuple[str, ...]:
     gap = bootstrap.interval(fitted_log - earned, episodes)
-    if (gap.low <= 0 <= gap.high) or abs(gap.value) <= BIAS * abs(earned[0]):
+    noise = np.isfinite(gap.low) and gap.low <= 0 <= gap.high
+    if noise or abs(gap.value) <= BIAS * abs(earned[0]):
         return ()
     return (
         f"fitted Q puts the log itself at {fitted_log[0]:,.3g}, and its episodes earned {earned[0]:,.3g}: expect it to"

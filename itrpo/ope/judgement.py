@@ -16,7 +16,7 @@ ESTIMATORS = {
     "fqe": "fitted Q",
     "wdr": "weighted doubly robust",
     "dr": "doubly robust",
-    "wpdis": "importance, self-normalised",
+    "wpdis": "self-normalised importance",
     "pdis": "importance",
     "log": "the episodes themselves",
 }  # in the order of trust, where they disagree; as people write them

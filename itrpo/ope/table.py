@@ -58,7 +58,7 @@ def warnings(judged: Judgement) -> list[str]:
     lines = list[str]()
     for sentence, (whose, which) in found.items():
         about = [] if everybody <= set(whose) else [", ".join(dict.fromkeys(whose))]
-        about += [" and ".join(dict.fromkeys(which))]
+        about += [", ".join(dict.fromkeys(which))]
         lines.append(": ".join([*filter(None, about), sentence]))
     return lines
 
@@ -72,7 +72,7 @@ def missing(judged: Judgement) -> list[str]:
             whose.append(policy.name)
             which.append(ESTIMATORS[estimator])
     return [
-        f"Not available for {', '.join(dict.fromkeys(whose))}: {' and '.join(dict.fromkeys(which))}: {why}."
+        f"Not available for {', '.join(dict.fromkeys(whose))}: {', '.join(dict.fromkeys(which))}: {why}."
         for why, (whose, which) in found.items()
     ]
 

@@ -14,7 +14,7 @@ import pytest
 from itrpo.errors import StorageError
 from itrpo.ope import judgement
 from itrpo.ope.behavior import Behavior
-from itrpo.ope.estimate import Candidate, Settings, judge_candidates, logged_next_action, next_action
+from itrpo.ope.estimate import Candidate, Settings, bias_reasons, judge_candidates, logged_next_action, next_action
 from itrpo.ope.fqe import FQE
 from itrpo.ope.judgement import Judgement
 from itrpo.ope.log import Log, make_log
@@ -114,6 +114,17 @@ def test_a_file_gives_back_what_was_judged(judged, tmp_path):
     (tmp_path / judgement.FILE).write_text('{"version": 1, "policies": 3}')
     with pytest.raises(StorageError, match=r"judgement\.json: not a judgement"):
         judgement.read(tmp_path)
+
+
+def test_an_estimator_that_is_wrong_about_the_log_says_so():
+    """By more than a tenth, and by more than noise where that is known: of two folds it is not."""
+    earned = np.array([232.0, 230.0, 235.0, 233.0])
+    assert (
+        "fitted Q puts the log itself at 310, and its episodes earned 232" in bias_reasons(earned + 78, earned, 90)[0]
+    )
+    assert bias_reasons(earned[:2] + 78, earned[:2], 90) != ()
+    assert bias_reasons(earned + 20, earned, 90) == ()
+    assert bias_reasons(earned + np.array([78, -90, 150, 10]), earned, 90) == ()
 
 
 def test_next_actions_are_those_of_the_next_row():

@@ -72,7 +72,7 @@ def test_from_the_command_line(folder, capsys):
     said = " ".join(capsys.readouterr().out.split())
     assert "judging 3 policies on 5 episodes, 30 rows (--holdout 0.25 of log), in 2 folds of 20 steps" in said
     assert "there are only 5 episodes" in said
-    assert "Not available for BC: weighted doubly robust and doubly robust and importance," in said
+    assert "Not available for BC: weighted doubly robust, doubly robust, self-normalised importance, imp" in said
     assert said.count("saved to ") == 2
     found = judgement.read(folder / "first")
     assert [it.name for it in found.policies] == ["seed 0", "seed 1", "BC", "log"]
