@@ -179,14 +179,14 @@ def _data(path: Path, policy: Policy, data: Any, console: Console | None) -> Dat
     folder = path.parent.parent
     config, about = (_recorded(folder / name) for name in ("config.json", "provenance.json"))
     trained_on = about.get("dataset", {}).get("source", {})
-    chosen = data
+    chosen: Any = data
     if chosen is None:
         chosen = trained_on.get("name" if trained_on.get("kind") in ("d4rl", "generated") else "path")
         if several := trained_on.get("recipe", {}).get("files"):
             chosen = [it["file"] for it in several]
     if chosen is None:
         return None
-    dataset = chosen
+    dataset: Any = chosen
     if not isinstance(chosen, Dataset):
         said = config.get("config", {}).get("data", {})
         how = {name: value for name, value in (said.get("rules") or {}).items() if name in RULES}
