@@ -26,9 +26,7 @@ class Export:
 
     run: Annotated[Path, Word("RUN")]  # run folder, or a policy.npz
     format: Literal["onnx", "stablehlo", "c", "npz"] = "onnx"  # onnx needs the extra itrpo[onnx]
-    out: Path | None = (
-        None  # file to write; of c the source, its header lies beside it [export/policy.FORMAT, beside policy.npz]
-    )
+    out: Path | None = None  # file to write; C has a header beside it [export/policy.FORMAT beside policy.npz]
     seed: Seed = 0  # whose policy, of a run of several
     data: str | None = None  # what it was trained on, for guards and the check [what the run says]
     unverified: bool = False  # write c where there is no compiler to check it with
