@@ -1,7 +1,7 @@
-"""Time per call of exported policies, one observation at a time: python benchmarks/export_speed.py
+"""Time per call of exported policies: OPENBLAS_NUM_THREADS=1 python benchmarks/export_speed.py
 
 Policies of the sizes that the algorithms have with their presets, with random weights: a call takes as long with any.
-Each is exported to every format with its default guards, proven on 500 inputs, and called 100 times; printed
+Each is exported to every format with its default guards, proven on 200 inputs, and called 100 times; printed
 is the median, for C the mean. ONNX Runtime and JAX include the way from Python and back.
 """
 
@@ -62,7 +62,7 @@ def policies() -> dict[str, dict[str, Any]]:
 
 
 def main() -> None:
-    verify.INPUTS = 500  # of policies whose weights nobody uses
+    verify.INPUTS = 200  # of policies whose weights nobody uses
     rng = np.random.default_rng(1)
     rows = 2000
     data = {

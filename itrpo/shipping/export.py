@@ -178,14 +178,16 @@ def _data(path: Path, policy: Policy, data: Any, console: Console | None) -> Dat
     """What the policy was trained on; None where nothing says what that was."""
     folder = path.parent.parent
     config, about = (_recorded(folder / name) for name in ("config.json", "provenance.json"))
-    chosen = source_again(about) if data is None and about else data
+    chosen: Any = source_again(about) if data is None and about else data
     if chosen is None:
         return None
-    dataset = chosen
+    dataset: Any = chosen
     if not isinstance(chosen, Dataset):
         bounds = {"action_low": policy.action_low, "action_high": policy.action_high, "stack": policy.stack}
+        own = config.get("config", {}).get("data", {}) | bounds
+        holdout = own.get("holdout") or 0.0 if data is None else 0.0  # guards know what the policy knew
         try:
-            dataset = load_again(chosen, config.get("config", {}).get("data", {}) | bounds, console=console)
+            dataset = load_again(chosen, own, holdout, console)
         except InputError as error:
             if data is not None:
                 raise
