@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -16,7 +17,8 @@ from itrpo import cli, files
 from itrpo.collection import demo, making
 
 GUIDES = Path(__file__).parents[1] / "docs" / "guides"
-BLOCK = re.compile(r"```(sh|python)\n(.*?)```", re.DOTALL)
+BLOCK = re.compile(r"```(sh|python|toml|c)\n(.*?)```", re.DOTALL)
+FILES = {"toml": "plant.toml", "c": "main.c"}  # what the blocks of these languages are called in the text
 
 
 def play(guide: str, smaller: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -32,6 +34,9 @@ def play(guide: str, smaller: dict[str, str], folder: Path, monkeypatch: pytest.
     for language, block in BLOCK.findall(text):
         if language == "python":
             exec(block, names)  # our own guide
+            continue
+        if language in FILES:
+            (folder / FILES[language]).write_text(block)
             continue
         for line in block.replace("\\\n", " ").splitlines():
             words = shlex.split(line, comments=True)
@@ -63,3 +68,22 @@ def test_from_a_d4rl_name_to_a_score(monkeypatch, tmp_path, capsys):
     assert (tmp_path / "hopper-medium.parquet").exists()
     assert (tmp_path / "curves.png").exists()
     assert "return" in capsys.readouterr().out
+
+
+def test_from_a_plants_log_to_an_industrial_pc(monkeypatch, tmp_path, capfd):
+    """The judge, who has the log alone, is right about what the house then shows."""
+    shutil.copy(GUIDES / "heating.py", tmp_path)
+    smaller = {
+        "--steps 3000": "--steps 1000",
+        "itrpo judge runs/itrpo runs/bc": "itrpo judge runs/itrpo --steps 1500 --folds 4",
+    }
+    ran = play("plant_to_pc.md", smaller, tmp_path, monkeypatch)
+    assert [line.split()[0] for line in ran] == ["datasets", "datasets", "train", "train", "judge", "export"]
+    told = capfd.readouterr().out
+    assert "% (a value was missing)" in told  # by the C program
+    cost = {name: float(value) for name, value in re.findall(r"^(\S+): mean cost per minute ([\d.]+)$", told, re.M)}
+    judged = read(tmp_path / "runs" / "itrpo")
+    for seed in (0, 1):
+        gain = judged.policies[seed].estimates[0].against_log
+        assert gain.low > 0
+        assert cost[f"runs/itrpo/seed{seed}/policy.npz"] < cost["operator"] / 3
