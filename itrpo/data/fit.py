@@ -105,3 +105,11 @@ def misfit_of(dataset: Dataset, env_id: str) -> Misfit | None:
     where = dataset.source.path or dataset.name
     low, high = dataset.action_low, dataset.action_high
     return misfit(env_id, where, dataset.frame, low, high, dataset.bounds, dataset.transitions.action)
+
+
+def check_fit(dataset: Dataset, env_id: str) -> Misfit | None:
+    """A misfit that only warns, if there is one. Raises InputError for one that is an error."""
+    found = None if env_id == "none" else misfit_of(dataset, env_id)
+    if found is not None and found.severity == "error":
+        raise InputError(str(found))
+    return found

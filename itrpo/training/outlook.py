@@ -17,6 +17,7 @@ import jax
 from itrpo import files, registry, xla
 from itrpo.config import RunConfig, to_json
 from itrpo.console import duration, progress_bar, silent_console
+from itrpo.data.fit import check_fit
 from itrpo.errors import InputError, StorageError
 from itrpo.evaluation.beside import Evaluations
 from itrpo.report.tables import algorithm_name
@@ -77,7 +78,12 @@ def held_out_in_words(dataset: Dataset) -> str:
 def look_ahead(
     wanted: Sequence[tuple[RunConfig, Path]], dataset: Dataset, console: Console, enough: float = float("inf")
 ) -> list[Expected]:
-    """What each run still takes. Once they take `enough` seconds together, the rest is not measured."""
+    """What each run still takes. Once they take `enough` seconds together, the rest is not measured.
+
+    Raises InputError where the dataset does not fit an environment: before anything is measured.
+    """
+    for env_id in {config.data.env for config, _ in wanted}:
+        check_fit(dataset, env_id)
     found, total, fitted = list[Expected](), 0.0, set[str]()
     with progress_bar(console, "measuring the speed", len(wanted)) as advance:
         for config, folder in wanted:

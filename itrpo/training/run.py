@@ -21,7 +21,7 @@ import numpy as np
 from itrpo import registry, xla
 from itrpo.config import RunConfig, config_hash, to_json
 from itrpo.console import LiveLine
-from itrpo.data.fit import misfit_of
+from itrpo.data.fit import check_fit
 from itrpo.errors import InputError
 from itrpo.evaluation.beside import Evaluated, Evaluations
 from itrpo.evaluation.environments import normalized_score
@@ -111,10 +111,7 @@ def train_together(
         raise InputError("runs train together only if they differ in numbers of one algorithm's config alone")
     entry: AlgorithmEntry = registry.algorithm(config.algorithm)
     preset = entry.presets[config.preset]
-    found = None if config.data.env == "none" else misfit_of(dataset, config.data.env)
-    if found is not None and found.severity == "error":
-        raise InputError(str(found))
-    if found is not None:
+    if found := check_fit(dataset, config.data.env):
         console.print(f"warning: {found}", style="bold yellow", markup=False, soft_wrap=True)
     if dataset.source.kind not in ("d4rl", "generated"):
         for note in dataset.notes:
