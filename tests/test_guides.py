@@ -80,6 +80,8 @@ def test_from_a_plants_log_to_an_industrial_pc(monkeypatch, tmp_path, capfd):
     ran = play("plant_to_pc.md", smaller, tmp_path, monkeypatch)
     assert [line.split()[0] for line in ran] == ["datasets", "datasets", "train", "train", "judge", "export"]
     told = capfd.readouterr().out
+    assert "57,120 rows became 11,424, one per 5m" in told  # 40 days of 1,440 minutes less 8 hours without the recorder
+    assert "values filled (previous): outside 12" in told  # of 6 days, in 12 minutes 2 decisions
     assert "% (a value was missing)" in told  # by the C program
     cost = {name: float(value) for name, value in re.findall(r"^(\S+): mean cost per minute ([\d.]+)$", told, re.M)}
     judged = read(tmp_path / "runs" / "itrpo")

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import re
-import runpy
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,7 @@ import numpy as np
 import polars
 import pytest
 
-from itrpo.cli import main, read_command
+from itrpo.cli import main
 from itrpo.data.convert import convert
 from itrpo.data.health import check_dataset
 from itrpo.data.layout import MINIMUM
@@ -215,26 +212,6 @@ def test_every_command_reads_by_the_same_options():
     assert set(READING) - {"action_low", "action_high", "continuous_actions"} <= set(
         inspect.signature(convert).parameters
     )
-
-
-def test_the_documented_way_from_a_plants_folder_to_a_dataset(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-):
-    docs = Path(__file__).parents[2] / "docs"
-    text = (docs / "datasets.md").read_text("utf-8").partition("### From a plant's folder")[2].partition("\n## ")[0]
-    monkeypatch.chdir(tmp_path)
-    runpy.run_path(str(docs / "guides" / "plant_logs.py"))
-    lines = [line.removeprefix("    ") for line in text.splitlines() if line.startswith("    ")]
-    Path("plant.toml").write_text("\n".join(line for line in lines if " = " in line))
-    commands = [shlex.split(it[2:]) for it in "\n".join(lines).replace("\\\n", " ").split("\n") if it.startswith("$ ")]
-    assert [main(words[1:]) for words in commands if words[1] == "datasets"] == [2, 0, 0]
-    printed = "".join(capsys.readouterr())
-    shown = [line.strip("│ ") for line in lines if not line.startswith(("$", "...")) and " = " not in line]
-    wanted = [re.sub(r"\s+", " ", line) for line in shown if "-" not in line[:2]]
-    said = re.sub(r"[\s│]+", " ", printed)
-    assert [line for line in wanted if line.strip() and re.sub(r"[\s│]+", " ", line) not in said] == []
-    trained = next(words for words in commands if words[1] == "train")
-    assert read_command("train", trained[2:]).dataset == ("plant.hdf5",)
 
 
 def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
