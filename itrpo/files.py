@@ -14,6 +14,7 @@ import math
 import os
 import secrets
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
@@ -146,6 +147,11 @@ def add(log: io.FileIO, content: bytes) -> None:
     rest = memoryview(content)
     while rest:
         rest = rest[log.write(rest) :]
+
+
+def print_no_more() -> None:
+    """What is still to be printed goes nowhere: its reader is gone, and Python's flush at the end would fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from itrpo import registry
+from itrpo import files, registry
 from itrpo.cli import datasets, export, judging, report, sac, sweep, theory, training
 from itrpo.cli.flags import Flag, read
 from itrpo.errors import InputError, ItrpoError
@@ -99,7 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # `| head`: who read has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python's own flush at the end fails again
+        files.print_no_more()
         return 1
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -77,8 +76,8 @@ def export(
     dataset = _data(path, bare, data, console)
     chosen = make_guards(bare, guards, dataset)
     rows = None if dataset is None else dataset.transitions.observation[:, : bare.frame]
-    with tempfile.TemporaryDirectory(prefix="itrpo-export-") as scratch:
-        return _export(bare, chosen, rows, path, target, format, Path(scratch), unverified)
+    with files.scratch_folder(files.cache_dir(), "export-") as scratch:
+        return _export(bare, chosen, rows, path, target, format, scratch, unverified)
 
 
 def _export(

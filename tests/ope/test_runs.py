@@ -86,6 +86,7 @@ def test_from_the_command_line(folder, capsys):
     assert (folder / "first" / judgement.FILE).stat().st_mtime_ns == before  # nothing was fitted again
 
 
+@pytest.mark.slow
 def test_judged_alone_is_judged_the_same(folder):
     """As beside others, from the command line."""
     beside = judgement.read(folder / "second")

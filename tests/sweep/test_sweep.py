@@ -137,6 +137,7 @@ def test_one_failure_stops_nobody(write_plan, data, tmp_path, capsys):
     assert "one/brac diverged: training diverged" in printed
 
 
+@pytest.mark.slow
 def test_seeds_that_are_added_later_are_trained_beside_the_others(whole, write_plan, tmp_path, capsys):
     out = tmp_path / "out"
     shutil.copytree(whole, out)

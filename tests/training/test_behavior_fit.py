@@ -43,6 +43,7 @@ def train(out: Path, rows=None, options: RunOptions = OPTIONS, **fields) -> byte
     return (out / "metrics.jsonl").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_damaged_fit_is_done_again_to_the_same_bits(cache, tmp_path):
     first = train(tmp_path / "first")
     fits = {path: path.read_bytes() for path in cache.iterdir()}

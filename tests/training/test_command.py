@@ -144,6 +144,7 @@ def test_kill_and_resume_is_bit_identical(finished, pendulum, tmp_path):
     assert_same_run(finished, out)
 
 
+@pytest.mark.slow
 def test_a_kill_while_policies_are_played_is_no_loss(finished, pendulum, tmp_path):
     """Their process is halted, so the checkpoint that they are of is there, and their returns are not: they are played
     again.

@@ -88,6 +88,7 @@ def test_a_kill_while_seeds_are_joined_loses_nothing(three, pendulum, tmp_path, 
     assert json.loads((folder / "status.json").read_text()) == json.loads((three / "status.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_seed_does_not_depend_on_the_cores(pendulum, tmp_path):
     """Two seeds in a process that may use all cores, and one in a process that has one of them.
 

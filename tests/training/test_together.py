@@ -69,6 +69,7 @@ def test_runs_say_once_that_the_papers_eq_5_has_no_clip(grid):
     assert "--log-ratio-low -1\n" in text
 
 
+@pytest.mark.slow
 def test_each_run_is_the_one_that_it_is_alone(grid, dataset, tmp_path):
     for place, own in enumerate(GRID):
         run.run(config(dataset, **own), dataset, tmp_path / str(place), QUIET)
@@ -81,6 +82,7 @@ def test_each_run_is_the_one_that_it_is_alone(grid, dataset, tmp_path):
     assert len(np.unique(returns, axis=0)) == len(GRID)  # the numbers reached their own runs
 
 
+@pytest.mark.slow
 def test_as_one_vmapped_program_too(grid, dataset, tmp_path, monkeypatch):
     """As on a GPU."""
     monkeypatch.setattr(seeds, "one_by_one", seeds.together)
@@ -100,6 +102,7 @@ def test_a_grid_goes_on_from_where_it_stopped(grid, dataset, tmp_path):
         assert (path / "seed1" / "policy.npz").read_bytes() == (here / "seed1" / "policy.npz").read_bytes()
 
 
+@pytest.mark.slow
 def test_runs_at_different_steps_and_with_fewer_seeds_join(grid, dataset, tmp_path):
     """One that is ahead, one that has a seed less, one that has not begun: three programs, the same runs."""
     paths = [tmp_path / str(place) for place in range(len(GRID))]

@@ -212,6 +212,7 @@ def test_a_killed_run_measures_the_same(trained, whole, tmp_path, monkeypatch, s
         assert moments_path(whole, index).read_bytes() == moments_path(killed, index).read_bytes()
 
 
+@pytest.mark.slow
 def test_longer_runs_and_more_seeds_have_the_same_path(trained, whole, pendulum, tmp_path):
     extended = tmp_path / "extended"
     one = RunOptions(

@@ -294,7 +294,7 @@ def _text_numbers(series: polars.Series, where: str, line_of_first: int | None =
             f"{where}: column {series.name!r} must hold numbers, but {len(wrong):,} of {len(series):,} rows are"
             f" something else, such as {example!r} (first: {_placed(wrong, line_of_first)}); {advice}"
         )
-    return numbers.rename(series.name)
+    return numbers.alias(series.name)
 
 
 def codes(series: polars.Series, where: str) -> np.ndarray:
