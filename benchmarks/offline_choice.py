@@ -390,6 +390,11 @@ def measured(pool: Pool, method: str) -> tuple[np.ndarray, np.ndarray]:
     return figures(truth, score[:, 0], pool.log_return), resampled
 
 
+def estimated(pool: Pool, method: str) -> bool:
+    """Whether there is anything to rank by."""
+    return method == "random" or (method in pool.score and bool(np.isfinite(pool.score[method][:, 0]).any()))
+
+
 def error(pool: Pool, method: str) -> tuple[float, int]:
     """Mean absolute error of the discounted return, over the policies that have an estimate, and how many have none."""
     if method not in VALUES:
@@ -480,6 +485,14 @@ WAYS = {
 }
 
 
+ABOUT = """Spearman: rank correlation with the true returns. regret@k: what the best of the first k lacks of the best of
+all, as a share of the range of returns. SharpeRatio@k: by how much the best of the first k beats the log, per
+deviation of the k (arXiv:2311.18207). error: mean absolute error of the discounted return, as a share of its mean or in
+its own units. In brackets: 95% over resampled policies and folds. A line is left out where nothing could be estimated;
+without: policies that had no estimate. Trials: regret after so many, of the policy whose mean is the best so far.
+"""
+
+
 def table(command: Table) -> None:
     pools = read_pools(command.out)
     print_figures(pools)
@@ -489,11 +502,11 @@ def table(command: Table) -> None:
 
 def print_figures(pools: dict[tuple[str, str], Pool]) -> None:
     print("# What offline choice is worth, measured\n")
-    print("`python benchmarks/offline_choice.py judge`, `peer` and `table` wrote this page; two CPU cores.\n")
+    print("`python benchmarks/offline_choice.py judge` and `table` wrote this page; `peer` adds d3rlpy's.\n")
+    print(ABOUT)
     head = "| ranked by | Spearman | regret@1 | regret@3 | SharpeRatio@3 | error | without |\n|" + " --- |" * 7
     found = {
-        key: {method: measured(it, method) for method in METHODS if method == "random" or method in it.score}
-        for key, it in pools.items()
+        key: {method: measured(it, method) for method in METHODS if estimated(it, method)} for key, it in pools.items()
     }
     print(f"## Mean of all {len(pools)}\n\n{head}")
     for method, name in METHODS.items():
@@ -501,7 +514,7 @@ def print_figures(pools: dict[tuple[str, str], Pool]) -> None:
         if len(own) == len(pools):
             means, resampled = np.mean([it[0] for it in own], axis=0), np.mean([it[1] for it in own], axis=0)
             parts = [error(it, method)[0] / np.abs(it.discounted["mode"].mean()) for it in pools.values()]
-            cells = [cell(means[at], resampled[:, at], True) for at in range(4)]
+            cells = [cell(means[at], resampled[:, at], at < 3) for at in range(4)]
             wrong = "" if method not in VALUES else f"{np.nanmean(parts):.0%}"
             print(f"| {name} | {' | '.join(cells)} | {wrong} | |")
     for key, pool in pools.items():
@@ -522,9 +535,7 @@ def print_figures(pools: dict[tuple[str, str], Pool]) -> None:
 
 def print_apart(pools: dict[tuple[str, str], Pool]) -> None:
     print("\n## What `itrpo select` tells apart\n")
-    print(
-        "| pool | pairs | told apart | of these right | of all right | first group | its best's regret | its mean regret |"
-    )
+    print("| pool | pairs | told apart | of these right | of all right | first group | best's regret | mean regret |")
     print("|" + " --- |" * 8)
     for key, pool in pools.items():
         it = apart(pool, pool.about["episodes"])
