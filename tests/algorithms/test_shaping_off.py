@@ -55,6 +55,7 @@ def test_with_shaping_it_is_not(brac):
     assert not np.array_equal(itrpo.critic.params.mlp.layers[0].weight, brac.critic.params.mlp.layers[0].weight)
 
 
+@pytest.mark.slow
 def test_so_it_is_as_users_run_it_with_xla_optimising():
     """The other tests compile without optimisation, which hides what a computed zero does to the last bits."""
     environment = os.environ | {"XLA_FLAGS": ""}

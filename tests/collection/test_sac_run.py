@@ -349,6 +349,7 @@ def test_the_same_seed_gives_the_same_bits_however_the_run_is_cut(
     assert rows_of(tmp_path / "other", other)["action"].tolist() != rows_of(folder, it)["action"].tolist()
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_a_real_environment_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     """HalfCheetah's episodes have 1000 steps: all are unfinished, in the middle of contacts and warm starts."""
     flags = ["--steps", "600", "--every", "300", "--envs", "2", "--episodes", "1", "--uniform-steps", "100"]

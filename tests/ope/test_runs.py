@@ -94,6 +94,7 @@ def test_judged_alone_is_judged_the_same(folder):
     assert replace(alone, seconds=0.0) == replace(beside, seconds=0.0)
 
 
+@pytest.mark.slow
 def test_episodes_of_another_file(folder):
     """Where the runs' own is gone, too; and that file at another place."""
     moved, run = folder / "elsewhere.npz", runs.read_run(folder / "first", gamma=0.5)

@@ -106,6 +106,7 @@ def test_ctrl_c_and_a_kill_lose_nothing_and_leave_nobody_behind(whole, write_pla
     assert metrics(out) == metrics(whole)
 
 
+@pytest.mark.slow
 def test_one_failure_stops_nobody(write_plan, data, tmp_path, capsys):
     """Data that can't be read, constants that diverge, and a run that is killed: each is reported, the others go on."""
     broken, out = tmp_path / "broken.npz", tmp_path / "out"

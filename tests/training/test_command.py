@@ -201,6 +201,7 @@ def test_playing_beside_training_changes_no_bit(finished, pendulum, tmp_path, mo
         assert record["waited_seconds"] > record["evaluation_seconds"] > 0
 
 
+@pytest.mark.slow
 def test_a_fit_stopped_halfway_resumes_to_the_same_bits(finished, pendulum, tmp_path, monkeypatch):
     monkeypatch.setenv("ITRPO_CACHE", str(tmp_path / "cache"))  # or the fit would be taken from the cache
     out = tmp_path / "stopped"

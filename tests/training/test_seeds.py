@@ -62,6 +62,7 @@ def test_added_seeds_are_those_of_a_run_that_had_them_from_the_beginning(three, 
     assert json.loads((folder / "status.json").read_text())["seeds"] == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["save", "write_status"])
 def test_a_kill_while_seeds_are_joined_loses_nothing(three, pendulum, tmp_path, monkeypatch, moment):
     """`join` is left just before, and just after, what counts."""

@@ -92,6 +92,7 @@ def test_as_one_vmapped_program_too(grid, dataset, tmp_path, monkeypatch):
         close(path, here)
 
 
+@pytest.mark.slow
 def test_a_grid_goes_on_from_where_it_stopped(grid, dataset, tmp_path):
     paths = [tmp_path / str(place) for place in range(len(GRID))]
     for steps in (20, 40):
