@@ -200,6 +200,6 @@ MATCHED = Preset(
 PRESETS = {
     "source": MATCHED._replace(config=replace(MATCHED.config, initializer="orthogonal")),
     "matched": MATCHED,
-    "quick": quick(MATCHED, {}),
+    "quick": quick(MATCHED, {"expectile": 0.7, "inverse_temperature": 1.0}),
 }
 IQL = AlgorithmEntry(Config, PRESETS, "source", (), make)

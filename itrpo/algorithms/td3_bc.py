@@ -89,5 +89,5 @@ def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
 
 # The source's networks, batch and rates are the shared ones, and normalised observations are a part of TD3+BC.
 SOURCE = Preset(Config(), normalize_observations=True)
-PRESETS = {"source": SOURCE, "matched": SOURCE, "quick": quick(SOURCE, {})}
+PRESETS = {"source": SOURCE, "matched": SOURCE, "quick": quick(SOURCE, {"q_weight": 1.0})}
 TD3_BC = AlgorithmEntry(Config, PRESETS, "source", (), make)
