@@ -384,6 +384,15 @@ def _tanh_factored_mixture_mlp(policy: Policy, rows: Any, xp: Any) -> tuple[Any,
     return xp.tanh(means)[:, :, None], logits
 
 
+def _autoregressive_spline(policy: Policy, rows: Any, xp: Any) -> tuple[Any, Any]:
+    """A pass of the network for each dimension, which sees those before it."""
+    layers, columns = policy.networks[""], [np.float32(0) * rows[:, 0] for _ in policy.action_low]
+    for i in range(len(columns)):
+        output = _joined(layers, rows, xp.stack(columns, axis=1)[:, None], xp)[:, 0]
+        columns[i] = _densest(output.reshape(len(rows), len(columns), -1)[:, i], xp)
+    return xp.stack(columns, axis=1)[:, None], None
+
+
 def _latent_decoder(policy: Policy, rows: Any, xp: Any) -> tuple[Any, Any]:
     latent = policy.constants["max_latent"] * xp.tanh(_forward(policy.networks[""], rows, xp))
     decoded = xp.tanh(_joined(policy.networks["decoder_"], rows, latent[:, None], xp))
@@ -405,6 +414,7 @@ KINDS: dict[str, Acting] = {
     "tanh_mlp": _tanh_mlp,
     "tanh_mixture_mlp": _tanh_mixture_mlp,
     "tanh_factored_mixture_mlp": _tanh_factored_mixture_mlp,
+    "autoregressive_spline": _autoregressive_spline,
     "latent_decoder": _latent_decoder,
     "best_of_gaussian": _gaussian_samples,
     "best_of_decoder": _decoded,
@@ -455,6 +465,33 @@ def _perturbed(policy: Policy, rows: Any, actions: Any, xp: Any) -> Any:
     return xp.clip(actions + moved, np.float32(-1), np.float32(1))
 
 
+def _densest(raw: Any, xp: Any) -> Any:
+    """`itrpo.ops.splines.densest` of the splines of `raw` [R, 3K + 1], in NumPy: -> [R]."""
+    bins, one, least = raw.shape[1] // 3, np.float32(1), np.float32(1e-3)
+
+    def knots(numbers: Any) -> Any:
+        shares = xp.exp(numbers - numbers.max(axis=1, keepdims=True))
+        shares = least + (one - least * bins) * shares / shares.sum(axis=1, keepdims=True)
+        inner, end = 2 * xp.cumsum(shares, axis=1)[:, :-1] - one, xp.ones_like(shares[:, :1])
+        return xp.concatenate([-end, inner, end], axis=1)
+
+    x, y = knots(raw[:, :bins]), knots(raw[:, bins : 2 * bins])
+    slope = least + xp.logaddexp(raw[:, 2 * bins :] + np.float32(np.log(np.expm1(0.999))), np.float32(0))
+    levels = np.linspace(-1, 1, 33, dtype=np.float32)
+    index = (levels[:, None] >= y[:, None, 1:-1]).sum(axis=2)
+    (x0, x1), (y0, y1), (left, right) = (
+        [xp.take_along_axis(it, index + j, axis=1) for j in (0, 1)] for it in (x, y, slope)
+    )
+    width, height, rise = x1 - x0, y1 - y0, levels - y0
+    mean = height / width
+    bend = rise * (left + right - 2 * mean)
+    a, b, c = height * (mean - left) + bend, height * left - bend, -mean * rise
+    part = 2 * c / (-b - xp.sqrt(xp.maximum(b * b - 4 * a * c, np.float32(0))))
+    quantiles = x0 + width * xp.clip(part, np.float32(0), one)
+    start = (quantiles[:, 16:] - quantiles[:, :17]).argmin(axis=1)
+    return xp.take_along_axis(quantiles, start[:, None] + 8, axis=1)[:, 0]
+
+
 def _with_critic(policy: Policy, rows: Any, actions: Any, xp: Any) -> tuple[Any, Any]:
     return actions, _joined(policy.networks["critic_"], rows, actions, xp)[:, :, 0]
 
@@ -478,6 +515,8 @@ def save_policy(
     - "tanh_mlp": the network gives the mean [A] of the pre-tanh Gaussian; the action is its tanh;
     - "tanh_mixture_mlp": it gives K logits, then K means [A]; the action is the tanh of the mean of the heaviest;
     - "tanh_factored_mixture_mlp": logits [A, K], then means [A, K]: the same in each dimension by itself;
+    - "autoregressive_spline": it sees the action as well, and gives 3 K + 1 numbers of a monotone spline for each
+      dimension, which depend on those before it alone; the action is the densest place of each, in order;
     - "latent_decoder" (PLAS): it gives [L], z is max_latent times its tanh; the action is tanh(decoder(s, z));
     - "best_of_gaussian" (BEAR, UWAC): it gives mean and log_std, clipped to log_std_range [2]. Of the candidates
       tanh(mean + std * noise_j), noise [n, A], the action is the one with the largest critic(s, a);
@@ -567,7 +606,8 @@ def _parse(path: Path, content: Mapping[str, np.ndarray]) -> Policy:
     networks: dict[str, Layers] = {}
     for prefix, depth in depths.items():
         layers = tuple((arrays[f"{prefix}weight_{i}"], arrays[f"{prefix}bias_{i}"]) for i in range(depth))
-        size = None if prefix or "latents" in arrays else len(mean)  # None: whatever the first weight takes
+        free = prefix or "latents" in arrays or kind == "autoregressive_spline"
+        size = None if free else len(mean)  # None: whatever the first weight takes
         for i, (weight, bias) in enumerate(layers):
             if weight.ndim != 2 or weight.shape[1] != (size or weight.shape[1]) or bias.shape != weight.shape[:1]:
                 raise problem(
@@ -670,6 +710,9 @@ def _expected_sizes(kind: str, observations: int, actions: int, found: Mapping[s
         sizes[""] = (observations, max(found[""][1] // (1 + actions), 1) * (1 + actions))
     elif kind == "tanh_factored_mixture_mlp":
         sizes[""] = (observations, max(found[""][1] // (2 * actions), 1) * 2 * actions)
+    elif kind == "autoregressive_spline":
+        bins = max((found[""][1] // actions - 1) // 3, 1)
+        sizes[""] = (on_actions, actions * (3 * bins + 1))
     elif kind == "latent_decoder":
         latents = max(found[""][1], 1)
         sizes |= {"": (observations, latents), "decoder_": (observations + latents, actions), "max_latent": ()}

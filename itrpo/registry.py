@@ -40,6 +40,7 @@ ALGORITHMS = {
 BEHAVIOR_MODELS = {
     "cvae": "itrpo.behavior.cvae:CVAE_MODEL",
     "factored_mixture": "itrpo.behavior.factored_mixture:FACTORED_MIXTURE",
+    "flow": "itrpo.behavior.flow:FLOW",
     "gaussian": "itrpo.behavior.gaussian:GAUSSIAN",
     "mixture": "itrpo.behavior.mixture:MIXTURE",
 }

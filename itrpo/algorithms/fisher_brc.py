@@ -246,4 +246,4 @@ PRESETS = {
     "matched": MATCHED,
     "quick": quick(MATCHED, {}),
 }
-FISHER_BRC = AlgorithmEntry(Config, PRESETS, "source", ("factored_mixture", "mixture", "gaussian"), make)
+FISHER_BRC = AlgorithmEntry(Config, PRESETS, "source", ("factored_mixture", "mixture", "flow", "gaussian"), make)

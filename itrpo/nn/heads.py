@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jaxtyping import Float
 
@@ -176,6 +179,40 @@ class FactoredMixturePolicy(eqx.Module):
         return logits, means, jnp.clip(raw, self.low, self.high)
 
 
+class Autoregressive(eqx.Module):
+    """(observation, action) -> `outputs` numbers for each dimension of the action, of which dimension i's depend on the
+    observation and on the dimensions before i alone: weights between others are masked (MADE, arXiv 1502.03509).
+
+    Hidden unit u has the degree u mod A: it sees so many dimensions, the first, and dimensions from there on see it.
+    """
+
+    mlp: MLP
+    sizes: tuple[int, ...] = eqx.field(static=True)  # O, A, hidden..., outputs
+
+    def __init__(self, draw: Draw, spec: SpaceSpec, hidden: tuple[int, ...], outputs: int):
+        observations, actions = spec
+        self.mlp = MLP(draw, (observations + actions, *hidden, actions * outputs), head_scale=1e-3)
+        self.sizes = (observations, actions, *hidden, outputs)
+
+    def masked(self) -> MLP:
+        observations, actions, *hidden, outputs = self.sizes
+        degrees = [np.arange(width) % actions for width in hidden] + [np.repeat(np.arange(actions), outputs)]
+        sees = [degrees[0][:, None] > np.r_[np.full(observations, -1), np.arange(actions)]]
+        sees += [after[:, None] >= before for before, after in pairwise(degrees)]
+        weights = [layer.weight * mask for layer, mask in zip(self.mlp.layers, sees, strict=True)]
+        return eqx.tree_at(lambda mlp: [layer.weight for layer in mlp.layers], self.mlp, weights)
+
+    def __call__(
+        self, observation: Float[Array, "B O"], action: Float[Array, "B *n A"]
+    ) -> Float[Array, "B *n A outputs"]:
+        mlp = self.masked()
+        if action.ndim > observation.ndim:
+            numbers = mlp.after_first(shared_first(mlp, observation, action))
+        else:
+            numbers = mlp(jnp.concatenate([observation, action], axis=-1))
+        return numbers.reshape(*action.shape, -1)
+
+
 class QValue(eqx.Module):
     """(observation, action) -> Q: of one action at each state, or of n."""
 
@@ -198,9 +235,14 @@ class QValue(eqx.Module):
         if action.ndim == observation.ndim:
             return self.mlp(jnp.concatenate([observation, action], axis=-1))[..., 0]
         # the observation's part of the first layer is the same for all actions, so it is computed once
-        first, size = self.mlp.layers[0], observation.shape[-1]
-        shared = add_to_rows(observation @ first.weight[:, :size].T, first.bias)
-        return self.mlp.after_first(shared[..., None, :] + action @ first.weight[:, size:].T)[..., 0]
+        return self.mlp.after_first(shared_first(self.mlp, observation, action))[..., 0]
+
+
+def shared_first(mlp: MLP, observation: Array, others: Array) -> Array:
+    """The first layer of [observation, other]: n others [.., n, X] at each observation [.., O] -> [.., n, width]."""
+    first, size = mlp.layers[0], observation.shape[-1]
+    shared = add_to_rows(observation @ first.weight[:, :size].T, first.bias)
+    return shared[..., None, :] + others @ first.weight[:, size:].T
 
 
 def with_observation(observation: Float[Array, "B O"], value: Float[Array, "B *n X"]) -> Float[Array, "B *n O+X"]:

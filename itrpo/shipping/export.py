@@ -71,6 +71,11 @@ def export(
         bare = load_policy(path)
     except PolicyFileError as error:
         raise StorageError(str(error)) from error
+    if format != "npz" and bare.kind == "autoregressive_spline":
+        raise InputError(
+            f"{path} is pi_beta itself, as a normalising flow, which acts with NumPy alone: give --format npz, or the"
+            " run's last policy"
+        )
     if bare.guards is not None:
         raise InputError(f"{path} has guards already; export the run's own policy.npz")
     dataset = _data(path, bare, data, console)

@@ -1,0 +1,101 @@
+"""Monotone rational-quadratic splines of [-1, 1] onto itself (Durkan et al. 2019, arXiv 1906.04032, Eqs. 4-8), whose
+inverse and derivative are closed forms, and the density that each makes.
+
+With z = T(a) and z uniform on [-1, 1], log p(a) = log T'(a) - log 2. K bins have K + 1 knots, and take 3 K + 1 numbers.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+LEAST_SHARE = 1e-3  # of the box that a bin has, on either side (the authors' code)
+LEAST_SLOPE = 1e-3  # at a knot (the authors' code)
+LEVELS = 33  # quantiles that `densest` looks at
+
+
+class Spline(NamedTuple):
+    """Knots (x_j, y_j), from (-1, -1) to (1, 1), and the slopes there."""
+
+    x: Float[Array, "*rows knots"]
+    y: Float[Array, "*rows knots"]
+    slope: Float[Array, "*rows knots"]
+
+
+def spline(raw: Float[Array, "*rows numbers"]) -> Spline:
+    """From what a network gives: K widths, K heights, K + 1 slopes. Zeros give the identity."""
+    bins = raw.shape[-1] // 3
+    widths, heights, slopes = jnp.split(raw, [bins, 2 * bins], axis=-1)
+    identity = jnp.log(jnp.expm1(1.0 - LEAST_SLOPE))
+    return Spline(knots(widths), knots(heights), LEAST_SLOPE + jax.nn.softplus(slopes + identity))
+
+
+def knots(raw: Float[Array, "*rows K"]) -> Float[Array, "*rows knots"]:
+    shares = LEAST_SHARE + (1.0 - LEAST_SHARE * raw.shape[-1]) * jax.nn.softmax(raw, axis=-1)
+    inner = 2.0 * jnp.cumsum(shares, axis=-1)[..., :-1] - 1.0
+    end = jnp.ones((*raw.shape[:-1], 1))
+    return jnp.concatenate([-end, inner, end], axis=-1)
+
+
+class Bin(NamedTuple):
+    """The bin that a value is in: where it begins, its sizes, mean slope s and the slopes at its ends."""
+
+    x: Array
+    y: Array
+    width: Array
+    height: Array
+    mean: Array
+    left: Array
+    right: Array
+
+
+def bin_of(at: Spline, ends: Float[Array, "*#rows knots"], value: Float[Array, "*rows"]) -> Bin:
+    """`ends` are x or y of the spline, whichever `value` is an x or a y of."""
+    index = jnp.sum(value[..., None] >= ends[..., 1:-1], axis=-1)[..., None]
+
+    def pick(knots: Array, offset: int) -> Array:
+        everywhere = jnp.broadcast_to(knots, (*value.shape, knots.shape[-1]))
+        return jnp.take_along_axis(everywhere, index + offset, axis=-1)[..., 0]
+
+    (x, right_x), (y, right_y), (left, right) = ((pick(it, 0), pick(it, 1)) for it in at)
+    return Bin(x, y, right_x - x, right_y - y, (right_y - y) / (right_x - x), left, right)
+
+
+def forward(at: Spline, x: Float[Array, "*rows"]) -> tuple[Float[Array, "*rows"], Float[Array, "*rows"]]:
+    """T(x) and log T'(x), for x in [-1, 1] (Eqs. 4 and 5)."""
+    it = bin_of(at, at.x, x)
+    t = (x - it.x) / it.width
+    both = t * (1.0 - t)
+    below = it.mean + (it.left + it.right - 2.0 * it.mean) * both
+    y = it.y + it.height * (it.mean * t**2 + it.left * both) / below
+    above = it.right * t**2 + 2.0 * it.mean * both + it.left * (1.0 - t) ** 2
+    return y, 2.0 * (jnp.log(it.mean) - jnp.log(below)) + jnp.log(above)
+
+
+def inverse(at: Spline, y: Float[Array, "*rows"]) -> Float[Array, "*rows"]:
+    """x with T(x) = y, for y in [-1, 1] (Eqs. 6-8), in the form of the root that does not cancel."""
+    it = bin_of(at, at.y, y)
+    rise, bend = y - it.y, it.left + it.right - 2.0 * it.mean
+    a = it.height * (it.mean - it.left) + rise * bend
+    b = it.height * it.left - rise * bend
+    c = -it.mean * rise
+    root = 2.0 * c / (-b - jnp.sqrt(jnp.maximum(b**2 - 4.0 * a * c, 0.0)))
+    return it.x + it.width * jnp.clip(root, 0.0, 1.0)
+
+
+def log_density(at: Spline, x: Float[Array, "*rows"]) -> Float[Array, "*rows"]:
+    """Of x whose T(x) is uniform on [-1, 1]."""
+    return forward(at, x)[1] - jnp.log(2.0)
+
+
+def densest(at: Spline) -> Float[Array, "*rows"]:
+    """A mode: the median of the shortest interval that holds half of the mass."""
+    levels = jnp.linspace(-1.0, 1.0, LEVELS)
+    quantiles = inverse(Spline(*(it[..., None, :] for it in at)), jnp.broadcast_to(levels, (*at.x.shape[:-1], LEVELS)))
+    half = LEVELS // 2
+    start = jnp.argmin(quantiles[..., half:] - quantiles[..., : half + 1], axis=-1)[..., None]
+    return jnp.take_along_axis(quantiles, start + half // 2, axis=-1)[..., 0]
