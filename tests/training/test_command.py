@@ -378,7 +378,7 @@ FIELDS = [
     (["--tau", "1.5"], "tau must be in [0, 1]"),
     (["--tau", "big"], "--tau must be a number, got 'big'"),
     (["--preset", "sorce"], "did you mean 'source'"),
-    (["--behavior", "flow"], "gaussian, mixture"),
+    (["--behavior", "cvae"], "gaussian, mixture, flow"),
     (["--steps", "0"], "steps must be at least 1"),
     (["--kl", "closed"], "closed_form"),
     (["--behavior", "mixture", "--warm-start", "true"], "--warm-start false"),
