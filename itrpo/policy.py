@@ -22,6 +22,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -388,8 +389,10 @@ def _autoregressive_spline(policy: Policy, rows: Any, xp: Any) -> tuple[Any, Any
     """A pass of the network for each dimension, which sees those before it."""
     layers, columns = policy.networks[""], [np.float32(0) * rows[:, 0] for _ in policy.action_low]
     for i in range(len(columns)):
-        output = _joined(layers, rows, xp.stack(columns, axis=1)[:, None], xp)[:, 0]
-        columns[i] = _densest(output.reshape(len(rows), len(columns), -1)[:, i], xp)
+        numbers = _joined(layers, rows, xp.stack(columns, axis=1)[:, None], xp)[:, 0]
+        mean, log_std, raw = np.split(numbers.reshape(len(rows), len(columns), -1)[:, i], (1, 2), axis=1)
+        std = xp.exp(xp.clip(log_std, *policy.constants["log_std_range"]))
+        columns[i] = xp.tanh(mean + std * _densest(raw, xp))[:, 0]
     return xp.stack(columns, axis=1)[:, None], None
 
 
@@ -465,31 +468,34 @@ def _perturbed(policy: Policy, rows: Any, actions: Any, xp: Any) -> Any:
     return xp.clip(actions + moved, np.float32(-1), np.float32(1))
 
 
+LEVELS = np.array([NormalDist().inv_cdf((j + 0.5) / 33) for j in range(33)], np.float32)
+
+
 def _densest(raw: Any, xp: Any) -> Any:
-    """`itrpo.ops.splines.densest` of the splines of `raw` [R, 3K + 1], in NumPy: -> [R]."""
-    bins, one, least = raw.shape[1] // 3, np.float32(1), np.float32(1e-3)
+    """`itrpo.ops.splines.densest` of the splines of `raw` [R, 3K - 1], in NumPy: -> [R, 1]."""
+    bins, one, bound, least = (raw.shape[1] + 1) // 3, np.float32(1), np.float32(3), np.float32(1e-3)
+    end = xp.ones_like(raw[:, :1])
 
     def knots(numbers: Any) -> Any:
         shares = xp.exp(numbers - numbers.max(axis=1, keepdims=True))
         shares = least + (one - least * bins) * shares / shares.sum(axis=1, keepdims=True)
-        inner, end = 2 * xp.cumsum(shares, axis=1)[:, :-1] - one, xp.ones_like(shares[:, :1])
-        return xp.concatenate([-end, inner, end], axis=1)
+        return bound * xp.concatenate([-end, 2 * xp.cumsum(shares, axis=1)[:, :-1] - one, end], axis=1)
 
     x, y = knots(raw[:, :bins]), knots(raw[:, bins : 2 * bins])
-    slope = least + xp.logaddexp(raw[:, 2 * bins :] + np.float32(np.log(np.expm1(0.999))), np.float32(0))
-    levels = np.linspace(-1, 1, 33, dtype=np.float32)
-    index = (levels[:, None] >= y[:, None, 1:-1]).sum(axis=2)
+    inner = least + xp.logaddexp(raw[:, 2 * bins :] + np.float32(np.log(np.expm1(0.999))), np.float32(0))
+    slope = xp.concatenate([end, inner, end], axis=1)
+    index = (LEVELS[:, None] >= y[:, None, 1:-1]).sum(axis=2)
     (x0, x1), (y0, y1), (left, right) = (
         [xp.take_along_axis(it, index + j, axis=1) for j in (0, 1)] for it in (x, y, slope)
     )
-    width, height, rise = x1 - x0, y1 - y0, levels - y0
+    width, height, rise = x1 - x0, y1 - y0, LEVELS - y0
     mean = height / width
     bend = rise * (left + right - 2 * mean)
     a, b, c = height * (mean - left) + bend, height * left - bend, -mean * rise
     part = 2 * c / (-b - xp.sqrt(xp.maximum(b * b - 4 * a * c, np.float32(0))))
     quantiles = x0 + width * xp.clip(part, np.float32(0), one)
     start = (quantiles[:, 16:] - quantiles[:, :17]).argmin(axis=1)
-    return xp.take_along_axis(quantiles, start[:, None] + 8, axis=1)[:, 0]
+    return xp.take_along_axis(quantiles, start[:, None] + 8, axis=1)
 
 
 def _with_critic(policy: Policy, rows: Any, actions: Any, xp: Any) -> tuple[Any, Any]:
@@ -515,8 +521,9 @@ def save_policy(
     - "tanh_mlp": the network gives the mean [A] of the pre-tanh Gaussian; the action is its tanh;
     - "tanh_mixture_mlp": it gives K logits, then K means [A]; the action is the tanh of the mean of the heaviest;
     - "tanh_factored_mixture_mlp": logits [A, K], then means [A, K]: the same in each dimension by itself;
-    - "autoregressive_spline": it sees the action as well, and gives 3 K + 1 numbers of a monotone spline for each
-      dimension, which depend on those before it alone; the action is the densest place of each, in order;
+    - "autoregressive_spline": it sees the action as well, and gives for each dimension mean, log_std, clipped to
+      log_std_range [2], and 3 K - 1 numbers of a monotone spline T, which depend on the dimensions before it alone.
+      With T(z) standard normal, the action is tanh(mean + std * z) at the densest z, one dimension after the other;
     - "latent_decoder" (PLAS): it gives [L], z is max_latent times its tanh; the action is tanh(decoder(s, z));
     - "best_of_gaussian" (BEAR, UWAC): it gives mean and log_std, clipped to log_std_range [2]. Of the candidates
       tanh(mean + std * noise_j), noise [n, A], the action is the one with the largest critic(s, a);
@@ -712,7 +719,7 @@ def _expected_sizes(kind: str, observations: int, actions: int, found: Mapping[s
         sizes[""] = (observations, max(found[""][1] // (2 * actions), 1) * 2 * actions)
     elif kind == "autoregressive_spline":
         bins = max((found[""][1] // actions - 1) // 3, 1)
-        sizes[""] = (on_actions, actions * (3 * bins + 1))
+        sizes |= {"": (on_actions, actions * (3 * bins + 1)), "log_std_range": (2,)}
     elif kind == "latent_decoder":
         latents = max(found[""][1], 1)
         sizes |= {"": (observations, latents), "decoder_": (observations + latents, actions), "max_latent": ()}
