@@ -183,7 +183,8 @@ class Autoregressive(eqx.Module):
     """(observation, action) -> `outputs` numbers for each dimension of the action, of which dimension i's depend on the
     observation and on the dimensions before i alone: weights between others are masked (MADE, arXiv 1502.03509).
 
-    Hidden unit u has the degree u mod A: it sees so many dimensions, the first, and dimensions from there on see it.
+    A hidden unit of degree d sees the first d dimensions, and only the dimensions from there on see it. Half of the units
+    have degree 0: what they make of the observation serves all dimensions.
     """
 
     mlp: MLP
@@ -196,7 +197,8 @@ class Autoregressive(eqx.Module):
 
     def masked(self) -> MLP:
         observations, actions, *hidden, outputs = self.sizes
-        degrees = [np.arange(width) % actions for width in hidden] + [np.repeat(np.arange(actions), outputs)]
+        degrees = [np.where(np.arange(width) % 2, np.arange(width) // 2 % actions, 0) for width in hidden]
+        degrees += [np.repeat(np.arange(actions), outputs)]
         sees = [degrees[0][:, None] > np.r_[np.full(observations, -1), np.arange(actions)]]
         sees += [after[:, None] >= before for before, after in pairwise(degrees)]
         weights = [layer.weight * mask for layer, mask in zip(self.mlp.layers, sees, strict=True)]
