@@ -183,8 +183,8 @@ class Autoregressive(eqx.Module):
     """(observation, action) -> `outputs` numbers for each dimension of the action, of which dimension i's depend on the
     observation and on the dimensions before i alone: weights between others are masked (MADE, arXiv 1502.03509).
 
-    A hidden unit of degree d sees the first d dimensions, and only the dimensions from there on see it. Half of the units
-    have degree 0: what they make of the observation serves all dimensions.
+    A hidden unit of degree d sees the first d dimensions, and only the dimensions from there on see it. Half of the
+    units have degree 0: what they make of the observation serves all dimensions.
     """
 
     mlp: MLP
@@ -197,7 +197,10 @@ class Autoregressive(eqx.Module):
 
     def masked(self) -> MLP:
         observations, actions, *hidden, outputs = self.sizes
-        degrees = [np.where(np.arange(width) % 2, np.arange(width) // 2 % actions, 0) for width in hidden]
+        units, rest = [np.arange(width) for width in hidden], max(actions - 1, 1)
+        degrees = [
+            np.minimum(it % 2 * (1 + it // 2 % rest), actions - 1) for it in units
+        ]  # 0, 1, 0, 2, .., 0, A - 1, ..
         degrees += [np.repeat(np.arange(actions), outputs)]
         sees = [degrees[0][:, None] > np.r_[np.full(observations, -1), np.arange(actions)]]
         sees += [after[:, None] >= before for before, after in pairwise(degrees)]

@@ -55,7 +55,10 @@ def test_density_integrates_to_one_and_is_that_of_the_samples(name):
 
 
 def test_each_dimension_of_a_flow_sees_those_before_it_alone():
-    head = Autoregressive(lambda shape, limit: jax.random.normal(jax.random.key(len(shape)), shape), (2, 4), (9, 9), 3)
+    def draw(shape, limit):
+        return jax.random.normal(jax.random.key(len(shape)), shape)
+
+    head = Autoregressive(draw, SpaceSpec(2, 4), (48, 48), 3)
     observation, action = jnp.array([[0.3, -0.2]]), jnp.array([[0.1, -0.5, 0.7, 0.2]])
     slopes = jax.jacobian(lambda it: head(observation, it[None])[0])(action[0])  # [dimension, output, seen]
     sees = np.abs(np.asarray(slopes)).max(axis=1) > 0
