@@ -19,6 +19,7 @@ ALGORITHMS = {
     "bc": "itrpo.algorithms.bc:BC",
     "bcq": "itrpo.algorithms.bcq:BCQ",
     "bear": "itrpo.algorithms.bear:BEAR",
+    "bppo": "itrpo.algorithms.bppo:BPPO",
     "brac_p": "itrpo.algorithms.brac:BRAC_P",
     "brac_v": "itrpo.algorithms.brac:BRAC_V",
     "cql": "itrpo.algorithms.cql:CQL",
