@@ -386,14 +386,31 @@ def _tanh_factored_mixture_mlp(policy: Policy, rows: Any, xp: Any) -> tuple[Any,
 
 
 def _autoregressive_spline(policy: Policy, rows: Any, xp: Any) -> tuple[Any, Any]:
-    """A pass of the network for each dimension, which sees those before it."""
-    layers, columns = policy.networks[""], [np.float32(0) * rows[:, 0] for _ in policy.action_low]
-    for i in range(len(columns)):
-        numbers = _joined(layers, rows, xp.stack(columns, axis=1)[:, None], xp)[:, 0]
-        mean, log_std, raw = np.split(numbers.reshape(len(rows), len(columns), -1)[:, i], (1, 2), axis=1)
+    return _in_order(policy, rows, 1, lambda i, raw: _densest(raw, xp), xp), None
+
+
+def _spline_samples(policy: Policy, rows: Any, xp: Any) -> tuple[Any, Any]:
+    noise = policy.constants["noise"]
+
+    def draw(i: int, raw: Any) -> Any:
+        return _spline_inverse(raw, xp.tile(noise[:, i : i + 1], (len(rows), 1)), xp)
+
+    return _with_critic(policy, rows, _in_order(policy, rows, len(noise), draw, xp), xp)
+
+
+def _in_order(policy: Policy, rows: Any, count: int, choose: Callable[[int, Any], Any], xp: Any) -> Any:
+    """n actions at each row [R, n, A], one dimension after the other, as the network sees those before it.
+
+    choose(dimension, numbers of the splines [R n, 3K - 1]) -> z [R n, 1].
+    """
+    actions = len(policy.action_low)
+    columns = [xp.zeros((len(rows), count), np.float32) for _ in range(actions)]
+    for i in range(actions):
+        numbers = _joined(policy.networks[""], rows, xp.stack(columns, axis=2), xp)
+        mean, log_std, raw = xp.split(numbers.reshape(len(rows) * count, actions, -1)[:, i], (1, 2), axis=1)
         std = xp.exp(xp.clip(log_std, *policy.constants["log_std_range"]))
-        columns[i] = xp.tanh(mean + std * _densest(raw, xp))[:, 0]
-    return xp.stack(columns, axis=1)[:, None], None
+        columns[i] = xp.tanh(mean + std * choose(i, raw)).reshape(len(rows), count)
+    return xp.stack(columns, axis=2)
 
 
 def _latent_decoder(policy: Policy, rows: Any, xp: Any) -> tuple[Any, Any]:
@@ -420,8 +437,12 @@ KINDS: dict[str, Acting] = {
     "autoregressive_spline": _autoregressive_spline,
     "latent_decoder": _latent_decoder,
     "best_of_gaussian": _gaussian_samples,
+    "best_of_spline": _spline_samples,
     "best_of_decoder": _decoded,
 }
+
+
+SPLINES = ("autoregressive_spline", "best_of_spline")  # kinds whose first network sees the action as well
 
 
 def greedy(policy: Policy, rows: Any, xp: Any) -> Any:
@@ -468,11 +489,18 @@ def _perturbed(policy: Policy, rows: Any, actions: Any, xp: Any) -> Any:
     return xp.clip(actions + moved, np.float32(-1), np.float32(1))
 
 
-LEVELS = np.array([NormalDist().inv_cdf((j + 0.5) / 33) for j in range(33)], np.float32)
+LEVELS = np.array([[NormalDist().inv_cdf((j + 0.5) / 33) for j in range(33)]], np.float32)
 
 
 def _densest(raw: Any, xp: Any) -> Any:
-    """`itrpo.ops.splines.densest` of the splines of `raw` [R, 3K - 1], in NumPy: -> [R, 1]."""
+    """`itrpo.ops.splines.densest` of the splines of `raw` [R, 3K - 1]: -> [R, 1]."""
+    quantiles = _spline_inverse(raw, LEVELS, xp)
+    start = (quantiles[:, 16:] - quantiles[:, :17]).argmin(axis=1)
+    return xp.take_along_axis(quantiles, start[:, None] + 8, axis=1)
+
+
+def _spline_inverse(raw: Any, value: Any, xp: Any) -> Any:
+    """`itrpo.ops.splines.inverse` of the splines of `raw` [R, 3K - 1] at n values each, [R, n] or the same [1, n]."""
     bins, one, bound, least = (raw.shape[1] + 1) // 3, np.float32(1), np.float32(3), np.float32(1e-3)
     end = xp.ones_like(raw[:, :1])
 
@@ -484,18 +512,17 @@ def _densest(raw: Any, xp: Any) -> Any:
     x, y = knots(raw[:, :bins]), knots(raw[:, bins : 2 * bins])
     inner = least + xp.logaddexp(raw[:, 2 * bins :] + np.float32(np.log(np.expm1(0.999))), np.float32(0))
     slope = xp.concatenate([end, inner, end], axis=1)
-    index = (LEVELS[:, None] >= y[:, None, 1:-1]).sum(axis=2)
+    within = xp.clip(value, -bound, bound)
+    index = (within[:, :, None] >= y[:, None, 1:-1]).sum(axis=2)
     (x0, x1), (y0, y1), (left, right) = (
         [xp.take_along_axis(it, index + j, axis=1) for j in (0, 1)] for it in (x, y, slope)
     )
-    width, height, rise = x1 - x0, y1 - y0, LEVELS - y0
+    width, height, rise = x1 - x0, y1 - y0, within - y0
     mean = height / width
     bend = rise * (left + right - 2 * mean)
     a, b, c = height * (mean - left) + bend, height * left - bend, -mean * rise
     part = 2 * c / (-b - xp.sqrt(xp.maximum(b * b - 4 * a * c, np.float32(0))))
-    quantiles = x0 + width * xp.clip(part, np.float32(0), one)
-    start = (quantiles[:, 16:] - quantiles[:, :17]).argmin(axis=1)
-    return xp.take_along_axis(quantiles, start[:, None] + 8, axis=1)
+    return xp.where(xp.abs(value) < bound, x0 + width * xp.clip(part, np.float32(0), one), value)
 
 
 def _with_critic(policy: Policy, rows: Any, actions: Any, xp: Any) -> tuple[Any, Any]:
@@ -527,6 +554,8 @@ def save_policy(
     - "latent_decoder" (PLAS): it gives [L], z is max_latent times its tanh; the action is tanh(decoder(s, z));
     - "best_of_gaussian" (BEAR, UWAC): it gives mean and log_std, clipped to log_std_range [2]. Of the candidates
       tanh(mean + std * noise_j), noise [n, A], the action is the one with the largest critic(s, a);
+    - "best_of_spline" (EMaQ): the same for the candidates tanh(mean + std * z) of an "autoregressive_spline", each with
+      T(z) = its noise;
     - "best_of_decoder" (BCQ): the same for the candidates tanh(network(s, z_j)), latents z [n, L].
     "latent_decoder" and "best_of_decoder" may have a network "perturbation_" and a number phi: then an action a becomes
     clip(a + phi * tanh(perturbation(s, a)), -1, 1) before anything else is done with it.
@@ -613,7 +642,7 @@ def _parse(path: Path, content: Mapping[str, np.ndarray]) -> Policy:
     networks: dict[str, Layers] = {}
     for prefix, depth in depths.items():
         layers = tuple((arrays[f"{prefix}weight_{i}"], arrays[f"{prefix}bias_{i}"]) for i in range(depth))
-        free = prefix or "latents" in arrays or kind == "autoregressive_spline"
+        free = prefix or "latents" in arrays or kind in SPLINES
         size = None if free else len(mean)  # None: whatever the first weight takes
         for i, (weight, bias) in enumerate(layers):
             if weight.ndim != 2 or weight.shape[1] != (size or weight.shape[1]) or bias.shape != weight.shape[:1]:
@@ -717,9 +746,12 @@ def _expected_sizes(kind: str, observations: int, actions: int, found: Mapping[s
         sizes[""] = (observations, max(found[""][1] // (1 + actions), 1) * (1 + actions))
     elif kind == "tanh_factored_mixture_mlp":
         sizes[""] = (observations, max(found[""][1] // (2 * actions), 1) * 2 * actions)
-    elif kind == "autoregressive_spline":
+    elif kind in SPLINES:
         bins = max((found[""][1] // actions - 1) // 3, 1)
         sizes |= {"": (on_actions, actions * (3 * bins + 1)), "log_std_range": (2,)}
+        if kind == "best_of_spline":
+            candidates = max((*found.get("noise", ()), 1)[0], 1)
+            sizes |= {"noise": (candidates, actions), "critic_": (on_actions, 1)}
     elif kind == "latent_decoder":
         latents = max(found[""][1], 1)
         sizes |= {"": (observations, latents), "decoder_": (observations + latents, actions), "max_latent": ()}

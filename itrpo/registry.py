@@ -24,6 +24,7 @@ ALGORITHMS = {
     "brac_v": "itrpo.algorithms.brac:BRAC_V",
     "cql": "itrpo.algorithms.cql:CQL",
     "edac": "itrpo.algorithms.edac:EDAC",
+    "emaq": "itrpo.algorithms.emaq:EMAQ",
     "fisher_brc": "itrpo.algorithms.fisher_brc:FISHER_BRC",
     "iql": "itrpo.algorithms.iql:IQL",
     "itrpo": "itrpo.algorithms.itrpo:ITRPO",

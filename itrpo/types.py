@@ -200,6 +200,8 @@ class DensityModel(NamedTuple):
     batch_size: int  # rows per `fit_step`
     pre_tanh_log_prob: Callable[[Params, Float[Array, "B O"], Float[Array, "B *n A"]], Float[Array, "B *n"]]  # of u
     moments: Callable[[Params, Float[Array, "B O"]], tuple[Array, Array]] | None  # mean, log_std; None: not a Gaussian
+    # noise ~ N(0, I) -> u ~ b(.|s); None: it has no such map
+    transport: Callable[[Params, Float[Array, "B O"], Float[Array, "B *n A"]], Float[Array, "B *n A"]] | None = None
 
 
 class LatentModel(NamedTuple):

@@ -77,20 +77,28 @@ def make(config: Config, spec: SpaceSpec, fit_steps: int) -> DensityModel:
         return FitState(policy), metrics
 
     def in_order(
-        params: Params, observation: Float[Array, "B O"], choose: Callable[[Any, Spline], Float[Array, "B"]]
-    ) -> Float[Array, "B A"]:
+        params: Params, observation: Float[Array, "B O"], choose: Callable[[Any, Spline], Array], shape: tuple[int, ...]
+    ) -> Float[Array, "B *n A"]:
         """u, one dimension after the other: m_i + exp(l_i) * choose(i, T)."""
 
-        def body(i: Any, u: Float[Array, "B A"]) -> Float[Array, "B A"]:
+        def body(i: Any, u: Float[Array, "B *n A"]) -> Float[Array, "B *n A"]:
             numbers = net.apply(params, observation, jnp.tanh(u))
-            at, mean, log_std = read(jax.lax.dynamic_index_in_dim(numbers, i, axis=1, keepdims=False))
-            return u.at[:, i].set(mean + jnp.exp(log_std) * choose(i, at))
+            at, mean, log_std = read(jax.lax.dynamic_index_in_dim(numbers, i, axis=-2, keepdims=False))
+            return u.at[..., i].set(mean + jnp.exp(log_std) * choose(i, at))
 
-        return jax.lax.fori_loop(0, spec.action_dim, body, jnp.zeros((len(observation), spec.action_dim)))
+        return jax.lax.fori_loop(0, spec.action_dim, body, jnp.zeros(shape))
+
+    def transport(
+        params: Params, observation: Float[Array, "B O"], noise: Float[Array, "B *n A"]
+    ) -> Float[Array, "B *n A"]:
+        return in_order(params, observation, lambda i, at: splines.inverse(at, noise[..., i]), noise.shape)
 
     def sample(params: Params, observation: Float[Array, "B O"], key: Key[Array, ""]) -> Float[Array, "B A"]:
-        z = jax.random.normal(key, (spec.action_dim, len(observation)))
-        return in_order(params, observation, lambda i, at: splines.inverse(at, z[i]))
+        return transport(params, observation, jax.random.normal(key, (len(observation), spec.action_dim)))
+
+    def mode(params: Params, observation: Float[Array, "B O"]) -> Float[Array, "B A"]:
+        shape = (len(observation), spec.action_dim)
+        return in_order(params, observation, lambda i, at: splines.densest(at), shape)
 
     def export(params: Params) -> dict[str, Any]:
         log_std_range = jnp.array([config.log_std_low, config.log_std_high])
@@ -101,11 +109,12 @@ def make(config: Config, spec: SpaceSpec, fit_steps: int) -> DensityModel:
         fit_step=fit_step,
         params=lambda state: state.policy.params,
         sample=sample,
-        mode=lambda params, observation: in_order(params, observation, lambda i, at: splines.densest(at)),
+        mode=mode,
         export=export,
         batch_size=config.fit_batch_size,
         pre_tanh_log_prob=log_prob,
         moments=None,
+        transport=transport,
     )
 
 

@@ -17,7 +17,7 @@ from itrpo import cli
 from itrpo.errors import InputError, ItrpoError
 from itrpo.policy import Guards, Policy, guards_json, load_policy, save_policy, step
 from itrpo.shipping import c_source, export, onnx_file, stablehlo, verify
-from tests.test_policy import ACTION, COMPONENTS, COMPOSED, arrays, composed
+from tests.test_policy import ACTION, COMPONENTS, COMPOSED, OBSERVATION, arrays, composed, network
 
 PAGE = (Path(__file__).parents[2] / "docs" / "deploying.md").read_text("utf-8")
 ABOUT = {"itrpo": "0", "run": "abc"}
@@ -157,6 +157,15 @@ def test_a_choice_that_rounding_decides_is_a_tie_and_another_one_is_not(tmp_path
         bias[2] += 1
         decided = replace(policy, networks={"": (*layers, (weight, bias))})
         assert "its action is" in verify.check(decided, numpy_runner(tied), inputs).problem
+
+
+def test_what_draws_from_a_flow_acts_with_numpy_alone(tmp_path):
+    parts = network("", (OBSERVATION + ACTION, 6, 7 * ACTION), 0) | {"log_std_range": np.array([-5.0, 2.0])}
+    path, moments = tmp_path / "policy.npz", (np.zeros(OBSERVATION), np.ones(OBSERVATION))
+    save_policy(path, {**parts, "kind": "autoregressive_spline"}, *moments, [-1, 0], [1, 5], {})
+    with pytest.raises(InputError, match="give --format npz, not c"):
+        export.export(path, format="c", out=tmp_path / "valve.c")
+    assert not (tmp_path / "valve.c").exists()
 
 
 def test_an_onnx_file_says_what_it_is_and_takes_any_batch(tmp_path):
