@@ -21,6 +21,7 @@ from itrpo.ope.behavior import EDGE, fit_behavior, in_pieces
 from itrpo.ope.estimate import DEFAULTS, Candidate, Settings, candidate, judge_candidates
 from itrpo.ope.judgement import Judgement
 from itrpo.ope.log import Log, log_of
+from itrpo.ope.reasons import Reason
 from itrpo.policy import Policy, greedy
 from itrpo.training.evaluate import load_policies
 from itrpo.training.restore import recorded, trained_states
@@ -184,7 +185,8 @@ def judge_group(runs: Sequence[Of], unseen: Unseen, settings: Settings, console:
     names = names_of(unseen.dataset)
     judged, reasons = judge_candidates(log, candidates, gamma, behavior, known, settings, names, console)
     if unseen.known is None:
-        reasons += ("pi_beta was fitted on the judged episodes themselves: the data of the run can't be read",)
+        text = "pi_beta was fitted on the judged episodes themselves: the data of the run can't be read"
+        reasons += (Reason("behavior", text),)
     found, place = dict[Path, Judgement](), 0
     seconds = time.monotonic() - started
     for run in runs:
