@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,11 +16,12 @@ from itrpo.config import to_json
 from itrpo.console import make_console
 from itrpo.data.again import load_again, source_again
 from itrpo.errors import InputError, StorageError
-from itrpo.ope import judgement
+from itrpo.ope import judgement, page
 from itrpo.ope.behavior import EDGE, fit_behavior, in_pieces
 from itrpo.ope.estimate import DEFAULTS, Candidate, Settings, candidate, judge_candidates
 from itrpo.ope.judgement import Judgement
 from itrpo.ope.log import Log, log_of
+from itrpo.ope.page import names_of
 from itrpo.ope.reasons import Reason
 from itrpo.policy import Policy, greedy
 from itrpo.training.evaluate import load_policies
@@ -96,6 +97,7 @@ def judge(
         found |= {it.folder: before for it, before in zip(group, done, strict=True) if before is not None}
         if left:
             found |= judge_group(left, unseen, settings, console)
+        show(group, unseen, found, {it.folder for it in left}, console)
     return [found[it.folder] for it in runs]
 
 
@@ -158,11 +160,6 @@ def training_data(run: Of, share: float, console: Console) -> Dataset | None:
         return None
 
 
-def names_of(dataset: Dataset) -> tuple[str, ...]:
-    names = dataset.attributes.observation_names or (dataset.source.recipe.get("columns") or {}).get("observations", ())
-    return tuple(names) if len(names) == dataset.frame.observation_dim else ()
-
-
 # --- policies ------------------------------------------------------------------------------------------------------
 
 
@@ -182,7 +179,7 @@ def judge_group(runs: Sequence[Of], unseen: Unseen, settings: Settings, console:
     candidates = [it for run in runs for it in of_run(run, log)]
     candidates.append(candidate(BC, behavior.mode, log))
     known = None if unseen.known is None else (rows.observation, rows.action)
-    names = names_of(unseen.dataset)
+    names = names_of(unseen.dataset).observations
     judged, reasons = judge_candidates(log, candidates, gamma, behavior, known, settings, names, console)
     if unseen.known is None:
         text = "pi_beta was fitted on the judged episodes themselves: the data of the run can't be read"
@@ -210,6 +207,23 @@ def judge_group(runs: Sequence[Of], unseen: Unseen, settings: Settings, console:
         )
         judgement.write(run.folder, found[run.folder])
     return found
+
+
+def show(
+    runs: Sequence[Of], unseen: Unseen, found: Mapping[Path, Judgement], anew: Container[Path], console: Console
+) -> None:
+    """Writes the page of each run that was judged anew or has none."""
+    log = log_of(unseen.dataset)
+    for run in runs:
+        if run.folder not in anew and (run.folder / page.FILE).exists():
+            continue
+        actions = {f"seed {index}": actions_at(it, log.rows.observation) for index, it in enumerate(run.policies)}
+        material = page.Material(log, actions, unseen.dataset, unseen.known, run.config, run.about)
+        try:
+            page.write_page(run.folder, found[run.folder], material)
+        except InputError as error:  # without vl-convert the numbers are there nevertheless
+            console.print(f"no page was written: {error}", markup=False, highlight=False, soft_wrap=True)
+            return
 
 
 def judged_before(run: Of, unseen: Unseen, settings: Settings) -> Judgement | None:

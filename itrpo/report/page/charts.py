@@ -275,11 +275,13 @@ def lines(
     colors: Mapping[str, str],
     panel: Sequence[str],
     labels: tuple[str, str],
+    independent: str,
     columns: int = 3,
     steps: bool = False,
 ) -> Chart:
     """Lines of `colors` in panels, some with bands. Rows: s (x), m, lo, hi (None: no band), a (line), p (panel).
-    `labels` are those of the axes; `steps`: a value holds until the next.
+    `labels` are those of the axes, `independent` is "x" or "y", which each panel has its own of; `steps`: a value holds
+    until the next.
     """
     number = {"type": "quantitative", "format": ".4~r"}
     scale = {"domain": list(colors), "range": list(colors.values())}
@@ -323,7 +325,7 @@ def lines(
         "color": {"field": "a", "type": "nominal", "title": None, "scale": scale, "sort": list(colors)},
     }
     plot = {"layer": layers, "encoding": encoding}
-    chart = framed(name, title, caption, plot, rows, panel, independent="y", labels=labels)
+    chart = framed(name, title, caption, plot, rows, panel, independent, labels=labels)
     return chart._replace(spec=chart.spec | {"columns": columns})
 
 
@@ -599,5 +601,5 @@ def import_vl_convert() -> Any:
     try:
         import vl_convert  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise InputError("itrpo report needs vl-convert: pip install 'itrpo[report]'") from None
+        raise InputError("the page needs vl-convert: pip install 'itrpo[report]'") from None
     return vl_convert

@@ -104,9 +104,9 @@ def _shown(value: object) -> str:
 VERDICTS = {"holds": "holds", "does not hold": "fails", "can't tell": "open", "not enough runs": "open"}
 
 
-def verdict(answer: str) -> str:
+def verdict(answer: str, look: str = "") -> str:
     words = answer.replace("'", "’")
-    return f'<span class="verdict {VERDICTS.get(answer, "open")}">{esc(words)}</span>'
+    return f'<span class="verdict {look or VERDICTS.get(answer, "open")}">{esc(words)}</span>'
 
 
 def claim_row(claim: Claim, found: Verdict) -> str:
