@@ -19,7 +19,8 @@ class Judge:
     """Judge the policies of runs without a simulator, on logged episodes that the runs have not seen.
 
     What each estimate means, and when not to believe it, is in docs/judging.md. The runs must have been trained with
-    --holdout, or --data has episodes that are new to them. The result is kept in each run's folder (judgement.json).
+    --holdout, or --data has episodes that are new to them. The result is kept in each run's folder: judgement.json, and
+    judgement.html, a page with warnings, verdict, estimates, and what the policies would do where (itrpo[report]).
     """
 
     runs: Annotated[tuple[Path, ...], Word("RUN")]  # run folders; those on the same data are judged together
@@ -37,6 +38,7 @@ def judge(command: Judge, console: Console) -> None:
     from itrpo.ope.estimate import Settings
     from itrpo.ope.fqe import FQE
     from itrpo.ope.judgement import FILE, to_json
+    from itrpo.ope.page import FILE as PAGE
     from itrpo.ope.runs import judge
     from itrpo.ope.table import print_judgement
     from itrpo.report.runs import print_json
@@ -49,7 +51,8 @@ def judge(command: Judge, console: Console) -> None:
         return
     for folder, it in zip(command.runs, found, strict=True):
         print_judgement(it, console)
-        console.print(f"saved to {folder / FILE}", markup=False, highlight=False, soft_wrap=True)
+        told = f"; as a page: {folder / PAGE}" if (folder / PAGE).exists() else ""
+        console.print(f"saved to {folder / FILE}{told}", markup=False, highlight=False, soft_wrap=True)
 
 
 @dataclass(frozen=True)

@@ -275,19 +275,19 @@ def verdict(judged: Judgement) -> Verdict:
     if fatal:
         broken = listed([it.plain[0].lower() + it.plain[1:].rstrip(".") for it in fatal])
         return Verdict("can’t tell", "open", f"The estimates ({gain}) decide nothing yet, for {broken}.")
+    doubts = (
+        f"{number_word(len(kinds), 'warning')} above make{'s' * (len(kinds) == 1)} that a reason for a careful trial at"
+        " most, not for switching it on"
+        if kinds
+        else "no check raised a doubt, so it is a reason for a careful trial"
+    )
     if better and len(better) == len(against):
-        doubts = (
-            f"{number_word(len(kinds), 'warning')} above make{'s' * (len(kinds) == 1)} that a reason for a careful"
-            " trial at most, not for switching it on"
-            if kinds
-            else "and no check raised a doubt, which is a reason for a careful trial"
-        )
         look, answer = ("open", "better, with doubts") if kinds else ("holds", "better")
         text = f"{who(better, against)} estimated to earn more than the log, by {gain}, which is more than {noise}"
-        return Verdict(answer, look, f"{text}; {doubts}.")
+        return Verdict(answer, look, sentence(f"{text}; {doubts}"))
     if worse and len(worse) == len(against):
         text = f"{who(worse, against)} estimated to earn less than the log, by {gain}, which is more than {noise}"
-        return Verdict("worse", "fails", f"{text}: stay with what the log does.")
+        return Verdict("worse", "fails", sentence(f"{text}: stay with what the log does"))
     if not better and not worse:
         text = f"Whether this earns more or less than what was logged the log can’t tell: {gain}, lies within {noise}"
         return Verdict("can’t tell", "open", sentence(text))
@@ -298,6 +298,7 @@ def verdict(judged: Judgement) -> Verdict:
     if better and worse:
         text = "chance in training decides, so train longer, or on more data, before trusting any"
         return Verdict("it depends on the seed", "open", sentence(f"{'; '.join(parts)}: {text}"))
+    parts += [doubts] if better else []
     return Verdict("some better" if better else "some worse", "open" if better else "fails", sentence("; ".join(parts)))
 
 
@@ -555,8 +556,9 @@ def limits(view: View) -> str:
     ends = view.raw(np.stack([known.min(axis=0), known.max(axis=0)]))
     span = listed([f"{view.lever(it)} {ends[0, it]:.4g} to {ends[1, it]:.4g}" for it in view.dimensions[:TOP]])
     text = (
-        f"<p>Shares of the rows. At a limit: within {100 * NEAR:.0f} % of the action’s range. Beyond: below the least or above"
-        f" the largest action that was ever logged ({esc(span.replace('-', '−'))}); an export keeps within these.</p>"
+        f"<p>Shares of the rows. At a limit: within {100 * NEAR:.0f} % of the action’s range. Beyond: below the least"
+        f" or above the largest action that was ever logged ({esc(span.replace('-', '−'))}); an export keeps within"
+        " these.</p>"
     )
     names = ("lower limit", "at it", "upper limit", "at it", "below the log’s", "above the log’s")
     return text + html.plain_table("limits", columns_of(("action", "who"), names), rows)
@@ -589,8 +591,8 @@ def changes(view: View) -> str:
         name, unit = view.names.action(dimension), view.names.of_action(dimension)
         first = (
             f" Most where {view.names.observation(it.column)} is {it.low:.4g} to"
-            f" {it.high:.4g}{view.names.of_observation(it.column)}: there {name} is {number(ours)}{unit} on average, and was"
-            f" {number(logged)}{unit}."
+            f" {it.high:.4g}{view.names.of_observation(it.column)}: there {name} is {number(ours)}{unit} on average,"
+            f" and was {number(logged)}{unit}."
         )
     text = f"Row by row, and in the mean over policies, {listed(overall)}.{first}".replace("-", "−")
     names = ("rows", "log, mean", *view.policies, "difference", "row by row", "of the range")
@@ -672,6 +674,7 @@ def provenance(judged: Judgement, material: Material) -> str:
     source, versions = about.get("dataset", {}).get("source", {}), about.get("versions") or {}
     git = about.get("git") or {}
     commit = f"{git['commit'][:10]}{' (changed)' if git.get('dirty') else ''}" if git.get("commit") else ""
+    folds, seed = (judged.settings.get(it) for it in ("folds", "seed"))
     steps = FQE(steps=(judged.settings.get("fqe") or {}).get("steps")).length(judged.gamma)
     train = config.get("train", {})
     values = {
@@ -685,7 +688,7 @@ def provenance(judged: Judgement, material: Material) -> str:
         "Seeds": ", ".join(str(it.seed) for it in seeds_of(judged)),
         "Gradient steps": f"{judged.step:,}",
         "Seed of training": str(train.get("seed", "")),
-        "Fitted Q": f"{steps:,} steps in each of {judged.settings.get('folds')} folds, seed {judged.settings.get('seed')}",
+        "Fitted Q": f"{steps:,} steps in each of {folds} folds, seed {seed}",
         "Judged in": f"{judged.seconds:,.0f} s, by itrpo {__version__}",
         "Trained with": ", ".join(f"{name} {versions[name]}" for name in ("itrpo", "jax", "numpy") if name in versions),
         "Commit": commit,
