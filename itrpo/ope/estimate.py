@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -73,19 +74,21 @@ def judge_candidates(
     settings: Settings = DEFAULTS,
     names: Sequence[str] = (),
     console: Console | None = None,
+    kept: Path | None = None,
 ) -> tuple[tuple[Judged, ...], tuple[Reason, ...]]:
     """-> the candidates and then the log, judged; and reasons not to believe any of it.
 
     `behavior` is a model of pi_beta, fitted on other episodes: without it there is no importance sampling and no
     likelihood of actions. `known` are observations [M, O] and actions [M, A] of other episodes, to which distances are
-    measured. `names` are those of the columns of observations. Raises InputError for fewer than two episodes.
+    measured. `names` are those of the columns of observations. `kept`: as of `fqe.fit`.
+    Raises InputError for fewer than two episodes.
     """
     episodes = len(log.starts)
     if episodes < 2:
         raise InputError(f"judging takes at least 2 episodes, and tens to say much; this log has {episodes}")
     weights = bootstrap.fold_weights(episodes, settings.folds, settings.seed)
     many = bootstrap.fold_weights(episodes, max(CHEAP_FOLDS, settings.folds), settings.seed)
-    fitted = fit(log, candidates, gamma, weights, settings, console)
+    fitted = fit(log, candidates, gamma, weights, settings, console, kept)
     own = len(candidates)  # the log's place among the fitted
     end = log.rows.next_observation[log.ends]
     log_tail = _known_tail(fitted, own, log)
@@ -147,12 +150,13 @@ def fit(
     weights: np.ndarray,
     settings: Settings,
     console: Console | None,
+    kept: Path | None = None,
 ) -> Fitted:
     """Fitted Q evaluation of the candidates and, last, of the log's own actions."""
     after = np.stack([*(next_action(log, it) for it in candidates), logged_next_action(log)])
     first = np.stack([*(it.action[log.starts] for it in candidates), log.rows.action[log.starts]])
     fits = replace(settings.fqe, seed=settings.seed)
-    return fqe.fit(log, after[:, :, None], first[:, :, None], gamma, weights, fits, console=console)
+    return fqe.fit(log, after[:, :, None], first[:, :, None], gamma, weights, fits, console=console, kept=kept)
 
 
 def next_action(log: Log, it: Candidate) -> np.ndarray:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 USUAL_GAMMA = 0.99  # of an algorithm that has none, such as bc
 SAMPLES = 4  # actions of a stochastic policy at each state, in the doubly robust estimates' V
 BC = "BC"
+KEPT = "judging.npz"  # in the first run's folder while its policies are being judged
 # of a run's data, what decides which rows there are and what an action is
 READ_BY = ("action_low", "action_high", "columns", "rules", "stack", "holdout")
 
@@ -180,7 +181,8 @@ def judge_group(runs: Sequence[Of], unseen: Unseen, settings: Settings, console:
     candidates.append(candidate(BC, behavior.mode, log))
     known = None if unseen.known is None else (rows.observation, rows.action)
     names = names_of(unseen.dataset).observations
-    judged, reasons = judge_candidates(log, candidates, gamma, behavior, known, settings, names, console)
+    kept = runs[0].folder / KEPT
+    judged, reasons = judge_candidates(log, candidates, gamma, behavior, known, settings, names, console, kept)
     if unseen.known is None:
         text = "pi_beta was fitted on the judged episodes themselves: the data of the run can't be read"
         reasons += (Reason("behavior", text),)
@@ -206,6 +208,7 @@ def judge_group(runs: Sequence[Of], unseen: Unseen, settings: Settings, console:
             reasons=reasons,
         )
         judgement.write(run.folder, found[run.folder])
+    kept.unlink(missing_ok=True)
     return found
 
 
