@@ -29,6 +29,7 @@ class Judge:
     steps: Count | None = None  # gradient steps of each fit [100 / (1 - gamma), from 2,000 to 50,000]
     gamma: Discount | None = None  # discount per step: 1 / (1 - gamma) steps are what a value sees [the run's]
     seed: Seed = 0  # of the fits and of the bootstraps
+    algorithm: str | None = None  # MODULE:ENTRY of runs of your own module: imports it, for densities [no densities]
     again: bool = False  # judge what has been judged with the same settings once more
     json: bool = False  # print JSON, with every fold's values, in place of tables
 
@@ -45,7 +46,15 @@ def judge(command: Judge, console: Console) -> None:
 
     settings = Settings(command.folds, command.seed, fqe=FQE(steps=command.steps))
     quiet = silent_console() if command.json else console
-    found = judge(command.runs, command.data, settings, gamma=command.gamma, again=command.again, console=quiet)
+    found = judge(
+        command.runs,
+        command.data,
+        settings,
+        gamma=command.gamma,
+        again=command.again,
+        algorithm=command.algorithm,
+        console=quiet,
+    )
     if command.json:
         print_json([to_json(it) for it in found], console)
         return

@@ -64,6 +64,7 @@ def judge(
     *,
     gamma: float | None = None,
     again: bool = False,
+    algorithm: str | None = None,
     console: Console | None = None,
 ) -> list[Judgement]:
     """Judges every seed's policy of some runs, and writes judgement.json into each folder.
@@ -72,6 +73,7 @@ def judge(
     `itrpo.load_dataset` takes it, with the columns and bounds of the runs: its episodes must be new to them, or it is
     the runs' own file at another place. Without it the runs must have been trained with `holdout`. What has been judged
     with the same settings is read, unless `again`. `gamma` None: the discount that each run was trained with.
+    `algorithm` MODULE:ENTRY: that of runs of a module of your own, which is imported for densities of their policies.
     Raises InputError before any long work, StorageError for a damaged policy or if the disk refuses.
     """
     console = console or make_console()
@@ -97,7 +99,7 @@ def judge(
         left = [it for it, before in zip(group, done, strict=True) if before is None]
         found |= {it.folder: before for it, before in zip(group, done, strict=True) if before is not None}
         if left:
-            found |= judge_group(left, unseen, settings, console)
+            found |= judge_group(left, unseen, settings, console, algorithm)
         show(group, unseen, found, {it.folder for it in left}, console)
     return [found[it.folder] for it in runs]
 
@@ -164,7 +166,9 @@ def training_data(run: Of, share: float, console: Console) -> Dataset | None:
 # --- policies ------------------------------------------------------------------------------------------------------
 
 
-def judge_group(runs: Sequence[Of], unseen: Unseen, settings: Settings, console: Console) -> dict[Path, Judgement]:
+def judge_group(
+    runs: Sequence[Of], unseen: Unseen, settings: Settings, console: Console, named: str | None = None
+) -> dict[Path, Judgement]:
     """Of runs on one dataset."""
     started, log, gamma = time.monotonic(), log_of(unseen.dataset), runs[0].gamma
     console.print(
@@ -177,7 +181,7 @@ def judge_group(runs: Sequence[Of], unseen: Unseen, settings: Settings, console:
     )
     rows = (unseen.known or unseen.dataset).transitions
     behavior = fit_behavior(rows, settings.behavior_steps, settings.seed, console)
-    candidates = [it for run in runs for it in of_run(run, log)]
+    candidates = [it for run in runs for it in of_run(run, log, named)]
     candidates.append(candidate(BC, behavior.mode, log))
     known = None if unseen.known is None else (rows.observation, rows.action)
     names = names_of(unseen.dataset).observations
@@ -249,7 +253,7 @@ def actions_at(policy: Policy, observation: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def of_run(run: Of, log: Log) -> list[Candidate]:
+def of_run(run: Of, log: Log, named: str | None = None) -> list[Candidate]:
     """Each seed's policy as it ships; where it has a density, also as it samples."""
     size = log.rows.observation.shape[1]
     for policy in run.policies:
@@ -261,14 +265,14 @@ def of_run(run: Of, log: Log) -> list[Candidate]:
     plain = [
         candidate(f"seed {index}", partial(actions_at, policy), log, index) for index, policy in enumerate(run.policies)
     ]
-    return plain if ":" in run.config["algorithm"] else with_densities(run, log, plain)
+    return with_densities(run, log, plain, named)
 
 
-def with_densities(run: Of, log: Log, plain: list[Candidate]) -> list[Candidate]:
+def with_densities(run: Of, log: Log, plain: list[Candidate], named: str | None = None) -> list[Candidate]:
     """As they are where the algorithm's policy has no density, or its newest checkpoint is not there."""
     spec = SpaceSpec(log.rows.observation.shape[1], log.rows.action.shape[1])
     try:
-        algorithm, states, step = trained_states(run.folder, spec)
+        algorithm, states, step = trained_states(run.folder, spec, named)
     except (InputError, StorageError) as error:
         return [it._replace(why=str(error)) for it in plain]
     acting, found = algorithm.acting, list[Candidate]()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -90,6 +91,26 @@ def test_from_the_command_line(folder, capsys):
     # nothing was fitted again, and the page that was gone is back
     assert ((folder / "first" / judgement.FILE).stat().st_mtime_ns, pages[0].stat().st_mtime_ns) == before
     assert pages[1].exists()
+
+
+def test_densities_of_a_module_of_the_users_own_take_its_name(folder, tmp_path, monkeypatch):
+    """No file may have it imported."""
+    run = tmp_path / "run"
+    shutil.copytree(folder / "second", run)
+    config = json.loads((run / "config.json").read_text())
+    config["config"]["algorithm"] = "own_judged:ENTRY"
+    (run / "config.json").write_text(json.dumps(config))
+    (tmp_path / "own_judged.py").write_text("from itrpo import registry\n\nENTRY = registry.algorithm('bc')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    log = log_of(load_dataset(folder / "other.npz", action_low=-2.0, action_high=2.0))
+    for named in (None, "other_module:ENTRY"):
+        (without,) = runs.of_run(runs.read_run(run), log, named)
+        assert without.log_prob is None
+        assert "own_judged:ENTRY, whose module is imported only if you name it" in without.why
+        assert "own_judged" not in sys.modules
+    (own,) = runs.of_run(runs.read_run(run), log, "own_judged:ENTRY")
+    (same,) = runs.of_run(runs.read_run(folder / "second"), log)
+    np.testing.assert_array_equal(own.log_prob, same.log_prob)
 
 
 def test_without_what_draws_there_is_no_page_but_a_judgement(folder, capsys, monkeypatch):
