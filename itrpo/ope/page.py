@@ -197,6 +197,11 @@ def quantity(value: float, plus: bool = False) -> Shown:
     return Shown(number(value, "+" if plus else "").replace("-", "−"), value)
 
 
+def brief(value: float) -> float:
+    """As precise as a picture."""
+    return float(f"{value:.5g}")
+
+
 def plain(value: float) -> Shown:
     """As a sensor shows it."""
     return Shown(f"{value:.4g}".replace("-", "−"), value)
@@ -268,7 +273,7 @@ def verdict(judged: Judgement) -> Verdict:
     better = [name for name, it in against.items() if it.low > 0]
     worse = [name for name, it in against.items() if it.high < 0]
     of_log = judged.policy("log").by("fqe")
-    base = "" if of_log is None else f", where the log itself is put at {number(of_log.per_step)}".replace("-", "−")
+    base = "" if of_log is None else f" (the log itself is put at {number(of_log.per_step)})".replace("-", "−")
     gain = f"{differences([against[it] for it in better or worse or list(against)], 1 - judged.gamma)} per step{base}"
     noise = f"the noise of {count(judged.episodes, 'episode')}"
     fatal = [about for kind, about in ABOUT.items() if kind in kinds and kind in FATAL]
@@ -283,13 +288,15 @@ def verdict(judged: Judgement) -> Verdict:
     )
     if better and len(better) == len(against):
         look, answer = ("open", "better, with doubts") if kinds else ("holds", "better")
-        text = f"{who(better, against)} estimated to earn more than the log, by {gain}, which is more than {noise}"
+        text = f"{who(better, against)} estimated to earn more than the log, by {gain}, more than {noise} explains"
         return Verdict(answer, look, sentence(f"{text}; {doubts}"))
     if worse and len(worse) == len(against):
-        text = f"{who(worse, against)} estimated to earn less than the log, by {gain}, which is more than {noise}"
+        text = f"{who(worse, against)} estimated to earn less than the log, by {gain}, more than {noise} explains"
         return Verdict("worse", "fails", sentence(f"{text}: stay with what the log does"))
     if not better and not worse:
-        text = f"Whether this earns more or less than what was logged the log can’t tell: {gain}, lies within {noise}"
+        text = (
+            f"Whether this earns more or less than what was logged the log can’t tell: {gain}, which {noise} explains"
+        )
         return Verdict("can’t tell", "open", sentence(text))
     parts = [f"{who(better, against)} estimated to earn more than the log, by {gain}"] if better else []
     parts += [f"{who(worse, against)} estimated to earn less"] if worse else []
@@ -434,11 +441,11 @@ def by_region(view: View) -> tuple[str, list[Chart], str]:
         for it in fine:
             if it.column in columns:
                 own, usual = view.raw(it.log)[dimension], view.raw(it.usual)[:, dimension]
-                place = {"p": view.place(it.column), "s": it.centre}
-                rows.append(place | {"a": "log", "m": own, "lo": usual[0], "hi": usual[1]})
+                place = {"p": view.place(it.column), "s": brief(it.centre)}
+                rows.append(place | {"a": "log", "m": brief(own), "lo": brief(usual[0]), "hi": brief(usual[1])})
                 for name, mean in zip(colors, (own, *view.raw(it.policy)[:, dimension]), strict=False):
                     if name != "log":
-                        rows.append(place | {"a": name, "m": mean, "lo": None, "hi": None})
+                        rows.append(place | {"a": name, "m": brief(mean), "lo": None, "hi": None})
         found.append(
             charts.lines(
                 f"action-{dimension}",
@@ -454,6 +461,8 @@ def by_region(view: View) -> tuple[str, list[Chart], str]:
             )
         )
     text = "<p>At every row of the judged episodes: what was done, and what each policy would do in its place.</p>"
+    if len(view.policies) > len(COLORS):
+        text += f'<p class="note">Figures show the first {len(COLORS)} of the {len(view.policies)} policies.</p>'
     if len(view.columns) > PANELS or len(view.dimensions) > ACTIONS:
         text += (
             f'<p class="note">Drawn are the {len(columns)} of {view.observation.shape[1]} columns over which the'
@@ -494,7 +503,7 @@ def episode(view: View) -> tuple[str, list[Chart]]:
     def add(panel: str, name: str, values: np.ndarray) -> None:
         panels.append(panel)
         plain = {"p": panel, "a": name, "lo": None, "hi": None}
-        rows.extend(plain | {"s": scale * step, "m": float(value)} for step, value in enumerate(values))
+        rows.extend(plain | {"s": brief(scale * step), "m": brief(value)} for step, value in enumerate(values))
 
     for dimension in view.dimensions[:ACTIONS]:
         for name, action in {"log": view.logged, **dict(zip(view.policies, view.actions, strict=True))}.items():
