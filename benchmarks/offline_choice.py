@@ -208,7 +208,8 @@ def judge_pool(name: str, pool: str, policies: list[Known], log: Log, other: Log
         if value is not None:
             row["estimates"]["fqe_sampled"] = [round(float(value), 3)]
         row |= {"missing": it.missing, "sample_size": it.sample_size, "mean_weight": it.mean_weight}
-        row |= {"reasons": [*it.reasons, *(it.estimates[0].reasons)], "of_all": list(reasons)}
+        row |= {"reasons": [str(one) for one in (*it.reasons, *it.estimates[0].reasons)]}
+        row |= {"of_all": [*map(str, reasons)]}
         if it.support is not None:
             row["support"] = {"unlikely": it.support.unlikely, "far": it.support.far, "outside": it.support.outside}
         files.append(path, files.json_line(row))

@@ -57,11 +57,14 @@ class LiveLine:
 
     Where the console is no terminal, it prints a plain line as soon as the speed is known, at each evaluation, after
     LINE_SECONDS without one, also while nothing is updated, and at the end. `start` is the step that a resumed phase
-    begins at.
+    begins at. `members` are what there are so many `seeds` of.
     """
 
-    def __init__(self, console: Console, phase: str, total: int, seeds: int, start: int = 0) -> None:
-        self._console, self._phase, self._total, self._seeds = console, phase, total, seeds
+    def __init__(
+        self, console: Console, phase: str, total: int, seeds: int, start: int = 0, members: str = "seeds"
+    ) -> None:
+        self._console, self._phase, self._total = console, phase, total
+        self._seeds, self._members = seeds, members
         self._step = self._printed_step = start
         self._values: dict[str, float] = {}
         self._reference = self._updated = (time.monotonic(), start)  # the rate is that of the steps between the two
@@ -129,7 +132,7 @@ class LiveLine:
             rate = steps / seconds
             left = max(0.0, (self._total - self._step) / rate - (time.monotonic() - self._updated[0]))
             several = self._seeds > 1 and not narrow
-            of_all_seeds = f" ({_number(rate * self._seeds)} over {self._seeds} seeds)" if several else ""
+            of_all_seeds = f" ({_number(rate * self._seeds)} over {self._seeds} {self._members})" if several else ""
             time_left = [f"{duration(left)} left"] if self._step < self._total else []
             details = [*time_left, f"{_number(rate)} steps/s{of_all_seeds}", *details]
         elif not self._compiled:

@@ -86,6 +86,7 @@ def test_from_a_plants_log_to_an_industrial_pc(monkeypatch, tmp_path, capfd):
     assert "values filled (previous): outside 12" in told  # of 6 days, in 12 minutes 2 decisions
     assert "% (a value was missing)" in told  # by the C program
     cost = {name: float(value) for name, value in re.findall(r"^(\S+): mean cost per minute ([\d.]+)$", told, re.M)}
+    assert (tmp_path / "runs" / "itrpo" / "judgement.html").exists()
     judged = read(tmp_path / "runs" / "itrpo")
     for seed in (0, 1):
         gain = judged.policies[seed].estimates[0].against_log

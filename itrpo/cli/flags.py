@@ -170,7 +170,7 @@ def parse(
     flags: Sequence[Flag], words: Sequence[str], prog: str, about: str, looking: bool = False
 ) -> tuple[dict[str, Any], list[str]]:
     """(name -> value of the flags that are given, words that are none of them). Raises as `read` does."""
-    members = {f"flag{index}": argument(flag) for index, flag in enumerate(flags)}
+    members = {f"flag{index}": argument(flag, prog) for index, flag in enumerate(flags)}
     form = TypedDict("form", members, total=False)  # pyright: ignore[reportArgumentType, reportGeneralTypeIssues]
     errors, help_page = io.StringIO(), io.StringIO()
     try:
@@ -194,10 +194,17 @@ def parse(
         flag = re.search(r"'(--[^']+)'", errors.getvalue())
         if flag is not None:
             raise InputError(f"{flag[1]} needs a value") from None
-        wanted = " and ".join(flag.metavar or flag.text for flag in flags if flag.required)
-        problem = f"needs {wanted}" if wanted else f"does not understand {' '.join(words)!r}"
-        raise InputError(f"{prog} {problem}; `{prog} --help` explains it") from None
+        wanted = [flag for flag in flags if flag.required]
+        if wanted:
+            raise InputError(needs(prog, wanted)) from None
+        raise InputError(f"{prog} does not understand {' '.join(words)!r}; `{prog} --help` explains it") from None
     return {flag.name: given[f"flag{index}"] for index, flag in enumerate(flags) if f"flag{index}" in given}, unknown
+
+
+def needs(prog: str, wanted: Sequence[Flag]) -> str:
+    """What to give, with what it is."""
+    each = " and ".join(f"{it.metavar or it.text} ({it.meaning})" for it in wanted)
+    return f"{prog} needs {each}; `{prog} --help` explains it"
 
 
 def paragraphs(text: str) -> list[str]:
@@ -211,12 +218,12 @@ def wrapped(text: str) -> str:
     return textwrap.fill(text, width, subsequent_indent="  " if text.startswith(("usage", "--")) else "")
 
 
-def argument(flag: Flag) -> Any:
+def argument(flag: Flag, prog: str) -> Any:
     """What tyro calls a member of a form."""
     spec = tyro.constructors.PrimitiveConstructorSpec[Any](
         nargs="*" if flag.many else 1,
         metavar=flag.metavar or metavar(flag.kind, flag.many),
-        instance_from_str=lambda words: value_of(words, flag),
+        instance_from_str=lambda words: value_of(words, flag, prog),
         is_instance=lambda value: True,
         str_from_instance=lambda value: [str(value)],
     )
@@ -242,11 +249,11 @@ def metavar(kind: Any, many: bool = False) -> str:
     )
 
 
-def value_of(words: Sequence[str], flag: Flag) -> Any:
+def value_of(words: Sequence[str], flag: Flag, prog: str) -> Any:
     """The value that a flag's words spell. Raises Refused."""
     try:
         if not words:
-            raise InputError(f"{flag.text} needs a value")
+            raise InputError(needs(prog, [flag]) if flag.metavar else f"{flag.text} needs a value")
         if Mapping in [get_origin(it) for it in alternatives(flag.kind)]:
             from itrpo.data.column_map import parse_columns
 

@@ -19,7 +19,8 @@ class Judge:
     """Judge the policies of runs without a simulator, on logged episodes that the runs have not seen.
 
     What each estimate means, and when not to believe it, is in docs/judging.md. The runs must have been trained with
-    --holdout, or --data has episodes that are new to them. The result is kept in each run's folder (judgement.json).
+    --holdout, or --data has episodes that are new to them. The result is kept in each run's folder: judgement.json, and
+    judgement.html, a page with warnings, verdict, estimates, and what the policies would do where (itrpo[report]).
     """
 
     runs: Annotated[tuple[Path, ...], Word("RUN")]  # run folders; those on the same data are judged together
@@ -28,6 +29,7 @@ class Judge:
     steps: Count | None = None  # gradient steps of each fit [100 / (1 - gamma), from 2,000 to 50,000]
     gamma: Discount | None = None  # discount per step: 1 / (1 - gamma) steps are what a value sees [the run's]
     seed: Seed = 0  # of the fits and of the bootstraps
+    algorithm: str | None = None  # MODULE:ENTRY of runs of your own module: imports it, for densities [no densities]
     again: bool = False  # judge what has been judged with the same settings once more
     json: bool = False  # print JSON, with every fold's values, in place of tables
 
@@ -37,19 +39,29 @@ def judge(command: Judge, console: Console) -> None:
     from itrpo.ope.estimate import Settings
     from itrpo.ope.fqe import FQE
     from itrpo.ope.judgement import FILE, to_json
+    from itrpo.ope.page import FILE as PAGE
     from itrpo.ope.runs import judge
     from itrpo.ope.table import print_judgement
     from itrpo.report.runs import print_json
 
     settings = Settings(command.folds, command.seed, fqe=FQE(steps=command.steps))
     quiet = silent_console() if command.json else console
-    found = judge(command.runs, command.data, settings, gamma=command.gamma, again=command.again, console=quiet)
+    found = judge(
+        command.runs,
+        command.data,
+        settings,
+        gamma=command.gamma,
+        again=command.again,
+        algorithm=command.algorithm,
+        console=quiet,
+    )
     if command.json:
         print_json([to_json(it) for it in found], console)
         return
     for folder, it in zip(command.runs, found, strict=True):
         print_judgement(it, console)
-        console.print(f"saved to {folder / FILE}", markup=False, highlight=False, soft_wrap=True)
+        told = f"; as a page: {folder / PAGE}" if (folder / PAGE).exists() else ""
+        console.print(f"saved to {folder / FILE}{told}", markup=False, highlight=False, soft_wrap=True)
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,16 @@ Each seed has a folder of its own, which the same command continues to the same 
 has a state, rows.bin has every step, and an episode that had begun is played again (as in `collection.sac_run`).
 
     seedK/config.json, provenance.json, checkpoints/, rows.bin, curve.jsonl, policy.npz
+
+What the seeds' curves have is once more in the folder above, in the form of all runs: `itrpo runs list`, `itrpo plot`.
+
+    config.json, provenance.json (the first seed's), status.json, metrics.jsonl
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import json
 import os
@@ -44,6 +49,8 @@ from itrpo.evaluation.environments import Spaces, allow, check_sizes, normalized
 from itrpo.policy import Policy, load_policy, save_policy
 from itrpo.ranges import Count, Interval, NonNegative, Seed, check_ranges
 from itrpo.results.run_folder import CHECKPOINT_SECONDS, RunFolder
+from itrpo.results.schema import Row, Status, row_to_json
+from itrpo.results.store import METRICS, STATUS
 from itrpo.signals import stop_on_signal
 from itrpo.training import continuing
 from itrpo.training.evaluate import load_policies
@@ -164,6 +171,9 @@ class Setting(NamedTuple):
     parent: dict[str, Any]
     some_behavior: Any  # params of pi_beta's model of the right shapes; None without one
     first_step: int  # gradient steps of the run: warm-ups are over
+    seeds: int
+    dataset: str
+    by_length: bool  # what a step does depends on how many there will be
     programs: Any = None  # (act, one_step), compiled once for all seeds
 
 
@@ -182,9 +192,8 @@ def make_setting(
         model = registry.lookup(config.behavior, registry.BEHAVIOR_MODELS, "behaviour model")
         behavior = model.make(config.behavior_config, dataset.spec, about["behavior_steps"])
     constants = scaled_config(config, preset.steps, about["begun_steps"])
-    if "schedule_steps" in {
-        name for name, _, _ in leaves(constants)
-    }:  # IQL's cosine falls once more, over these updates
+    scheduled = "schedule_steps" in {name for name, _, _ in leaves(constants)}
+    if scheduled:  # IQL's cosine falls once more, over these updates
         constants = replace_leaves(constants, {"schedule_steps": own.steps * own.updates_per_step})
     name = WEIGHT[config.algorithm]
     weight = 0.0 if name is None else next(value for it, _, value in leaves(constants) if it == name)
@@ -217,6 +226,9 @@ def make_setting(
         parent,
         None if behavior is None else behavior.params(behavior.init(jax.random.key(0))),
         files.read_json(place / "meta.json")["step"],
+        about["config"]["train"]["seeds"],
+        dataset.name,
+        scheduled or own.cool_to != 1,
     )
 
 
@@ -275,7 +287,8 @@ def finetune_seed(
             to_json(config),
             console,
             reader="itrpo evaluate",
-            free=(),
+            free=() if setting.by_length else ("steps",),
+            least={"steps": int(folder.reached().get("step", 0))},
             about={"dataset_sha256": setting.parent["dataset_sha256"], "dataset": {"name": "the offline data"}},
         )
         pool = rollout.make_pool(config.env_id, 1, config.episodes)
@@ -515,8 +528,40 @@ def record(trainer: Trainer, pool: rollout.EvaluationPool) -> None:
         row |= {name: float(value / trainer.learner.count) for name, value in trainer.learner.sums.items()}
     trainer.curve.append(row)
     files.write(trainer.folder.path / CURVE, "".join(json.dumps(it) + "\n" for it in trainer.curve).encode())
+    write_together(trainer.setting, trainer.folder.path.parent)
     zeros = jax.tree.map(jnp.zeros_like, (trainer.learner.sums, trainer.learner.count))
     trainer.learner = trainer.learner._replace(sums=zeros[0], count=zeros[1])
+
+
+def write_together(setting: Setting, out: Path) -> None:
+    """What all seeds have reached, as the files of a run. Raises StorageError."""
+    config = to_json(dataclasses.replace(setting.config, parent=setting.parent))
+    same = json.dumps({name: it for name, it in config.items() if name != "steps"}, sort_keys=True)
+    run = hashlib.sha256(same.encode()).hexdigest()[:8]
+    curves = [read_curve(out / f"seed{index}") for index in range(setting.seeds)]
+    rows = [
+        Row(run, index, row["step"], name, value)
+        for index, curve in enumerate(curves)
+        for row in curve
+        for name, value in row.items()
+        if name != "step"
+    ]
+    step = min(curve[-1]["step"] if curve else 0 for curve in curves)
+    status = Status(
+        run=run,
+        algorithm=f"{setting.parent['algorithm']}, online",
+        dataset=setting.dataset,
+        env_id=setting.config.env_id,
+        seeds=setting.seeds,
+        episodes=setting.config.episodes,
+        step=step,
+        steps=setting.config.steps,
+        state="finished" if step == setting.config.steps else "unfinished",
+    )
+    files.write(out / METRICS, "".join(map(row_to_json, rows)).encode())
+    files.write(out / "provenance.json", (out / "seed0" / "provenance.json").read_bytes())
+    files.write_json(out / "config.json", {"finetune": config})
+    files.write_json(out / STATUS, status._asdict())
 
 
 def regret(scores: list[float]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from itrpo.ope import bootstrap, fqe, importance, support
 from itrpo.ope.fqe import FQE, Fitted
 from itrpo.ope.judgement import Against, Estimate, Judged, Support
 from itrpo.ope.log import Log, discounted_returns
+from itrpo.ope.reasons import Reason
 from itrpo.ranges import Count, Seed, Several
 
 if TYPE_CHECKING:
@@ -72,19 +74,21 @@ def judge_candidates(
     settings: Settings = DEFAULTS,
     names: Sequence[str] = (),
     console: Console | None = None,
-) -> tuple[tuple[Judged, ...], tuple[str, ...]]:
+    kept: Path | None = None,
+) -> tuple[tuple[Judged, ...], tuple[Reason, ...]]:
     """-> the candidates and then the log, judged; and reasons not to believe any of it.
 
     `behavior` is a model of pi_beta, fitted on other episodes: without it there is no importance sampling and no
     likelihood of actions. `known` are observations [M, O] and actions [M, A] of other episodes, to which distances are
-    measured. `names` are those of the columns of observations. Raises InputError for fewer than two episodes.
+    measured. `names` are those of the columns of observations. `kept`: as of `fqe.fit`.
+    Raises InputError for fewer than two episodes.
     """
     episodes = len(log.starts)
     if episodes < 2:
         raise InputError(f"judging takes at least 2 episodes, and tens to say much; this log has {episodes}")
     weights = bootstrap.fold_weights(episodes, settings.folds, settings.seed)
     many = bootstrap.fold_weights(episodes, max(CHEAP_FOLDS, settings.folds), settings.seed)
-    fitted = fit(log, candidates, gamma, weights, settings, console)
+    fitted = fit(log, candidates, gamma, weights, settings, console, kept)
     own = len(candidates)  # the log's place among the fitted
     end = log.rows.next_observation[log.ends]
     log_tail = _known_tail(fitted, own, log)
@@ -146,12 +150,13 @@ def fit(
     weights: np.ndarray,
     settings: Settings,
     console: Console | None,
+    kept: Path | None = None,
 ) -> Fitted:
     """Fitted Q evaluation of the candidates and, last, of the log's own actions."""
     after = np.stack([*(next_action(log, it) for it in candidates), logged_next_action(log)])
     first = np.stack([*(it.action[log.starts] for it in candidates), log.rows.action[log.starts]])
     fits = replace(settings.fqe, seed=settings.seed)
-    return fqe.fit(log, after[:, :, None], first[:, :, None], gamma, weights, fits, console=console)
+    return fqe.fit(log, after[:, :, None], first[:, :, None], gamma, weights, fits, console=console, kept=kept)
 
 
 def next_action(log: Log, it: Candidate) -> np.ndarray:
@@ -174,7 +179,7 @@ def make_estimate(
     log_folds: np.ndarray | None,
     episodes: int,
     gamma: float,
-    reasons: Sequence[str] = (),
+    reasons: Sequence[Reason] = (),
     known: bool = True,
 ) -> Estimate:
     """From values in folds [F], and those of the log by the same estimator in the same folds. Not `known`: folds agree
@@ -225,64 +230,73 @@ def _support(
 # --- reasons -------------------------------------------------------------------------------------------------------
 
 
-def _of_log(log: Log, gamma: float) -> tuple[str, ...]:
-    reasons = list[str]()
+def _of_log(log: Log, gamma: float) -> tuple[Reason, ...]:
+    reasons = list[Reason]()
     if len(log.starts) < FEW_EPISODES:
-        reasons.append(f"there are only {len(log.starts)} episodes: an interval over so few says little")
+        text = f"there are only {len(log.starts)} episodes: an interval over so few says little"
+        reasons.append(Reason("few", text))
     behind = float(np.where(log.cut, gamma**log.lengths, 0.0).mean())
     if behind > BEHIND:
-        reasons.append(
+        text = (
             f"{log.cut.mean():.0%} of the episodes were cut, and {behind:.0%} of the discounted future lies behind the"
             " cuts: there every estimate is what the fitted Q guesses"
         )
+        reasons.append(Reason("cut", text))
     return tuple(reasons)
 
 
-def _of_fit(fitted: Fitted, place: int, log: Log, gamma: float) -> tuple[str, ...]:
-    value, reasons, (low, high) = fitted.value[place], list[str](), possible(log, gamma)
+def _of_fit(fitted: Fitted, place: int, log: Log, gamma: float) -> tuple[Reason, ...]:
+    value, reasons, (low, high) = fitted.value[place], list[Reason](), possible(log, gamma)
     if not np.isfinite(value).all():
-        return ("the fit has run away to infinity",)
+        return (Reason("runaway", "the fit has run away to infinity"),)
     if not low <= value[0] <= high:
-        reasons.append(f"{value[0]:,.3g} is none of the {low:,.4g} to {high:,.4g} that such rewards can add up to")
+        text = f"{value[0]:,.3g} is none of the {low:,.4g} to {high:,.4g} that such rewards can add up to"
+        reasons.append(Reason("runaway", text))
     drift = float(fitted.drift()[place])
     if drift > max(DRIFT * value[1:].std(), STILL * abs(value[0])):
-        reasons.append(f"the fit has not settled: late in it the value moved by {drift:,.3g}; give it more --steps")
+        text = f"the fit has not settled: late in it the value moved by {drift:,.3g}; give it more --steps"
+        reasons.append(Reason("unsettled", text))
     return tuple(reasons)
 
 
-def bias_reasons(fitted_log: np.ndarray, earned: np.ndarray, episodes: int) -> tuple[str, ...]:
+def bias_reasons(fitted_log: np.ndarray, earned: np.ndarray, episodes: int) -> tuple[Reason, ...]:
     gap = bootstrap.interval(fitted_log - earned, episodes)
     noise = np.isfinite(gap.low) and gap.low <= 0 <= gap.high
     if noise or abs(gap.value) <= BIAS * abs(earned[0]):
         return ()
-    return (
+    text = (
         f"fitted Q puts the log itself at {fitted_log[0]:,.3g}, and its episodes earned {earned[0]:,.3g}: expect it to"
-        " be as wrong about policies",
+        " be as wrong about policies"
     )
+    return (Reason("bias", text),)
 
 
-def _of_overlap(overlap: importance.Overlap, episodes: int) -> tuple[str, ...]:
-    reasons, (size, mean) = list[str](), overlap
+def _of_overlap(overlap: importance.Overlap, episodes: int) -> tuple[Reason, ...]:
+    reasons, (size, mean) = list[Reason](), overlap
     if size < max(SMALL_SAMPLE, SMALL_SHARE * episodes):
         no = ", so there is no interval" if size < SMALL_SAMPLE else ""
-        reasons.append(f"the importance weights are worth {size:.1f} of {episodes} episodes{no}")
+        reasons.append(Reason("weights", f"the importance weights are worth {size:.1f} of {episodes} episodes{no}"))
     if not WEIGHT_RANGE[0] <= mean <= WEIGHT_RANGE[1]:
-        reasons.append(f"the importance weights are {mean:.2g} on average, and not 1: the log hardly does what it does")
+        text = f"the importance weights are {mean:.2g} on average, and not 1: the log hardly does what it does"
+        reasons.append(Reason("overlap", text))
     return tuple(reasons)
 
 
-def _of_support(given: Support, names: Sequence[str]) -> tuple[str, ...]:
-    reasons = list[str]()
+def _of_support(given: Support, names: Sequence[str]) -> tuple[Reason, ...]:
+    reasons = list[Reason]()
     if given.unlikely is not None and given.unlikely > UNSEEN:
-        reasons.append(f"{given.unlikely:.0%} of its actions are less likely under pi_beta than 99% of the log's own")
+        text = f"{given.unlikely:.0%} of its actions are less likely under pi_beta than 99% of the log's own"
+        reasons.append(Reason("unlikely", text))
     if given.far is not None and given.far > UNSEEN:
-        reasons.append(f"{given.far:.0%} of its actions are farther from all known rows than 99% of the log's own")
+        text = f"{given.far:.0%} of its actions are farther from all known rows than 99% of the log's own"
+        reasons.append(Reason("far", text))
     worst = [it for it in given.regions if it.outside > REGION_OUTSIDE and it.weight > REGION_WEIGHT]
     if worst:
         it = max(worst, key=lambda region: region.weight * region.outside)
         named = f"observation {it.column}" + (f" ({names[it.column]})" if it.column < len(names) else "")
-        reasons.append(
+        text = (
             f"where {named} is {it.low:.4g} to {it.high:.4g}, {it.weight:.0%} of the rows, {it.outside:.0%} of its"
             " actions leave the range of the log's"
         )
+        reasons.append(Reason("region", text))
     return tuple(reasons)

@@ -17,9 +17,13 @@ it has settled.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+import io
+import zipfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -28,6 +32,7 @@ import numpy as np
 import optax
 from jax import Array
 
+from itrpo import files
 from itrpo.console import LiveLine, silent_console
 from itrpo.nn.ensemble import Ensemble, critic_ensemble
 from itrpo.nn.network import Initializer
@@ -124,6 +129,7 @@ def fit(
     critics: Ensemble | None = None,
     console: Console | None = None,
     normalise: bool = True,
+    kept: Path | None = None,
 ) -> Fitted:
     """Values of P policies in F folds.
 
@@ -133,6 +139,7 @@ def fit(
     first_action [P, E, n, A]: those at each episode's first observation. weights [F, E]: `bootstrap.fold_weights`.
     `critics` are networks of your own in place of those of the settings: (observation [B, O], action [B, n, A]) ->
     [members, B, n]; `normalise` False gives them observations as they are.
+    `kept` is a file that has how far the fit is, after each check: the same fit goes on from there, to the same bits.
     """
     rows, units = prepare(log, next_action, first_action, gamma, weights, normalise)
     spec = SpaceSpec(rows.observation.shape[1], rows.action.shape[1])
@@ -141,7 +148,6 @@ def fit(
     )
     policies, folds, steps = len(next_action), len(weights), settings.length(gamma)
     optimizer = optax.adam(optax.cosine_decay_schedule(settings.learning_rate, steps))
-    rows = jax.device_put(rows)
     policy, fold = (it.reshape(-1) for it in np.meshgrid(np.arange(policies), np.arange(folds), indexing="ij"))
     root = jax.random.key(settings.seed)
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(root, fold)
@@ -151,12 +157,22 @@ def fit(
         [True, True, True, True, False, False, False, False],
         donate=(0,),
     )
-    path = list[np.ndarray]()
-    with LiveLine(console or silent_console(), "judging", steps, policies * folds) as live:
-        for check in range(1, CHECKS + 1):
+    path, place, name = list[np.ndarray](), 0, ""
+    if kept is not None:
+        name = _name(rows, settings, steps, gamma)
+        state, path = read_kept(kept, name, state)
+        place = len(path)
+    rows = jax.device_put(rows)
+    live = LiveLine(
+        console or silent_console(), "judging", steps, policies * folds, steps * place // CHECKS, members="critics"
+    )
+    with live:
+        for check in range(place + 1, CHECKS + 1):
             start, stop = steps * (check - 1) // CHECKS, steps * check // CHECKS
             state, value = block(state, keys, policy, fold, rows, start, stop, check <= LEVELLED)
             path.append(units.centre + units.scale * np.asarray(value, np.float64))
+            if kept is not None:
+                write_kept(kept, name, state, path)
             live.update(stop, {})
     path_of = np.stack(path, axis=-1).reshape(policies, folds, CHECKS)
     point = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(policies, folds, *leaf.shape[1:])[:, 0], state)
@@ -171,6 +187,38 @@ def fit(
         return units.centre + units.scale * (float(own.level) + np.concatenate(parts).astype(np.float64))
 
     return Fitted(path_of[..., -1], path_of, q_values)
+
+
+def _name(rows: Rows, settings: FQE, steps: int, gamma: float) -> str:
+    """Of all that a fit follows from."""
+    found = hashlib.sha256(repr((settings, steps, gamma, jax.__version__, jax.default_backend())).encode())
+    for leaf in rows:
+        found.update(f"{np.shape(leaf)}".encode())
+        found.update(np.ascontiguousarray(leaf).tobytes())
+    return found.hexdigest()
+
+
+def write_kept(path: Path, name: str, state: State, values: Sequence[np.ndarray]) -> None:
+    """Raises StorageError."""
+    leaves: dict[str, Any] = {f"leaf{place}": np.asarray(it) for place, it in enumerate(jax.tree.leaves(state))}
+    buffer = io.BytesIO()
+    np.savez(buffer, name=np.array(name), values=np.stack(values), **leaves)
+    files.write(path, buffer.getbuffer())
+
+
+def read_kept(path: Path, name: str, begun: State) -> tuple[State, list[np.ndarray]]:
+    """The state that `write_kept` wrote, and values so far; `begun` and none where it is of another fit, or damaged."""
+    leaves, structure = jax.tree.flatten(begun)
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as found:
+            if str(found["name"]) != name:
+                return begun, []
+            own = [found[f"leaf{place}"] for place in range(len(leaves))]
+            values = list(found["values"])
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        return begun, []
+    same = all((it.shape, it.dtype) == (leaf.shape, leaf.dtype) for it, leaf in zip(own, leaves, strict=True))
+    return (jax.tree.unflatten(structure, own), values) if same else (begun, [])
 
 
 def prepare(

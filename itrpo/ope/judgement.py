@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 from itrpo import files
 from itrpo.errors import StorageError
+from itrpo.ope.reasons import Reason
 from itrpo.ope.support import Region
 
 FILE = "judgement.json"
-VERSION = 1
+VERSION = 2  # 2: a reason has its kind
 ESTIMATORS = {
     "fqe": "fitted Q",
     "wdr": "weighted doubly robust",
@@ -41,7 +42,7 @@ class Estimate:
     per_step: float  # (1 - gamma) value: the mean reward of a step, weighted by gamma^t
     against_log: Against | None  # None: of the log itself
     folds: tuple[float, ...]  # the value in each bootstrap fold, the first of which is all episodes once
-    reasons: tuple[str, ...]  # not to believe it: sentences
+    reasons: tuple[Reason, ...]  # not to believe it
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Judged:
     support: Support | None  # None: of the log itself
     sample_size: float | None  # of how many episodes the importance weights are worth; None: there are none
     mean_weight: float | None  # of the importance weights; should be 1
-    reasons: tuple[str, ...]  # not to believe any estimate of it
+    reasons: tuple[Reason, ...]  # not to believe any estimate of it
 
     def by(self, estimator: str) -> Estimate | None:
         return next((it for it in self.estimates if it.estimator == estimator), None)
@@ -88,7 +89,7 @@ class Judgement:
     settings: dict[str, Any]  # of the fit, the number of folds
     seconds: float  # that judging took
     policies: tuple[Judged, ...]
-    reasons: tuple[str, ...]  # not to believe anything here
+    reasons: tuple[Reason, ...]  # not to believe anything here
 
     def policy(self, name: str) -> Judged:
         return next(it for it in self.policies if it.name == name)
@@ -112,7 +113,7 @@ def read(folder: Path) -> Judgement:
         if found.pop("version") != VERSION:
             raise ValueError("it is of another version of itrpo; judge again")
         found["policies"] = tuple(map(_judged, found["policies"]))
-        found["reasons"] = tuple(found["reasons"])
+        found["reasons"] = _reasons(found["reasons"])
         return Judgement(**found)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise StorageError(f"{path}: not a judgement ({error})") from error
@@ -124,7 +125,7 @@ def _judged(given: Any) -> Judged:
         support: dict[str, Any] = dict(own["support"])
         support["regions"] = tuple(Region(*it) for it in support["regions"])
         own["support"] = Support(**support)
-    own |= {"estimates": tuple(_estimate(it) for it in own["estimates"]), "reasons": tuple(own["reasons"])}
+    own |= {"estimates": tuple(_estimate(it) for it in own["estimates"]), "reasons": _reasons(own["reasons"])}
     return Judged(**own)
 
 
@@ -134,5 +135,9 @@ def _estimate(given: Any) -> Estimate:
     against = own["against_log"]
     own |= {name: float(own[name]) for name in ("value", "low", "high", "per_step")}
     own |= {"against_log": None if against is None else Against(*map(float, against))}
-    own |= {"folds": tuple(map(float, own["folds"])), "reasons": tuple(own["reasons"])}
+    own |= {"folds": tuple(map(float, own["folds"])), "reasons": _reasons(own["reasons"])}
     return Estimate(**own)
+
+
+def _reasons(given: Any) -> tuple[Reason, ...]:
+    return tuple(Reason(**it) for it in given)

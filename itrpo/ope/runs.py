@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,11 +16,13 @@ from itrpo.config import to_json
 from itrpo.console import make_console
 from itrpo.data.again import load_again, source_again
 from itrpo.errors import InputError, StorageError
-from itrpo.ope import judgement
+from itrpo.ope import judgement, page
 from itrpo.ope.behavior import EDGE, fit_behavior, in_pieces
 from itrpo.ope.estimate import DEFAULTS, Candidate, Settings, candidate, judge_candidates
 from itrpo.ope.judgement import Judgement
 from itrpo.ope.log import Log, log_of
+from itrpo.ope.page import names_of
+from itrpo.ope.reasons import Reason
 from itrpo.policy import Policy, greedy
 from itrpo.training.evaluate import load_policies
 from itrpo.training.restore import recorded, trained_states
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 USUAL_GAMMA = 0.99  # of an algorithm that has none, such as bc
 SAMPLES = 4  # actions of a stochastic policy at each state, in the doubly robust estimates' V
 BC = "BC"
+KEPT = "judging.npz"  # in the first run's folder while its policies are being judged
 # of a run's data, what decides which rows there are and what an action is
 READ_BY = ("action_low", "action_high", "columns", "rules", "stack", "holdout")
 
@@ -61,6 +64,7 @@ def judge(
     *,
     gamma: float | None = None,
     again: bool = False,
+    algorithm: str | None = None,
     console: Console | None = None,
 ) -> list[Judgement]:
     """Judges every seed's policy of some runs, and writes judgement.json into each folder.
@@ -69,6 +73,7 @@ def judge(
     `itrpo.load_dataset` takes it, with the columns and bounds of the runs: its episodes must be new to them, or it is
     the runs' own file at another place. Without it the runs must have been trained with `holdout`. What has been judged
     with the same settings is read, unless `again`. `gamma` None: the discount that each run was trained with.
+    `algorithm` MODULE:ENTRY: that of runs of a module of your own, which is imported for densities of their policies.
     Raises InputError before any long work, StorageError for a damaged policy or if the disk refuses.
     """
     console = console or make_console()
@@ -94,7 +99,8 @@ def judge(
         left = [it for it, before in zip(group, done, strict=True) if before is None]
         found |= {it.folder: before for it, before in zip(group, done, strict=True) if before is not None}
         if left:
-            found |= judge_group(left, unseen, settings, console)
+            found |= judge_group(left, unseen, settings, console, algorithm)
+        show(group, unseen, found, {it.folder for it in left}, console)
     return [found[it.folder] for it in runs]
 
 
@@ -157,15 +163,12 @@ def training_data(run: Of, share: float, console: Console) -> Dataset | None:
         return None
 
 
-def names_of(dataset: Dataset) -> tuple[str, ...]:
-    names = dataset.attributes.observation_names or (dataset.source.recipe.get("columns") or {}).get("observations", ())
-    return tuple(names) if len(names) == dataset.frame.observation_dim else ()
-
-
 # --- policies ------------------------------------------------------------------------------------------------------
 
 
-def judge_group(runs: Sequence[Of], unseen: Unseen, settings: Settings, console: Console) -> dict[Path, Judgement]:
+def judge_group(
+    runs: Sequence[Of], unseen: Unseen, settings: Settings, console: Console, named: str | None = None
+) -> dict[Path, Judgement]:
     """Of runs on one dataset."""
     started, log, gamma = time.monotonic(), log_of(unseen.dataset), runs[0].gamma
     console.print(
@@ -178,13 +181,15 @@ def judge_group(runs: Sequence[Of], unseen: Unseen, settings: Settings, console:
     )
     rows = (unseen.known or unseen.dataset).transitions
     behavior = fit_behavior(rows, settings.behavior_steps, settings.seed, console)
-    candidates = [it for run in runs for it in of_run(run, log)]
+    candidates = [it for run in runs for it in of_run(run, log, named)]
     candidates.append(candidate(BC, behavior.mode, log))
     known = None if unseen.known is None else (rows.observation, rows.action)
-    names = names_of(unseen.dataset)
-    judged, reasons = judge_candidates(log, candidates, gamma, behavior, known, settings, names, console)
+    names = names_of(unseen.dataset).observations
+    kept = runs[0].folder / KEPT
+    judged, reasons = judge_candidates(log, candidates, gamma, behavior, known, settings, names, console, kept)
     if unseen.known is None:
-        reasons += ("pi_beta was fitted on the judged episodes themselves: the data of the run can't be read",)
+        text = "pi_beta was fitted on the judged episodes themselves: the data of the run can't be read"
+        reasons += (Reason("behavior", text),)
     found, place = dict[Path, Judgement](), 0
     seconds = time.monotonic() - started
     for run in runs:
@@ -207,7 +212,25 @@ def judge_group(runs: Sequence[Of], unseen: Unseen, settings: Settings, console:
             reasons=reasons,
         )
         judgement.write(run.folder, found[run.folder])
+    kept.unlink(missing_ok=True)
     return found
+
+
+def show(
+    runs: Sequence[Of], unseen: Unseen, found: Mapping[Path, Judgement], anew: Container[Path], console: Console
+) -> None:
+    """Writes the page of each run that was judged anew or has none."""
+    log = log_of(unseen.dataset)
+    for run in runs:
+        if run.folder not in anew and (run.folder / page.FILE).exists():
+            continue
+        actions = {f"seed {index}": actions_at(it, log.rows.observation) for index, it in enumerate(run.policies)}
+        material = page.Material(log, actions, unseen.dataset, unseen.known, run.config, run.about)
+        try:
+            page.write_page(run.folder, found[run.folder], material)
+        except InputError as error:  # without vl-convert the numbers are there nevertheless
+            console.print(f"no page was written: {error}", markup=False, highlight=False, soft_wrap=True)
+            return
 
 
 def judged_before(run: Of, unseen: Unseen, settings: Settings) -> Judgement | None:
@@ -230,7 +253,7 @@ def actions_at(policy: Policy, observation: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def of_run(run: Of, log: Log) -> list[Candidate]:
+def of_run(run: Of, log: Log, named: str | None = None) -> list[Candidate]:
     """Each seed's policy as it ships; where it has a density, also as it samples."""
     size = log.rows.observation.shape[1]
     for policy in run.policies:
@@ -242,14 +265,14 @@ def of_run(run: Of, log: Log) -> list[Candidate]:
     plain = [
         candidate(f"seed {index}", partial(actions_at, policy), log, index) for index, policy in enumerate(run.policies)
     ]
-    return plain if ":" in run.config["algorithm"] else with_densities(run, log, plain)
+    return with_densities(run, log, plain, named)
 
 
-def with_densities(run: Of, log: Log, plain: list[Candidate]) -> list[Candidate]:
+def with_densities(run: Of, log: Log, plain: list[Candidate], named: str | None = None) -> list[Candidate]:
     """As they are where the algorithm's policy has no density, or its newest checkpoint is not there."""
     spec = SpaceSpec(log.rows.observation.shape[1], log.rows.action.shape[1])
     try:
-        algorithm, states, step = trained_states(run.folder, spec)
+        algorithm, states, step = trained_states(run.folder, spec, named)
     except (InputError, StorageError) as error:
         return [it._replace(why=str(error)) for it in plain]
     acting, found = algorithm.acting, list[Candidate]()

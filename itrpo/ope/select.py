@@ -150,7 +150,7 @@ def _warnings(paths: Sequence[Path], found: Sequence[Judgement]) -> tuple[str, .
     """Each sentence once, with the runs that it is about unless it is about all."""
     about: dict[str, list[str]] = {}
     for path, it in zip(paths, found, strict=True):
-        for sentence in warnings_of(it):
+        for sentence in map(str, warnings_of(it)):
             about.setdefault(sentence, []).append(str(path))
     return tuple(
         sentence if len(whose) == len(paths) else f"{', '.join(whose)}: {sentence}" for sentence, whose in about.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -72,19 +73,23 @@ def regions(
     """
     found: list[Region] = []
     for column in range(observation.shape[1]):
-        values = observation[:, column]
-        edges = np.unique(np.quantile(values, np.linspace(0, 1, bins + 1)))
-        places = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, max(len(edges) - 2, 0))
-        for index in range(len(edges) - 1):
-            here = places == index
-            if not here.any():
-                continue
+        for here, (start, end) in in_bins(observation[:, column], bins):
             low, high = np.quantile(log_action[here], (quantile, 1.0 - quantile), axis=0)
             outside = ((policy_action[here] < low) | (policy_action[here] > high)).any(axis=1).mean()
-            found.append(
-                Region(column, float(edges[index]), float(edges[index + 1]), float(here.mean()), float(outside))
-            )
+            found.append(Region(column, start, end, float(here.mean()), float(outside)))
     return found
+
+
+def in_bins(values: np.ndarray, bins: int = BINS) -> Iterator[tuple[np.ndarray, tuple[float, float]]]:
+    """For each of so many bins between quantiles of a column: which rows lie in it (bool [N]), and its ends. A column
+    that never varies has none, one with few different values has fewer.
+    """
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, bins + 1)))
+    places = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, max(len(edges) - 2, 0))
+    for index in range(len(edges) - 1):
+        here = places == index
+        if here.any():
+            yield here, (float(edges[index]), float(edges[index + 1]))
 
 
 def _deviation(rows: np.ndarray) -> np.ndarray:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from itrpo.ope.judgement import ESTIMATORS, Judgement
+from itrpo.ope.reasons import Reason
 from itrpo.report.tables import algorithm_name, count
 
 if TYPE_CHECKING:
@@ -17,8 +18,8 @@ def print_judgement(judged: Judgement, console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    for sentence in warnings(judged):
-        console.print(Text(f"- {sentence}", style="yellow"))
+    for it in warnings(judged):
+        console.print(Text(f"- {it}", style="yellow"))
     table = Table(title=title(judged), title_justify="left")
     for name in ("policy", "estimate by", "discounted return", "reward per step", "against the log", "doubts"):
         table.add_column(name, justify="left" if name in ("policy", "estimate by") else "right")
@@ -43,24 +44,37 @@ def title(judged: Judgement) -> str:
     )
 
 
-def warnings(judged: Judgement) -> list[str]:
-    """Sentences, each once, with whom and which estimates they are about; first what concerns all."""
-    found: dict[str, tuple[list[str], list[str]]] = {it: ([], []) for it in judged.reasons}
+class Doubt(NamedTuple):
+    """A reason, with whose estimates it is about."""
+
+    reason: Reason
+    whose: str  # "": of all policies
+    which: str  # estimators; "": all
+
+    def __str__(self) -> str:
+        return ": ".join(filter(None, (self.whose, self.which, self.reason.text)))
+
+
+def warnings(judged: Judgement) -> list[Doubt]:
+    """Each reason once; first what concerns all."""
+    found: dict[Reason, tuple[list[str], list[str]]] = {it: ([], []) for it in judged.reasons}
     for policy in judged.policies:
-        for sentence in policy.reasons:
-            found.setdefault(sentence, ([], []))[0].append(policy.name)
+        for reason in policy.reasons:
+            found.setdefault(reason, ([], []))[0].append(policy.name)
         for it in policy.estimates:
-            for sentence in it.reasons:
-                whose, which = found.setdefault(sentence, ([], []))
+            for reason in it.reasons:
+                whose, which = found.setdefault(reason, ([], []))
                 whose.append(policy.name)
                 which.append(ESTIMATORS[it.estimator])
     everybody = {it.name for it in judged.policies if it.name != "log"}
-    lines = list[str]()
-    for sentence, (whose, which) in found.items():
-        about = [] if everybody <= set(whose) else [", ".join(dict.fromkeys(whose))]
-        about += [", ".join(dict.fromkeys(which))]
-        lines.append(": ".join([*filter(None, about), sentence]))
-    return lines
+    return [
+        Doubt(
+            reason,
+            "" if not whose or everybody <= set(whose) else ", ".join(dict.fromkeys(whose)),
+            ", ".join(dict.fromkeys(which)),
+        )
+        for reason, (whose, which) in found.items()
+    ]
 
 
 def missing(judged: Judgement) -> list[str]:

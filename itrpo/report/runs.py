@@ -63,7 +63,8 @@ def read_entry(folder: Path, name: str, last: int | None = None) -> RunEntry:
     try:
         metrics, status = read_metrics(folder), read_status(folder)
         path = folder / "config.json"
-        config = flat(read_json(path).get("config", {})) if path.exists() else {}
+        found = read_json(path) if path.exists() else {}
+        config = flat(found.get("config") or found.get("finetune") or {})
     except StorageError as error:
         return RunEntry(folder, name, None, {}, {}, f"damaged: {error}")
     return RunEntry(folder, name, status, config, finals_of(metrics, last))

@@ -37,8 +37,9 @@ class SummaryRow(NamedTuple):
 
 
 def algorithm_name(algorithm: str) -> str:
-    """The name of a registered algorithm as people write it."""
-    return _NAMES.get(algorithm, algorithm if ":" in algorithm else algorithm.upper())
+    """The name of a registered algorithm as people write it; what stands after a comma stays as it is."""
+    name, comma, more = algorithm.partition(",")
+    return _NAMES.get(name, name if ":" in name else name.upper()) + comma + more
 
 
 def summarize_run(run_dir: Path) -> list[SummaryRow]:

@@ -191,9 +191,17 @@ HELPERS = {
 static void add_product(const float *restrict weight, const float *restrict input, int inputs, int outputs,
                         float *restrict output)
 {
-    for (int i = 0; i < inputs; i++)
+    const size_t width = (size_t)outputs;
+    int i = 0;
+    for (; i + 4 <= inputs; i += 4) { /* four rows at once: output is read and written a quarter as often */
+        const float *restrict w = weight + (size_t)i * width;
+        const float a = input[i], b = input[i + 1], c = input[i + 2], d = input[i + 3];
         for (int o = 0; o < outputs; o++)
-            output[o] += input[i] * weight[(size_t)i * (size_t)outputs + (size_t)o];
+            output[o] += (a * w[o] + b * w[o + outputs]) + (c * w[o + 2 * outputs] + d * w[o + 3 * outputs]);
+    }
+    for (; i < inputs; i++)
+        for (int o = 0; o < outputs; o++)
+            output[o] += input[i] * weight[(size_t)i * width + (size_t)o];
 }
 """,
     "relu": """static void relu(float *x, int size)

@@ -29,12 +29,13 @@ def recorded(folder: Path) -> dict[str, Any]:
     return found
 
 
-def read_config(folder: Path) -> RunConfig:
+def read_config(folder: Path, named: str | None = None) -> RunConfig:
     """The inverse of `config.to_json`. Raises InputError as `recorded` does, for an algorithm of a module of the user's
-    own, which no file may have imported, and for fields that this version does not have.
+    own, which no file may have imported, unless it is the one that the user `named`; and for fields that this version
+    does not have.
     """
     own = recorded(folder)["config"]
-    if ":" in own["algorithm"]:
+    if ":" in own["algorithm"] and own["algorithm"] != named:
         raise InputError(f"{folder} was trained with {own['algorithm']}, whose module is imported only if you name it")
     setup = choose(own["algorithm"], own["preset"], own["behavior"])
     where = f"{folder / 'config.json'}:"
@@ -78,12 +79,12 @@ def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, tuple(value) if isinstance(value, list) else value
 
 
-def trained_states(folder: Path, spec: SpaceSpec) -> tuple[Algorithm, list[Any], int]:
+def trained_states(folder: Path, spec: SpaceSpec, named: str | None = None) -> tuple[Algorithm, list[Any], int]:
     """The algorithm, and each seed's state at the newest checkpoint, and that checkpoint's step.
 
-    Raises InputError where there is none of training, or it is of another version.
+    `named`: as of `read_config`. Raises InputError where there is none of training, or it is of another version.
     """
-    config, about = read_config(folder), recorded(folder)
+    config, about = read_config(folder, named), recorded(folder)
     entry: AlgorithmEntry = registry.algorithm(config.algorithm)
     preset: Preset = entry.presets[config.preset]
     behavior = None

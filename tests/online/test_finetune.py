@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -16,6 +17,8 @@ from itrpo.errors import InputError
 from itrpo.online import finetune as finetuning
 from itrpo.online.finetune import Config, drawn_rows, finetune, regret, returns_of
 from itrpo.policy import load_policy
+from itrpo.report.runs import list_runs
+from itrpo.results.store import read_metrics
 from itrpo.types import SpaceSpec
 
 FIELDS = {"policy_hidden": (8,), "critic_hidden": (8,), "value_hidden": (8,), "batch_size": 16}
@@ -98,6 +101,46 @@ def test_a_kill_changes_no_bit(run, finetuned, tmp_path, monkeypatch):
     assert content(finetuned)["0/policy.npz"] != content(finetuned)["1/policy.npz"]
     with pytest.raises(InputError, match="belongs to another run"):
         finetune(run, tmp_path / "run", fields=ONLINE | {"seed": 1})
+
+
+def test_runs_list_and_plot_know_it(finetuned, tmp_path, capsys):
+    (entry,) = list_runs(finetuned.parent)
+    assert entry.status is not None
+    assert (entry.status.algorithm, entry.status.dataset, entry.status.state) == ("iql, online", "log", "finished")
+    assert (entry.status.step, entry.status.steps, entry.status.seeds) == (230, 230, 2)
+    curve = finetuning.read_curve(finetuned / "seed1")
+    metrics = read_metrics(finetuned)
+    own = metrics.filter((metrics["seed"] == 1) & (metrics["metric"] == "return"))
+    assert own["step"].to_list() == [0, 115, 230]
+    assert own["value"].to_list() == [row["return"] for row in curve]
+    assert main(["runs", "list", "--root", str(finetuned.parent)]) == 0
+    assert "IQL, online" in capsys.readouterr().out
+    assert main(["plot", str(finetuned), "--out", str(tmp_path / "curves.png")]) == 0
+    assert main(["runs", "show", str(finetuned)]) == 0
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
+
+
+def test_a_length_that_steps_depend_on_does_not_grow(run, finetuned, tmp_path):
+    """IQL's learning rate falls over all of them."""
+    with pytest.raises(InputError, match="steps: 230 -> 300"):
+        finetune(run, finetuned, fields=ONLINE | {"steps": 300})
+
+
+@pytest.mark.slow
+def test_more_steps_are_the_same_as_having_asked_for_them(log, tmp_path):
+    options = RunOptions(
+        steps=10, seeds=1, eval_every=10, eval_episodes=1, env="Pendulum-v1", action_low=-2.0, action_high=2.0
+    )
+    fields = {name: it for name, it in FIELDS.items() if name != "value_hidden"}
+    train(log, "spot", replace(options, out=tmp_path / "run"), fields=fields)
+    for out, lengths in (("grown", (40, 80)), ("whole", (80,))):
+        for steps in lengths:
+            finetune(tmp_path / "run", tmp_path / out, fields={"steps": steps, "every": 40, "episodes": 1})
+    for name in ("rows.bin", "curve.jsonl", "policy.npz"):
+        both = [(tmp_path / out / "seed0" / name).read_bytes() for out in ("grown", "whole")]
+        assert both[0] == both[1], name
+    with pytest.raises(InputError, match="has 80 steps already"):
+        finetune(tmp_path / "run", tmp_path / "grown", fields={"steps": 60, "every": 40, "episodes": 1})
 
 
 @pytest.mark.parametrize("share", [None, 0.25])

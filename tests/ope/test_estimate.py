@@ -87,8 +87,8 @@ def test_who_leaves_the_log_is_told(judged):
     assert far.support.unlikely > 0.99
     assert far.support.far > 0.99
     assert far.support.outside == 1
-    assert ["99% of the log's own" in it for it in far.reasons] == [True, True, False]
-    assert far.reasons[2].startswith("where observation 0 (speed) is ")
+    assert ["99% of the log's own" in it.text for it in far.reasons] == [True, True, False]
+    assert far.reasons[2].text.startswith("where observation 0 (speed) is ")
     assert far.mean_weight < 0.5 or far.sample_size < 10
     for name in ("wdr", "dr", "wpdis", "pdis"):
         assert name in far.missing or far.by(name).reasons
@@ -120,7 +120,8 @@ def test_an_estimator_that_is_wrong_about_the_log_says_so():
     """By more than a tenth, and by more than noise where that is known: of two folds it is not."""
     earned = np.array([232.0, 230.0, 235.0, 233.0])
     assert (
-        "fitted Q puts the log itself at 310, and its episodes earned 232" in bias_reasons(earned + 78, earned, 90)[0]
+        "fitted Q puts the log itself at 310, and its episodes earned 232"
+        in bias_reasons(earned + 78, earned, 90)[0].text
     )
     assert bias_reasons(earned[:2] + 78, earned[:2], 90) != ()
     assert bias_reasons(earned + 20, earned, 90) == ()
@@ -147,5 +148,5 @@ def test_a_log_that_is_cut_early_is_told():
     given = Candidate("it", rows.action, rows.action[1::2])
     settings = replace(SETTINGS, folds=2, fqe=FQE(steps=40, hidden=(8,)))
     _, reasons = judge_candidates(log, [given], GAMMA, settings=settings)
-    assert "only 10 episodes" in reasons[0]
-    assert "100% of the episodes were cut, and 81% of the discounted future" in reasons[1]
+    assert "only 10 episodes" in reasons[0].text
+    assert "100% of the episodes were cut, and 81% of the discounted future" in reasons[1].text

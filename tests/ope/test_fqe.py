@@ -130,6 +130,31 @@ def test_policies_share_their_draws():
     assert at(POLICY, log.rows.observation).shape == (250, 3)
 
 
+def test_a_killed_fit_goes_on_to_the_same_bits(tmp_path, monkeypatch):
+    log, kept, written = simulate(MDP, BEHAVIOR, 50, 5, np.random.default_rng(1)), tmp_path / "it", []
+    given = log, *policy_actions(log, POLICY), GAMMA, bootstrap.fold_weights(50, 3)
+    whole = fqe.fit(*given, fqe.FQE(steps=60), CRITIC, normalise=False)
+    write = fqe.write_kept
+
+    def killed(*words):
+        write(*words)
+        written.append(words)
+        if len(written) == 7:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(fqe, "write_kept", killed)
+    with pytest.raises(KeyboardInterrupt):
+        fqe.fit(*given, fqe.FQE(steps=60), CRITIC, normalise=False, kept=kept)
+    again = fqe.fit(*given, fqe.FQE(steps=60), CRITIC, normalise=False, kept=kept)
+    assert len(written) == fqe.CHECKS
+    np.testing.assert_array_equal(again.path, whole.path)
+    name, state = written[-1][1:3]
+    assert len(fqe.read_kept(kept, name, state)[1]) == fqe.CHECKS
+    assert fqe.read_kept(kept, "of another fit", state) == (state, [])
+    kept.write_bytes(kept.read_bytes()[:-100])
+    assert fqe.read_kept(kept, name, state) == (state, [])
+
+
 def test_a_far_horizon_settles_in_as_few_steps():
     """gamma 0.99: by Polyak averaging alone an error of the level falls to a third in 2,000 steps, not in 300."""
     mdp = MDP._replace(discount=np.array(0.99))

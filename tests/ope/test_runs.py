@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +18,7 @@ import itrpo
 from itrpo.cli import main
 from itrpo.data.load import load_dataset
 from itrpo.errors import InputError
-from itrpo.ope import judgement, runs
+from itrpo.ope import judgement, page, runs
 from itrpo.ope.estimate import Settings
 from itrpo.ope.fqe import FQE
 from itrpo.ope.log import log_of
@@ -73,17 +75,51 @@ def test_from_the_command_line(folder, capsys):
     assert "judging 3 policies on 5 episodes, 30 rows (--holdout 0.25 of log), in 2 folds of 20 steps" in said
     assert "there are only 5 episodes" in said
     assert "Not available for BC: weighted doubly robust, doubly robust, self-normalised importance, imp" in said
-    assert said.count("saved to ") == 2
+    assert said.count("saved to ") == said.count("as a page: ") == 2
     found = judgement.read(folder / "first")
     assert [it.name for it in found.policies] == ["seed 0", "seed 1", "BC", "log"]
     assert (found.episodes, found.rows, found.gamma, found.cut) == (5, 30, 0.99, 1.0)
     assert found.policies[0].sample_size is not None
     other = judgement.read(folder / "second")
     assert other.policies[1:] == found.policies[2:]  # one fit of the references for both
-    before = (folder / "first" / judgement.FILE).stat().st_mtime_ns
-    assert main([*words[:2], "--folds", "2", "--steps", "20", "--json"]) == 0
+    pages = [folder / it / page.FILE for it in ("first", "second")]
+    assert [it.stat().st_size > 500_000 for it in pages] == [True, True]
+    pages[1].unlink()
+    before = (folder / "first" / judgement.FILE).stat().st_mtime_ns, pages[0].stat().st_mtime_ns
+    assert main([*words, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["policies"][3]["name"] == "log"
-    assert (folder / "first" / judgement.FILE).stat().st_mtime_ns == before  # nothing was fitted again
+    # nothing was fitted again, and the page that was gone is back
+    assert ((folder / "first" / judgement.FILE).stat().st_mtime_ns, pages[0].stat().st_mtime_ns) == before
+    assert pages[1].exists()
+
+
+def test_densities_of_a_module_of_the_users_own_take_its_name(folder, tmp_path, monkeypatch):
+    """No file may have it imported."""
+    run = tmp_path / "run"
+    shutil.copytree(folder / "second", run)
+    config = json.loads((run / "config.json").read_text())
+    config["config"]["algorithm"] = "own_judged:ENTRY"
+    (run / "config.json").write_text(json.dumps(config))
+    (tmp_path / "own_judged.py").write_text("from itrpo import registry\n\nENTRY = registry.algorithm('bc')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    log = log_of(load_dataset(folder / "other.npz", action_low=-2.0, action_high=2.0))
+    for named in (None, "other_module:ENTRY"):
+        (without,) = runs.of_run(runs.read_run(run), log, named)
+        assert without.log_prob is None
+        assert "own_judged:ENTRY, whose module is imported only if you name it" in without.why
+        assert "own_judged" not in sys.modules
+    (own,) = runs.of_run(runs.read_run(run), log, "own_judged:ENTRY")
+    (same,) = runs.of_run(runs.read_run(folder / "second"), log)
+    np.testing.assert_array_equal(own.log_prob, same.log_prob)
+
+
+def test_without_what_draws_there_is_no_page_but_a_judgement(folder, capsys, monkeypatch):
+    (folder / "second" / page.FILE).unlink()
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    found = judge(folder / "second", None, Settings(folds=2, fqe=FQE(steps=20)), console=Console())
+    assert found == [judgement.read(folder / "second")]
+    assert "no page was written: the page needs vl-convert: pip install 'itrpo[report]'" in capsys.readouterr().out
+    assert not (folder / "second" / page.FILE).exists()
 
 
 @pytest.mark.slow
@@ -108,7 +144,7 @@ def test_episodes_of_another_file(folder):
     finally:
         moved.rename(folder / "log.npz")
     assert (found.episodes, found.unseen, found.dataset, found.gamma) == (20, "other", "other", 0.5)
-    assert "pi_beta was fitted on the judged episodes themselves" in found.reasons[-1]
+    assert "pi_beta was fitted on the judged episodes themselves" in found.reasons[-1].text
 
 
 def test_what_can_not_be_judged_is_one_message(folder, tmp_path):

@@ -15,6 +15,7 @@ from itrpo.errors import InputError, StorageError
 from itrpo.ope import judgement, trials
 from itrpo.ope.estimate import make_estimate
 from itrpo.ope.judgement import Judged, Judgement
+from itrpo.ope.reasons import Reason
 from itrpo.ope.select import select, try_out
 from itrpo.policy import save_policy
 from tests.results.test_frames import make_run
@@ -23,14 +24,14 @@ QUIET = Console(quiet=True)
 GENERATOR = np.random.default_rng(0)
 
 
-def judged(name: str, seed: int | None, value: float, reasons: tuple[str, ...] = ()) -> Judged:
+def judged(name: str, seed: int | None, value: float, reasons: tuple[Reason, ...] = ()) -> Judged:
     """With noise of its own in four folds, and a wave that all have in common."""
     folds = value + np.array([0, 30, -30, 30, -30]) + 0.1 * GENERATOR.standard_normal(5)
     estimate = make_estimate("fqe", folds, None, 5, 0.9, reasons)
     return Judged(name, seed, (estimate,), {"wdr": "it has no density"}, None, None, None, ())
 
 
-def plant(folder: Path, *values: float, reasons: tuple[str, ...] = (), **more) -> None:
+def plant(folder: Path, *values: float, reasons: tuple[Reason, ...] = (), **more) -> None:
     policies = [judged(f"seed {seed}", seed, value, reasons) for seed, value in enumerate(values)]
     given = Judgement(
         run=folder.name,
@@ -46,7 +47,7 @@ def plant(folder: Path, *values: float, reasons: tuple[str, ...] = (), **more) -
         settings={"folds": 5},
         seconds=1.0,
         policies=(*policies, judged("log", None, 40.0)),
-        reasons=("there are only 5 episodes",),
+        reasons=(Reason("few", "there are only 5 episodes"),),
     )
     judgement.write(folder, replace(given, **more))
 

@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 FLAGS = (
     "--headless=new",
@@ -174,3 +176,45 @@ def running(program: str, profile: Path) -> Iterator[Browser]:
         yield browser
     finally:
         browser.close()
+
+
+PROGRAM = find()
+needs_browser = pytest.mark.skipif(
+    PROGRAM is None and "ITRPO_NEEDS_BROWSER" not in os.environ,
+    reason="the page was not looked at: there is no Chromium (install it, or name one in CHROMIUM)",
+)
+BOTH_WAYS = pytest.mark.parametrize(
+    ("width", "scheme"), [(1400, "light"), (1400, "dark"), (400, "dark"), (400, "light")]
+)
+
+
+@contextlib.contextmanager
+def opened(page: Path, profile: Path) -> Iterator[Browser]:
+    """A browser with the page in it, all its charts drawn."""
+    assert PROGRAM is not None, "ITRPO_NEEDS_BROWSER is set, and there is no browser"
+    with running(PROGRAM, profile) as browser:
+        browser.media("light")
+        browser.resize(1400, 900)
+        browser.open(page.as_uri())
+        browser.evaluate("drawAll().then(() => 1)")
+        yield browser
+
+
+def check_figures(browser: Browser, width: int, scheme: str) -> int:
+    """Every figure has a size and marks, nothing is wider than the window, nothing is complained of. -> figures."""
+    browser.resize(width, 900)
+    browser.media(scheme)
+    browser.evaluate("drawAll().then(() => 1)")
+    sizes = browser.evaluate(
+        "[...document.querySelectorAll('.chart')].map((it) => { const svg = it.querySelector('svg.marks') ?? it;"
+        " const { width, height } = svg.getBoundingClientRect();"
+        " return [it.dataset.chart, width, height, svg.querySelectorAll('path, line, rect').length]; })"
+    )
+    for name, drawn_width, height, marks in sizes:
+        assert 150 < drawn_width <= width, name
+        assert height > 80, name
+        assert marks > 10, name
+    assert browser.evaluate("document.documentElement.scrollWidth") == width
+    assert browser.evaluate("document.body.scrollWidth") <= width
+    assert browser.problems() == []
+    return len(sizes)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import html
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,15 +11,9 @@ from pathlib import Path
 import pytest
 
 from itrpo.report.page.write import make_report
-from tests.report import browser as chromium
-from tests.report.browser import Browser
+from tests.report.browser import BOTH_WAYS, Browser, check_figures, needs_browser, opened
 from tests.report.canned_results import HOSTILE, everything
 
-PROGRAM = chromium.find()
-needs_browser = pytest.mark.skipif(
-    PROGRAM is None and "ITRPO_NEEDS_BROWSER" not in os.environ,
-    reason="the report's page was not looked at: there is no Chromium (install it, or name one in CHROMIUM)",
-)
 FIRST_TABLE = "document.querySelector('table.sortable')"
 COLUMN = "(n) => [...document.querySelector('table.sortable').tBodies[0].rows].map((row) => row.cells[n].innerText)"
 
@@ -39,12 +32,7 @@ def page(report, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser(page: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    assert PROGRAM is not None, "ITRPO_NEEDS_BROWSER is set, and there is no browser"
-    with chromium.running(PROGRAM, tmp_path_factory.mktemp("profile")) as running:
-        running.media("light")
-        running.resize(1400, 900)
-        running.open(page.as_uri())
-        running.evaluate("drawAll().then(() => 1)")
+    with opened(page, tmp_path_factory.mktemp("profile")) as running:
         yield running
 
 
@@ -65,24 +53,9 @@ def test_a_pointer_over_a_curve_shows_values(browser: Browser):
 
 
 @needs_browser
-@pytest.mark.parametrize(("width", "scheme"), [(1400, "light"), (1400, "dark"), (400, "dark"), (400, "light")])
+@BOTH_WAYS
 def test_every_figure_is_drawn_and_nothing_is_wider_than_the_window(browser: Browser, width: int, scheme: str):
-    browser.resize(width, 900)
-    browser.media(scheme)
-    browser.evaluate("drawAll().then(() => 1)")
-    sizes = browser.evaluate(
-        "[...document.querySelectorAll('.chart')].map((it) => { const svg = it.querySelector('svg.marks') ?? it;"
-        " const { width, height } = svg.getBoundingClientRect();"
-        " return [it.dataset.chart, width, height, svg.querySelectorAll('path, line, rect').length]; })"
-    )
-    assert len(sizes) > 10
-    for name, drawn_width, height, marks in sizes:
-        assert 150 < drawn_width <= width, name
-        assert height > 80, name
-        assert marks > 10, name
-    assert browser.evaluate("document.documentElement.scrollWidth") == width
-    assert browser.evaluate("document.body.scrollWidth") <= width
-    assert browser.problems() == []
+    assert check_figures(browser, width, scheme) > 10
 
 
 @needs_browser

@@ -271,6 +271,38 @@ def test_what_does_not_fit_is_said_before_anything_is_written(tank, monkeypatch,
         itrpo.export("runs/tank", **({"format": "c"} | change))
 
 
+def test_guards_know_the_rows_that_the_policy_knew_and_no_others(tmp_path):
+    """The run's own data, read as the run read it: its columns, its bounds, its history, without what was held back."""
+    rows = 60
+    level = np.array([1, 2, 0, 3, 9, 4, 5, 6, 7, 8]).repeat(6)  # of ten episodes, of which 2, 4 and 6 are held back
+    columns = {"observations": "sensor", "actions": "valve", "rewards": "paid", "terminals": "none", "timeouts": "end"}
+    log = {"sensor": 10.0 + level[:, None], "valve": 5.0 * level[:, None], "paid": np.zeros(rows)}
+    np.savez(tmp_path / "log.npz", **log, end=np.arange(rows) % 6 == 5)
+    given = {"columns": columns, "action_low": -10.0, "action_high": 90.0, "stack": 2}
+    known = itrpo.load_dataset(tmp_path / "log.npz", env="none", holdout=0.3, **given)
+    assert known.held is not None
+    held = np.unique(known.held.transitions.observation[:, 0]) - 10
+    assert {0.0, 9.0} <= set(held)  # the ends of the range, which guards must not know
+    path = tmp_path / "run" / "seed0" / "policy.npz"
+    path.parent.mkdir(parents=True)
+    network = {"kind": "tanh_mlp", "weight_0": np.zeros((1, 3)), "bias_0": np.zeros(1)}
+    save_policy(path, network, np.zeros(3), np.ones(3), [-10.0], [90.0], {"stack": 2})
+    source = {"name": "log", "kind": "npz", "path": str(tmp_path / "log.npz"), "recipe": {}}
+    about = {"dataset": {"source": source}, "dataset_sha256": known.source.sha256}
+    (tmp_path / "run" / "provenance.json").write_text(json.dumps(about))
+    config = {
+        "config": {"data": {**given, "action_low": [-10.0], "action_high": [90.0], "holdout": 0.3, "rules": None}}
+    }
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    guards = itrpo.export(tmp_path / "run", "npz", guards=itrpo.GuardOptions(quantile=0.0)).policy.guards
+    assert guards is not None
+    assert (guards.low[0], guards.high[0]) == (11, 18)
+    assert (guards.action_low[0], guards.action_high[0]) == pytest.approx((5, 40), rel=1e-5)
+    (tmp_path / "run" / "provenance.json").write_text(json.dumps(about | {"dataset_sha256": "0"}))
+    with pytest.raises(InputError, match=r"is not what .* was trained on"):
+        itrpo.export(tmp_path / "run", "npz")
+
+
 def test_a_policy_without_its_data_does_not_guess_the_bounds_of_actions(tmp_path):
     make(tmp_path, "tanh_mlp")
     with pytest.raises(InputError, match="give --data FILE, or both --action-low and --action-high"):

@@ -267,6 +267,68 @@ def untitled(plot: dict[str, Any]) -> dict[str, Any]:
     return plot
 
 
+def lines(
+    name: str,
+    title: str,
+    caption: str,
+    rows: list[dict[str, Any]],
+    colors: Mapping[str, str],
+    panel: Sequence[str],
+    labels: tuple[str, str],
+    independent: str,
+    columns: int = 3,
+    steps: bool = False,
+) -> Chart:
+    """Lines of `colors` in panels, some with bands. Rows: s (x), m, lo, hi (None: no band), a (line), p (panel).
+    `labels` are those of the axes, `independent` is "x" or "y", which each panel has its own of; `steps`: a value holds
+    until the next.
+    """
+    number = {"type": "quantitative", "format": ".4~r"}
+    scale = {"domain": list(colors), "range": list(colors.values())}
+    y = {"type": "quantitative", "title": labels[1], "scale": {"zero": False}}
+    shape = {"interpolate": "step-after"} if steps else {}
+    tooltip = [
+        {"field": "p", "title": "of"},
+        {"field": "a", "title": "line"},
+        {"field": "s", "title": labels[0]} | number,
+        {"field": "m", "title": "value"} | number,
+    ]
+    layers: list[dict[str, Any]] = [
+        {
+            "mark": {"type": "line", "strokeWidth": 1.8, "strokeJoin": "round"} | shape,
+            "encoding": {"y": {"field": "m"} | y},
+        },
+        {
+            "mark": {"type": "point", "size": 70, "filled": True},
+            "params": [
+                {
+                    "name": "near",
+                    "select": {"type": "point", "on": "pointerover", "nearest": True, "clear": "pointerout"},
+                }
+            ],
+            "encoding": {
+                "y": {"field": "m"} | y,
+                "opacity": {"condition": {"param": "near", "empty": False, "value": 1}, "value": 0},
+                "tooltip": tooltip,
+            },
+        },
+    ]
+    if any(it["lo"] is not None for it in rows):
+        band = {
+            "transform": [{"filter": "datum.lo !== null"}],
+            "mark": {"type": "area", "opacity": 0.18},
+            "encoding": {"y": {"field": "lo"} | y, "y2": {"field": "hi"}},
+        }
+        layers.insert(0, band)
+    encoding = {
+        "x": {"field": "s", "type": "quantitative", "title": labels[0], "scale": {"zero": False, "nice": False}},
+        "color": {"field": "a", "type": "nominal", "title": None, "scale": scale, "sort": list(colors)},
+    }
+    plot = {"layer": layers, "encoding": encoding}
+    chart = framed(name, title, caption, plot, rows, panel, independent, labels=labels)
+    return chart._replace(spec=chart.spec | {"columns": columns})
+
+
 def scatter(
     name: str, title: str, caption: str, rows: list[dict[str, Any]], arms: Sequence[str], panel: Sequence[str]
 ) -> Chart:
@@ -539,5 +601,5 @@ def import_vl_convert() -> Any:
     try:
         import vl_convert  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise InputError("itrpo report needs vl-convert: pip install 'itrpo[report]'") from None
+        raise InputError("the page needs vl-convert: pip install 'itrpo[report]'") from None
     return vl_convert

@@ -43,19 +43,25 @@ def facts(values: Mapping[str, str]) -> str:
     )
 
 
-def figure(chart: Chart) -> str:
-    files = " · ".join(f'<a href="figures/{esc(chart.name)}.{it}">{it.upper()}</a>' for it in ("svg", "png", "csv"))
+def figure(chart: Chart, below: str = "") -> str:
     return (
         "<figure "
         f'id="figure-{esc(chart.name)}"><h3>{esc(chart.title)}</h3><figcaption>{esc(chart.caption)}</figcaption>'
         f'<div class="chart" data-chart="{esc(chart.name)}" role="img" aria-label="{esc(chart.title)}"></div>'
-        f'<p class="files">{files}</p></figure>'
+        f"{below}</figure>"
     )
 
 
 class Column(NamedTuple):
     name: str
     number: bool = False
+
+
+class Shown(NamedTuple):
+    """A cell: what is shown is HTML, what it is sorted by is the number; None: last."""
+
+    html: str
+    sort: float | None
 
 
 def plain_table(name: str, columns: Sequence[Column], rows: Iterable[Sequence[object]]) -> str:
@@ -81,10 +87,13 @@ def _n(number: bool) -> str:
 
 
 def _sort(value: object) -> str:
+    value = value.sort if isinstance(value, Shown) else value
     return f' data-sort="{value!r}"' if isinstance(value, int | float) else ' data-sort=""' if value is None else ""
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, Shown):
+        return value.html
     if isinstance(value, float):
         return f"{value:,.1f}"
     return "" if value is None else f"{value:,}" if isinstance(value, int) else esc(value)
@@ -95,9 +104,9 @@ def _shown(value: object) -> str:
 VERDICTS = {"holds": "holds", "does not hold": "fails", "can't tell": "open", "not enough runs": "open"}
 
 
-def verdict(answer: str) -> str:
+def verdict(answer: str, look: str = "") -> str:
     words = answer.replace("'", "’")
-    return f'<span class="verdict {VERDICTS.get(answer, "open")}">{esc(words)}</span>'
+    return f'<span class="verdict {look or VERDICTS.get(answer, "open")}">{esc(words)}</span>'
 
 
 def claim_row(claim: Claim, found: Verdict) -> str:

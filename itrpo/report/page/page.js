@@ -11,7 +11,7 @@ document.getElementById("theme").addEventListener("click", () => {
   root.dataset.theme = isDark() ? "light" : "dark";
   remember("theme", root.dataset.theme);
 });
-document.getElementById("protocol").addEventListener("change", (event) => {
+document.getElementById("protocol")?.addEventListener("change", (event) => {
   root.dataset.protocol = event.target.value;
   for (const table of document.querySelectorAll("table.sortable")) {
     const header = table.querySelector("th[aria-sort]");
@@ -50,7 +50,7 @@ function fitted(name, width) {
   const { spec, panels, height } = charts[name];
   const full = { ...spec, config, datasets: { [name]: data[name] } };
   if (!panels) return { ...full, width: Math.max(200, width - 8), autosize: { type: "fit", contains: "padding" } };
-  const room = width < 560 ? 1 : width < 900 ? 2 : panels === 4 && width > 1000 ? 4 : 3;
+  const room = width < 560 || spec.columns === 1 ? 1 : width < 900 ? 2 : panels === 4 && width > 1000 ? 4 : 3;
   const columns = panels === 4 && room === 3 ? 2 : Math.min(panels, room);
   const beside = 34 + 22; // labels and gap
   const panel = { ...spec.spec, width: Math.max(140, Math.floor((width - 8) / columns) - beside), height: spec.spec.height ?? height };

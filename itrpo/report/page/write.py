@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import string
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from itrpo.report.claims import Verdict
 from itrpo.report.page import charts, datasets, evidence, exports, figures, html
 from itrpo.report.page.charts import Chart
 from itrpo.report.page.datasets import Likeness
+from itrpo.report.page.document import Section, Words, document
 from itrpo.report.page.evidence import Table
 from itrpo.report.page.html import Column, esc
 from itrpo.report.published import TABLES
@@ -24,19 +24,23 @@ from itrpo.report.tables import format_interval
 if TYPE_CHECKING:
     from itrpo.results.frames import Results
 
-HERE = Path(__file__).parent
+TITLE = "iTRPO: the paper’s evidence, run again"
+LEAD = (
+    '<p class="lead">The tables, figures and claims of “An Implicit Trust Region Approach to Behavior Regularized'
+    " Offline Reinforcement Learning” (Zhang and Tan, AAAI 2024), from runs of this library alone.</p>"
+)
+SWITCHES = """<fieldset class="choice" id="protocol">
+<legend>A seed’s score</legend>
+<label title="the paper’s protocol"><input type="radio" name="protocol" value="paper" checked>
+<span>last 10 evaluations</span></label>
+<label title="the last evaluation alone"><input type="radio" name="protocol" value="last">
+<span>last checkpoint</span></label>
+</fieldset>
+"""
 TITLES = {"locomotion": "Table 2, locomotion", "antmaze": "Table 3, AntMaze", "other": "Scores"}
 
 
 MANY = 14  # arms whose curves no reader tells apart
-
-
-class Section(NamedTuple):
-    anchor: str
-    title: str
-    navigation: str  # "": not in the bar
-    body: str
-    kind: str | None = None
 
 
 class Report(NamedTuple):
@@ -75,7 +79,7 @@ def make_report(results: Results) -> Report:
     ) -> None:
         if found or before:
             drawn.extend(found)
-            sections.append(Section(anchor, title, navigation, before + "".join(map(html.figure, found)), kind))
+            sections.append(Section(anchor, title, navigation, before + "".join(_figure(it) for it in found), kind))
 
     for table in main:
         short_title = TITLES[table.family].partition(",")[0]
@@ -194,7 +198,12 @@ def make_report(results: Results) -> Report:
     written |= {f"{it.name}.tex": exports.latex(it, latex_caption(it)) for it in tables}
     written["claims.csv"] = claims_csv(verdicts)
     written["seeds.csv"] = exports.seeds_csv(tables)
-    return Report(page(results, runs, tables, sections, drawn), written, drawn)
+    return Report(page(runs, tables, sections, drawn), written, drawn)
+
+
+def _figure(chart: Chart) -> str:
+    links = " · ".join(f'<a href="figures/{esc(chart.name)}.{it}">{it.upper()}</a>' for it in ("svg", "png", "csv"))
+    return html.figure(chart, f'<p class="files">{links}</p>')
 
 
 # --- sections ------------------------------------------------------------------------------------------------------
@@ -399,44 +408,19 @@ def latex_caption(table: Table) -> str:
 
 
 def page(
-    results: Results,
-    runs: Sequence[dict[str, Any]],
-    tables: Sequence[Table],
-    sections: Sequence[Section],
-    drawn: Sequence[Chart],
+    runs: Sequence[dict[str, Any]], tables: Sequence[Table], sections: Sequence[Section], drawn: Sequence[Chart]
 ) -> str:
-    from itrpo import __version__
-
-    content = {
-        "charts": {it.name: {"spec": it.spec, "panels": it.panels, "height": it.height} for it in drawn},
-        "data": {it.name: it.data for it in drawn},
-        "config": charts.config(),
-    }
-    versions = " ".join(f"{name} {version}." for name, version in charts.versions().items())
-    values = {
-        "title": "iTRPO: the paper’s evidence, run again",
-        "lead": "".join(f"<p>{esc(it)}</p>" for it in lead(tables)),
-        "facts": html.facts(header_facts(runs)),
-        "navigation": "".join(
-            f'<a href="#{esc(it.anchor)}">{esc(it.navigation)}</a>' for it in sections if it.navigation
-        ),
-        "sections": "\n".join(html.section(it.anchor, it.title, it.body, it.kind) for it in sections),
-        "version": esc(__version__),
-        "drawn": f"Charts: {esc(versions)}",
-        "css": string.Template((HERE / "page.css").read_text("utf-8")).substitute(
-            dark=(HERE / "dark.css").read_text("utf-8")
-        ),
-        "script": (HERE / "page.js").read_text("utf-8"),
-        "content": script_json(content),
-        "vega": charts.bundle().replace("</script", r"<\/script").replace("<!--", r"<\!--"),
-    }
-    return string.Template((HERE / "page.html").read_text("utf-8")).substitute(values)
-
-
-def script_json(value: Any) -> str:
-    """JSON that no text of which can end its <script>."""
-    text = json.dumps(files.strict(value), ensure_ascii=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    words = Words(
+        TITLE,
+        "itrpo report",
+        LEAD + "".join(f"<p>{esc(it)}</p>" for it in lead(tables)),
+        "From the rows of finished and unfinished runs, without a manual step. Beside this file: <code>tables/</code>"
+        " (CSV, LaTeX) and <code>figures/</code> (SVG, PNG).",
+        "The tables are complete without JavaScript; the charts are in <code>figures/</code> as SVG and PNG.",
+        SWITCHES,
+        ' data-protocol="paper"',
+    )
+    return document(words, header_facts(runs), sections, drawn)
 
 
 def lead(tables: Sequence[Table]) -> list[str]:
