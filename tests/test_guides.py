@@ -51,6 +51,7 @@ def play(guide: str, smaller: dict[str, str], folder: Path, monkeypatch: pytest.
     return ran
 
 
+@pytest.mark.slow
 def test_from_a_d4rl_name_to_a_score(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("ITRPO_CACHE", str(tmp_path / "cache"))
     shares = (demo.Share("hopper_sac_040k", 1), demo.Share("hopper_sac_100k", 2))

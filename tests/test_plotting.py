@@ -260,7 +260,9 @@ def test_returns_of_a_policy_in_training(tmp_path):
     assert vermillion[:, 0].min() < blue[:, 0].min()
 
 
-@pytest.mark.parametrize(("dimensions", "height"), [(1, 940), (6, 1280), (20, 1960)])
+@pytest.mark.parametrize(
+    ("dimensions", "height"), [(1, 940), pytest.param(6, 1280, marks=pytest.mark.slow), (20, 1960)]
+)
 def test_the_picture_of_a_dataset(tmp_path, dimensions, height):
     """Ends by the environment are orange: without them no pixel is. More than 16 dimensions make no taller picture."""
     rng = np.random.default_rng(0)
