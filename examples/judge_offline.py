@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import itrpo
-from itrpo.ope.judgement import Judgement, Settings
+from itrpo.ope.estimate import DEFAULTS, Settings
+from itrpo.ope.judgement import Judgement
 
 
-def main(run: Path = Path("runs/tank"), settings: Settings = Settings()) -> Judgement:
+def main(run: Path = Path("runs/tank"), settings: Settings = DEFAULTS) -> Judgement:
     (judgement,) = itrpo.judge(run, settings=settings)  # a run of own_arrays_to_policy.py
     print(f"{judgement.episodes} unseen episodes, mean return {judgement.log_return:.1f}")
     for policy in judgement.policies:

@@ -1,4 +1,4 @@
-"""From a dataset's name to a score. `hopper-demo` is made here and needs no network; a D4RL name would be downloaded."""
+"""From a dataset's name to a score. `hopper-demo` is made here without a network; a D4RL name is downloaded."""
 
 from pathlib import Path
 

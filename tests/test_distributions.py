@@ -20,8 +20,8 @@ BIN = Path(sys.executable).parent
 TRIAL = """
 import numpy as np, itrpo
 rng = np.random.default_rng(0)
-rows = {"observations": rng.normal(size=(300, 3)), "actions": rng.uniform(-1, 1, (300, 2)), "rewards": rng.normal(size=300),
-        "terminals": np.zeros(300), "timeouts": np.arange(300) % 50 == 49}
+rows = {"observations": rng.normal(size=(300, 3)), "actions": rng.uniform(-1, 1, (300, 2)),
+        "rewards": rng.normal(size=300), "terminals": np.zeros(300), "timeouts": np.arange(300) % 50 == 49}
 options = itrpo.RunOptions(env="none", steps=6, seeds=1, out="run", action_low=-1.0, action_high=1.0)
 policy = itrpo.train(rows, "td3_bc", options).policy
 assert policy(rows["observations"][0]).shape == (2,)

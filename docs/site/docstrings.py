@@ -1,4 +1,4 @@
-"""Griffe's view of our docstrings: prose with `code` and indented equations, in which `*`, `_` and brackets are themselves."""
+"""Griffe's view of our docstrings: prose, `code` and indented equations; `*`, `_` and brackets are themselves."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ def escaped(text: str) -> str:
         if one.startswith("    "):
             return one
         parts = one.split("`")
-        return "`".join(
-            part if index % 2 else re.sub(r"([*_<>\[\]])", r"\\\1", part) for index, part in enumerate(parts)
-        )
+        parts[::2] = [re.sub(r"([*_<>\[\]])", r"\\\1", part) for part in parts[::2]]
+        return "`".join(parts)
 
     return "\n".join(map(line, text.split("\n")))

@@ -1,7 +1,7 @@
 """What MkDocs asks while it builds the site: pages from outside of docs/, the generated reference, formulas as MathML.
 
-Pages of the repository link each other by their places in it, as readers on a host's pages need. Here `../X` becomes the
-page or the file that the site has of X.
+Pages of the repository link each other by their places in it, as readers on a host's pages need. Here `../X` becomes
+the page or the file that the site has of X.
 """
 
 from __future__ import annotations
@@ -59,15 +59,15 @@ def on_page_markdown(markdown, page, config, files):
         aim = target(page.file.src_uri, link)
         return f"{before}{posixpath.relpath(of_site(aim), here or '.')}{anchor or ''}{after}" if aim else found[0]
 
-    return "".join(
-        part if index % 2 else LINK.sub(moved, part)
-        for index, part in enumerate(re.split(r"(```.*?```)", markdown, flags=re.S))
-    )
+    parts = re.split(r"(```.*?```)", markdown, flags=re.DOTALL)  # every other one is code
+    parts[::2] = [LINK.sub(moved, part) for part in parts[::2]]
+    return "".join(parts)
 
 
 def on_files(files, config):
     """Adds what pages link outside of docs/, as far as links lead, and the reference."""
-    files.append(File.generated(config, "site.css", content=(ROOT / "docs" / "site" / "site.css").read_text("utf-8")))
+    for name in ("site.css", "iframe-worker.js"):
+        files.append(File.generated(config, name, abs_src_path=str(ROOT / "docs" / "site" / name)))
     for name, text in reference().items():
         files.append(File.generated(config, f"reference/{name}.md", content=text))
     waiting = [
@@ -97,7 +97,7 @@ def on_page_content(content, page, config, files):
 
 
 def formula(found: re.Match[str]) -> str:
-    text = html.unescape(found[2])
+    text = html.unescape(found[2]).replace(r"\arg\m", r"\operatorname{arg}\,\m")  # what the converter does not know
     tag = re.search(r"\\tag\{(.*?)\}", text)
     drawn = convert(text.replace(tag[0], "") if tag else text, display="block" if found[1] == "div" else "inline")
     number = f'<span class="tag">({tag[1]})</span>' if tag else ""
