@@ -25,7 +25,7 @@ if (location.protocol === "file:") {
           document.body.appendChild(script);
         })), Promise.resolve());
       <\/script><script src="${url}"><\/script></body></html>`);
-      this.ready = new Promise(done => this.frame.addEventListener("load", done));
+      this.ready = new Promise(done => inside.scripts[1].addEventListener("load", done));
       inside.close();
     }
     postMessage(message) {
