@@ -102,8 +102,7 @@ def problem(line: str) -> str | None:
     words = shlex.split(line, comments=True)[1:]
     words = words[: next((index for index, word in enumerate(words) if word in ("|", ">", "&&", "&")), None)]
     if any(word == "..." or word.startswith("$") or (word.isupper() and word.isalpha()) for word in words):
-        words = words[:1] if words[0] not in {name.split()[0] for name in cli.COMMANDS if " " in name} else words[:2]
-        return None if " ".join(words) in cli.COMMANDS else f"no command {words}"
+        words = [*cli.find_command(words)[0].split(), "--help"]
     try:
         name, rest = cli.find_command(words)
         command = cli.read_command(name, rest)
