@@ -35,6 +35,7 @@ pytestmark = [
 
 def ran(*words: object, folder: Path) -> str:
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    environment["UV_CACHE_DIR"] = str(Path(environment["ITRPO_CACHE"]).parent / "uv")  # not in the home folder
     done = subprocess.run([str(word) for word in words], cwd=folder, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
     return done.stdout

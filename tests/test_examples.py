@@ -46,12 +46,14 @@ def test_every_example_is_short_says_what_it_is_and_is_run_here():
         assert f'example("{name}").main(' in here or f'"{name}.py"' in here
 
 
+@pytest.mark.slow
 def test_own_arrays_become_a_policy_in_their_units(tank, capsys):
     log = example("own_arrays_to_policy").log()
     assert 0 <= log["actions"].min() < 0.1 < 0.9 < log["actions"].max() <= 1
     assert (tank / "seed0" / "policy.npz").exists()
 
 
+@pytest.mark.slow
 def test_it_is_deployed_by_two_files_without_itrpo(tank, tmp_path):
     """Copies of the example, of itrpo/policy.py and of the policy, where `import itrpo` and `import jax` fail."""
     shutil.copy(EXAMPLES / "deploy_with_numpy.py", tmp_path)
@@ -70,6 +72,7 @@ print(repr(float(deploy_with_numpy.main("policy.npz", minutes=5))))"""
     assert 0 < cost < 3
 
 
+@pytest.mark.slow
 def test_it_is_judged_on_the_episodes_that_were_held_out(tank, capsys):
     judgement = example("judge_offline").main(tank, Settings(folds=3, behavior_steps=10, fqe=FQE(steps=10)))
     assert (judgement.unseen, judgement.episodes, judgement.rows) == ("holdout 0.2", 40, 2400)
