@@ -23,17 +23,17 @@ def log(episodes: int = 200, length: int = 60) -> dict[str, np.ndarray]:
         "actions": valve[:, None],
         "rewards": reward,
         "terminals": np.zeros(len(rows)),  # no minute ends the world
-        "timeouts": last,  # but each episode ends
+        "timeouts": last,
     }
 
 
-def main(out: Path = Path("runs/tank"), steps: int = 12_000, seeds: int = 4) -> itrpo.RunOptions:
-    options = itrpo.RunOptions(
-        scale="laptop", env="none", action_low=0.0, action_high=1.0, holdout=0.2, steps=steps, seeds=seeds, out=out
-    )
-    policy = itrpo.train(log(), "td3_bc", options).policy  # [..., O] -> [..., A], in the log's units
+def main(out: Path = Path("runs/tank"), steps: int = 12_000, seeds: int = 4) -> None:
+    out.parent.mkdir(exist_ok=True)
+    np.savez(f"{out}.npz", **log())  # `train` takes arrays too; a file can be read again, to judge by
+    ranges = {"action_low": 0.0, "action_high": 1.0, "holdout": 0.2}
+    options = itrpo.RunOptions(scale="laptop", env="none", steps=steps, seeds=seeds, out=out, **ranges)
+    policy = itrpo.train(f"{out}.npz", "td3_bc", options).policy  # [..., O] -> [..., A], in the log's units
     print("valve at 40 degrees:", policy(np.array([40.0, 5.0])), "and at 70:", policy(np.array([70.0, 5.0])))
-    return options
 
 
 if __name__ == "__main__":
