@@ -1,6 +1,8 @@
 # make demo     a logged Hopper dataset becomes a better policy, in a few minutes on a laptop
 # make test     the test suite
 # make lint     ruff and pyright
+# make docs     the documentation site into build/site, warnings as errors; open build/site/index.html
+# make lowest   the quick tests with the lowest versions that pyproject.toml allows, in an environment of their own
 # make bench    how fast training is here, next to the machine's limit and other libraries: under 15 minutes on two cores
 # make lock     resolve the locked versions again; `make lock UPGRADE=--upgrade` takes the newest ones
 # make clean    remove what this file made; runs/ is kept
@@ -16,13 +18,14 @@ PYTHON = $(shell for p in $(PYTHONS); do $$p -c '$(CAN_CREATE)' 2>/dev/null && {
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check --no-input
-LOCK := $(BIN)/uv pip compile --quiet --no-config --system-certs --universal --python-version 3.11 --fork-strategy fewest \
+COMPILE := $(BIN)/uv pip compile --quiet --no-config --system-certs --universal --python-version 3.11 --fork-strategy fewest \
 	--only-binary :all: --generate-hashes --no-emit-index-url --no-emit-find-links \
-	--custom-compile-command 'make lock' $(UPGRADE) pyproject.toml --group build --extra test
+	--custom-compile-command 'make lock' $(UPGRADE)
+LOCK := $(COMPILE) pyproject.toml --group build --extra test
 
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: demo test lint bench lock clean
+.PHONY: demo test lint docs lowest bench lock clean
 
 demo: .venv/installed
 	$(BIN)/$(DEMO)
@@ -35,6 +38,16 @@ lint: .venv/dev-versions .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
+docs: .venv/docs-versions .venv/installed
+	NO_MKDOCS_2_WARNING=1 JAX_PLATFORMS=cpu $(BIN)/python -m mkdocs build --strict
+
+# Python 3.11, for which the lowest versions have wheels. LOWEST_TESTS: what neither takes minutes nor needs newer tools.
+LOWEST_TESTS := tests/algorithms tests/behavior tests/data tests/nn tests/ops tests/ope tests/shipping tests/theory tests/cli tests/test_policy.py tests/test_package.py
+lowest: .venv/dev-versions
+	$(BIN)/uv venv --quiet --no-config --clear build/lowest
+	$(BIN)/uv pip install --quiet --no-config --system-certs --python build/lowest/bin/python --resolution lowest-direct '.[test]'
+	build/lowest/bin/python -m pytest --numprocesses auto --dist loadfile $(LOWEST_TESTS)
+
 # BENCH='--python PEER/bin/python' adds d3rlpy; `benchmarks/bench.py --help` lists what else there is.
 bench: .venv/installed
 	$(BIN)/python benchmarks/bench.py $(BENCH)
@@ -42,6 +55,7 @@ bench: .venv/installed
 lock: .venv/dev-versions
 	$(LOCK) --output-file requirements.lock
 	$(LOCK) --extra dev --constraint requirements.lock --output-file requirements-dev.lock
+	$(COMPILE) --group pyproject.toml:docs --constraint requirements-dev.lock --output-file requirements-docs.lock
 
 clean:
 	rm -rf .venv build dist .pytest_cache .ruff_cache
@@ -60,6 +74,11 @@ clean:
 .venv/dev-versions: requirements-dev.lock | .venv/versions
 	@echo "Installing the developer tools into .venv"
 	@$(PIP) install --require-hashes --only-binary :all: --requirement requirements-dev.lock
+	@touch $@
+
+.venv/docs-versions: requirements-docs.lock | .venv/versions
+	@echo "Installing what builds the documentation into .venv"
+	@$(PIP) install --require-hashes --only-binary :all: --requirement requirements-docs.lock
 	@touch $@
 
 .venv/created:

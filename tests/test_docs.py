@@ -1,14 +1,18 @@
-"""Pages that name code or tests name what is there; the picture of the house is the house."""
+"""Pages that name code or tests name what is there; links lead somewhere; commands and Python are such; the picture of
+the house is the house."""
 
 from __future__ import annotations
 
 import ast
 import importlib
+import posixpath
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
+from itrpo import cli
 from tests.test_imports import imports, modules
 
 REPOSITORY = Path(__file__).parents[1]
@@ -54,6 +58,95 @@ def unknown_tests(page: str) -> list[str]:
         if not file.exists() or (name and name not in file.read_text("utf-8")):
             missing.append(f"{path}{ending}::{name}")
     return missing
+
+
+# --- links, commands, Python ------------------------------------------------------------------------------------------
+
+PAGES = {
+    str(path.relative_to(REPOSITORY)): path.read_text("utf-8")
+    for folder in (REPOSITORY, REPOSITORY / "docs", REPOSITORY / "benchmarks")
+    for path in (folder.glob("*.md") if folder == REPOSITORY else folder.rglob("*.md"))
+}
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\]\(([^)#\s]*)(#[^)\s]*)?\)")
+
+
+def anchors(page: str) -> set[str]:
+    """As hosts and the site make them from headings."""
+    headings = re.findall(r"^#+ (.+)$", BLOCK.sub("", page), re.MULTILINE)
+    plain = [re.sub(r"[^\w\- ]", "", re.sub(r"\]\([^)]*\)", "]", heading)) for heading in headings]
+    return {"#" + heading.strip().lower().replace(" ", "-") for heading in plain}
+
+
+def broken_links(name: str, page: str) -> list[str]:
+    broken = []
+    for link, anchor in LINK.findall(BLOCK.sub("", page)):
+        if "://" in link or link.startswith("mailto:"):
+            continue
+        aim = posixpath.normpath(posixpath.join(posixpath.dirname(name), link)) if link else name
+        there = (REPOSITORY / aim).exists()
+        if not there or (anchor and aim.endswith(".md") and anchor not in anchors(PAGES.get(aim, page))):
+            broken.append(link + anchor)
+    return broken
+
+
+def commands(page: str) -> list[str]:
+    """The lines of blocks that call itrpo, continued ones joined."""
+    lines = [line for _, block in BLOCK.findall(page) for line in block.replace("\\\n", " ").splitlines()]
+    return [line.strip() for line in lines if line.strip().startswith("itrpo ")]
+
+
+def problem(line: str) -> str | None:
+    """Why the command line would not take a line, or None. It does not run; of a line with `...`, $NAME or NAME, which
+    stand for words, only the command is looked for."""
+    words = shlex.split(line, comments=True)[1:]
+    words = words[: next((index for index, word in enumerate(words) if word in ("|", ">", "&&", "&")), None)]
+    if any(word == "..." or word.startswith("$") or (word.isupper() and word.isalpha()) for word in words):
+        words = [*cli.find_command(words)[0].split(), "--help"]
+    try:
+        name, rest = cli.find_command(words)
+        command = cli.read_command(name, rest)
+    except SystemExit as stop:  # --help
+        return None if stop.code == 0 else line
+    except cli.ItrpoError as error:
+        return str(error)
+    return None if isinstance(command, cli.COMMANDS[name].kind) else line
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_links_lead_somewhere(name):
+    assert broken_links(name, PAGES[name]) == []
+
+
+@pytest.mark.parametrize("name", [name for name in PAGES if commands(PAGES[name])])
+def test_commands_parse(name, monkeypatch, tmp_path):
+    """In a folder with the files of the page that a command reads while it is parsed: its TOML, and a module."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    columns = 'observations = ["temp"]\nactions = "valve"\nrewards = "cost"\nterminals = "none"\n'
+    for file in re.findall(r"--columns (\S+\.toml)", PAGES[name]):
+        (tmp_path / file).write_text(columns)
+    for language, block in BLOCK.findall(PAGES[name]):
+        if language == "python" and "AlgorithmEntry(" in block:
+            (tmp_path / "crr.py").write_text(block)
+    assert {line: why for line in commands(PAGES[name]) if (why := problem(line))} == {}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_python_is_python(name):
+    for language, block in BLOCK.findall(PAGES[name]):
+        if language == "python":
+            compile(block, name, "exec")
+
+
+def test_what_leads_nowhere_is_noticed():
+    assert broken_links("docs/theory.md", "[a](errate.md) [b](errata.md) [c](errata.md#no-such)") == [
+        "errate.md",
+        "errata.md#no-such",
+    ]
+    assert problem("itrpo trian x") is not None
+    assert problem("itrpo train x --stepz 3") is not None
+    assert problem("itrpo train x --steps 3 | tee log") is None
 
 
 EQUATIONS = (REPOSITORY / "docs" / "equations.md").read_text("utf-8")

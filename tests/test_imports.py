@@ -136,7 +136,7 @@ def violations(module: str, source: str) -> list[str]:
 
 def modules() -> dict[str, str]:
     """Dotted name below itrpo -> source. Without `itrpo` itself, whose public names come from everywhere."""
-    files = (path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+    files = (path for path in PACKAGE.rglob("*.py") if path not in (PACKAGE / "__init__.py", PACKAGE / "__main__.py"))
     named = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in files}
     return {name.removesuffix(".__init__"): path.read_text(encoding="utf-8") for name, path in named.items()}
 

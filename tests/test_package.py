@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -75,3 +78,16 @@ def test_registered_behavior_model_resolves(dotted):
 @pytest.mark.parametrize("dotted", registry.GENERATED_DATASETS.values())
 def test_registered_dataset_resolves(dotted):
     assert callable(registry.resolve(dotted))
+
+
+def test_the_conda_recipe_asks_for_what_pip_does():
+    folder = Path(__file__).parents[1]
+    project = tomllib.loads((folder / "pyproject.toml").read_text("utf-8"))["project"]
+    wanted = {
+        re.sub(r"\[\w+\]", "", line).replace("matplotlib>", "matplotlib-base>") for line in project["dependencies"]
+    }
+    recipe = (folder / "conda" / "recipe.yaml").read_text("utf-8")
+    asked = {line.replace(" ", "") for line in re.findall(r"^    - ([\w-]+ >=[\d.]+)", recipe, re.MULTILINE)}
+    assert wanted <= asked
+    assert f'version: "{itrpo.__version__}"' in recipe
+    assert f"version: {itrpo.__version__}\n" in (folder / "CITATION.cff").read_text("utf-8")

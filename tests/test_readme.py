@@ -1,20 +1,18 @@
-"""The README's Python runs as printed, at a smaller size; its commands parse."""
+"""The README's Python runs as printed, at a smaller size. (Its commands: test_docs.py.)"""
 
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from itrpo import cli, files, options
+from itrpo import files, options
 from itrpo.collection import demo, making
 
 README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-COMMANDS = [line.partition("#")[0] for line in README.splitlines() if line.startswith("itrpo ")]
 
 
 @pytest.fixture
@@ -39,14 +37,13 @@ def test_python_of_the_readme_runs(small_demo, monkeypatch, tmp_path):
     np.testing.assert_array_equal(names["policy"](observation), names["action"])
 
 
-@pytest.mark.parametrize("line", COMMANDS)
-def test_commands_of_the_readme_parse(line, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "plant.toml").write_text(
-        'observations = ["temp"]\nactions = "valve"\nrewards = "cost"\nterminals = "none"\n'
-    )
-    name, words = cli.find_command(shlex.split(line, comments=True)[1:])
-    assert isinstance(cli.read_command(name, words), cli.COMMANDS[name].kind)
+def test_the_front_page_of_the_site_shows_the_same_lines_and_numbers():
+    page = (Path(__file__).parents[1] / "docs" / "index.md").read_text("utf-8").replace("\u00a0", " ")
+    assert f"```python\n{PYTHON[0]}```" in page
+    table = "".join(line for line in README.splitlines() if line.startswith("│"))
+    numbers = re.findall(r"[\d,.]+ ± [\d,.]+", table)
+    assert len(numbers) == 4
+    assert [number for number in numbers if number not in page] == []
 
 
 def test_the_readme_names_every_algorithm():

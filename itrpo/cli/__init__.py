@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from itrpo import files, registry
-from itrpo.cli import datasets, export, judging, report, sac, sweep, theory, training
+from itrpo.cli import about, completion, datasets, export, judging, report, sac, sweep, theory, training
 from itrpo.cli.flags import Flag, read
 from itrpo.errors import InputError, ItrpoError
 
@@ -59,6 +59,8 @@ COMMANDS = {
     "sac replay": Command(sac.Replay, sac.replay),
     "algorithms": Command(training.Algorithms, training.algorithms),
     "theory": Command(theory.Theory, theory.theory),
+    "about": Command(about.About, about.about),
+    "completion": Command(completion.Completion, completion.completion),
 }
 USAGE = """usage: itrpo COMMAND ...
 
@@ -87,6 +89,8 @@ USAGE = """usage: itrpo COMMAND ...
   sac replay RUN       its replay buffer as a dataset
   algorithms [NAME]    algorithms, their presets and fields
   theory [STATEMENT]   the paper's statements on exact MDPs
+  about                versions, devices, cache: for reports of faults
+  completion SHELL     what completes these words in bash or zsh
 
 `itrpo COMMAND --help` explains each; `itrpo --version` prints the version."""
 

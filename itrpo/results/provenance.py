@@ -10,8 +10,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import jax
-
 import itrpo
 from itrpo.files import available_cores
 
@@ -20,6 +18,8 @@ PACKAGES = ("jax", "jaxlib", "equinox", "optax", "gymnasium", "mujoco", "numpy")
 
 def provenance() -> dict[str, Any]:
     """Versions, machine, devices, git state of an itrpo checkout, and the command line. Starts JAX."""
+    import jax  # here: where JAX is broken, `itrpo about` still reads versions
+
     checkout = Path(__file__).resolve().parents[2]
     return {
         "versions": {"itrpo": itrpo.__version__} | {name: version(name) for name in PACKAGES},
@@ -36,6 +36,8 @@ def provenance() -> dict[str, Any]:
 
 def machine() -> dict[str, Any]:
     """What a run's bits depend on besides its inputs; recorded, and compared when it resumes."""
+    import jax
+
     return {
         "device": jax.devices()[0].device_kind,
         "backend": jax.default_backend(),
