@@ -372,6 +372,8 @@ def _last_rows(
 
 def last_rows(codes: np.ndarray, name: str, where: str) -> np.ndarray:
     """bool [N]: the last row of each episode. Raises InputError if an episode's rows are not all together."""
+    if not len(codes):
+        return np.zeros(0, dtype=bool)
     last = np.append(codes[1:] != codes[:-1], True)
     starts = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
     first_of_code = np.unique(codes[starts], return_index=True)[1]

@@ -32,8 +32,8 @@ def misaligned(rows: Rows) -> Iterator[Finding]:
     apart = np.concatenate([[0], np.cumsum(~joined)])  # equal in rows of one stretch
     found: list[tuple[float, Finding] | None] = []
     for late in range(1, LATEST + 1):  # a_t moves the observation that stands `late` rows before that of a sound log
-        first, last = late, len(joined)  # of the rows t whose observations t - late to t - late + 2 are asked
-        middle = np.flatnonzero(apart[0 : last - first] == apart[first + 1 : last + 1]) + first
+        middle = np.arange(late, len(joined))  # all from `late` rows before to one after must be of one stretch
+        middle = middle[apart[middle - late] == apart[middle + 1]]
         found.append(_moved_before(rows, middle[:: max(1, -(-len(middle) // TRIPLES))], late))
     known = [it for it in found if it is not None]
     if known:
