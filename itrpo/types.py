@@ -111,17 +111,14 @@ class Dataset:
     num_terminals: int
     num_timeouts: int
     source: DataSource
-    behavior_log_probs: np.ndarray | None = field(
-        default=None, repr=False
-    )  # [B] float32: log pi_beta(a|s), of actions in [-1, 1], if known
+    # [B] float32: log pi_beta(a|s), of actions in [-1, 1], if known
+    behavior_log_probs: np.ndarray | None = field(default=None, repr=False)
     bounds: BoundsFrom = "given"  # whose word action_low and action_high are
     attributes: Attributes = NO_ATTRIBUTES  # as the file has them, whatever bounds were given
     discrete: str | None = None  # what the actions are if they number choices, and nobody said that they are quantities
     notes: tuple[str, ...] = ()  # what a user should know of its own data before training on it
     stack: int = 1  # observations that are one here: `itrpo.data.history`
-    starts: np.ndarray | None = field(
-        default=None, repr=False
-    )  # [E] int64: the first transition of each episode; None: not known
+    starts: np.ndarray | None = field(default=None, repr=False)  # [E] int64: each episode's first transition, if known
     holdout: float = 0.0  # share of the episodes that are not here, but in `held`: `itrpo.data.holdout`
     held: Dataset | None = field(default=None, repr=False)
 

@@ -30,7 +30,7 @@ from itrpo.data.wording import first_rows, listed, refuse
 from itrpo.errors import InputError
 from itrpo.files import generated_path
 from itrpo.registry import GENERATED_DATASETS, nearest, resolve
-from itrpo.types import Attributes, BoundsFrom, Dataset, Episodes
+from itrpo.types import BoundsFrom, Dataset, Episodes
 
 if TYPE_CHECKING:
     from rich.console import Console

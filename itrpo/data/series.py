@@ -169,9 +169,10 @@ def _episodes(
                 notes.append(f"gaps longer than {in_words(rules.max_gap)}, each an end of an episode: {gaps.sum():,}")
             new |= gaps
         usual = step.filter(step > 0).median()
-        far = (step > LEAP * usual) & ~new if isinstance(usual, float) and rules.max_gap is None else step < 0
+        usual = usual if isinstance(usual, float) and rules.max_gap is None else float("inf")
+        far = (step > LEAP * usual) & ~new
         if far.any():
-            longest, often = in_words(step.filter(far).max() / MICROSECONDS), in_words(usual / MICROSECONDS)
+            longest, often = (in_words(float(it) / MICROSECONDS) for it in (np.max(step.filter(far).to_numpy()), usual))
             notes.append(
                 f"gaps in time within episodes, of up to {longest} where rows are {often} apart: {far.sum():,}; what"
                 " follows a gap is taken for the next step: --max-gap ends episodes there"

@@ -41,7 +41,7 @@ def misaligned(rows: Rows) -> Iterator[Finding]:
 
 
 def _moved_before(rows: Rows, at: np.ndarray, late: int) -> tuple[float, Finding] | None:
-    """Whether the actions of rows `at` [M] have moved the observations of rows at - late to those one row on: in nats."""
+    """Whether the actions of rows `at` [M] have moved the observations of rows at - late to those one row on."""
     episodes, middle = rows.episodes, at - (late - 1)
     observations = episodes.observations[:, rows.std > 0]
     actions = episodes.actions[:, np.ptp(episodes.actions[at], axis=0) > 0] if len(at) else episodes.actions
