@@ -123,7 +123,7 @@ def run_curves(paths: Sequence[Path], path: Path, metric: str | None = None) -> 
         metric = "score" if all("score" in own for own in recorded) else "return"
     for entry, own in zip(entries, recorded, strict=True):
         if metric not in own:
-            has = f"it has: {', '.join(sorted(own))}" if own else "it has measured nothing yet"
+            has = f"it has: {', '.join(sorted(own))}; choose with --metric" if own else "it has measured nothing yet"
             raise InputError(f"{entry.folder} has no metric {metric!r}{nearest(metric, own)}; {has}")
     matplotlib = import_matplotlib()
     groups: dict[str, list[int]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -61,6 +62,9 @@ def _tensorboard(folder: Path) -> Tracker:
 def _wandb(folder: Path, config: Any) -> Tracker:
     import wandb  # pyright: ignore[reportMissingImports]
 
-    # one id per folder, so that a resumed run continues its curves; mode (online, offline) is wandb's own setting
-    run = wandb.init(project="itrpo", id=folder.name, name=folder.name, dir=str(folder), config=config, resume="allow")
+    # one id per folder, so that a resumed run continues its curves, and two folders of one name do not share them; mode
+    # (online, offline) is wandb's own setting
+    path = folder.resolve()
+    own = hashlib.sha256(str(path).encode()).hexdigest()[:16]
+    run = wandb.init(project="itrpo", id=own, name=path.name, dir=str(folder), config=config, resume="allow")
     return Tracker(lambda step, metrics: run.log(scalars(metrics), step=step), run.finish)
