@@ -63,7 +63,7 @@ def sweep(command: Sweep, console: Console) -> int:
     if command.dry_run:
         return 0
     jobs = command.jobs or 1
-    if not command.yes:
+    if not command.yes and command.ray_address is None:  # how fast a cluster is nobody knows here
         known, _ = total(seconds for _, state, seconds in left(work) if state.name in ("to do", "unfinished"))
         confirm(known / jobs, console, "--scale laptop, runs by name with --only, a GPU, more --jobs at a time")
     if command.executor == "ray":
