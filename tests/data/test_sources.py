@@ -169,6 +169,10 @@ def test_a_list_of_episodes():
     assert np.flatnonzero(read.timeouts).tolist() == [2, 8]
     assert np.flatnonzero(read.terminals).tolist() == [4]
     assert load_dataset(episodes).episode_returns.tolist() == [3, 2, 4]
+    longer = [it | {"observations": np.arange(2.0 * len(it["rewards"]) + 2).reshape(-1, 2)} for it in episodes]
+    split = load_dataset(longer)  # with what followed the last action, as `imitation`'s trajectories
+    assert split.transitions.next_observation[:, 0].tolist() == [2, 4, 6, 2, 4, 2, 4, 6, 8]
+    assert (split.episode_returns.tolist(), split.transitions.continues.tolist()[4]) == ([3, 2, 4], 0)
     lone = [{**episodes[0], "actions": np.ones((3, 1), np.float32)}]
     load_dataset(lone, action_low=0, action_high=4)
     assert lone[0]["actions"].tolist() == [[1], [1], [1]]  # the user's arrays stay as they are
