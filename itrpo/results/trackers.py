@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,16 +23,28 @@ PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
 
 
 def check_trackers(names: Iterable[str]) -> None:
-    """Raises InputError if a package is missing, before anything is written."""
+    """Raises InputError if a package, or wandb's login, is missing, before anything is written."""
     for name in names:
         if importlib.util.find_spec(PACKAGES[name]) is None:
             raise InputError(f"--track {name} needs `pip install itrpo[{name}]`")
+        if name == "wandb":
+            with _saying(name):
+                import wandb  # pyright: ignore[reportMissingImports]
+
+                if wandb.setup().settings.mode == "online":
+                    wandb.login()
 
 
 def open_tracker(name: str, folder: Path, config: Any) -> Tracker:
     """A tracker that writes below `folder`. Raises InputError if it can't begin, such as wandb without a login."""
-    try:
+    with _saying(name):
         return _tensorboard(folder) if name == "tensorboard" else _wandb(folder, config)
+
+
+@contextmanager
+def _saying(name: str) -> Generator[None]:
+    try:
+        yield
     except Exception as error:  # whatever goes wrong in other people's packages
         how = "; WANDB_MODE=offline needs no login" if name == "wandb" else ""
         raise InputError(f"--track {name} can't begin: {type(error).__name__}: {error}{how}") from error

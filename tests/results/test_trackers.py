@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from itrpo.results.trackers import open_tracker, scalars
+from itrpo.errors import InputError
+from itrpo.results.trackers import check_trackers, open_tracker, scalars
 
 METRICS = {"kl": np.array([1.0, 3.0])}
 
@@ -23,6 +25,20 @@ def test_tensorboard_writes_a_curve_for_each(tmp_path: Path):
     tracker.close()
     (events,) = (tmp_path / "tensorboard").iterdir()
     assert all(name in events.read_bytes() for name in (b"kl", b"kl/seed0", b"kl/seed1"))
+
+
+def test_without_a_login_wandb_says_so_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    wandb = pytest.importorskip("wandb")
+    for name in ("CACHE", "CONFIG", "DATA"):
+        monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / name))
+    monkeypatch.setenv("WANDB_API_KEY", "bad")
+    refused = pytest.raises(InputError, match=r"--track wandb can't begin: .*WANDB_MODE=offline needs no login")
+    for mode, outcome in (("offline", nullcontext()), ("online", refused)):
+        wandb.teardown()
+        monkeypatch.setenv("WANDB_MODE", mode)
+        with outcome:
+            check_trackers(["wandb"])
+    wandb.teardown()
 
 
 def test_wandb_offline_keeps_folders_of_one_name_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
