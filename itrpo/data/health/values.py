@@ -80,13 +80,15 @@ def columns(rows: Rows) -> Iterator[Finding]:
 def placeholders(rows: Rows) -> Iterator[Finding]:
     """-999 or 65535 where a sensor gave nothing: one value, farther from all others than these are from each other."""
     for index in range(rows.episodes.observations.shape[1]):
-        column = rows.episodes.observations[:, index]
+        column = np.ascontiguousarray(rows.episodes.observations[:, index])
         left = rows.sound.copy()
         for _ in range(2):  # there may be one on either side, and only without the other it stands out
             for value in (column[left].min(initial=np.inf), column[left].max(initial=-np.inf)):
                 same = left & (column == value)
+                if same.sum() < 2:
+                    continue
                 rest = column[left & ~same]
-                if not 1 < same.sum() < len(rest) or len(np.unique(rest[:: max(1, len(rest) // 1000)])) < DIFFERENT:
+                if same.sum() >= len(rest) or len(np.unique(rest[:: max(1, len(rest) // 1000)])) < DIFFERENT:
                     continue
                 low, high = float(rest.min()), float(rest.max())
                 if max(low - value, value - high) > high - low:
