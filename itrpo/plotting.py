@@ -113,17 +113,18 @@ def run_curves(paths: Sequence[Path], path: Path, metric: str | None = None) -> 
     """Draw a metric of several runs against gradient steps as a PNG: a panel for each dataset, a colour for each run.
 
     `paths` are run folders, or folders with runs below. `metric` is the D4RL score where every run has it, else the
-    return. Lines are means over seeds, with a band (the 95% interval) of FEW seeds or more; of fewer, each seed is a
-    thin line. -> the runs. Raises InputError for what has no such metric.
+    first of PANELS that all have: the return, if there was an environment. Lines are means over seeds, with a band (the
+    95% interval) of FEW seeds or more; of fewer, each seed is a thin line. -> the runs. Raises InputError for what has
+    no such metric.
     """
     entries = named_runs(paths)
     frames = [read_metrics(entry.folder) for entry in entries]
     recorded = [set(rows.filter(rows["step"] > 0)["metric"]) for rows in frames]
     if metric is None:
-        metric = "score" if all("score" in own for own in recorded) else "return"
+        metric = next((it for it in ("score", *PANELS) if it in set.intersection(*recorded)), "return")
     for entry, own in zip(entries, recorded, strict=True):
         if metric not in own:
-            has = f"it has: {', '.join(sorted(own))}" if own else "it has measured nothing yet"
+            has = f"it has: {', '.join(sorted(own))}; choose with --metric" if own else "it has measured nothing yet"
             raise InputError(f"{entry.folder} has no metric {metric!r}{nearest(metric, own)}; {has}")
     matplotlib = import_matplotlib()
     groups: dict[str, list[int]] = {}
@@ -144,7 +145,7 @@ def run_curves(paths: Sequence[Path], path: Path, metric: str | None = None) -> 
                 shown += _draw_seeds(axes, frames[index], metric, names[index], *line)
             _fit(axes, shown, metric)
             axes.set(title=dataset, xlabel="gradient steps")
-            axes.set_ylabel({"return": RETURN, "score": "D4RL-normalised score"}.get(metric, metric))
+            axes.set_ylabel({**PANELS, "score": "D4RL-normalised score"}.get(metric, metric))
             axes.legend(fontsize=8.0, loc="upper left", bbox_to_anchor=(0, -0.16), borderpad=0)
         save(figure, path)
     return entries

@@ -20,7 +20,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any, NamedTuple
@@ -124,10 +124,10 @@ class Policy:
     """
 
     kind: str  # acting rule, see `save_policy`
-    networks: dict[str, Layers]  # ReLU networks, by what stands before "weight_0" in the file
-    constants: dict[str, np.ndarray]  # other arrays of the acting rule, float32
-    observation_mean: np.ndarray  # [O] float32; with a history [K O + (K - 1) A]
-    observation_std: np.ndarray  # the same
+    networks: dict[str, Layers] = field(repr=False)  # ReLU networks, by what stands before "weight_0" in the file
+    constants: dict[str, np.ndarray] = field(repr=False)  # other arrays of the acting rule, float32
+    observation_mean: np.ndarray = field(repr=False)  # [O] float32; with a history [K O + (K - 1) A]
+    observation_std: np.ndarray = field(repr=False)  # the same
     action_low: np.ndarray  # [A] float32: the action that the network's -1 stands for
     action_high: np.ndarray  # [A] float32: the action that the network's +1 stands for
     metadata: dict[str, Any]  # environment, dataset, algorithm, version, trained_low and _high in training, ...

@@ -71,7 +71,9 @@ def resolve(dotted: str) -> Any:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """' (did you mean X?)' if some known name is close, else ''. For error messages."""
-    match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    names = list(known)
+    match = [it for it in names if len(name) > 2 and it.startswith(name)]  # obs: observations
+    match = match or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f" (did you mean {match[0]!r}?)" if match else ""
 
 

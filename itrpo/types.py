@@ -101,25 +101,26 @@ class Dataset:
     """
 
     name: str
-    transitions: Transition  # NumPy arrays
+    transitions: Transition = field(repr=False)  # NumPy arrays
     env_id: str | None
     action_low: np.ndarray  # [A]: the raw action that became -1
     action_high: np.ndarray  # [A]: the raw action that became +1
-    episode_returns: np.ndarray  # [E] float64
-    episode_lengths: np.ndarray  # [E] int64
+    episode_returns: np.ndarray = field(repr=False)  # [E] float64
+    episode_lengths: np.ndarray = field(repr=False)  # [E] int64
     num_rows: int  # rows of the file, before any was dropped
     num_terminals: int
     num_timeouts: int
     source: DataSource
-    behavior_log_probs: np.ndarray | None = None  # [B] float32: log pi_beta(a|s), of actions in [-1, 1], if known
+    # [B] float32: log pi_beta(a|s), of actions in [-1, 1], if known
+    behavior_log_probs: np.ndarray | None = field(default=None, repr=False)
     bounds: BoundsFrom = "given"  # whose word action_low and action_high are
     attributes: Attributes = NO_ATTRIBUTES  # as the file has them, whatever bounds were given
     discrete: str | None = None  # what the actions are if they number choices, and nobody said that they are quantities
     notes: tuple[str, ...] = ()  # what a user should know of its own data before training on it
     stack: int = 1  # observations that are one here: `itrpo.data.history`
-    starts: np.ndarray | None = None  # [E] int64: the first transition of each episode; None: not known
+    starts: np.ndarray | None = field(default=None, repr=False)  # [E] int64: each episode's first transition, if known
     holdout: float = 0.0  # share of the episodes that are not here, but in `held`: `itrpo.data.holdout`
-    held: Dataset | None = None
+    held: Dataset | None = field(default=None, repr=False)
 
     @property
     def spec(self) -> SpaceSpec:

@@ -179,6 +179,14 @@ def test_several_runs_in_one_picture(tmp_path, figures):
     with pytest.raises(InputError, match=r"has no metric 'probe_kll' \(did you mean 'probe_kl'\?\)"):
         run_curves([tmp_path / "runs"], tmp_path / "no.png", "probe_kll")
     assert not (tmp_path / "no.png").exists()
+    for name in ("four", "five"):  # without an environment
+        rows = [Row("canned", 0, step, "probe_log_prob", -0.1 * step) for step in (1, 2)]
+        run = make_run(tmp_path / "blind" / name)
+        files.write(run / "metrics.jsonl", b"")
+        RunFolder(run).append_metrics(rows)
+        files.write_json(run / "config.json", {"config": {"algorithm": "itrpo"}})
+    run_curves([tmp_path / "blind"], tmp_path / "blind.png")
+    assert figures[2].axes[0].get_ylabel() == "mean\nlog π(a|s)"
 
 
 def walked(run: Path, seed: int, mean: np.ndarray, sha256: str = "a") -> Path:

@@ -70,6 +70,7 @@ def test_parity_with_the_same_network_in_jax(tmp_path):
 
     expected = jax.vmap(jax.vmap(network))(observations)
     actions = load_policy(tmp_path / "p.npz")(observations)
+    assert len(repr(load_policy(tmp_path / "p.npz"))) < 1500  # no weights in a notebook
     assert actions.dtype == np.float32
     np.testing.assert_allclose(actions, expected, atol=2e-5)
     np.testing.assert_allclose(load_policy(tmp_path / "p.npz")(observations[2, 3]), actions[2, 3], atol=2e-5)

@@ -75,7 +75,7 @@ def lines_of(done: Exported) -> list[str]:
         for i in range(len(guards.action_low)):
             name, unit = (column_name(about, "action", i, it) for it in ("names", "units"))
             line = (
-                f"  {name or f'action {i}'}: {guards.action_low[i]:.6g} to {guards.action_high[i]:.6g} {unit}".rstrip()
+                f"  {name or f'action {i}'}: {guards.action_low[i]:.5g} to {guards.action_high[i]:.5g} {unit}".rstrip()
             )
             line += f" (trained for {policy.action_low[i]:.6g} to {policy.action_high[i]:.6g})"
             line += f", at most {guards.rate[i]:.6g} per step" if np.isfinite(guards.rate[i]) else ""

@@ -27,6 +27,7 @@ class Sweep:
     executor: Literal["local", "ray"] = "local"  # where runs are trained: here, or on a Ray cluster
     jobs: Count | None = None  # runs at a time; one uses all cores already [1; ray: as the cluster has room]
     together: Count | None = None  # runs that differ in numbers alone, as one program [64 on a GPU, 1 on a CPU]
+    yes: bool = False  # don't ask before what takes more than a week
     dry_run: bool = False  # list the runs with their state and expected time, and train nothing
     only: tuple[str, ...] = ()  # runs to train: DATASET/LABEL, DATASET or LABEL, with * for anything [all]
     list: bool = False  # list the shipped plans
@@ -52,21 +53,28 @@ def sweep(command: Sweep, console: Console) -> int:
     plan = read_plan(command.plan, command.scale)
     out = (command.out or Path("runs") / f"{plan.name}-{plan.scale}").absolute()
     from itrpo.sweep.board import print_plan
+    from itrpo.sweep.cost import total
     from itrpo.sweep.local import LocalExecutor
     from itrpo.sweep.run import begin, default_together, left, sweep
+    from itrpo.training.outlook import confirm
 
     work = begin(plan, out, command.only, console)
     print_plan(left(work), work.sources, console, command.dry_run)
     if command.dry_run:
         return 0
+    jobs = command.jobs or 1
+    if not command.yes and command.ray_address is None:  # how fast a cluster is nobody knows here
+        known, _ = total(seconds for _, state, seconds in left(work) if state.name in ("to do", "unfinished"))
+        confirm(known / jobs, console, "--scale laptop, runs by name with --only, a GPU, more --jobs at a time")
     if command.executor == "ray":
         from itrpo.sweep.on_ray import RayExecutor
 
-        executor, jobs = RayExecutor(command.ray_address, command.cpus_per_run, command.gpus_per_run), len(work.runs)
+        executor = RayExecutor(command.ray_address, command.cpus_per_run, command.gpus_per_run)
+        jobs = command.jobs or len(work.runs)
         together = 64 if command.gpus_per_run else 1
     else:
-        executor, jobs, together = LocalExecutor(), 1, default_together()
-    failed = sweep(work, executor, command.jobs or jobs, console, command.together or together)
+        executor, together = LocalExecutor(), default_together()
+    failed = sweep(work, executor, jobs, console, command.together or together)
     for ended in failed:
         words = f"{ended.folder} {ended.outcome}: {ended.message} ({out / ended.folder}.log)"
         console.print(words, soft_wrap=not console.is_terminal, markup=False)

@@ -277,7 +277,7 @@ class Plot:
 
     runs: Annotated[tuple[Path, ...], Word("RUN")]  # run folders, or folders with runs below
     out: Path = Path("curves.png")  # picture
-    metric: str | None = None  # docs/metrics.md has their names [score, or return where there is none]
+    metric: str | None = None  # docs/metrics.md has their names [score, return, or else what all have]
 
 
 def plot(command: Plot, console: Console) -> None:

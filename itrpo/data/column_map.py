@@ -16,6 +16,7 @@ the name of a TOML file that holds the same. Fields:
 - exclude, optional: columns, or patterns, that are left out of all others.
 - log_probs, optional: log density of the action under the policy that acted.
 - observation_units, action_units, optional: no columns, but a text for each column (`degC,bar`).
+- action_low, action_high, observation_low, observation_high, optional: a number for each column, or one for all.
 - time, optional, for tables: when the row was; what gaps, fills and periods go by (see `itrpo.data.series`).
 
 Where each episode has one observation more than actions, the last is the successor of its last step.
@@ -63,7 +64,9 @@ ColumnMap = Mapping[str, str | Sequence[str]]
 
 VECTORS = ("observations", "actions", "next_observations")
 EXCLUDE = "exclude"
-LABELS = ("observation_units", "action_units")  # texts, not columns
+UNITS = ("observation_units", "action_units")
+BOUNDS = ("action_low", "action_high", "observation_low", "observation_high")
+LABELS = (*UNITS, *BOUNDS)  # texts and numbers, not columns
 UNREAD = ("episode", "time", *LABELS)  # no arrays of their own
 GUESSES = {  # what others call the fields
     "observations": ("obs", "observation", "state", "states"),
@@ -158,10 +161,7 @@ def select(
     """Which columns each field takes, patterns resolved. `ends_known`: no column need say where episodes end. Raises
     InputError for unknown fields and columns.
     """
-    wanted = {
-        _field(field, where): words.split(",") if isinstance(words, str) else list(words)
-        for field, words in (columns or {}).items()
-    }
+    wanted = {_field(field, where): _words(words) for field, words in (columns or {}).items()}
     excluded = excluded_names(names, wanted.pop(EXCLUDE, []), where)
     names = [name for name in names if name not in excluded]
     labels = {field: wanted.pop(field) for field in LABELS if field in wanted}
@@ -194,6 +194,12 @@ def select(
         )
     _check_order(selected, where)
     return selected
+
+
+def _words(given: Any) -> list[str]:
+    """'a,b', ['a', 'b'], and of bounds numbers too, each written in one way."""
+    listed = given.split(",") if isinstance(given, str) else [given] if np.ndim(given) == 0 else list(given)
+    return [it if isinstance(it, str) else f"{it:.9g}" for it in listed]
 
 
 def excluded_names(names: Sequence[str], patterns: Sequence[str], where: str) -> set[str]:
@@ -295,12 +301,14 @@ def _read_map(path: Path) -> dict[str, list[str]]:
         raise InputError(f"{path}: not a TOML file ({error})") from error
     columns: dict[str, list[str]] = {}
     for field, value in content.items():
-        names = [value] if isinstance(value, str) else value
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise InputError(
-                f'{path}: {field!r} must be a name or a list of names, like observations = ["temp", "speed"]'
-            )
-        columns[_field(field, str(path))] = names
+        names, own = value if isinstance(value, list) else [value], _field(field, str(path))
+        if own in BOUNDS:
+            names = [f"{it:.9g}" if isinstance(it, int | float) else it for it in names]
+        if not all(isinstance(name, str) for name in names):
+            kind = "a number or a list of numbers, like action_low = 0" if own in BOUNDS else "a name or a list of"
+            kind += "" if own in BOUNDS else ' names, like observations = ["temp", "speed"]'
+            raise InputError(f"{path}: {field!r} must be {kind}")
+        columns[own] = names
     return columns
 
 
@@ -372,6 +380,8 @@ def _last_rows(
 
 def last_rows(codes: np.ndarray, name: str, where: str) -> np.ndarray:
     """bool [N]: the last row of each episode. Raises InputError if an episode's rows are not all together."""
+    if not len(codes):
+        return np.zeros(0, dtype=bool)
     last = np.append(codes[1:] != codes[:-1], True)
     starts = np.concatenate([[0], np.flatnonzero(last)[:-1] + 1])
     first_of_code = np.unique(codes[starts], return_index=True)[1]

@@ -26,7 +26,7 @@ from itrpo.data.memory import blocks, empty_rows
 from itrpo.data.series import AS_IT_IS, Rules, rules_of
 from itrpo.data.several import joined, joined_contents, source_of
 from itrpo.data.sources import Source
-from itrpo.data.wording import first_rows, refuse
+from itrpo.data.wording import first_rows, listed, refuse
 from itrpo.errors import InputError
 from itrpo.files import generated_path
 from itrpo.registry import GENERATED_DATASETS, nearest, resolve
@@ -35,6 +35,11 @@ from itrpo.types import BoundsFrom, Dataset, Episodes
 if TYPE_CHECKING:
     from rich.console import Console
 
+ONE_SIDED = (
+    "without bounds -1 to 1 are taken, so that policies may act on the other side too: give --action-low and"
+    " --action-high (action_low, action_high in Python), such as 0 and 1"
+)
+TELLING = 100  # rows from which it is no chance that actions are all of one sign
 ROUNDING = 1e-6  # an action may exceed 1 by this much: float32 rounding in the file, or in our rescaling
 
 
@@ -89,8 +94,11 @@ def load_dataset(
     _check_actions(episodes, where, rescaled, logged, discrete)
     episodes = with_history(episodes, stack, where)
     returns, lengths = episode_statistics(episodes)
+    bounds, env_id = bounds_from(episodes, action_low, action_high), episodes.env_id if env is None else named
+    sides = one_sided(episodes, *logged) if bounds == "assumed" and env_id is None and not discrete else ""
     notes = (
         *episodes.source.recipe.get("changes", ()),
+        sides and f"{sides}; {ONE_SIDED}",
         left_out_rows(episodes),
         both_flags(episodes),
         discrete and f"actions are {discrete}: {DISCRETE}",
@@ -100,7 +108,7 @@ def load_dataset(
     dataset = Dataset(
         name=episodes.source.name,
         transitions=to_transitions(episodes, in_place=in_place),
-        env_id=episodes.env_id if env is None else named,
+        env_id=env_id,
         action_low=low,
         action_high=high,
         episode_returns=returns,
@@ -110,7 +118,7 @@ def load_dataset(
         num_timeouts=int(episodes.timeouts.sum()),
         source=episodes.source,
         behavior_log_probs=log_probs if log_probs is None or rows is None else log_probs[rows],
-        bounds=bounds_from(episodes, action_low, action_high),
+        bounds=bounds,
         discrete=discrete,
         attributes=episodes.attributes,
         notes=tuple(note for note in notes if note),
@@ -136,7 +144,7 @@ def read_episodes(
             source = replace(episodes.source, recipe=recipe)
             return replace(episodes, env_id=found.env_id, source=source, attributes=found.attributes)
         made_of = source_of([Path(it).expanduser() for it in parts], sources.label(parts), recipe)
-        return to_episodes(found.values, sources.label(parts), made_of, found.env_id, found.attributes)
+        return to_episodes(found.values, sources.place(parts), made_of, found.env_id, found.attributes)
     listed = isinstance(source, list | tuple) and isinstance(parts[0], Mapping)  # of episodes, even if it is only one
     if len(parts) > 1 or listed:
         read = [_read_one(part, console, columns, several=True) for part in parts]
@@ -172,7 +180,7 @@ def _arranged(parts: Sequence[Any], columns: ColumnMap | None, rules: Rules) -> 
     if all(sources.is_table(it) or (given and isinstance(it, Mapping)) for it in parts):
         if len(parts) > 1 or given or "time" in (columns or ()) or sources.is_frame(parts[0]):
             opened = [partial(sources.opener, it) for it in parts]
-            return tables.read(opened, columns, rules, sources.label(parts))
+            return tables.read(opened, columns, rules, sources.place(parts))
     elif given:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
         endings = " and ".join(sources.TABLES)
@@ -282,6 +290,19 @@ def bounds_from(episodes: Episodes, low: Any, high: Any) -> BoundsFrom:
     if low is not None or high is not None:
         return "given"
     return "assumed" if action_bounds(episodes.attributes)[0] is None else "declared"
+
+
+def one_sided(episodes: Episodes, low: np.ndarray, high: np.ndarray) -> str:
+    """Which actions, of extremes `low` and `high` [A], were on one side of 0 alone; '' for none, and in few rows."""
+    if len(episodes.rewards) < TELLING:
+        return ""
+    names = episodes.attributes.action_names or [f"action {index}" for index in range(len(low))]
+    sides = [
+        f"{name} is never {'below' if least >= 0 else 'above'} 0 ({least:.4g} to {most:.4g})"
+        for name, least, most in zip(names, low, high, strict=True)
+        if least < most and (least >= 0 or most <= 0)
+    ]
+    return listed(sides) if max(-low.min(), high.max()) <= 1 + ROUNDING else ""  # else they are refused
 
 
 def _action_bounds(low: Any, high: Any, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -78,16 +78,17 @@ def scales_differ(mean: np.ndarray, std: np.ndarray) -> bool:
     return bool(spread.max() > ALIKE * spread.min() or largest > ALIKE or spread.max() < 1 / ALIKE)
 
 
-def reward_transform(rule: RewardRule, transitions: Transition) -> tuple[float, float]:
+def reward_transform(rule: RewardRule, transitions: Transition, where: str) -> tuple[float, float]:
     """(scale, shift) of a rule on this data. Raises InputError if it needs a range of returns and there is none."""
     if not rule.by_return_range:
         return rule.scale, rule.shift
     returns = trajectory_returns(transitions)
     spread = float(returns.max() - returns.min())
     if not spread > 0:
+        several = f"all {len(returns):,} episodes have the same return" if len(returns) > 1 else "there is one episode"
         raise InputError(
-            f"all {len(returns):,} trajectories have the same return, so rewards can't be scaled by the range of"
-            " returns (the preset's rule); give --reward-scale"
+            f"{where}: {several}, so rewards can't be scaled by the range of returns, as the preset does; give"
+            " --reward-scale 1 (reward_scale=1 in Python)"
         )
     return rule.scale * 1000.0 / spread, rule.shift
 

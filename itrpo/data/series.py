@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 VECTORS = ("observations", "actions", "next_observations")
 UNITS = {"ms": 0.001, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 MICROSECONDS = 1_000_000
+LEAP = 10  # times the usual step in time is a gap
 MOST = 10  # rows that a period may make of one
 # columns of our own beside the table's
 FILE, OWN_EPISODE, EPISODE, TIME, PERIOD = "\0file", "\0own episode", "\0episode", "\0time", "\0period"
@@ -167,6 +168,15 @@ def _episodes(
             if gaps.any():
                 notes.append(f"gaps longer than {in_words(rules.max_gap)}, each an end of an episode: {gaps.sum():,}")
             new |= gaps
+        usual = step.filter(step > 0).median()
+        usual = usual if isinstance(usual, float) and rules.max_gap is None else float("inf")
+        far = (step > LEAP * usual) & ~new
+        if far.any():
+            longest, often = (in_words(float(it) / MICROSECONDS) for it in (np.max(step.filter(far).to_numpy()), usual))
+            notes.append(
+                f"gaps in time within episodes, of up to {longest} where rows are {often} apart: {far.sum():,}; what"
+                " follows a gap is taken for the next step: --max-gap ends episodes there"
+            )
     onwards = data.select(all_horizontal(col(FILE) != col(FILE).shift())).to_series().fill_null(False) & ~new
     if onwards.any():
         notes.append(f"episodes that go on in the next file, as {selected['episode'][0]!r} says: {onwards.sum():,}")

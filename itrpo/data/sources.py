@@ -87,6 +87,11 @@ def label(given: Sequence[Any]) -> str:
     return name if len(given) == 1 else f"{Path(name).name}+{len(given) - 1}"
 
 
+def place(given: Sequence[Any]) -> str:
+    """What messages call it: a file by its path."""
+    return os.fspath(given[0]) if len(given) == 1 and isinstance(given[0], str | os.PathLike) else label(given)
+
+
 def opener(part: Any) -> AbstractContextManager[Table]:
     """A table among the parts, opened."""
     if isinstance(part, str | os.PathLike):
@@ -104,6 +109,7 @@ def frame_of(source: Any) -> polars.DataFrame:
     if isinstance(source, polars.DataFrame):
         return source
     names = list(source) if isinstance(source, Mapping) else list(source.columns)
+    table.refuse_twins(names, names, "the table")
     try:
         return polars.DataFrame([_series(str(name), source[name]) for name in names])
     except (polars.exceptions.PolarsError, TypeError, ValueError) as error:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from itrpo import registry
 from itrpo.config import descriptions, leaves, shown
+from itrpo.errors import InputError
 from itrpo.tasks import read_blocks
 
 if TYPE_CHECKING:
@@ -19,10 +20,15 @@ if TYPE_CHECKING:
 def print_algorithms(console: Console) -> None:
     """One line per algorithm: its name, presets, models of pi_beta, and the first line of its file."""
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("name", "what it is", "presets (default first)", "pi_beta")
     for name in registry.algorithm_names():
-        entry = registry.algorithm(name)
+        try:
+            entry = registry.algorithm(name)
+        except InputError as error:  # an installed package's, and broken: the others are as good as ever
+            table.add_row(name, Text(str(error)), "", "")
+            continue
         presets = [entry.default_preset, *(preset for preset in entry.presets if preset != entry.default_preset)]
         first_line = (inspect.getdoc(inspect.getmodule(entry.config)) or "").split("\n")[0]
         table.add_row(name, first_line, ", ".join(presets), ", ".join(entry.behaviors))

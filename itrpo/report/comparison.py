@@ -10,7 +10,7 @@ from itrpo import files
 from itrpo.registry import folder_name
 from itrpo.report.aggregate import FEW, Interval, final_score, mean_interval, window
 from itrpo.report.published import TABLES
-from itrpo.report.tables import algorithm_name, format_interval, format_returns
+from itrpo.report.tables import algorithm_name, count, format_interval, format_returns
 from itrpo.results.schema import Status
 from itrpo.results.store import read_metrics, read_status, read_timing
 
@@ -91,9 +91,12 @@ def title(comparison: Comparison) -> str:
 def footnote(comparison: Comparison) -> str:
     status = comparison.status
     evaluations = max(it.evaluations for it in comparison.rows)
-    text = f"Means of the last {evaluations} evaluations x {status.episodes} episodes"
+    text = f"Means of the last {count(evaluations, 'evaluation')} x {count(status.episodes, 'episode')}"
     text += f" ± 95% interval (Student-t) over {status.seeds} seeds." if status.seeds >= FEW else ""
     text += "" if status.seeds >= FEW else " of one seed." if status.seeds == 1 else ", and in brackets each seed's."
+    if not evaluations:
+        blind = "No environment: `itrpo select` ranks the runs on what --holdout 0.2 sets aside."
+        text = blind if status.env_id is None else "Nothing was evaluated."
     if any(row.paper for row in comparison.rows):
         text += " paper: mean ± std of its Table 2 or 3, after 1M steps."
     return text + " Time and speed are those of training alone."

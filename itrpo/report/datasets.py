@@ -158,7 +158,8 @@ def _spread(values: np.ndarray) -> str:
 
 def _recipe_text(value: object) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_recipe_text(item)}" for key, item in value.items())
+        return "; ".join(f"{key} {_recipe_text(item)}" for key, item in value.items())
     if isinstance(value, list):
-        return "\n".join(_recipe_text(item) for item in value)
+        apart = "\n" if any(isinstance(item, dict) for item in value) else ", "
+        return apart.join(_recipe_text(item) for item in value)
     return str(value)

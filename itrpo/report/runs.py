@@ -278,8 +278,9 @@ def print_run(folder: Path, console: Console, as_json: bool = False) -> None:
             final = entry.finals[name]
             each = ", ".join(f"{value:,.6g}" for value in final.per_seed)
             lines[name] = f"{each} (each seed's mean of the last {count(final.evaluations, 'evaluation')})"
-    for name, result in about["evaluations"].items():
-        lines[f"evaluations/{name}"] = f"return {', '.join(f'{it:,.6g}' for it in result['return']['per_seed'])}"
+    for number, (name, result) in enumerate(about["evaluations"].items(), start=1):
+        each = ", ".join(f"{it:,.6g}" for it in result["return"]["per_seed"])
+        lines[f"evaluated {number}"] = f"return {each} ({EVALUATIONS}/{name})"
     constants = {
         name: value
         for name, value in entry.config.items()
@@ -347,7 +348,10 @@ def print_differences(folders: Sequence[Path], console: Console, as_json: bool =
                 for own in intervals
             ]
             table.add_row(name, *cells)
-    console.print(table)
+    if table.row_count:
+        console.print(table)
+    if not rows:
+        console.print("No difference in constants, data, versions or machine.")
     if last:
         console.print(f"Results: means of the last {count(last, 'evaluation')} of each.")
 

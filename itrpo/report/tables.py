@@ -85,8 +85,10 @@ def print_run_summary(run_dir: Path, console: Console) -> None:
         score = [format_interval(row.score, 1)] if with_score else []
         table.add_row(row.policy, format_returns(row.returns), *score, str(row.seeds or ""), row.mean_of)
     console.print(table)
-    if rows:
+    if any(row.seeds for row in rows):
         console.print(spread_in_words(status.seeds))
+    elif status.env_id is None:
+        console.print("No environment: `itrpo judge` estimates what it is worth, on what --holdout 0.2 sets aside.")
     paths = [run_dir / f"seed{index}" / "policy.npz" for index in range(status.seeds)]
     paths = [path for path in paths if path.exists()]
     more = f", and of {count(len(paths) - 1, 'more seed')} beside it" if len(paths) > 1 else ""

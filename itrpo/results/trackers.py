@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,16 +23,28 @@ PACKAGES = {"tensorboard": "tensorboardX", "wandb": "wandb"}
 
 
 def check_trackers(names: Iterable[str]) -> None:
-    """Raises InputError if a package is missing, before anything is written."""
+    """Raises InputError if a package, or wandb's login, is missing, before anything is written."""
     for name in names:
         if importlib.util.find_spec(PACKAGES[name]) is None:
             raise InputError(f"--track {name} needs `pip install itrpo[{name}]`")
+        if name == "wandb":
+            with _saying(name):
+                import wandb  # pyright: ignore[reportMissingImports]
+
+                if wandb.setup().settings.mode == "online":
+                    wandb.login()
 
 
 def open_tracker(name: str, folder: Path, config: Any) -> Tracker:
     """A tracker that writes below `folder`. Raises InputError if it can't begin, such as wandb without a login."""
-    try:
+    with _saying(name):
         return _tensorboard(folder) if name == "tensorboard" else _wandb(folder, config)
+
+
+@contextmanager
+def _saying(name: str) -> Generator[None]:
+    try:
+        yield
     except Exception as error:  # whatever goes wrong in other people's packages
         how = "; WANDB_MODE=offline needs no login" if name == "wandb" else ""
         raise InputError(f"--track {name} can't begin: {type(error).__name__}: {error}{how}") from error
@@ -61,6 +75,9 @@ def _tensorboard(folder: Path) -> Tracker:
 def _wandb(folder: Path, config: Any) -> Tracker:
     import wandb  # pyright: ignore[reportMissingImports]
 
-    # one id per folder, so that a resumed run continues its curves; mode (online, offline) is wandb's own setting
-    run = wandb.init(project="itrpo", id=folder.name, name=folder.name, dir=str(folder), config=config, resume="allow")
+    # one id per folder, so that a resumed run continues its curves, and two folders of one name do not share them; mode
+    # (online, offline) is wandb's own setting
+    path = folder.resolve()
+    own = hashlib.sha256(str(path).encode()).hexdigest()[:16]
+    run = wandb.init(project="itrpo", id=own, name=path.name, dir=str(folder), config=config, resume="allow")
     return Tracker(lambda step, metrics: run.log(scalars(metrics), step=step), run.finish)

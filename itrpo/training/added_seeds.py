@@ -42,6 +42,7 @@ def train_all(session: Session, train: Train, saved: Checkpoint | None) -> None:
         added = range(begun, wanted)
         part = RunFolder(folder.path / f"adding_seeds_{added.start}_to_{added.stop - 1}")
         files.make_folder(part.path)
+        session.write_status(session.config.train.steps, "unfinished")  # whatever happens: it has not all its seeds
         session.console.print(f"training {len(added)} more seeds for {folder.path}")
         alone = dataclasses.replace(session, runs=tuple(run._replace(folder=part) for run in session.runs))
         new = train_some(alone, added, train, part.newest(session.console))

@@ -152,8 +152,8 @@ def complete(setup: AlgorithmSetup, options: RunOptions, dataset: Dataset) -> Ru
     """All that a run's bits follow from, apart from the data themselves."""
     preset: Preset = registry.algorithm(setup.algorithm).presets[setup.preset]
     env_id = options.env or dataset.env_id or "none"
+    where = dataset.source.path or ("the arrays" if dataset.source.kind == "arrays" else dataset.name)
     if dataset.discrete and env_id == "none" and dataset.bounds == "assumed":  # nobody says that they are quantities
-        where = dataset.source.path or ("the arrays" if dataset.source.kind == "arrays" else dataset.name)
         raise InputError(f"{where}: 'actions' are {dataset.discrete}: {DISCRETE}; {INSIST}")
     rewards, normalize = preset.rewards, preset.normalize_observations
     if is_antmaze(env_id):
@@ -164,7 +164,7 @@ def complete(setup: AlgorithmSetup, options: RunOptions, dataset: Dataset) -> Ru
         normalize = options.normalize_observations
     scale, shift = options.reward_scale, rewards.shift
     if scale is None:
-        scale, shift = reward_transform(rewards, dataset.transitions)
+        scale, shift = reward_transform(rewards, dataset.transitions, where)
     length, recipe = lengths(options, is_maze(env_id)), dataset.source.recipe
     return RunConfig(
         data=DataConfig(
@@ -198,7 +198,8 @@ def observations_in_words(config: DataConfig, dataset: Dataset) -> str:
     """How training sees the observations, and why."""
     mean, std = dataset.observation_moments
     varying, given = std[~constant(mean, std)], "observations: "
-    sizes = f"standard deviations {varying.min():.3g} to {varying.max():.3g}" if len(varying) else "none varies"
+    ends = [f"{it:.3g}" for it in (varying.min(), varying.max())] if len(varying) else []
+    sizes = f"standard deviations {' to '.join(dict.fromkeys(ends))}" if ends else "none varies"
     if dataset.stack > 1:
         given += f"{dataset.stack} in a row and the actions between them, {len(mean)} numbers; "
     if config.parent is not None:

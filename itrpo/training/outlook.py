@@ -20,7 +20,7 @@ from itrpo.console import duration, progress_bar, silent_console
 from itrpo.data.fit import check_fit
 from itrpo.errors import InputError, StorageError
 from itrpo.evaluation.beside import Evaluations
-from itrpo.report.tables import algorithm_name
+from itrpo.report.tables import algorithm_name, count
 from itrpo.results.run_folder import RunFolder
 from itrpo.results.store import read_status
 from itrpo.training import divergence, loop
@@ -50,7 +50,7 @@ class Expected(NamedTuple):
 def print_header(config: RunConfig, dataset: Dataset, folders: Sequence[Path], console: Console) -> None:
     """What trains on what, for how long, and where it goes."""
     train, evaluation, env = config.train, config.evaluation, config.data.env
-    episodes = f"{evaluation.eval_episodes} episodes in {env}"
+    episodes = f"{count(evaluation.eval_episodes, 'episode')} in {env}"
     look = "no environment to evaluate in" if env == "none" else f"{episodes} every {evaluation.eval_every:,} steps"
     cores = files.available_cores()
     device = jax.devices()[0].device_kind + (f" with {cores} cores" if jax.default_backend() == "cpu" else "")
@@ -162,7 +162,8 @@ def print_outlook(found: Sequence[Expected], folder: Path, console: Console) -> 
     """How many runs there are and what they take, a line for each. -> seconds, of those that are known."""
     for each in found:
         if each.seconds is None:
-            words = "not measured"
+            short = each.config.train.steps < WORTH_MEASURING
+            words = f"not measured{f': over in less than {WORTH_MEASURING:,} steps' if short else ''}"
         else:
             words = "finished" if each.seconds == 0 else f"about {duration(each.seconds)}"
         rate = "" if each.rate is None else f" at {each.rate:,.3g} steps/s"
@@ -180,15 +181,14 @@ def print_outlook(found: Sequence[Expected], folder: Path, console: Console) -> 
     return seconds
 
 
-def confirm(seconds: float, console: Console) -> None:
-    """Asks before what would take more than a week. Raises InputError without a yes."""
+def confirm(
+    seconds: float, console: Console, less: str = "--scale laptop, fewer --algorithms, --steps or --seeds, a GPU"
+) -> None:
+    """Asks before what would take more than a week; `less` is what would not. Raises InputError without a yes."""
     if seconds <= LONG:
         return
     takes = f"this would take {duration(seconds)} here, or longer"
     if not (console.is_terminal and sys.stdin.isatty()):
-        raise InputError(
-            f"{takes}: give --yes to train all the same, or less: --scale laptop, fewer --algorithms, --steps or "
-            "--seeds, a GPU"
-        )
+        raise InputError(f"{takes}: give --yes to train all the same, or less: {less}")
     if console.input(f"{takes}. Train? [y/N] ", markup=False).strip().lower() not in ("y", "yes"):
-        raise InputError("nothing was trained; --scale laptop, fewer --algorithms, --steps or --seeds take less")
+        raise InputError(f"nothing was trained; what takes less: {less}")

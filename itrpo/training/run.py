@@ -30,7 +30,7 @@ from itrpo.policy import Policy, load_policy
 from itrpo.report.aggregate import final_score
 from itrpo.results.moments import add_moments, begin_moments, moments_path
 from itrpo.results.run_folder import Checkpoint, RunFolder
-from itrpo.results.store import METRICS, read_metrics, read_rows
+from itrpo.results.store import METRICS, STATUS, read_metrics, read_rows, read_status
 from itrpo.results.trackers import Tracker, open_tracker
 from itrpo.signals import stop_on_signal
 from itrpo.training import behavior_fit, continuing, divergence, loop, together, watch
@@ -120,7 +120,7 @@ def train_together(
         console.print(f"preset {config.preset}: {preset.note}", markup=False, soft_wrap=True)
     console.print(observations_in_words(config.data, dataset), markup=False, highlight=False, soft_wrap=True)
     with ExitStack() as stack:
-        runs = [Own(RunFolder(path), own, config_hash(own)) for own, path in wanted]
+        runs = [Own(RunFolder(path), own, hash_of(own, path)) for own, path in wanted]
         for each in runs:
             stack.enter_context(each.folder.lock())
         signals = stack.enter_context(stop_on_signal(console))
@@ -154,6 +154,11 @@ def train_together(
             train_all(session, phases, together.joined([saved[place] for place in some]))
             for each in own:
                 learning_curve(each.folder.path, each.folder.path / "learning_curve.png")
+
+
+def hash_of(config: RunConfig, folder: Path) -> str:
+    """What its rows are signed with: as when the run began, whatever the file of its data is called by now."""
+    return read_status(folder).run if (folder / STATUS).exists() else config_hash(config)
 
 
 def alike(saved: Sequence[Checkpoint | None], lengths: Sequence[dict[str, Any]], seeds: int) -> list[list[int]]:

@@ -9,6 +9,7 @@ import numpy as np
 import polars
 import pytest
 
+from itrpo.data.column_map import parse_columns
 from itrpo.data.convert import convert, read_contents
 from itrpo.data.formats import hostile
 from itrpo.data.health import check_dataset
@@ -105,6 +106,27 @@ def test_a_column_map_gives_names_and_units(tmp_path: Path) -> None:
     found = load_dataset(made).attributes
     assert (found.observation_names, found.action_names) == (("t", "p[0]", "p[1]"), ("v",))
     assert (found.observation_units, found.action_units) == (("°C", "bar", "bar"), ("%",))
+
+
+def test_a_column_map_gives_bounds(tmp_path: Path) -> None:
+    """A CSV file can't, and its user says them once: in the map's file, in words or in Python."""
+    (tmp_path / "log.csv").write_text("t,v,r\n" + "".join(f"{row},{20 * row},1\n" for row in range(5)))
+    words = ["observations=t", "actions=v", "rewards=r", "terminals=none", "timeouts=none"]
+    words += ["action_low=0", "action_high=100"]
+    lines = 'observations = "t"\nactions = "v"\nrewards = "r"\nterminals = "none"\ntimeouts = "none"\n'
+    (tmp_path / "map.toml").write_text(lines + "action_low = 0\naction_high = [100]\n")
+    maps: list[Any] = [parse_columns(words), parse_columns([str(tmp_path / "map.toml")])]
+    maps.append({**maps[0], "action_low": 0, "action_high": 100.0})
+    for given in maps:
+        dataset = load_dataset(tmp_path / "log.csv", columns=given)
+        np.testing.assert_allclose(dataset.transitions.action[:, 0], [-1, -0.6, -0.2, 0.2], rtol=1e-6)
+        assert (dataset.bounds, dataset.action_high.tolist()) == ("declared", [100])
+        assert dataset.source.recipe["columns"]["action_low"] == ["0"]
+    made = convert(tmp_path / "log.csv", tmp_path / "log.hdf5", columns=maps[1]).path
+    assert read_contents(made).attributes.action_high == (100,)
+    (tmp_path / "map.toml").write_text(lines + 'action_low = false\naction_high = "x"\n')
+    with pytest.raises(InputError, match="'action_high' must be 1 numbers"):
+        load_dataset(tmp_path / "log.csv", columns=parse_columns([str(tmp_path / "map.toml")]))
 
 
 @pytest.mark.parametrize("ending", [".hdf5", ".npz", ".parquet"])

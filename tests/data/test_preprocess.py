@@ -93,7 +93,7 @@ def test_returns_are_summed_between_terminals_and_jumps():
 
 def test_iql_scales_rewards_so_that_returns_span_1000():
     rows = with_rewards([1, 2, 4, 8, 16, 32], [1, 1, 0, 1, 1, 1], jump_after=4)
-    scale, shift = reward_transform(RewardRule(by_return_range=True), rows)
+    scale, shift = reward_transform(RewardRule(by_return_range=True), rows, "it")
     assert (scale, shift) == (1000.0 / 25.0, 0.0)
     changed = apply(fit_preprocess(rows, False, scale, shift), rows)
     returns = trajectory_returns(changed)
@@ -102,11 +102,11 @@ def test_iql_scales_rewards_so_that_returns_span_1000():
 
 def test_rewards_are_scaled_then_shifted_and_the_raw_ones_are_kept():
     rows = with_rewards([0, 1], [1, 0])
-    changed = apply(fit_preprocess(rows, False, *reward_transform(RewardRule(10.0, -5.0), rows)), rows)
+    changed = apply(fit_preprocess(rows, False, *reward_transform(RewardRule(10.0, -5.0), rows, "it")), rows)
     np.testing.assert_array_equal(changed.reward, [-5, 5])
     np.testing.assert_array_equal(rows.reward, [0, 1])
 
 
 def test_equal_returns_have_no_range():
     with pytest.raises(InputError, match="--reward-scale"):
-        reward_transform(RewardRule(by_return_range=True), with_rewards([1, 1], [0, 0]))
+        reward_transform(RewardRule(by_return_range=True), with_rewards([1, 1], [0, 0]), "it")

@@ -41,6 +41,18 @@ def test_a_gap_longer_than_the_rule_ends_an_episode():
     assert ends(read(log([0, 1, 2, 8, 9, 14]))[0]) == [5]
 
 
+def test_gaps_that_no_rule_ends_are_counted():
+    """The rows after them are the successors of those before: nobody is told otherwise."""
+    episodes, changes = read(log([0, 60, 120, 180, 3840, 3900]))
+    assert ends(episodes) == [5]
+    assert changes == [
+        "gaps in time within episodes, of up to 61m where rows are 1m apart: 1; what follows a gap is taken for the"
+        " next step: --max-gap ends episodes there"
+    ]
+    assert read(log([0, 60, 120, 180, 700, 760]))[1] == []
+    assert read(log([0, 60, 120, 180, 3840, 3900]), max_gap=3660)[1] == []
+
+
 def test_the_value_before_fills_as_far_as_the_rule_reaches():
     s = [None, 10.0, None, None, None, 20.0, float("nan"), 30.0]
     episodes, changes = read(log([0, 1, 2, 3, 4, 5, 6, 7], s=s), fill="previous", max_gap=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import inspect
 from pathlib import Path
@@ -168,6 +169,10 @@ def test_a_list_of_episodes():
     assert np.flatnonzero(read.timeouts).tolist() == [2, 8]
     assert np.flatnonzero(read.terminals).tolist() == [4]
     assert load_dataset(episodes).episode_returns.tolist() == [3, 2, 4]
+    longer = [it | {"observations": np.arange(2.0 * len(it["rewards"]) + 2).reshape(-1, 2)} for it in episodes]
+    split = load_dataset(longer)  # with what followed the last action, as `imitation`'s trajectories
+    assert split.transitions.next_observation[:, 0].tolist() == [2, 4, 6, 2, 4, 2, 4, 6, 8]
+    assert (split.episode_returns.tolist(), split.transitions.continues.tolist()[4]) == ([3, 2, 4], 0)
     lone = [{**episodes[0], "actions": np.ones((3, 1), np.float32)}]
     load_dataset(lone, action_low=0, action_high=4)
     assert lone[0]["actions"].tolist() == [[1], [1], [1]]  # the user's arrays stay as they are
@@ -246,3 +251,53 @@ def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     np.testing.assert_array_equal(load_dataset(target).transitions.observation, expected.transitions.observation)
     assert main(["datasets", "convert", pattern]) == 2
     assert "needs SOURCE and TARGET" in capsys.readouterr().err
+
+
+def as_given(rows: int) -> dict[str, np.ndarray]:
+    """Arrays that could be taken over as they are."""
+    values = np.linspace(0, 2, 2 * rows, dtype=np.float32).reshape(rows, 2)
+    flags = {"terminals": np.zeros(rows, bool), "timeouts": np.arange(rows) == rows - 1}
+    return {"observations": values, "actions": values[:, :1] * 2 - 1, "rewards": values[:, 1].copy(), **flags}
+
+
+@pytest.mark.parametrize("following", [False, True])
+@pytest.mark.parametrize("kind", ["mapping", "episodes", "one episode", "frame", "steps"])
+def test_what_a_user_holds_in_memory_is_never_changed(kind: str, following: bool):
+    episodes = [as_given(rows) for rows in (4, 5, 6)]
+    for it in episodes if following else ():
+        it["next_observations"] = it["observations"] + np.float32(0.5)
+    whole = {name: np.concatenate([it[name] for it in episodes]) for name in episodes[0]}
+    frame = polars.DataFrame({name: list(it) if it.ndim > 1 else it for name, it in whole.items()})
+    steps = [{name: it[row] for name, it in whole.items()} for row in range(15)]
+    given: Any = {"mapping": whole, "episodes": episodes, "one episode": episodes[2:], "frame": frame, "steps": steps}
+    before = copy.deepcopy(given[kind])
+    assert load_dataset(given[kind], action_low=-1.0, action_high=3.0).transitions.action.max() < 1  # rescaled
+    if kind == "frame":
+        assert frame.equals(before)
+    else:
+        np.testing.assert_equal(given[kind], before)
+
+
+def test_two_columns_of_one_name_are_refused_where_they_are_asked_for(tmp_path: Path):
+    path = tmp_path / "log.csv"
+    path.write_text("s,s,x,x,a,r\n" + "1,2,3,4,0.5,1\n" * 3)
+    ends = {"actions": "a", "rewards": "r", "terminals": "none", "timeouts": "none"}
+    with pytest.raises(InputError, match=r"log.csv: 2 columns are called 's'; give each a name of its own"):
+        load_dataset(path, columns={"observations": "s", **ends})
+    path.write_text("s,t,x,x,a,r\n" + "1,2,3,4,0.5,1\n" * 3)
+    assert load_dataset(path, columns={"observations": "s,t", **ends}).transitions.observation.tolist()[0] == [1, 2]
+
+
+def test_a_table_without_rows_is_one_message(tmp_path: Path):
+    times = {"observations": "s", "actions": "a", "rewards": "r", "terminals": "none", "time": "t"}
+    (tmp_path / "log.csv").write_text("t,s,a,r\n")
+    for source in (
+        tmp_path / "log.csv",
+        FRAME.clear().rename({"temp": "t", "pressure": "s", "valve": "a", "gain": "r"}),
+    ):
+        with pytest.raises(InputError, match="0 rows; a transition needs at least 2"):
+            load_dataset(source, columns=times, max_gap=5)
+
+
+def test_a_dataset_is_a_line_in_a_notebook():
+    assert len(repr(load_dataset(as_given(300), action_low=-1, action_high=3))) < 1500

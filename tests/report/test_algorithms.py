@@ -46,6 +46,13 @@ def test_all_algorithms_are_listed():
     assert all(f"│ {name} " in text for name in registry.ALGORITHMS)
 
 
+def test_a_broken_plug_in_is_a_line_among_the_others(monkeypatch):
+    monkeypatch.setattr(registry, "installed_algorithms", lambda: {"broken": "no_such_module:X"})
+    text = printed(print_algorithms)
+    assert "No module named 'no_such_module'" in " ".join(text.split())
+    assert all(f"│ {name} " in text for name in ("broken", *registry.ALGORITHMS))
+
+
 @pytest.mark.parametrize(
     ("rule", "words"),
     [

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from itrpo import files, registry
-from itrpo.report.comparison import print_comparison, read_comparison, write_comparison
+from itrpo.report.comparison import footnote, print_comparison, read_comparison, write_comparison
 from itrpo.report.published import TABLES
 from itrpo.results import store
 from itrpo.results.run_folder import RunFolder
@@ -41,6 +41,13 @@ def test_numbers_of_the_runs_stand_beside_the_papers(tmp_path):
     assert rows["iql"].per_seed == pytest.approx([1000 / 32.5, 1100 / 32.5, 1200 / 32.5, 1300 / 32.5])
     assert rows["bc"].returns is None
     assert rows["bc"].state == "diverged: q_target at step 7"
+
+
+def test_where_nothing_was_evaluated_nothing_is_a_mean(tmp_path):
+    folder = comparison_folder(tmp_path)
+    assert footnote(read_comparison(folder, ["bc"])).startswith("Nothing was evaluated. Time")
+    RunFolder(folder / "bc").write_status(store.read_status(folder / "bc")._replace(env_id=None))
+    assert footnote(read_comparison(folder, ["bc"])).startswith("No environment: `itrpo select`")
 
 
 @pytest.mark.parametrize(("kind", "task"), [("generated", "hopper-medium"), ("d4rl", "hopper-full-replay")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -121,7 +122,7 @@ def test_show_has_commands_constants_and_the_length_it_began_with(runs, capsys):
         "itrpo train hopper-demo --alpha 3.0",
         "alpha 3.0, gamma 0.99",
         "1,000, 1,100 (each seed's mean of the last 10 evaluations)",
-        "evaluations/itrpo-A-v0_step5_episodes2_seed0.json return 1, 2",
+        "return 1, 2 (evaluations/itrpo-A-v0_step5_episodes2_seed0.json)",
     ):
         assert part in text
     assert main(["runs", "show", str(runs / "alone"), "--json"]) == 0
@@ -141,6 +142,8 @@ def test_diff_shows_what_differs_and_nothing_else(runs, capsys):
     assert main(["runs", "diff", str(low), str(high), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["differs"] == {"algorithm_config.alpha": [3.0, 6.0]}
+    shutil.copytree(low, runs / "again")
+    assert "No difference in constants, data, versions" in printed(print_differences, [low, runs / "again"])
     assert main(["runs", "diff", str(low)]) == 2
 
 

@@ -8,6 +8,8 @@ from rich.console import Console
 
 from itrpo.report.aggregate import Interval, mean_interval
 from itrpo.report.tables import algorithm_name, format_returns, print_run_summary, summarize_run
+from itrpo.results.run_folder import RunFolder
+from itrpo.results.store import read_status
 from tests.report.canned import make_run
 
 # seeds return 1000, 1100, 1200, 1300: s = 100 * sqrt(5 / 3), half-width = 3.18245 * s / 2
@@ -92,6 +94,16 @@ def test_names_as_people_write_them():
         "IQL",
         "mine:CRR",
     ]
+
+
+def test_without_an_environment_nobody_speaks_of_seeds(tmp_path):
+    run = make_run(tmp_path)
+    RunFolder(run).write_status(read_status(run)._replace(env_id=None))
+    (run / "metrics.jsonl").write_bytes(b"")
+    text = printed(print_run_summary, run)
+    assert "the logged episodes" in text
+    assert "No environment: `itrpo judge` estimates what it is worth" in text
+    assert "interval" not in text
 
 
 def test_without_reference_scores_there_is_no_score_column(tmp_path):

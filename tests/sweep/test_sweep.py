@@ -16,6 +16,7 @@ import pytest
 from itrpo.cli import main
 from itrpo.results.run_folder import RunFolder
 from itrpo.results.store import read_status
+from itrpo.sweep import cost
 from tests.sweep.conftest import sweep
 
 
@@ -70,6 +71,21 @@ def test_the_same_line_again_trains_nothing(whole, write_plan, capsys):
     assert main(["sweep", str(write_plan()), "--out", str(whole), "--only", "one"]) == 0
     assert "2 runs: 2 finished" in capsys.readouterr().out
     assert timing(whole) == before
+
+
+def test_weeks_are_not_begun_by_mistake(write_plan, tmp_path, monkeypatch, capsys):
+    """What is finished costs nothing; a day each for two runs of 800 steps and 2 seeds."""
+    monkeypatch.setattr(cost, "measured_speeds", lambda todo, own, console: {cost.kind_of(it): 400.0 for it in todo})
+    started = list[int]()
+    monkeypatch.setattr("itrpo.sweep.run.sweep", lambda work, executor, jobs, *rest: started.append(jobs) or [])
+    words = ["sweep", str(write_plan()), "--out", str(tmp_path / "out"), "--only", "one"]
+    assert main(words) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "this would take 14 days 19 h here, or longer: give --yes to train all the same, or less:" in said
+    assert not started
+    assert main([*words, "--dry-run"]) == 0
+    assert main([*words, "--yes"]) == main([*words, "--jobs", "3"]) == 0
+    assert started == [1, 3]
 
 
 def test_a_run_of_a_sweep_is_the_run_that_train_makes(whole, data, tmp_path):

@@ -318,6 +318,12 @@ def test_normalising_observations_is_said_in_the_fields_own_words(words, expecte
     cheap = ["--algorithm", "bc", "--preset", "quick", "--env", "none", "--steps", "1", "--seeds", "1"]
     assert main(["train", str(pendulum), *BOUNDS, *cheap, *flag, "--out", str(out)]) == 0
     assert read_json(out / "config.json")["config"]["data"]["normalize_observations"] is expected
+    if not words:  # the same data under another name: the run goes on, and is called what it was called
+        moved = shutil.copy(pendulum, tmp_path / "moved.npz")
+        assert main(["train", str(moved), *BOUNDS, *cheap, "--steps", "2", "--out", str(out)]) == 0
+        rows = read_metrics(out)
+        assert rows["step"].max() == 2
+        assert set(rows["run"]) == {read_status(out).run}
 
 
 def test_policies_of_a_run_act_from_anywhere_and_are_read_once(pendulum, tmp_path, monkeypatch):

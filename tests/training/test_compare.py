@@ -6,7 +6,8 @@ import pytest
 
 from itrpo.cli import main
 from itrpo.files import read_json
-from itrpo.results.store import read_status
+from itrpo.results.store import read_metrics, read_status
+from tests.training.test_environment import OWN, write_log
 
 SIZES = ["--seeds", "2", "--steps", "20", "--eval-every", "20", "--eval-episodes", "1"]
 BOUNDS = ["--action-low", "-2", "--action-high", "2"]
@@ -48,11 +49,16 @@ def test_the_same_command_again_trains_nothing(compared, capsys):
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_one_algorithm_can_have_a_preset_of_its_own(pendulum, tmp_path):
-    words = ["compare", str(pendulum), "--algorithms", "bc,td3_bc", *BOUNDS, *SIZES, "--env", "none"]
-    assert main([*words, "--td3_bc.preset", "matched", "--out", str(tmp_path)]) == 0
-    presets = [read_json(tmp_path / name / "config.json")["config"]["preset"] for name in ("bc", "td3_bc")]
+def test_one_algorithm_can_have_a_preset_of_its_own(tmp_path):
+    """And the environment may be one's own."""
+    log, out = write_log(tmp_path / "log.npz"), tmp_path / "out"
+    words = ["compare", str(log), "--algorithms", "bc,td3_bc", *BOUNDS, *SIZES, "--env", OWN]
+    assert main([*words, "--td3_bc.preset", "matched", "--out", str(out)]) == 0
+    presets = [read_json(out / name / "config.json")["config"]["preset"] for name in ("bc", "td3_bc")]
     assert presets == ["source", "matched"]
+    for name in ("bc", "td3_bc"):
+        assert read_status(out / name).env_id == OWN
+        assert "return" in set(read_metrics(out / name)["metric"])
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from itrpo import RunOptions, files, train
-from itrpo.errors import InputError
+from itrpo.errors import InputError, StorageError
 from itrpo.training import added_seeds, seeds
 
 FLAGS = [
@@ -48,9 +48,21 @@ def three(pendulum, tmp_path_factory):
     return folder
 
 
-def test_added_seeds_are_those_of_a_run_that_had_them_from_the_beginning(three, pendulum, tmp_path):
+def fail(*_: object) -> None:
+    raise StorageError("no space left")
+
+
+def test_added_seeds_are_those_of_a_run_that_had_them_from_the_beginning(three, pendulum, tmp_path, monkeypatch):
+    """Also where the first try fails, which the run's status then says."""
     folder = tmp_path / "run"
     train(pendulum, "itrpo", options(folder, 1, steps=20), fields=FIELDS)
+    join = added_seeds.join
+    monkeypatch.setattr(added_seeds, "join", fail)
+    with pytest.raises(StorageError):
+        train(pendulum, "itrpo", options(folder, 3), fields=FIELDS)
+    status = json.loads((folder / "status.json").read_text())
+    assert (status["state"], status["seeds"], status["message"]) == ("failed", 3, "no space left")
+    monkeypatch.setattr(added_seeds, "join", join)
     run = train(pendulum, "itrpo", options(folder, 3), fields=FIELDS)  # twenty steps more for the first one, too
     assert run.returns is not None
     assert run.returns.shape == (3,)

@@ -148,7 +148,7 @@ def read_mapping(
     arrays: Mapping[str, np.ndarray], columns: ColumnMap | None = None, ends_known: bool = False
 ) -> Episodes:
     """The rows of a mapping with the keys above, or with names that `columns` maps. `ends_known`: `timeouts` may be
-    missing, the rows are one episode. Raises InputError if it is not laid out so.
+    missing, the rows are one episode, there may be one observation more. Raises InputError if it is not laid out so.
     """
     where = "the arrays"
 
@@ -168,6 +168,10 @@ def read_mapping(
         return replace(episodes, source=source, env_id=table.env_id, attributes=said)
     if ends_known and "terminals" in arrays and not {"timeouts", "next_observations"} & set(arrays):
         arrays = {**arrays, "timeouts": np.zeros(len(arrays["terminals"]), bool)}
+    if ends_known and {"observations", "rewards"} <= set(arrays) and "next_observations" not in arrays:
+        seen = load("observations")
+        if seen.ndim > 1 and len(seen) == len(load("rewards")) + 1:  # the last one follows the last step
+            arrays = {**arrays, "observations": seen[:-1], "next_observations": seen[1:]}
     kept = {key: load(key) for key in _wanted(arrays, where)}
     check_layout({key: values for key, values in kept.items() if key not in ABOUT}, where)
     digest = hashlib.sha256()

@@ -7,6 +7,7 @@ Numbers in a CSV file are read as float32, correctly rounded.
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 from collections.abc import Callable, Generator, Sequence
@@ -105,12 +106,14 @@ def _csv_table(path: Path) -> Table:
     import polars
 
     with path.open("rb") as file:
-        header = file.readline(1 << 20).decode("utf-8", "replace")
+        header = file.readline(1 << 20).decode("utf-8-sig", "replace")
     separator = max(SEPARATORS, key=header.count)  # a comma where there is none at all
+    titles = next(csv.reader([header], delimiter=separator), [])
     scanned = polars.scan_csv(path, separator=separator, infer_schema=False, glob=False)
     where, parsed = str(path), dict[str, polars.Series]()
 
     def expect(names: Sequence[str]) -> None:  # one pass over the file, not one for each column
+        refuse_twins(names, titles, where)
         parsed.update({series.name: series for series in scanned.select(names).collect()})
 
     def series(name: str) -> polars.Series:
@@ -118,6 +121,13 @@ def _csv_table(path: Path) -> Table:
 
     names = scanned.collect_schema().names()
     return series_table(names, series, where, line_of_first=2)._replace(expect=expect)
+
+
+def refuse_twins(names: Sequence[str], titles: Sequence[str], where: str) -> None:
+    """Raises InputError where one of `names` is the title of several columns: nobody knows which is meant."""
+    for name in names:
+        if titles.count(name) > 1:
+            raise InputError(f"{where}: {titles.count(name)} columns are called {name!r}; give each a name of its own")
 
 
 def series_table(
@@ -287,9 +297,9 @@ def _text_numbers(series: polars.Series, where: str, line_of_first: int | None =
     wrong = np.flatnonzero((numbers.is_null() & ~_empty(series)).to_numpy())
     if wrong.size:
         example = str(text[int(wrong[0])])[:40]
-        advice = (
-            "write the decimal point as a point" if re.fullmatch(r"[+-]?\d+,\d+", example) else "mend or remove them"
-        )
+        advice = "write the decimal point as a point"
+        if not re.fullmatch(r"[+-]?\d+,\d+", example):
+            advice = "leave the cells of missing values empty, and write words as columns of 0 and 1, one for each word"
         raise InputError(
             f"{where}: column {series.name!r} must hold numbers, but {len(wrong):,} of {len(series):,} rows are"
             f" something else, such as {example!r} (first: {_placed(wrong, line_of_first)}); {advice}"

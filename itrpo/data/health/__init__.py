@@ -19,7 +19,7 @@ from itrpo.data.fit import misfit, users_env
 from itrpo.data.health import actions, alignment, duplicates, ends, rewards, stuck, values
 from itrpo.data.health.facts import facts
 from itrpo.data.health.rows import Finding, Rows, finding, prepare
-from itrpo.data.load import bounds_from, read_episodes, rescale
+from itrpo.data.load import ONE_SIDED, bounds_from, one_sided, read_episodes, rescale
 from itrpo.data.series import rules_of
 from itrpo.data.sources import Source
 from itrpo.errors import InputError
@@ -41,6 +41,7 @@ CHECKS = (
     alignment.repeated_successors,
     duplicates.repetitions,
     stuck.stuck,
+    values.placeholders,
     values.scales,
     values.dependent_columns,
     actions.little_noise,
@@ -101,6 +102,8 @@ def check_dataset(
         findings = [finding for check in CHECKS for finding in check(rows)]
         if env_id is not None:
             findings += fitting(rows, env_id, low, high, bounds, env is not None)
+        elif bounds == "assumed" and not rows.discrete and (sides := one_sided(episodes, *rows.logged)):
+            findings.append(finding("warning", "one-sided-actions", sides, ONE_SIDED))
         known = facts(rows, env_id)
     if scaled:
         known["actions rescaled from"] = f"{low.tolist()} to {high.tolist()}"

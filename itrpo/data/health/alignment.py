@@ -13,6 +13,7 @@ TRIPLES, COLUMNS = 50_000, 200  # rows that are looked at, and columns up to whi
 NOISE = 1e-4  # of the variance of every column, added to it: what is determined exactly stays finite
 KNOWN, RATIO = 0.05, 5.0  # nats
 DETERMINED = 2.3  # nats for each action: 99% of its variance
+LATEST = 5  # rows by which sensors may be late
 
 
 def misaligned(rows: Rows) -> Iterator[Finding]:
@@ -28,14 +29,26 @@ def misaligned(rows: Rows) -> Iterator[Finding]:
     joined = ~rows.ends[:-1] & rows.sound[:-1] & rows.sound[1:]  # row i and row i + 1
     if episodes.next_observations is not None:
         joined &= follows(episodes.observations, episodes.next_observations)[:-1]
-    middle = np.flatnonzero(joined[:-1] & joined[1:]) + 1
-    middle = middle[:: max(1, -(-len(middle) // TRIPLES))]
+    apart = np.concatenate([[0], np.cumsum(~joined)])  # equal in rows of one stretch
+    found: list[tuple[float, Finding] | None] = []
+    for late in range(1, LATEST + 1):  # a_t moves the observation that stands `late` rows before that of a sound log
+        middle = np.arange(late, len(joined))  # all from `late` rows before to one after must be of one stretch
+        middle = middle[apart[middle - late] == apart[middle + 1]]
+        found.append(_moved_before(rows, middle[:: max(1, -(-len(middle) // TRIPLES))], late))
+    known = [it for it in found if it is not None]
+    if known:
+        yield max(known, key=lambda it: it[0])[1]
+
+
+def _moved_before(rows: Rows, at: np.ndarray, late: int) -> tuple[float, Finding] | None:
+    """Whether the actions of rows `at` [M] have moved the observations of rows at - late to those one row on."""
+    episodes, middle = rows.episodes, at - (late - 1)
     observations = episodes.observations[:, rows.std > 0]
-    actions = episodes.actions[:, np.ptp(episodes.actions[middle], axis=0) > 0] if len(middle) else episodes.actions
+    actions = episodes.actions[:, np.ptp(episodes.actions[at], axis=0) > 0] if len(at) else episodes.actions
     sizes = [observations.shape[1]] * 3 + [actions.shape[1]] * 3
-    if not (0 < sizes[0] <= COLUMNS and sizes[3] > 0 and len(middle) >= 10 * sum(sizes)):
-        return
-    parts = [observations[middle + at] for at in (-1, 0, 1)] + [actions[middle + at] for at in (0, -1, 1)]
+    if not (0 < sizes[0] <= COLUMNS and sizes[3] > 0 and len(at) >= 10 * sum(sizes)):
+        return None
+    parts = [observations[middle + step] for step in (-1, 0, 1)] + [actions[at + step] for step in (0, -1, 1)]
     values = np.concatenate(parts, axis=1).astype(np.float64)
     values = (values - values.mean(axis=0)) / np.maximum(values.std(axis=0), 1e-12)
     covariance = values.T @ values / len(values) + NOISE * np.eye(sum(sizes))
@@ -49,22 +62,28 @@ def misaligned(rows: Rows) -> Iterator[Finding]:
 
     backward, forward = known(before, now + action_before), known(after, now + action_after)
     if backward < KNOWN or backward < RATIO * forward:
-        return
+        return None
     shares = [_explained(covariance, step, action, start) for step, start in ((now, before), (after, now))]
     determined = _information(covariance, action, before + now + action_before, []) > DETERMINED * sizes[3]
     plant_too = shares[0] >= 0.9 and (sizes[0] > sizes[3] or known(after, now) <= 0.01 * backward)
     if determined and not plant_too and known(now, before + action_before) > 0.1 * backward:
-        return
+        return None
+    rows_late = "" if late == 1 else f", by {late} rows"
     what = (
-        f"actions work before the observation of their row: they explain {shares[0]:.0%} of the step to it and"
-        f" {shares[1]:.0%} of the step after it (information: {backward:.2f} nats about the row before, {forward:.2f}"
-        " about the row after)"
+        f"actions work before the observation of their row{rows_late}: they explain {shares[0]:.0%} of the step to it"
+        f" and {shares[1]:.0%} of the step after it (information: {backward:.2f} nats about the row before,"
+        f" {forward:.2f} about the row after)"
     )
     advice = (
         "sensors seem to be read after the action: pair each action with the observation of the row before it. A"
         " controller that acts on trends (derivative action) and never explores looks the same: then leave it"
     )
-    yield finding("warning", "misaligned", what, advice)
+    if late > 1:
+        advice = (
+            f"the sensors' clock seems to run {late} rows ahead of the actions': pair each action with the observation"
+            f" {late} rows before it"
+        )
+    return backward, finding("warning", "misaligned", what, advice)
 
 
 def _information(covariance: np.ndarray, first: list[int], second: list[int], given: list[int]) -> float:

@@ -12,6 +12,7 @@ from itrpo.data.wording import listed
 
 LARGE = (10.0, 100.0)  # mean or standard deviation of an observation: note, warning
 UNEQUAL = (100.0, 10_000.0)  # ratio of the standard deviations of two observations: note, warning
+DIFFERENT = 10  # values that a column must have to be a measurement
 SMALL = 10_000  # rows; D4RL's sets have 200,000 to 2,000,000
 
 
@@ -76,6 +77,31 @@ def columns(rows: Rows) -> Iterator[Finding]:
                 yield finding("warning", "reward-in-observation", what, advice)
 
 
+def placeholders(rows: Rows) -> Iterator[Finding]:
+    """-999 or 65535 where a sensor gave nothing: one value, farther from all others than these are from each other."""
+    for index in range(rows.episodes.observations.shape[1]):
+        column = np.ascontiguousarray(rows.episodes.observations[:, index])
+        left = rows.sound.copy()
+        for _ in range(2):  # there may be one on either side, and only without the other it stands out
+            for value in (column[left].min(initial=np.inf), column[left].max(initial=-np.inf)):
+                same = left & (column == value)
+                if same.sum() < 2:
+                    continue
+                rest = column[left & ~same]
+                if same.sum() >= len(rest) or len(np.unique(rest[:: max(1, len(rest) // 1000)])) < DIFFERENT:
+                    continue
+                low, high = float(rest.min()), float(rest.max())
+                if max(low - value, value - high) > high - low:
+                    left &= ~same
+                    what = f"{rows.name('observations', index)} is {value:g} in {same.sum():,} rows, and from {low:.6g}"
+                    advice = (
+                        "a logger's mark for a missing value, it seems, which training takes for a measurement: empty"
+                        " these cells (--fill says what becomes of them), or leave the rows out"
+                    )
+                    what += f" to {high:.6g} in all others"
+                    yield finding("warning", "placeholder", what, advice, np.flatnonzero(same))
+
+
 def scales(rows: Rows) -> Iterator[Finding]:
     observations = rows.episodes.observations[rows.sound] if not rows.sound.all() else rows.episodes.observations
     if len(observations) < SMALL:
@@ -91,11 +117,13 @@ def scales(rows: Rows) -> Iterator[Finding]:
     ratio = rows.std[varying].max() / rows.std[varying].min()
     if size.max() > LARGE[0] or ratio > UNEQUAL[0]:
         largest = int(np.argmax(size))
+        name, average = rows.name("observations", largest), observations[:, largest].mean(dtype=np.float64)
         what = (
             f"observations of very different sizes: standard deviations from {rows.std[varying].min():.3g} to"
-            f" {rows.std[varying].max():.3g}; {rows.name('observations', largest)} is largest, mean"
-            f" {observations[:, largest].mean(dtype=np.float64):.4g}"
+            f" {rows.std[varying].max():.3g}; {name} is largest, mean {average:.4g}"
         )
+        if len(varying) == 1:
+            what = f"{name} is far from size 1: standard deviation {rows.std[largest]:.3g}, mean {average:.4g}"
         severe = size.max() > LARGE[1] or ratio > UNEQUAL[1]
         advice = "training normalises them; a benchmark's, if its preset says so or with --normalize-observations true"
         yield finding("warning" if severe else "note", "scales", what, advice)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from itrpo.data.load import load_dataset
 from tests.data.health.sound_log import ROWS, SOUND, check, names, only
 
 
@@ -29,6 +30,20 @@ def test_a_valve_logged_in_percent_is_told_its_own_extremes() -> None:
     finding = check(actions=np.append(valve, np.full_like(valve, 37.5), axis=1)).findings[0]
     assert "are --action-low 0 LOW --action-high 100 HIGH (LOW and HIGH: actions 1 never vary)" in finding.advice
     assert "are --action-low 0 --action-high 100" in only(check(actions=valve)).advice
+
+
+def test_actions_on_one_side_of_zero_without_bounds() -> None:
+    """A valve logged from 0 to 1: between bounds of -1 and 1 a policy may close it further than shut."""
+    valve = (SOUND["actions"] + 1) / 2
+    finding = only(check(actions=valve))
+    assert (finding.severity, finding.name) == ("warning", "one-sided-actions")
+    assert "action 0 is never below 0 (" in finding.what
+    assert "action 1 is never above 0" in only(check(actions=valve * np.float32([1, -1]))).what
+    assert names(check(actions=valve, action_low=0, action_high=1)) == []
+    data = SOUND | {"actions": valve}
+    assert any("--action-low" in note for note in load_dataset(data).notes)
+    assert load_dataset(data, action_low=0, action_high=1).notes == load_dataset(SOUND).notes
+    assert load_dataset(data, env="Pusher-v4").notes == load_dataset(SOUND).notes  # its bounds are compared elsewhere
 
 
 @pytest.mark.parametrize(("limit", "severity"), [(0.6, "warning"), (0.85, "note")])

@@ -54,6 +54,22 @@ def test_sensors_read_after_the_action_are_found_out(noise: float, explore: floa
     assert findings(late(log)) == ["misaligned"]
 
 
+@pytest.mark.parametrize("rows", [2, 3, 4])
+def test_sensors_that_are_several_rows_ahead_are_found_out_too(rows: int) -> None:
+    log = plant(0.05, 0.3)
+    for _ in range(rows):
+        log = late(log)
+    episodes = read_episodes(log)
+    (found,) = alignment.misaligned(prepare(episodes, episodes.actions, False, None))
+    assert f"of their row, by {rows} rows:" in found.what
+    assert f"the observation {rows} rows before it" in found.advice
+
+
+@pytest.mark.parametrize("delay", [1, 3])
+def test_dead_time_is_not_taken_for_sensors_that_are_ahead(delay: int) -> None:
+    assert findings(plant(0.05, 0.3, delay=delay)) == []
+
+
 def test_with_next_observations_too() -> None:
     log = late(plant(0.05, 0.3))
     following = np.roll(log["observations"], -1, axis=0)

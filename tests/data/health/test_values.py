@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from itrpo.data.health import check_dataset
+from itrpo.data.health import Health, check_dataset
 from tests.data.health.sound_log import SOUND, changed, check, names, only
 
 
@@ -53,6 +53,32 @@ def test_observations_of_unequal_size(factor: float, severity: str) -> None:
     assert (finding.severity, finding.name) == (severity, "scales")
     assert "observation 1 is largest" in finding.what
     assert "--normalize-observations" in finding.advice
+
+
+def test_one_column_of_another_size_is_described_alone() -> None:
+    only_one = SOUND["observations"] * np.float32([0, 1, 0]) + np.float32([0, 50, 0])
+    (finding,) = (it for it in check(observations=only_one).findings if it.name == "scales")
+    assert finding.what.startswith("observation 1 is far from size 1: standard deviation")
+
+
+def test_marks_of_missing_values_are_no_measurements() -> None:
+    finding = only(check(observations=changed("observations", [5, 7, 900], [-9.0, 1.0, 1.0])))
+    assert (finding.severity, finding.name, finding.rows) == ("warning", "placeholder", (5, 7, 900))
+    assert "observation 0 is -9 in 3 rows, and from -1." in finding.what
+    both = changed("observations", [5, 7], [1.0, -999.0, 1.0])
+    both[[8, 9], 1] = 9999
+    assert [it.rows for it in check(observations=both).findings if it.name == "placeholder"] == [(8, 9), (5, 7)]
+
+
+def test_clipping_single_rows_and_switches_are_no_marks_of_missing_values() -> None:
+    assert only_names(check(observations=np.clip(SOUND["observations"], -0.5, 0.5))) == set()
+    assert only_names(check(observations=changed("observations", 5, [-9.0, 1.0, 1.0]))) == set()
+    switch = np.where(SOUND["observations"] > 1, np.float32(100), np.float32(0))
+    assert only_names(check(observations=switch)) == set()
+
+
+def only_names(health: Health) -> set[str]:
+    return {"placeholder"} & set(names(health))
 
 
 def test_a_small_dataset() -> None:

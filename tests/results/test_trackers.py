@@ -1,0 +1,62 @@
+"""Real trackers, where they are installed: what they write for two steps of a run."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from itrpo.errors import InputError
+from itrpo.results.trackers import check_trackers, open_tracker, scalars
+
+METRICS = {"kl": np.array([1.0, 3.0])}
+
+
+def test_every_seed_and_their_mean():
+    assert scalars(METRICS) == {"kl": 2.0, "kl/seed0": 1.0, "kl/seed1": 3.0}
+
+
+def test_tensorboard_writes_a_curve_for_each(tmp_path: Path):
+    pytest.importorskip("tensorboardX")
+    tracker = open_tracker("tensorboard", tmp_path, {})
+    tracker.log(10, METRICS)
+    tracker.close()
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    assert all(name in events.read_bytes() for name in (b"kl", b"kl/seed0", b"kl/seed1"))
+
+
+def test_without_a_login_wandb_says_so_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    wandb = pytest.importorskip("wandb")
+    for name in ("CACHE", "CONFIG", "DATA"):
+        monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / name))
+    monkeypatch.setenv("WANDB_API_KEY", "bad")
+    refused = pytest.raises(InputError, match=r"--track wandb can't begin: .*WANDB_MODE=offline needs no login")
+    for mode, outcome in (("offline", nullcontext()), ("online", refused)):
+        wandb.teardown()
+        monkeypatch.setenv("WANDB_MODE", mode)
+        with outcome:
+            check_trackers(["wandb"])
+    wandb.teardown()
+
+
+def test_wandb_offline_keeps_folders_of_one_name_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """`itrpo compare` calls them all by their algorithms: `a/iql` and `b/iql` are two runs, each resumed as itself."""
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    for name in ("CACHE", "CONFIG", "DATA"):
+        monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / name))
+    ids = list[str]()
+    for folder in (tmp_path / "a" / "iql", tmp_path / "b" / "iql", tmp_path / "a" / "iql"):
+        folder.mkdir(parents=True, exist_ok=True)
+        tracker = open_tracker("wandb", folder, {"alpha": 1.0})
+        ids.append(wandb.run.id)
+        assert wandb.run.name == "iql"
+        tracker.log(10, METRICS)
+        tracker.log(20, METRICS)  # wandb sends a step away when the next one begins
+        assert wandb.run.summary["kl/seed1"] == 3.0
+        tracker.close()
+        assert list((folder / "wandb").glob("offline-run-*"))
+    assert ids[0] == ids[2] != ids[1]
