@@ -41,6 +41,7 @@ class DataConfig:
     stack: int | None = None  # observations in a row that are one, with the actions between them; None: 1
     rules: Mapping[str, Any] | None = None  # gaps, fills and periods of tables (`itrpo.data.series`), times in seconds
     holdout: float | None = None  # share of the episodes that nothing of the run has seen; None: 0
+    num_actions: int | None = None  # an action is one of so many choices from action_low on; None: a vector
     parent: Mapping[str, Any] | None = None  # the run that this one goes on from, and its normaliser
 
 

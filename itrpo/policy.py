@@ -33,6 +33,7 @@ DAMAGE = (
     *(OSError, ValueError, EOFError, KeyError, AttributeError, TypeError, MemoryError, RecursionError),
     *(NotImplementedError, zipfile.BadZipFile, zlib.error),
 )
+MAX_CHOICES = 2**20  # that an action may have
 ROWS_AT_ONCE = 64  # observations whose candidate actions are held in memory together
 FAR = 0.5  # of the range of a column in training: what lies farther beyond it is outside
 ALIKE = 1e-3  # of its size: a constant column that differs by no more is as it was
@@ -50,7 +51,9 @@ class PolicyFileError(ValueError):
 
 
 class MissingInput(ValueError):
-    """A number of an observation is NaN or infinite, and the policy's guards say that this is an error."""
+    """A number of an observation is NaN or infinite, and the policy's guards say that this is an error; or there are
+    none, and its actions are choices.
+    """
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,8 @@ class Explanation(NamedTuple):
 @dataclass(frozen=True)
 class Policy:
     """The greedy policy of one seed. Calling it maps observations [..., O] to actions [..., A] in the dataset's
-    units, and warns of observations far outside of the range that it was trained on: `outside` counts them.
+    units, and warns of observations far outside of the range that it was trained on: `outside` counts them. Where
+    actions are choices they are whole numbers, int64 [...]: one of `num_actions` from `action_low` on.
 
     A policy of `stack` K > 1 keeps what it has seen and done, one history for each of [...]: call `reset` where an
     episode begins, and then with each observation once. Before the first stand its repetitions and actions in the
@@ -127,8 +131,8 @@ class Policy:
     constants: dict[str, np.ndarray]  # other arrays of the acting rule, float32
     observation_mean: np.ndarray  # [O] float32; with a history [K O + (K - 1) A]
     observation_std: np.ndarray  # the same
-    action_low: np.ndarray  # [A] float32: the action that the network's -1 stands for
-    action_high: np.ndarray  # [A] float32: the action that the network's +1 stands for
+    action_low: np.ndarray  # [A] float32: the action that the network's -1 stands for; [1]: the first choice
+    action_high: np.ndarray  # [A] float32: the action that the network's +1 stands for; [1]: the last choice
     metadata: dict[str, Any]  # environment, dataset, algorithm, version, trained_low and _high in training, ...
     known: np.ndarray  # [2, O] float32: what is outside lies below or above; infinite where the file does not say
     outside: np.ndarray  # [O] int64: how many observations were outside, by column, since the policy was loaded
@@ -150,7 +154,7 @@ class Policy:
                 if new[it.guard][it.column]:
                     new[it.guard][it.column] = False
                     warnings.warn(it.text, RuntimeWarning, stacklevel=2)
-        return done.action.reshape(*raw.shape[:-1], len(self.action_low))
+        return self._as_actions(raw, done)
 
     def _warn(self, rows: np.ndarray, outside: np.ndarray) -> None:
         low, high = self.metadata["trained_low"], self.metadata["trained_high"]
@@ -171,7 +175,7 @@ class Policy:
         counted and nothing else has happened.
         """
         raw, done = self._act(observation)
-        return done.action.reshape(*raw.shape[:-1], len(self.action_low))
+        return self._as_actions(raw, done)
 
     def explain(self, observation: Any) -> Explanation:
         """What the next call with this observation will do, and which guards act on which columns. Nothing changes.
@@ -180,6 +184,13 @@ class Policy:
         """
         raw, done = self._step(observation)
         return Explanation(done.action.reshape(*raw.shape[:-1], len(self.action_low)), tuple(self._findings(raw, done)))
+
+    def _as_actions(self, raw: np.ndarray, done: Step) -> np.ndarray:
+        if self.num_actions is None:
+            return done.action.reshape(*raw.shape[:-1], len(self.action_low))
+        if not np.isfinite(done.action).all():
+            raise MissingInput("an observation is NaN or infinite, and there is no choice that says so")
+        return np.rint(done.action).astype(np.int64).reshape(raw.shape[:-1])[()]  # of one observation a number
 
     def _act(self, observation: Any) -> tuple[np.ndarray, Step]:
         raw, done = self._step(observation)
@@ -264,6 +275,11 @@ class Policy:
             self.past["action"] = np.asarray(action, np.float32)
 
     @property
+    def num_actions(self) -> int | None:
+        """How many choices there are; None where an action is a vector."""
+        return int(self.action_high[0] - self.action_low[0]) + 1 if self.kind in OF_CHOICES else None
+
+    @property
     def frame(self) -> int:
         """O, the size of one observation."""
         actions = len(self.action_low)
@@ -307,6 +323,9 @@ def step(policy: Policy, raw: Any, state: Any, xp: Any = np) -> Step:
     rows = (seen - policy.observation_mean) / policy.observation_std
     action = greedy(policy, rows, xp)
     final = wanted = center + half_range * action
+    if policy.kind in OF_CHOICES:
+        final = wanted = action
+        action = (action - center) / half_range
     on_action = None
     if guards is not None:
         final, on_action = _limited(policy, guards, wanted, absent, state, xp)
@@ -401,7 +420,21 @@ def _decoded(policy: Policy, rows: Any, xp: Any) -> tuple[Any, Any]:
     return _with_critic(policy, rows, _perturbed(policy, rows, decoded, xp), xp)
 
 
+def _argmax_mlp(policy: Policy, rows: Any, xp: Any) -> tuple[Any, Any]:
+    """The choices themselves, and what they are worth: the least of several values of each."""
+    output, number = _forward(policy.networks[""], rows, xp), policy.num_actions or 0
+    if output.shape[1] > number:
+        several = output.reshape(-1, output.shape[1] // number, number)
+        output = several[:, 0]
+        for i in range(1, several.shape[1]):
+            output = xp.where(several[:, i] < output, several[:, i], output)
+    choices = policy.action_low + np.arange(number, dtype=np.float32)
+    return output[:, :, None] * 0 + choices[:, None], output
+
+
+OF_CHOICES = ("argmax_mlp",)
 KINDS: dict[str, Acting] = {
+    "argmax_mlp": _argmax_mlp,
     "tanh_mlp": _tanh_mlp,
     "tanh_mixture_mlp": _tanh_mixture_mlp,
     "tanh_factored_mixture_mlp": _tanh_factored_mixture_mlp,
@@ -412,7 +445,7 @@ KINDS: dict[str, Acting] = {
 
 
 def greedy(policy: Policy, rows: Any, xp: Any) -> Any:
-    """Normalised observations [R, O] -> actions [R, A] in [-1, 1].
+    """Normalised observations [R, O] -> actions [R, A] in [-1, 1], or choices [R, 1] in the data's numbers.
 
     With a critic a few rows at a time: candidates of all rows at once would not fit into the processor's cache.
     """
@@ -475,6 +508,8 @@ def save_policy(
 
     `export` is {"kind": name, "weight_0": [out, in], "bias_0": [out], "weight_1": ...}: ReLU networks. The first
     sees the observation s; the others, whose arrays' names begin with theirs, see s and something more. By kind:
+    - "argmax_mlp": actions are the n whole numbers from action_low to action_high, both [1]. The network gives one value
+      for each [n], or several [K n], of which the least counts; the action is the choice of the largest value;
     - "tanh_mlp": the network gives the mean [A] of the pre-tanh Gaussian; the action is its tanh;
     - "tanh_mixture_mlp": it gives K logits, then K means [A]; the action is the tanh of the mean of the heaviest;
     - "tanh_factored_mixture_mlp": logits [A, K], then means [A, K]: the same in each dimension by itself;
@@ -579,7 +614,13 @@ def _parse(path: Path, content: Mapping[str, np.ndarray]) -> Policy:
     constants = {name: value for name, value in arrays.items() if name not in needed}
     found = {it: (layers[0][0].shape[1], len(layers[-1][1])) for it, layers in networks.items()}
     found |= {name: value.shape for name, value in constants.items()}
-    expected = _expected_sizes(kind, len(mean), len(low), found)
+    choices = 0
+    if kind in OF_CHOICES:
+        whole = low.shape == (1,) and (low == np.rint(low)).all() and (high == np.rint(high)).all()
+        if not whole or high[0] - low[0] >= MAX_CHOICES:
+            raise problem("action_low and action_high must be the first and the last choice, one whole number each")
+        choices = int(high[0] - low[0]) + 1
+    expected = _expected_sizes(kind, len(mean), len(low), choices, found)
     if found != expected:
         odd = sorted(it for it in found.keys() | expected.keys() if found.get(it) != expected.get(it))
         listed = "; ".join(f"{it or 'its network'}: {found.get(it)} instead of {expected.get(it)}" for it in odd)
@@ -660,11 +701,15 @@ def _known(metadata: Mapping[str, Any], size: int) -> np.ndarray | None:
     return np.stack([low - reach, high + reach]).astype(np.float32)
 
 
-def _expected_sizes(kind: str, observations: int, actions: int, found: Mapping[str, Any]) -> dict[str, Any]:
+def _expected_sizes(
+    kind: str, observations: int, actions: int, choices: int, found: Mapping[str, Any]
+) -> dict[str, Any]:
     """(inputs, outputs) of each network and shapes of the other arrays. What a kind leaves free is as in `found`."""
     on_actions = observations + actions
     sizes: dict[str, Any] = {}
-    if kind == "tanh_mlp":
+    if kind == "argmax_mlp":
+        sizes[""] = (observations, max(found[""][1] // choices, 1) * choices)
+    elif kind == "tanh_mlp":
         sizes[""] = (observations, actions)
     elif kind == "tanh_mixture_mlp":
         sizes[""] = (observations, max(found[""][1] // (1 + actions), 1) * (1 + actions))

@@ -46,7 +46,7 @@ from itrpo.ranges import Count, Interval, NonNegative, Seed, check_ranges
 from itrpo.results.run_folder import CHECKPOINT_SECONDS, RunFolder
 from itrpo.signals import stop_on_signal
 from itrpo.training import continuing
-from itrpo.training.evaluate import load_policies
+from itrpo.training.evaluate import load_policies, spec_of
 from itrpo.training.restore import recorded
 from itrpo.training.scaling import scaled_config
 from itrpo.types import Algorithm, Dataset, Transition
@@ -115,7 +115,7 @@ def finetune(
     policies = load_policies(folder)
     allow(env_id)
     spaces, first = spaces_of(env_id), policies[0]
-    check_sizes(env_id, spaces, first.frame, len(first.action_low), str(folder))
+    check_sizes(env_id, spaces, spec_of(first), str(folder))
     if first.stack > 1:
         raise InputError(f"{folder} was trained with --stack {first.stack}; such policies can't be fine-tuned yet")
     if not same_bounds(spaces, first.action_low, first.action_high):
@@ -144,6 +144,7 @@ def read_data(folder: Path, config: RunConfig, data: Any, console: Console) -> D
         env="none",
         action_low=own.action_low,
         action_high=own.action_high,
+        num_actions=own.num_actions,
         console=console,
     )
     if dataset.source.sha256 != about["dataset_sha256"]:

@@ -105,7 +105,7 @@ def _column(policy: Policy, of: str, i: int) -> str:
         low, high = (
             (policy.action_low, policy.action_high) if guards is None else (guards.action_low, guards.action_high)
         )
-        parts.append(f"from {low[i]:.6g} to {high[i]:.6g}")
+        parts.append(f"{'a whole number, ' if policy.num_actions else ''}from {low[i]:.6g} to {high[i]:.6g}")
         if guards is not None and np.isfinite(guards.rate[i]):
             parts.append(f"at most {guards.rate[i]:.6g} per step")
         if guards is not None and guards.missing != "error":
@@ -267,11 +267,25 @@ def _network(policy: Policy, prefix: str, name: str, row: int) -> Iterator[str]:
 
 
 def _rule(policy: Policy) -> str:
-    """What `policy.KINDS` does, from self->input to action in [-1, 1]."""
+    """What `policy.KINDS` does, from self->input to action in [-1, 1], or to a choice."""
     kind, actions, outputs = policy.kind, len(policy.action_low), len(policy.networks[""][-1][1])
     each = f"    for (int i = 0; i < {actions}; i++)\n"
     perturb = "perturb(self, {});\n" if "perturbation_" in policy.networks else ""
     begin = "    perturbation_row(self);\n" if perturb else ""
+    if kind == "argmax_mlp":
+        number, first = policy.num_actions or 0, literal(policy.action_low[0])
+        least = ""
+        if outputs > number:  # several values of each choice
+            least = (
+                f"    for (int i = {number}; i < {outputs}; i++)\n"
+                f"        if (output[i] < output[i % {number}])\n            output[i % {number}] = output[i];\n"
+            )
+        return (  # the first NaN is the best, as in NumPy, and makes the action NaN
+            f"    int best = 0;\n    float output[{outputs}];\n    network(self, self->input, output);\n{least}"
+            f"    for (int k = 1; k < {number}; k++)\n"
+            "        if (output[best] == output[best] && !(output[k] <= output[best]))\n            best = k;\n"
+            f"    action[0] = {first} + (float)best + 0.0f * output[best];\n"
+        )
     if kind == "tanh_mlp":
         return f"    network(self, self->input, action);\n{each}        action[i] = tanhf(action[i]);\n"
     if kind in ("tanh_mixture_mlp", "tanh_factored_mixture_mlp"):
@@ -326,8 +340,10 @@ def _act(policy: Policy, name: str) -> str:
     stack, history, rows = policy.stack, policy.history, len(policy.observation_mean)
     frames, clamp = stack * size, "x = clip(x, range_low[i], range_high[i]); " if guards and guards.clamp else ""
     arrays = {"observation_mean": policy.observation_mean, "observation_std": policy.observation_std}
-    arrays["action_center"] = (policy.action_high + policy.action_low) / 2
-    arrays["action_half_range"] = (policy.action_high - policy.action_low) / 2
+    choices = policy.num_actions is not None
+    if not choices or stack > 1:
+        arrays["action_center"] = (policy.action_high + policy.action_low) / 2
+        arrays["action_half_range"] = (policy.action_high - policy.action_low) / 2
     lines: list[str] = []
     if guards is None:
         lines += ["for (int i = 0; i < {size}; i++)", "    frame[i] = observation[i];"]
@@ -361,7 +377,8 @@ def _act(policy: Policy, name: str) -> str:
         lines += [f"for (int i = 0; i < {rows}; i++)"]
         lines += ["    self->input[i] = (seen[i] - observation_mean[i]) / observation_std[i];"]
     lines += ["act(self, made);", "for (int i = 0; i < {actions}; i++) {"]
-    lines += ["    const float wanted = action_center[i] + action_half_range[i] * made[i];"]
+    in_units = "made[i]" if choices else "action_center[i] + action_half_range[i] * made[i]"
+    lines += [f"    const float wanted = {in_units};"]
     if guards is None:
         lines += ["    action[i] = wanted;", "}"]
     else:
@@ -394,7 +411,7 @@ def _act(policy: Policy, name: str) -> str:
         inner = [f"for (int i = {1 + frames + (stack - 1) * actions - 1}; i >= {1 + frames + actions}; i--)"]
         inner += [f"    self->state[i] = self->state[i - {actions}];"]
         inner = inner if stack > 2 else []
-        executed = "made[i]" if guards is None else "(action[i] - action_center[i]) / action_half_range[i]"
+        executed = "made[i]" if guards is None and not choices else "(action[i] - action_center[i]) / action_half_range[i]"
         inner += ["self->state[0] = 1.0f;", f"copy(seen, {frames}, self->state + 1);"]
         inner += ["for (int i = 0; i < {actions}; i++)", f"    self->state[{1 + frames} + i] = {executed};"]
         if guards is not None and guards.missing != "error":
