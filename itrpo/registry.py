@@ -17,15 +17,19 @@ from itrpo.types import AlgorithmEntry
 ENTRY_POINTS = "itrpo.algorithms"
 ALGORITHMS = {
     "bc": "itrpo.algorithms.bc:BC",
+    "bc_discrete": "itrpo.algorithms.bc_discrete:BC_DISCRETE",
     "bcq": "itrpo.algorithms.bcq:BCQ",
     "bear": "itrpo.algorithms.bear:BEAR",
+    "brac_discrete": "itrpo.algorithms.brac_discrete:BRAC_DISCRETE",
     "brac_p": "itrpo.algorithms.brac:BRAC_P",
     "brac_v": "itrpo.algorithms.brac:BRAC_V",
     "cql": "itrpo.algorithms.cql:CQL",
+    "dqn": "itrpo.algorithms.dqn:DQN",
     "edac": "itrpo.algorithms.edac:EDAC",
     "fisher_brc": "itrpo.algorithms.fisher_brc:FISHER_BRC",
     "iql": "itrpo.algorithms.iql:IQL",
     "itrpo": "itrpo.algorithms.itrpo:ITRPO",
+    "itrpo_discrete": "itrpo.algorithms.itrpo_discrete:ITRPO_DISCRETE",
     "itrpo_insample": "itrpo.algorithms.itrpo_insample:ITRPO_INSAMPLE",
     "pbrl": "itrpo.algorithms.pbrl:PBRL",
     "plas": "itrpo.algorithms.plas:PLAS",
@@ -38,6 +42,7 @@ ALGORITHMS = {
 
 # name -> BehaviorEntry
 BEHAVIOR_MODELS = {
+    "categorical": "itrpo.behavior.categorical:CATEGORICAL",
     "cvae": "itrpo.behavior.cvae:CVAE_MODEL",
     "factored_mixture": "itrpo.behavior.factored_mixture:FACTORED_MIXTURE",
     "gaussian": "itrpo.behavior.gaussian:GAUSSIAN",

@@ -81,6 +81,8 @@ LAZY = {
 ENVIRONMENTS = ("evaluation.mazes", "collection.goal_ant")
 ONLY_IN = {"tyro": ("cli",), "yaml": ("sweep.plan",)}
 SHARED_BY_ALGORITHMS = (
+    "algorithms.action_values",
+    "algorithms.exact_kl",
     "algorithms.kl_actor_critic",
     "algorithms.mmd_actor_critic",
     "algorithms.quick",

@@ -72,7 +72,9 @@ def misfit(
         if same_bounds(spaces, low, high):
             return None
         what = f"{where}: the first choice is {numbers(low)} and that of {env_id} is {numbers(spaces.low)}"
-        return Misfit("error", what, f"give --action-low {numbers(spaces.low)} if the log has the environment's numbers")
+        return Misfit(
+            "error", what, f"give --action-low {numbers(spaces.low)} if the log has the environment's numbers"
+        )
     theirs = f"{env_id} takes actions from {numbers(spaces.low)} to {numbers(spaces.high)}"
     flags = f"--action-low {numbers(spaces.low)} --action-high {numbers(spaces.high)}"
     ours = f"from {numbers(low)} to {numbers(high)}"

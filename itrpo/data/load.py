@@ -307,9 +307,7 @@ def rescale(
     return replace(episodes, actions=actions, behavior_log_probs=log_probs), low, high, True
 
 
-def as_choices(
-    episodes: Episodes, found: Choices, stack: int, where: str
-) -> tuple[Episodes, np.ndarray, np.ndarray]:
+def as_choices(episodes: Episodes, found: Choices, stack: int, where: str) -> tuple[Episodes, np.ndarray, np.ndarray]:
     """`episodes` with actions int32 [N] from 0 on, and the first and the last raw choice, float32 [1]. A history holds
     an action as one number between -1, the first choice, and +1, the last.
     """

@@ -277,7 +277,9 @@ def spaces_of(env_id: str) -> Spaces:
         low, high = np.asarray(action.low, np.float32), np.asarray(action.high, np.float32)
         tried, spec = (low + high) / 2, SpaceSpec(observation.shape[0], action.shape[0])
     else:
-        raise InputError(f"{env_id}: actions are {action}; itrpo needs a flat Box with finite bounds, or a Discrete space")
+        raise InputError(
+            f"{env_id}: actions are {action}; itrpo needs a flat Box with finite bounds, or a Discrete space"
+        )
     try:
         _try_out(env_id, env, observation.shape, tried)
     finally:

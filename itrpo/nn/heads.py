@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from itrpo.nn.layer_norm import LayerNorm
 from itrpo.nn.network import Draw, Initializer, Linear, add_to_rows
-from itrpo.types import SpaceSpec
+from itrpo.types import DiscreteSpec, SpaceSpec
 
 
 class MLP(eqx.Module):
@@ -233,3 +233,25 @@ class StateValue(eqx.Module):
 
     def __call__(self, observation: Float[Array, "*rows O"]) -> Float[Array, "*rows"]:
         return self.mlp(observation)[..., 0]
+
+
+class ActionValues(eqx.Module):
+    """observation -> a number for each of n choices: Q, or logits; with `each` > 1 so many numbers, [n, each]."""
+
+    mlp: MLP
+    each: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        draw: Draw,
+        spec: DiscreteSpec,
+        hidden: tuple[int, ...],
+        initializer: Initializer = "fan_in",
+        each: int = 1,
+    ):
+        self.mlp = MLP(draw, (spec.observation_dim, *hidden, spec.num_actions * each), initializer, head_scale=3e-3)
+        self.each = each
+
+    def __call__(self, observation: Float[Array, "*rows O"]) -> Float[Array, "*rows n_and_each"]:
+        outputs = self.mlp(observation)
+        return outputs if self.each == 1 else outputs.reshape(*outputs.shape[:-1], -1, self.each)

@@ -411,7 +411,9 @@ def _act(policy: Policy, name: str) -> str:
         inner = [f"for (int i = {1 + frames + (stack - 1) * actions - 1}; i >= {1 + frames + actions}; i--)"]
         inner += [f"    self->state[i] = self->state[i - {actions}];"]
         inner = inner if stack > 2 else []
-        executed = "made[i]" if guards is None and not choices else "(action[i] - action_center[i]) / action_half_range[i]"
+        executed = (
+            "made[i]" if guards is None and not choices else "(action[i] - action_center[i]) / action_half_range[i]"
+        )
         inner += ["self->state[0] = 1.0f;", f"copy(seen, {frames}, self->state + 1);"]
         inner += ["for (int i = 0; i < {actions}; i++)", f"    self->state[{1 + frames} + i] = {executed};"]
         if guards is not None and guards.missing != "error":

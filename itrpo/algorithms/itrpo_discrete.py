@@ -1,0 +1,98 @@
+"""iTRPO over n choices, with every expectation exact (Zhang and Tan, AAAI 2024, paper 29637, Eq. 5).
+
+    pi_{k+1} = pi_beta exp(Q_k / alpha) / Z                  the greedy step of Eq. (5), in closed form
+    y        = r + tau alpha clip(log(pi_{k+1}/pi_beta)(a|s)) + gamma (1-d) alpha log Z(s')
+
+No actor and no samples: the deep critic is the only approximation. What `itrpo` approximates is exact here: without the
+clip y is Eq. (5) itself, since <pi, Q - alpha log(pi/pi_beta)> = alpha log Z, and the shaping is tau (Q - alpha log Z).
+The greedy step weighs D_KL[pi || pi_beta] by alpha; what it converges to by lambda = alpha (1 - tau) (Lemma 1): with Q' =
+Q - tau alpha log(pi/pi_beta) the fixed point is pi_beta exp(Q' / lambda) / Z'. tau = 0 is `brac_discrete`, a uniform
+pi_beta Munchausen DQN (arXiv 2007.14430). A test iterates this update on a table to `itrpo.theory.schemes.itrpo_vi`.
+
+No source has constants for choices: `source` takes the author's for vectors (see `itrpo`), with the networks of discrete
+BCQ's code. Departure: pi is the improvement of the target critics, not of the newest (as in Munchausen DQN).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+
+from jax import Array
+from jaxtyping import Float, Int, Key
+
+from itrpo.algorithms import action_values, exact_kl
+from itrpo.algorithms.action_values import Backbone, Networks
+from itrpo.algorithms.exact_kl import Penalty, Prior, State
+from itrpo.algorithms.quick import quick
+from itrpo.behavior import categorical
+from itrpo.ops import choices, td
+from itrpo.ranges import Share
+from itrpo.types import Algorithm, AlgorithmEntry, CategoricalModel, DiscreteSpec, Metrics, Preset, Transition
+
+
+@dataclass(frozen=True)
+class Config:
+    tau: Share = 0.5  # shaping factor in [0, 1]; 0 is BRAC (author's code: 0.03)
+    log_ratio_low: float = -math.inf  # lower clip of the log-ratio, before tau * alpha (author's code -1; neutral -inf)
+    log_ratio_high: float = math.inf  # upper clip (ours; neutral inf)
+    penalty: Penalty = Penalty()
+    backbone: Backbone = Backbone()
+
+
+def critic_targets(
+    config: Config, networks: Networks, prior: Prior, state: State, batch: Transition
+) -> Float[Array, "B"]:
+    """Eq. (5)."""
+    alpha = exact_kl.alpha_now(config.penalty, state)
+    at = partial(exact_kl.improved, networks, prior, alpha, state.critic.target_params, state.behavior_params)
+    log_ratio = choices.chosen(at(batch.observation).log_ratio, batch.action)
+    shaping = td.shaping_reward(log_ratio, alpha, config.tau, config.log_ratio_low, config.log_ratio_high)
+    next_value = at(batch.next_observation).value
+    return td.bellman_target(batch.reward + shaping, batch.continues, config.backbone.gamma, next_value)
+
+
+def update(
+    config: Config,
+    networks: Networks,
+    prior: Prior,
+    state: State,
+    batch: Transition,
+    key: Key[Array, ""],
+    step: Int[Array, ""],
+) -> tuple[State, Metrics]:
+    """Critics towards Eq. (5), then targets. Nothing is random."""
+    targets = critic_targets(config, networks, prior, state, batch)
+    critic, metrics = action_values.critic_step(config.backbone, networks, state.critic, batch, targets)
+    return exact_kl.after(config.penalty, config.backbone, state, critic, targets), metrics
+
+
+def make(config: Config, spec: DiscreteSpec, behavior: CategoricalModel) -> Algorithm:
+    networks, prior = action_values.make_networks(config.backbone, spec), exact_kl.prior_of(behavior)
+    return Algorithm(
+        init=partial(exact_kl.start, networks),
+        update=partial(update, config, networks, prior),
+        acting=exact_kl.acting(config.penalty, networks, prior, behavior),
+        probes=partial(exact_kl.probes, config.penalty, networks, prior),
+        batch_size=config.backbone.batch_size,
+        watch=partial(
+            exact_kl.watch,
+            config.penalty,
+            config.tau,
+            networks,
+            prior,
+            partial(critic_targets, config, networks, prior),
+        ),
+    )
+
+
+AUTHOR = Config(tau=0.03, log_ratio_low=-1.0, backbone=Backbone(batch_size=64, critics=2))
+MATCHED = Preset(Config(backbone=Backbone(critics=2)), "categorical", categorical.Config())
+PRESETS = {
+    "source": MATCHED._replace(config=AUTHOR),
+    "paper": MATCHED,  # Eqs. 2-5 alone; alpha, tau, widths, rates are ours
+    "matched": MATCHED,
+    "quick": quick(MATCHED, {"alpha": 0.03, "alpha_scale": "relative"}),
+}
+ITRPO_DISCRETE = AlgorithmEntry(Config, PRESETS, "quick", ("categorical",), make, exact_kl.validate, actions="discrete")
