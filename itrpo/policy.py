@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import warnings
 import zipfile
 import zlib
@@ -420,21 +421,27 @@ def _decoded(policy: Policy, rows: Any, xp: Any) -> tuple[Any, Any]:
     return _with_critic(policy, rows, _perturbed(policy, rows, decoded, xp), xp)
 
 
-def _argmax_mlp(policy: Policy, rows: Any, xp: Any) -> tuple[Any, Any]:
-    """The choices themselves, and what they are worth: the least of several values of each."""
-    output, number = _forward(policy.networks[""], rows, xp), policy.num_actions or 0
-    if output.shape[1] > number:
-        several = output.reshape(-1, output.shape[1] // number, number)
-        output = several[:, 0]
-        for i in range(1, several.shape[1]):
-            output = xp.where(several[:, i] < output, several[:, i], output)
-    choices = policy.action_low + np.arange(number, dtype=np.float32)
-    return output[:, :, None] * 0 + choices[:, None], output
+def _argmax(policy: Policy, rows: Any, xp: Any) -> tuple[Any, Any]:
+    """The choices themselves, and what they are worth."""
+    constants, epsilon = policy.constants, policy.constants.get("epsilon")
+    value = _forward(policy.networks[""], rows, xp, epsilon)
+    for prefix in (it for it in policy.networks if it.startswith("q")):
+        value = xp.minimum(value, _forward(policy.networks[prefix], rows, xp, epsilon))
+    if "behavior_" in policy.networks:
+        logits = _forward(policy.networks["behavior_"], rows, xp)
+        if "behavior_weight" in constants:
+            value = value + logits * constants["behavior_weight"]
+        if "log_threshold" in constants:
+            least = xp.max(value * np.float32(-1), axis=1, keepdims=True) * np.float32(-1)
+            likely = logits - xp.max(logits, axis=1, keepdims=True) > constants["log_threshold"]
+            value = xp.where(likely, value, least - np.float32(1))
+    choices = policy.action_low + np.arange(policy.num_actions or 0, dtype=np.float32)
+    return value[:, :, None] * np.float32(0) + choices[:, None], value
 
 
-OF_CHOICES = ("argmax_mlp",)
+OF_CHOICES = ("argmax",)
 KINDS: dict[str, Acting] = {
-    "argmax_mlp": _argmax_mlp,
+    "argmax": _argmax,
     "tanh_mlp": _tanh_mlp,
     "tanh_mixture_mlp": _tanh_mixture_mlp,
     "tanh_factored_mixture_mlp": _tanh_factored_mixture_mlp,
@@ -458,12 +465,17 @@ def greedy(policy: Policy, rows: Any, xp: Any) -> Any:
     return options.reshape(-1, len(policy.action_low))
 
 
-def _forward(layers: Layers, inputs: Any, xp: Any) -> Any:
-    """A ReLU network: [R, in] -> [R, out]."""
+def _forward(layers: Layers, inputs: Any, xp: Any, epsilon: Any = None) -> Any:
+    """A ReLU network: [R, in] -> [R, out]. With `epsilon` what comes out of a ReLU is standardised."""
     weight, bias = layers[0]
     output = inputs @ weight.T + bias
     for weight, bias in layers[1:]:
-        output = xp.maximum(output, np.float32(0)) @ weight.T + bias
+        output = xp.maximum(output, np.float32(0))
+        if epsilon is not None:
+            averaging = np.full((weight.shape[1], 1), 1 / weight.shape[1], weight.dtype)
+            output = output - output @ averaging
+            output = output / xp.sqrt((output * output) @ averaging + epsilon)
+        output = output @ weight.T + bias
     return output
 
 
@@ -508,8 +520,11 @@ def save_policy(
 
     `export` is {"kind": name, "weight_0": [out, in], "bias_0": [out], "weight_1": ...}: ReLU networks. The first
     sees the observation s; the others, whose arrays' names begin with theirs, see s and something more. By kind:
-    - "argmax_mlp": actions are the n whole numbers from action_low to action_high, both [1]. The network gives one value
-      for each [n], or several [K n], of which the least counts; the action is the choice of the largest value;
+    - "argmax": actions are the n whole numbers from action_low to action_high, both [1]. Networks "", "q1_", "q2_", ...
+      give a value for each [n], of which the least counts; the action is the choice of the largest value. With a number
+      epsilon what comes out of their ReLUs is standardised, (x - mean) / sqrt(variance + epsilon). A network
+      "behavior_" of s gives logits [n]: with a number behavior_weight, so many times them are added to the values; with
+      log_threshold, choices whose logit is not that close to the largest are left out;
     - "tanh_mlp": the network gives the mean [A] of the pre-tanh Gaussian; the action is its tanh;
     - "tanh_mixture_mlp": it gives K logits, then K means [A]; the action is the tanh of the mean of the heaviest;
     - "tanh_factored_mixture_mlp": logits [A, K], then means [A, K]: the same in each dimension by itself;
@@ -707,8 +722,9 @@ def _expected_sizes(
     """(inputs, outputs) of each network and shapes of the other arrays. What a kind leaves free is as in `found`."""
     on_actions = observations + actions
     sizes: dict[str, Any] = {}
-    if kind == "argmax_mlp":
-        sizes[""] = (observations, max(found[""][1] // choices, 1) * choices)
+    if kind == "argmax":
+        sizes |= {it: (observations, choices) for it in found if re.fullmatch(r"(q[1-9]\d*_|behavior_)?", it)}
+        sizes |= dict.fromkeys({"epsilon", "behavior_weight", "log_threshold"} & found.keys(), ())
     elif kind == "tanh_mlp":
         sizes[""] = (observations, actions)
     elif kind == "tanh_mixture_mlp":

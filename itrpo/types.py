@@ -250,7 +250,6 @@ class CategoricalModel(NamedTuple):
     export: Callable[[Params], dict[str, Any]]  # as `Acting.export`, for acting with the likeliest choice
     batch_size: int
     logits: Callable[[Params, Float[Array, "B O"]], Float[Array, "B n"]]  # log pi_beta, up to a number for each state
-    layers: Callable[[Params], Any]  # the network, (weight, bias) for each layer, as `itrpo.nn.export` takes it
 
 
 BehaviorModel = DensityModel | LatentModel | CategoricalModel

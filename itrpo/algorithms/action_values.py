@@ -24,7 +24,7 @@ from jax import Array
 from jaxtyping import Float, Int, Key
 
 from itrpo.nn.ensemble import Ensemble, ensemble
-from itrpo.nn.export import Layers, arrays_of, members_side_by_side
+from itrpo.nn.export import value_arrays
 from itrpo.nn.heads import ActionValues
 from itrpo.nn.network import Initializer, network
 from itrpo.nn.trainable import Trainable, gradient_step, trainable
@@ -42,6 +42,7 @@ class Backbone:
     critic_hidden: Widths = (256, 256)  # widths of the hidden layers (discrete BCQ's code)
     critics: Count = 1  # ensemble size; the least value counts (all sources 1)
     huber_limit: PositiveOrInf = math.inf  # errors count linearly from here on (discrete BCQ's code 1); inf: squares
+    critic_layer_norm: bool = False  # LayerNorm after each ReLU of the critics (ReBRAC)
     initializer: Initializer = "fan_in"  # PyTorch's default (discrete BCQ's code)
 
 
@@ -55,12 +56,18 @@ class Networks(NamedTuple):
 
 
 def make_networks(config: Backbone, spec: DiscreteSpec, each: int = 1) -> Networks:
-    one = network(lambda draw: ActionValues(draw, spec, config.critic_hidden, config.initializer, each))
+    hidden, norm = config.critic_hidden, config.critic_layer_norm
+    one = network(lambda draw: ActionValues(draw, spec, hidden, config.initializer, norm, each))
     return Networks(ensemble(one, config.critics), optax.adam(config.critic_learning_rate))
 
 
 def start_critic(networks: Networks, key: Key[Array, ""]) -> Trainable:
     return trainable(networks.critic_optimizer, networks.critics.init(key), target=True)
+
+
+def start(networks: Networks, key: Key[Array, ""], behavior_params: Params) -> State:
+    """The state before the first step, of algorithms that have critics alone."""
+    return State(start_critic(networks, key))
 
 
 def least_q(networks: Networks, critic_params: Params, observation: Float[Array, "B O"]) -> Float[Array, "B n"]:
@@ -77,7 +84,8 @@ def critic_loss(
     config: Backbone, networks: Networks, critic_params: Params, batch: Transition, targets: Float[Array, "B"]
 ) -> tuple[Float[Array, ""], Metrics]:
     q = networks.critics.apply(critic_params, batch.observation)
-    loss = jnp.sum(jnp.mean(choices.huber(choices.chosen(q, batch.action[None]) - targets, config.huber_limit), axis=1))
+    errors = choices.chosen(q, batch.action[None]) - targets[None]
+    loss = jnp.sum(jnp.mean(choices.huber(errors, config.huber_limit), axis=1))
     return loss, {"critic_loss": loss, "q_target": jnp.mean(targets)}
 
 
@@ -94,22 +102,20 @@ def critic_step(
 # --- acting --------------------------------------------------------------------------------------------------------
 
 
-def greedy_acting(
-    values: Callable[[Any, Float[Array, "B O"]], Float[Array, "B n"]], layers: Callable[[Any], Layers]
-) -> Acting:
-    """The choice of the largest value, and no density. values: (state, observation); `layers` of a state: a network
-    that gives them, or several of which the least counts.
-    """
+Values = Callable[[Any, Float[Array, "B O"]], Float[Array, "B n"]]  # (state, observation)
+Export = Callable[[Any], dict[str, Any]]  # a state's networks, as the policy kind "argmax" has them
+
+
+def greedy_acting(values: Values, export: Export) -> Acting:
+    """The choice of the largest value, and no density."""
 
     def act(state: Any, observation: Float[Array, "B O"], key: Key[Array, ""], greedy: bool) -> Int[Array, "B"]:
         return jnp.argmax(values(state, observation), axis=-1).astype(jnp.int32)
 
-    return Acting(act, None, exported(layers))
+    return Acting(act, None, lambda state: {"kind": "argmax", **export(state)})
 
 
-def soft_acting(
-    log_policy: Callable[[Any, Float[Array, "B O"]], Float[Array, "B n"]], layers: Callable[[Any], Layers]
-) -> Acting:
+def soft_acting(log_policy: Values, export: Export) -> Acting:
     """The likeliest choice, or one that is drawn."""
 
     def act(state: Any, observation: Float[Array, "B O"], key: Key[Array, ""], greedy: bool) -> Int[Array, "B"]:
@@ -120,15 +126,11 @@ def soft_acting(
     def log_prob(state: Any, observation: Float[Array, "B O"], choice: Int[Array, "B"]) -> Float[Array, "B"]:
         return choices.chosen(log_policy(state, observation), choice)
 
-    return Acting(act, log_prob, exported(layers))
+    return Acting(act, log_prob, lambda state: {"kind": "argmax", **export(state)})
 
 
-def exported(layers: Callable[[Any], Layers]) -> Callable[[Any], dict[str, Any]]:
-    return lambda state: {"kind": "argmax_mlp", **arrays_of(layers(state))}
-
-
-def critic_layers(state: Any) -> Layers:
-    return members_side_by_side(state.critic.params)
+def critic_export(state: Any) -> dict[str, Any]:
+    return value_arrays(state.critic.params)
 
 
 def probes(q: Float[Array, "B n"], log_policy: Float[Array, "B n"], batch: Transition) -> Metrics:
@@ -141,10 +143,20 @@ def probes(q: Float[Array, "B n"], log_policy: Float[Array, "B n"], batch: Trans
     }
 
 
+def q_of_state(networks: Networks, state: Any, observation: Float[Array, "B O"]) -> Float[Array, "B n"]:
+    """The least of the newest critics."""
+    return least_q(networks, state.critic.params, observation)
+
+
+def greedy_probes(values: Values, state: Any, batch: Transition, key: Key[Array, ""]) -> Metrics:
+    """`probes` of the policy that chooses the largest value."""
+    found = values(state, batch.observation)
+    return probes(found, deterministic(found), batch)
+
+
 SURE = -1e4  # in place of log 0, which times 0 would be NaN
 
 
 def deterministic(values: Float[Array, "B n"]) -> Float[Array, "B n"]:
     """log probabilities of choosing the largest."""
-    best = jnp.argmax(values, axis=-1)[:, None]
-    return jnp.where(jnp.arange(values.shape[-1]) == best, 0.0, SURE)
+    return SURE * (1.0 - jax.nn.one_hot(jnp.argmax(values, axis=-1), values.shape[-1]))

@@ -3,7 +3,7 @@
     max over pi   E_D[log pi(a|s)] - logit_penalty * mean over choices of logit^2
 
 The same model and code as pi_beta of the other algorithms (`itrpo.behavior.categorical`), trained for as long as they
-are. The source of the penalty, and of `source`, is discrete BCQ's code (sfujim/BCQ).
+are. The source of the penalty, and of `source`, is the code of discrete BCQ (arXiv 1910.01708, sfujim/BCQ).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def make(config: Config, spec: DiscreteSpec, behavior: None) -> Algorithm:
             "probe_entropy": -jnp.mean(choices.expected(log_probs, log_probs)),
         }
 
-    acting = action_values.soft_acting(log_policy, lambda state: model.layers(state.policy.params))
+    acting = action_values.soft_acting(log_policy, lambda state: model.export(state.policy.params))
     return Algorithm(init, update, acting, probes, model.batch_size, value_metric=None)
 
 

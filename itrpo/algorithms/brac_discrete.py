@@ -1,6 +1,7 @@
-"""BRAC with a value penalty over n choices, with every expectation exact (Wu, Tucker and Nachum 2019, arXiv 1911.11361).
+"""BRAC with a value penalty over n choices, every expectation exact (Wu, Tucker and Nachum 2019, arXiv 1911.11361).
 
-    y = r + gamma (1-d) ( <pi, Q'>(s') - alpha D_KL[pi || pi_beta](s') ),   pi = pi_beta exp(Q' / alpha) / Z   (Eqs. 2, 4)
+    y  = r + gamma (1-d) ( <pi, Q'>(s') - alpha D_KL[pi || pi_beta](s') )                                    (Eq. 2)
+    pi = pi_beta exp(Q' / alpha) / Z                                                                         (Eq. 4)
 
 which is r + gamma (1-d) alpha log Z(s'). It is `itrpo_discrete` at tau = 0, to the bit. No source has constants for
 choices: `source` takes those of the original run scripts for vectors (alpha 0.1), with discrete BCQ's networks.
@@ -56,15 +57,14 @@ def update(
 
 def make(config: Config, spec: DiscreteSpec, behavior: CategoricalModel) -> Algorithm:
     networks, prior = action_values.make_networks(config.backbone, spec), exact_kl.prior_of(behavior)
+    targets = partial(critic_targets, config, networks, prior)
     return Algorithm(
         init=partial(exact_kl.start, networks),
         update=partial(update, config, networks, prior),
         acting=exact_kl.acting(config.penalty, networks, prior, behavior),
         probes=partial(exact_kl.probes, config.penalty, networks, prior),
         batch_size=config.backbone.batch_size,
-        watch=partial(
-            exact_kl.watch, config.penalty, 0.0, networks, prior, partial(critic_targets, config, networks, prior)
-        ),
+        watch=partial(exact_kl.watch, config.penalty, networks, prior, targets, None),
     )
 
 

@@ -2,9 +2,9 @@
 
     y = r + gamma (1-d) Q'(s', argmax_a' Q(s',a'))
 
-No regularisation towards the data at all: what happens without one (Fujimoto et al. 2019, arXiv 1910.01708). `source` is
-the DQN of discrete BCQ's code (sfujim/BCQ, discrete_BCQ/DQN.py). Departures: targets average instead of being copied, as
-there; that DQN takes the largest Q' itself, which `double` false does.
+No regularisation towards the data at all: what happens without one (Fujimoto et al. 2019, arXiv 1910.01708).
+`source` is the DQN of discrete BCQ's code (sfujim/BCQ, discrete_BCQ/DQN.py), which takes the largest Q' itself:
+`double` false. Departure from Mnih et al.: targets average instead of being copied, as there.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from jax import Array
 from jaxtyping import Float, Int, Key
 
 from itrpo.algorithms import action_values
-from itrpo.algorithms.action_values import Backbone, Networks, State, critic_layers, least_q
+from itrpo.algorithms.action_values import Backbone, Networks, State, critic_export, least_q
 from itrpo.algorithms.quick import quick
 from itrpo.nn.trainable import polyak
 from itrpo.ops import td
-from itrpo.types import Algorithm, AlgorithmEntry, DiscreteSpec, Metrics, Params, Preset, Transition
+from itrpo.types import Algorithm, AlgorithmEntry, DiscreteSpec, Metrics, Preset, Transition
 
 
 @dataclass(frozen=True)
@@ -48,21 +48,12 @@ def update(
 def make(config: Config, spec: DiscreteSpec, behavior: None) -> Algorithm:
     networks = action_values.make_networks(config.backbone, spec)
 
-    def init(key: Key[Array, ""], behavior_params: Params) -> State:
-        return State(action_values.start_critic(networks, key))
-
-    def q(state: State, observation: Float[Array, "B O"]) -> Float[Array, "B n"]:
-        return least_q(networks, state.critic.params, observation)
-
-    def probes(state: State, batch: Transition, key: Key[Array, ""]) -> Metrics:
-        values = q(state, batch.observation)
-        return action_values.probes(values, action_values.deterministic(values), batch)
-
+    q = partial(action_values.q_of_state, networks)
     return Algorithm(
-        init=init,
+        init=partial(action_values.start, networks),
         update=partial(update, config, networks),
-        acting=action_values.greedy_acting(q, critic_layers),
-        probes=probes,
+        acting=action_values.greedy_acting(q, critic_export),
+        probes=partial(action_values.greedy_probes, q),
         batch_size=config.backbone.batch_size,
     )
 

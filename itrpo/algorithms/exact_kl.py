@@ -4,8 +4,8 @@
     V(s)    = <pi, Q> - alpha D_KL[pi || prior](s)         =   alpha log Z(s)
 
 So there is no actor, nothing is sampled, and the log-ratio of Eq. (5) is exact. Q is the least of the target critics
-wherever a target is computed, as in Munchausen DQN (arXiv 2007.14430): the policy of a target is then the improvement of
-the very Q that it bootstraps from, Q_k of Eqs. (4) and (5), and moves slowly. Acting is by the newest Q.
+wherever a target is computed, as in Munchausen DQN (arXiv 2007.14430): the policy of a target is then the improvement
+of the very Q that it bootstraps from, Q_k of Eqs. (4) and (5), and moves slowly. Acting is by the newest Q.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from jaxtyping import Float, Key
 from itrpo.algorithms import action_values
 from itrpo.algorithms.action_values import Backbone, Networks, least_q
 from itrpo.errors import InputError
-from itrpo.nn.export import Layers, members_side_by_side, side_by_side, then
+from itrpo.nn.export import value_arrays
 from itrpo.nn.trainable import Trainable, polyak
 from itrpo.ops import choices
 from itrpo.ops.td import Scalar
@@ -96,17 +96,16 @@ def acting(penalty: Penalty, networks: Networks, prior: Prior, behavior: Categor
         own = alpha_now(penalty, state)
         return improved(networks, prior, own, state.critic.params, state.behavior_params, observation).log_policy
 
-    def layers(state: State) -> Layers:
-        """min_i Q_i + alpha log pi_beta, as min_i (Q_i + alpha logits): critics and pi_beta in one network."""
-        critics = members_side_by_side(state.critic.params)
+    def export(state: State) -> dict[str, Any]:
+        """argmax of min_i Q_i + alpha log pi_beta."""
+        arrays = value_arrays(state.critic.params)
         if behavior is None:
-            return critics
-        both, size = side_by_side([critics, behavior.layers(state.behavior_params)]), len(critics[-1][1])
-        n = len(both[-1][1]) - size
-        repeated = alpha_now(penalty, state) * jnp.tile(jnp.eye(n), (size // n, 1))
-        return then(both, jnp.concatenate([jnp.eye(size), repeated], axis=1))
+            return arrays
+        found = behavior.export(state.behavior_params).items()
+        arrays |= {f"behavior_{name}": it for name, it in found if name != "kind"}
+        return arrays | {"behavior_weight": alpha_now(penalty, state)}
 
-    return action_values.soft_acting(log_policy, layers)
+    return action_values.soft_acting(log_policy, export)
 
 
 def probes(
@@ -124,20 +123,20 @@ def probes(
 
 def watch(
     penalty: Penalty,
-    tau: Scalar,
     networks: Networks,
     prior: Prior,
     targets: Callable[[State, Transition], Float[Array, "B"]],
+    shaping: Callable[[State, Transition], Float[Array, "B"]] | None,
     state: State,
     batch: Transition,
     key: Key[Array, ""],
 ) -> DiscreteSnapshot:
-    """The policy that acts; Theorem 1's Q' = Q - tau alpha log(pi/prior) at the rows, without a clip."""
+    """targets(state, batch) is y, shaping(state, batch) what Eq. (5) adds to the rewards; None: nothing."""
     own = alpha_now(penalty, state)
     found = improved(networks, prior, own, state.critic.params, state.behavior_params, batch.observation)
     q, target = choices.chosen(found.q, batch.action), targets(state, batch)
-    shaping = tau * own * choices.chosen(found.log_ratio, batch.action)
-    return DiscreteSnapshot(found.log_policy, target, q - shaping, q - target)
+    implicit_q = q if shaping is None else q - shaping(state, batch)
+    return DiscreteSnapshot(found.log_policy, target, implicit_q, q - target)
 
 
 def validate(config: Any, behavior: str | None, behavior_config: Any) -> None:

@@ -5,12 +5,13 @@
 
 No actor and no samples: the deep critic is the only approximation. What `itrpo` approximates is exact here: without the
 clip y is Eq. (5) itself, since <pi, Q - alpha log(pi/pi_beta)> = alpha log Z, and the shaping is tau (Q - alpha log Z).
-The greedy step weighs D_KL[pi || pi_beta] by alpha; what it converges to by lambda = alpha (1 - tau) (Lemma 1): with Q' =
-Q - tau alpha log(pi/pi_beta) the fixed point is pi_beta exp(Q' / lambda) / Z'. tau = 0 is `brac_discrete`, a uniform
-pi_beta Munchausen DQN (arXiv 2007.14430). A test iterates this update on a table to `itrpo.theory.schemes.itrpo_vi`.
+The greedy step weighs D_KL[pi || pi_beta] by alpha; what it converges to, by lambda = alpha (1 - tau) (Lemma 1): with
+Q' = Q - tau alpha log(pi/pi_beta) the fixed point is pi_beta exp(Q' / lambda) / Z'. tau = 0 is `brac_discrete`, and a
+uniform pi_beta Munchausen DQN (arXiv 2007.14430). A test iterates this update on a table, to the iterates of
+`itrpo.theory.schemes.itrpo_vi`.
 
-No source has constants for choices: `source` takes the author's for vectors (see `itrpo`), with the networks of discrete
-BCQ's code. Departure: pi is the improvement of the target critics, not of the newest (as in Munchausen DQN).
+No source has constants for choices: `source` takes the author's for vectors (see `itrpo`), with the networks of
+discrete BCQ's code. Departure: pi is the improvement of the target critics, not of the newest (as in Munchausen DQN).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import math
 from dataclasses import dataclass
 from functools import partial
 
+import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Int, Key
 
@@ -29,7 +31,7 @@ from itrpo.algorithms.quick import quick
 from itrpo.behavior import categorical
 from itrpo.ops import choices, td
 from itrpo.ranges import Share
-from itrpo.types import Algorithm, AlgorithmEntry, CategoricalModel, DiscreteSpec, Metrics, Preset, Transition
+from itrpo.types import Algorithm, AlgorithmEntry, CategoricalModel, DiscreteSpec, Metrics, Params, Preset, Transition
 
 
 @dataclass(frozen=True)
@@ -41,16 +43,29 @@ class Config:
     backbone: Backbone = Backbone()
 
 
+def log_ratios(
+    config: Config, networks: Networks, prior: Prior, critic_params: Params, state: State, batch: Transition
+) -> Float[Array, "B"]:
+    """log pi(a|s) - log pi_beta(a|s) at the dataset's own choices, pi greedy against critic_params."""
+    alpha = exact_kl.alpha_now(config.penalty, state)
+    at = exact_kl.improved(networks, prior, alpha, critic_params, state.behavior_params, batch.observation)
+    return choices.chosen(at.log_ratio, batch.action)
+
+
+def shaping(config: Config, state: State, log_ratio: Float[Array, "B"]) -> Float[Array, "B"]:
+    """tau alpha clip(log ratio)."""
+    alpha = exact_kl.alpha_now(config.penalty, state)
+    return td.shaping_reward(log_ratio, alpha, config.tau, config.log_ratio_low, config.log_ratio_high)
+
+
 def critic_targets(
     config: Config, networks: Networks, prior: Prior, state: State, batch: Transition
 ) -> Float[Array, "B"]:
     """Eq. (5)."""
-    alpha = exact_kl.alpha_now(config.penalty, state)
-    at = partial(exact_kl.improved, networks, prior, alpha, state.critic.target_params, state.behavior_params)
-    log_ratio = choices.chosen(at(batch.observation).log_ratio, batch.action)
-    shaping = td.shaping_reward(log_ratio, alpha, config.tau, config.log_ratio_low, config.log_ratio_high)
-    next_value = at(batch.next_observation).value
-    return td.bellman_target(batch.reward + shaping, batch.continues, config.backbone.gamma, next_value)
+    alpha, params = exact_kl.alpha_now(config.penalty, state), state.critic.target_params
+    reward = batch.reward + shaping(config, state, log_ratios(config, networks, prior, params, state, batch))
+    after = exact_kl.improved(networks, prior, alpha, params, state.behavior_params, batch.next_observation)
+    return td.bellman_target(reward, batch.continues, config.backbone.gamma, after.value)
 
 
 def update(
@@ -68,22 +83,32 @@ def update(
     return exact_kl.after(config.penalty, config.backbone, state, critic, targets), metrics
 
 
+def probes(
+    config: Config, networks: Networks, prior: Prior, state: State, batch: Transition, key: Key[Array, ""]
+) -> Metrics:
+    """Those of the family, and the shaping reward: means over fixed rows, by the newest Q."""
+    low, high = config.log_ratio_low, config.log_ratio_high
+    log_ratio = log_ratios(config, networks, prior, state.critic.params, state, batch)
+    return exact_kl.probes(config.penalty, networks, prior, state, batch, key) | {
+        "probe_shaping_reward": jnp.mean(shaping(config, state, log_ratio)),
+        "probe_clipped_fraction": jnp.mean((log_ratio < low) | (log_ratio > high)),
+    }
+
+
 def make(config: Config, spec: DiscreteSpec, behavior: CategoricalModel) -> Algorithm:
     networks, prior = action_values.make_networks(config.backbone, spec), exact_kl.prior_of(behavior)
+
+    def shaped(state: State, batch: Transition) -> Float[Array, "B"]:
+        return shaping(config, state, log_ratios(config, networks, prior, state.critic.params, state, batch))
+
+    targets = partial(critic_targets, config, networks, prior)
     return Algorithm(
         init=partial(exact_kl.start, networks),
         update=partial(update, config, networks, prior),
         acting=exact_kl.acting(config.penalty, networks, prior, behavior),
-        probes=partial(exact_kl.probes, config.penalty, networks, prior),
+        probes=partial(probes, config, networks, prior),
         batch_size=config.backbone.batch_size,
-        watch=partial(
-            exact_kl.watch,
-            config.penalty,
-            config.tau,
-            networks,
-            prior,
-            partial(critic_targets, config, networks, prior),
-        ),
+        watch=partial(exact_kl.watch, config.penalty, networks, prior, targets, shaped),
     )
 
 

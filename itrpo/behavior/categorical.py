@@ -2,8 +2,8 @@
 
     min over b   E_D[-log b(a|s)] + logit_penalty * mean over choices of logit^2
 
-The penalty keeps log b of choices that were never made finite. Source: discrete BCQ's code (sfujim/BCQ, discrete_BCQ.py:
-weight 1e-2, 2 x 256). Rates and their two drops are those of `itrpo.behavior.likelihood`.
+The penalty keeps log b of choices that were never made finite. Source: discrete BCQ's code (sfujim/BCQ,
+discrete_BCQ.py: weight 1e-2, 2 x 256). Rates and their two drops are those of `itrpo.behavior.likelihood`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jax import Array
 from jaxtyping import Float, Int, Key
 
 from itrpo.behavior.likelihood import DROPS
-from itrpo.nn.export import Layers, arrays_of, layers_of
+from itrpo.nn.export import layer_arrays
 from itrpo.nn.heads import ActionValues
 from itrpo.nn.network import Initializer, network
 from itrpo.nn.trainable import Trainable, gradient_step, trainable
@@ -60,17 +60,13 @@ def make(config: Config, spec: DiscreteSpec, fit_steps: int) -> CategoricalModel
 
         return gradient_step(state, optimizer, loss)
 
-    def layers(params: Params) -> Layers:
-        return layers_of(params.mlp)
-
     return CategoricalModel(
         init=init,
         fit_step=fit_step,
         params=lambda state: state.params,
-        export=lambda params: {"kind": "argmax_mlp", **arrays_of(layers(params))},
+        export=lambda params: {"kind": "argmax", **layer_arrays(params.mlp)},
         batch_size=config.fit_batch_size,
         logits=logits.apply,
-        layers=layers,
     )
 
 

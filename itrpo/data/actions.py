@@ -123,17 +123,17 @@ def _check_choices(actions: np.ndarray, found: Choices, one_hot: bool, where: st
     if actions.shape[1] != 1:
         raise InputError(
             f"{where}: 'actions' have {actions.shape[1]} columns; one of {found.number} choices is one column of whole"
-            f" numbers, or {found.number} columns of one-hot codes; several choices at once can't be learned: number their"
-            " combinations"
+            f" numbers, or {found.number} columns of one-hot codes; several choices at once can't be learned: number"
+            " their combinations"
         )
     last = found.first + found.number - 1
     column = actions[:, 0]
     wrong = np.flatnonzero((column != np.round(column)) | (column < found.first) | (column > last))
     if wrong.size:
         raise InputError(
-            f"{where}: {len(wrong):,} of {len(column):,} rows have 'actions' other than the whole numbers {found.first} to"
-            f" {last} (first: {first_rows(wrong)}: {column[wrong[0]]:.6g}); give --num-actions, and --action-low if the"
-            " first choice is not 0"
+            f"{where}: {len(wrong):,} of {len(column):,} rows have 'actions' other than the whole numbers {found.first}"
+            f" to {last} (first: {first_rows(wrong)}: {column[wrong[0]]:.6g}); give --num-actions, and --action-low if"
+            " the first choice is not 0"
         )
 
 

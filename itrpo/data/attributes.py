@@ -103,8 +103,8 @@ def _count(value: Any, where: str) -> int:
     number = np.asarray(value)
     if number.shape not in ((), (1,)) or number.dtype.kind not in "iu" or number.item() < 2:
         raise InputError(
-            f"{where}: the attribute 'num_actions' must be a whole number from 2 on, the number of choices that an action"
-            f" has, not {str(value)[:100]}; change or delete it"
+            f"{where}: the attribute 'num_actions' must be a whole number from 2 on, how many choices an action has,"
+            f" not {str(value)[:100]}; change or delete it"
         )
     return int(number.item())
 

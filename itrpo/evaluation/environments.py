@@ -261,7 +261,8 @@ def numbers(values: np.ndarray) -> str:
 def spaces_of(env_id: str) -> Spaces:
     """Its sizes and bounds, after one reset and one step.
 
-    Raises InputError unless observations are vectors, actions are choices or vectors within finite bounds, and it works.
+    Raises InputError unless observations are vectors, actions are choices or vectors within finite bounds, and all
+    works.
     """
     from gymnasium.spaces import Box, Discrete
 

@@ -247,9 +247,11 @@ class ActionValues(eqx.Module):
         spec: DiscreteSpec,
         hidden: tuple[int, ...],
         initializer: Initializer = "fan_in",
+        layer_norm: bool = False,
         each: int = 1,
     ):
-        self.mlp = MLP(draw, (spec.observation_dim, *hidden, spec.num_actions * each), initializer, head_scale=3e-3)
+        sizes = (spec.observation_dim, *hidden, spec.num_actions * each)
+        self.mlp = MLP(draw, sizes, initializer, head_scale=3e-3, layer_norm=layer_norm)
         self.each = each
 
     def __call__(self, observation: Float[Array, "*rows O"]) -> Float[Array, "*rows n_and_each"]:

@@ -36,7 +36,7 @@ def kl(log_p: Float[Array, "*#rows n"], log_q: Float[Array, "*#rows n"]) -> Floa
 
 
 def supported(logits: Float[Array, "*rows n"], threshold: Scalar) -> Float[Array, "*rows n"]:
-    """bool: the choices at least as likely as `threshold` times the likeliest (discrete BCQ, arXiv 1910.01708, Eq. 8)."""
+    """bool: choices more likely than `threshold` times the likeliest (discrete BCQ, arXiv 1910.01708, Eq. 8)."""
     return logits - jnp.max(logits, axis=-1, keepdims=True) > jnp.log(threshold)
 
 
@@ -50,11 +50,12 @@ def huber(error: Float[Array, "*rows"], limit: Scalar) -> Float[Array, "*rows"]:
 def quantile_loss(
     quantiles: Float[Array, "*rows K"], targets: Float[Array, "*rows M"], limit: Scalar
 ) -> Float[Array, "*rows"]:
-    """sum_i mean_j |tau_i - 1{u_ij < 0}| huber(u_ij) / limit, u_ij = target_j - quantile_i, tau_i = (i + 1/2) / K: least
-    where quantile_i is the tau_i-quantile of the targets, for a small limit (QR-DQN, arXiv 1710.10044, Eq. 10).
+    """sum_i mean_j |tau_i - 1{u_ij < 0}| huber(u_ij) / limit, u_ij = target_j - quantile_i, tau_i = (i + 1/2) / K.
+
+    For a small limit least where quantile_i is the tau_i-quantile of the targets (QR-DQN, arXiv 1710.10044, Eq. 10).
     """
     count = quantiles.shape[-1]
     levels = (jnp.arange(count) + 0.5) / count
     error = targets[..., None, :] - quantiles[..., :, None]
-    weight = jnp.abs(levels[:, None] - (error < 0))
+    weight = jnp.abs(jnp.broadcast_to(levels[:, None], error.shape) - (error < 0))
     return jnp.sum(jnp.mean(weight * huber(error, limit), axis=-1), axis=-1) / limit

@@ -196,6 +196,21 @@ static void add_product(const float *restrict weight, const float *restrict inpu
             output[o] += input[i] * weight[(size_t)i * (size_t)outputs + (size_t)o];
 }
 """,
+    "standardise": """static void standardise(float *x, int size, float epsilon)
+{
+    float mean = 0.0f, square = 0.0f;
+    for (int i = 0; i < size; i++)
+        mean += x[i];
+    mean /= (float)size;
+    for (int i = 0; i < size; i++) {
+        x[i] -= mean;
+        square += x[i] * x[i];
+    }
+    square = sqrtf(square / (float)size + epsilon);
+    for (int i = 0; i < size; i++)
+        x[i] /= square;
+}
+""",
     "relu": """static void relu(float *x, int size)
 {
     for (int i = 0; i < size; i++)
@@ -212,7 +227,7 @@ def _functions(policy: Policy, name: str) -> Iterator[str]:
     yield f"//float work[2][{max(widths)}]; /* the rest is scratch */"
     yield f"//float input[{rows}];"
     for prefix in policy.networks:
-        joined = prefix != "" or policy.kind == "best_of_decoder"
+        joined = policy.kind == "best_of_decoder" or (prefix != "" and policy.num_actions is None)
         if joined:
             yield f"//float {prefix or 'network_'}first[{len(policy.networks[prefix][0][1])}];"
         yield from _network(policy, prefix, name, rows if joined else 0)
@@ -253,6 +268,8 @@ def _network(policy: Policy, prefix: str, name: str, row: int) -> Iterator[str]:
         body += f"    add_product({called}weight_{i}{offset}, {source}, {inputs}, {len(bias)}, {target});\n"
         if i < len(layers) - 1:
             body += f"    relu({target}, {len(bias)});\n"
+            if "epsilon" in policy.constants and prefix != "behavior_":
+                body += f"    standardise({target}, {len(bias)}, {literal(policy.constants['epsilon'])});\n"
     if row:
         size = len(layers[0][1])
         yield f"""static void {called}row(struct {name} *self)
@@ -272,20 +289,8 @@ def _rule(policy: Policy) -> str:
     each = f"    for (int i = 0; i < {actions}; i++)\n"
     perturb = "perturb(self, {});\n" if "perturbation_" in policy.networks else ""
     begin = "    perturbation_row(self);\n" if perturb else ""
-    if kind == "argmax_mlp":
-        number, first = policy.num_actions or 0, literal(policy.action_low[0])
-        least = ""
-        if outputs > number:  # several values of each choice
-            least = (
-                f"    for (int i = {number}; i < {outputs}; i++)\n"
-                f"        if (output[i] < output[i % {number}])\n            output[i % {number}] = output[i];\n"
-            )
-        return (  # the first NaN is the best, as in NumPy, and makes the action NaN
-            f"    int best = 0;\n    float output[{outputs}];\n    network(self, self->input, output);\n{least}"
-            f"    for (int k = 1; k < {number}; k++)\n"
-            "        if (output[best] == output[best] && !(output[k] <= output[best]))\n            best = k;\n"
-            f"    action[0] = {first} + (float)best + 0.0f * output[best];\n"
-        )
+    if kind == "argmax":
+        return _argmax_rule(policy)
     if kind == "tanh_mlp":
         return f"    network(self, self->input, action);\n{each}        action[i] = tanhf(action[i]);\n"
     if kind in ("tanh_mixture_mlp", "tanh_factored_mixture_mlp"):
@@ -332,6 +337,32 @@ def _rule(policy: Policy) -> str:
         "        if (j == 0 || value > best) {\n            best = value;\n"
         f"            copy(candidate, {actions}, action);\n        }}\n    }}\n"
     )
+
+
+def _argmax_rule(policy: Policy) -> str:
+    """Choices: the first NaN is the best, as in NumPy, and makes the action NaN."""
+    number, constants = policy.num_actions or 0, policy.constants
+    each = f"    for (int k = 0; k < {number}; k++)\n"
+    text = f"    int best = 0;\n    float value[{number}];\n    network(self, self->input, value);\n"
+    others = sorted((it for it in policy.networks if it), key="behavior_".__eq__)  # critics first
+    if others:
+        text = text.replace("value[", f"other[{number}], value[", 1)
+    for prefix in others:
+        text += f"    {prefix}network(self, self->input, other);\n"
+        if prefix != "behavior_":
+            text += f"{each}        value[k] = other[k] < value[k] ? other[k] : value[k];\n"
+        if prefix == "behavior_" and "behavior_weight" in constants:
+            text += f"{each}        value[k] += {literal(constants['behavior_weight'])} * other[k];\n"
+        if prefix == "behavior_" and "log_threshold" in constants:
+            text = text.replace("value[", "least, likeliest, value[", 1)
+            text += "    least = value[0];\n    likeliest = other[0];\n"
+            text += f"{each}        least = value[k] < least ? value[k] : least;\n"
+            text += f"{each}        likeliest = other[k] > likeliest ? other[k] : likeliest;\n"
+            text += f"{each}        if (other[k] - likeliest <= {literal(constants['log_threshold'])})\n"
+            text += "            value[k] = least - 1.0f;\n"
+    text += f"    for (int k = 1; k < {number}; k++)\n"
+    text += "        if (value[best] == value[best] && !(value[k] <= value[best]))\n            best = k;\n"
+    return text + f"    action[0] = {literal(policy.action_low[0])} + (float)best + 0.0f * value[best];\n"
 
 
 def _act(policy: Policy, name: str) -> str:

@@ -200,7 +200,8 @@ def _data(path: Path, policy: Policy, data: Any, console: Console | None) -> Dat
     ):
         raise InputError(
             f"{dataset.name}: {dataset.frame.observation_dim} observations and {dataset.frame[1]} actions, but"
-            f" the policy has {policy.frame} and {policy.num_actions or len(policy.action_low)}; give what it was trained on with --data"
+            f" the policy has {policy.frame} and {policy.num_actions or len(policy.action_low)}; give what it was"
+            " trained on with --data"
         )
     if data is None and about.get("dataset_sha256") not in (None, dataset.source.sha256):
         raise InputError(

@@ -37,9 +37,9 @@ def compare(
 
     The same call continues it.
 
-    `algorithms` defaults to all that take the dataset's kind of actions; `fields` sets fields of single ones, {"itrpo": {"alpha": 6.0}}, and `presets` presets,
-    {"itrpo": "paper"}. Models of pi_beta with the same constants are fitted once and shared. A run that diverges is
-    reported as such, and the others go on.
+    `algorithms` defaults to all that take the dataset's kind of actions; `fields` sets fields of single ones, {"itrpo":
+    {"alpha": 6.0}}, and `presets` presets, {"itrpo": "paper"}. Models of pi_beta with the same constants are fitted
+    once and shared. A run that diverges is reported as such, and the others go on.
     Raises InputError before any long work, StorageError if the disk refuses.
     """
     console = console or make_console()

@@ -26,15 +26,23 @@ from itrpo.ranges import check_ranges, intervals
 from itrpo.results import checkpoint
 from itrpo.training import loop, watch
 from itrpo.training.seeds import members
-from itrpo.types import SpaceSpec, Transition
+from itrpo.types import DiscreteSpec, SpaceSpec, Transition
 
-SPEC, ROWS, SEEDS = SpaceSpec(3, 2), 64, 3
+SPEC, CHOICES, ROWS, SEEDS = SpaceSpec(3, 2), DiscreteSpec(3, 3), 64, 3
 ENTRIES = {name: registry.lookup(name, registry.ALGORITHMS, "algorithm") for name in sorted(registry.ALGORITHMS)}
 ALL = list(ENTRIES)
 OTHER_PRESETS = [
     (name, preset) for name, entry in ENTRIES.items() for preset in entry.presets if preset != entry.default_preset
 ]
 BEHAVIORS = [(name, behavior) for name, entry in ENTRIES.items() for behavior in entry.behaviors]
+
+
+def is_discrete(name):
+    return name is not None and ENTRIES[name].actions == "discrete"
+
+
+def spec_of(name):
+    return CHOICES if is_discrete(name) else SPEC
 
 
 def small(config):
@@ -52,7 +60,7 @@ def build_model(behavior, config=None):
     if behavior is None:
         return None
     made = registry.lookup(behavior, registry.BEHAVIOR_MODELS, "behaviour model")
-    return made.make(small(config or made.config()), SPEC, 100)
+    return made.make(small(config or made.config()), CHOICES if made.actions == "discrete" else SPEC, 100)
 
 
 @cache
@@ -60,7 +68,7 @@ def build(name: str, preset: str | None = None):
     """(algorithm, its model of pi_beta)."""
     chosen = ENTRIES[name].presets[preset or ENTRIES[name].default_preset]
     model = build_model(chosen.behavior, chosen.behavior_config)
-    return ENTRIES[name].make(small(chosen.config), SPEC, model), model
+    return ENTRIES[name].make(small(chosen.config), spec_of(name), model), model
 
 
 @cache
@@ -70,7 +78,8 @@ def compiled(name: str):
     return loop.make_block(algorithm.update, algorithm.batch_size)
 
 
-def data(seed: int = 0, boundary: bool = False) -> Transition:
+def data(name: str | None = None, seed: int = 0, boundary: bool = False) -> Transition:
+    """Rows for an algorithm: choices if it takes them."""
     rng = np.random.default_rng(seed)
     action, next_action = rng.uniform(-1, 1, (2, ROWS, 2))
     if boundary:
@@ -78,7 +87,11 @@ def data(seed: int = 0, boundary: bool = False) -> Transition:
     observation, next_observation = rng.normal(size=(2, ROWS, 3))
     continues = rng.integers(0, 2, ROWS)
     parts = observation, action, rng.normal(size=ROWS), continues, next_observation, next_action * continues[:, None]
-    return Transition(*(jnp.asarray(it, jnp.float32) for it in parts))
+    rows = Transition(*(jnp.asarray(it, jnp.float32) for it in parts))
+    if not is_discrete(name):
+        return rows
+    picked = jnp.asarray(rng.integers(0, 1 if boundary else 3, (2, ROWS)), jnp.int32)
+    return rows._replace(action=picked[0], next_action=picked[1] * rows.continues.astype(jnp.int32))
 
 
 def keys(count: int = SEEDS):
@@ -96,7 +109,7 @@ def states(name: str):
 @cache
 def metric_names(name: str):
     algorithm, _ = build(name)
-    return loop.metric_names(algorithm.update, states(name), data(), algorithm.batch_size)
+    return loop.metric_names(algorithm.update, states(name), data(name), algorithm.batch_size)
 
 
 def started(name: str):
@@ -105,7 +118,7 @@ def started(name: str):
 
 def run_block(name, carry, start, stop, seed_keys=None, batch=None):
     limits = dict.fromkeys(carry.sums, 1e30)
-    return compiled(name)(carry, batch or data(), keys() if seed_keys is None else seed_keys, limits, start, stop)
+    return compiled(name)(carry, batch or data(name), keys() if seed_keys is None else seed_keys, limits, start, stop)
 
 
 @contextmanager
@@ -137,13 +150,13 @@ def assert_same_bits(one, other):
         np.testing.assert_array_equal(left, right)
 
 
-def traced_update(algorithm, model):
+def traced_update(name, algorithm, model):
     """(state before, state after, metrics) of one update, as shapes."""
 
     def both(key):
         params = model.params(model.init(key)) if model else None
         state = algorithm.init(key, params)
-        batch = jax.tree.map(lambda it: jnp.zeros((algorithm.batch_size, *it.shape[1:])), data())
+        batch = jax.tree.map(lambda it: jnp.zeros((algorithm.batch_size, *it.shape[1:]), it.dtype), data(name))
         return state, *algorithm.update(state, batch, key, jnp.asarray(0))
 
     return jax.eval_shape(both, jax.random.key(0))
@@ -152,7 +165,7 @@ def traced_update(algorithm, model):
 @cache
 def traced(name: str, preset: str):
     """`traced_update` of a preset, for all tests that look at it."""
-    return traced_update(*build(name, preset))
+    return traced_update(name, *build(name, preset))
 
 
 # --- training ------------------------------------------------------------------------------------------------------
@@ -180,7 +193,7 @@ def test_other_presets_keep_structure_shapes_and_dtypes(name, preset):
 
 @pytest.mark.parametrize("name", ALL)
 def test_boundary_actions_stay_finite(name):
-    carry = run_block(name, started(name), 0, 5, batch=data(boundary=True))
+    carry = run_block(name, started(name), 0, 5, batch=data(name, boundary=True))
     assert all(np.isfinite(it).all() for it in jax.tree.leaves(carry.state))
     assert all((np.asarray(it) == loop.NEVER).all() for it in carry.first_bad.values())
 
@@ -203,7 +216,7 @@ def test_nothing_leaves_or_enters_the_device_inside_a_block(name, monkeypatch):
     block = loop.make_block(algorithm.update, algorithm.batch_size)
     carry = started(name)
     own = [member(it) for it in (carry, keys())]
-    shared = jax.device_put((data(), dict.fromkeys(carry.sums, 1e30), 0, 3))
+    shared = jax.device_put((data(name), dict.fromkeys(carry.sums, 1e30), 0, 3))
     with jax.transfer_guard("disallow"):
         after = jax.block_until_ready(block(own[0], shared[0], own[1], *shared[1:]))
     assert after.count == 3
@@ -274,7 +287,7 @@ def test_with_a_delay_of_three_the_actor_steps_every_third_time(name, first):
     config = replace_leaves(small(entry.presets["source"].config), {"policy_delay": 3})
     algorithm = entry.make(config, SPEC, model)
     state = algorithm.init(jax.random.key(0), model.params(model.init(jax.random.key(1))) if model else None)
-    batch = jax.tree.map(lambda it: it[:16], data())
+    batch = jax.tree.map(lambda it: it[:16], data(name))
     update = jax.jit(lambda step: algorithm.update(state, batch, jax.random.key(0), step)[0])
     before = algorithm.acting.export(state)["weight_0"]
     moved = [not np.array_equal(algorithm.acting.export(update(step))["weight_0"], before) for step in range(6)]
@@ -288,11 +301,13 @@ def test_with_a_delay_of_three_the_actor_steps_every_third_time(name, first):
 def test_act_is_in_range_and_the_exported_policy_acts_the_same(name, tmp_path):
     algorithm, _ = build(name)
     state = member(run_block(name, started(name), 0, 20).state)
-    observations = data(3).observation * 3
+    observations = data(name, 3).observation * 3
     greedy = np.asarray(algorithm.acting.act(state, observations, jax.random.key(0), True))
-    assert (np.abs(greedy) <= 1).all()
+    low, high = ([0], [2]) if is_discrete(name) else ([-1, -1], [1, 1])
+    assert greedy.shape == ((ROWS,) if is_discrete(name) else (ROWS, 2))
+    assert ((min(low) <= greedy) & (greedy <= max(high))).all()
     zeros, ones = np.zeros(3), np.ones(3)
-    save_policy(tmp_path / "policy.npz", algorithm.acting.export(state), zeros, ones, [-1, -1], [1, 1], {})
+    save_policy(tmp_path / "policy.npz", algorithm.acting.export(state), zeros, ones, low, high, {})
     policy = load_policy(tmp_path / "policy.npz")
     np.testing.assert_allclose(policy(np.asarray(observations)), greedy, atol=1e-5)
 
@@ -302,8 +317,14 @@ def test_log_prob_is_the_density_of_the_sampled_actions(name):
     """E over sampled actions of 1 / density, within a box, is the volume of the box."""
     algorithm, _ = build(name)
     state = jax.tree.map(jnp.asarray, member(states(name)))
-    observations = jnp.broadcast_to(data().observation[0], (40_000, SPEC.observation_dim))
+    observations = jnp.broadcast_to(data(name).observation[0], (40_000, SPEC.observation_dim))
     actions = algorithm.acting.act(state, observations, jax.random.key(5), False)
+    if is_discrete(name):
+        every = jnp.arange(3, dtype=jnp.int32)
+        expected = np.exp(algorithm.acting.log_prob(state, observations[:3], every))
+        np.testing.assert_allclose(expected.sum(), 1.0, rtol=1e-5)
+        np.testing.assert_allclose(np.bincount(actions, minlength=3) / len(actions), expected, atol=0.015)
+        return
     inside = jnp.abs(actions).max(axis=1) < 0.9  # near the ends the weights have no variance to speak of
     log_probs = algorithm.acting.log_prob(state, observations, actions)
     weights = np.asarray(jnp.where(inside, jnp.exp(-log_probs), 0.0), np.float64)
@@ -314,10 +335,10 @@ def test_log_prob_is_the_density_of_the_sampled_actions(name):
 @pytest.mark.parametrize("name", ALL)
 def test_probes_are_finite_and_hold_what_reports_need(name):
     algorithm, _ = build(name)
-    probes = algorithm.probes(jax.tree.map(jnp.asarray, member(states(name))), data(), jax.random.key(0))
+    probes = algorithm.probes(jax.tree.map(jnp.asarray, member(states(name))), data(name), jax.random.key(0))
     assert all(key.startswith("probe_") and np.shape(it) == () and np.isfinite(it) for key, it in probes.items())
     if algorithm.acting.log_prob:
-        assert "probe_policy_std" in probes
+        assert ("probe_entropy" if is_discrete(name) else "probe_policy_std") in probes
     if algorithm.value_metric is not None:
         assert {"probe_q_data", "probe_q_policy"} <= set(probes)
         assert algorithm.value_metric in metric_names(name)  # what says that a run diverges
@@ -331,21 +352,25 @@ def test_probed_q_values_are_those_of_the_least_critic(name):
 
     def probed(raised: jax.Array) -> np.ndarray:
         """raised [critics]: what is added to the bias of each one's last layer."""
-        biases = [leaf.shape for leaf in jax.tree.leaves(state.critic.params) if leaf.ndim == 2 and leaf.shape[1] == 1]
+        biases = [leaf.shape for leaf in jax.tree.leaves(state.critic.params) if leaf.ndim == 2 and leaf.shape[1] != 8]
         assert len(biases) == 1
         critics = biases[0][0]
         params = jax.tree.map(
             lambda leaf: leaf + 1000.0 * raised[:critics, None] if leaf.shape == biases[0] else leaf,
             state.critic.params,
         )
-        found = algorithm.probes(state._replace(critic=state.critic._replace(params=params)), data(), jax.random.key(0))
+        found = algorithm.probes(
+            state._replace(critic=state.critic._replace(params=params)), data(name), jax.random.key(0)
+        )
         return np.asarray([found["probe_q_data"], found["probe_q_policy"]])
 
     plain = probed(jnp.zeros(100))
+    np.testing.assert_allclose(probed(jnp.ones(100)), plain + 1000.0, rtol=1e-3)
+    if len(jax.tree.leaves(state.critic.params)[0]) == 1:
+        return
     one = [probed(jnp.zeros(100).at[index].set(1.0)) for index in range(2)]
     assert np.abs(np.min(one, axis=0) - plain).max() < 10
     assert np.max(one, axis=0).max() < 990  # where one critic is the least everywhere, the other is not
-    np.testing.assert_allclose(probed(jnp.ones(100)), plain + 1000.0, rtol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["plas", "rebrac", "spot", "td3_bc"])
@@ -353,9 +378,9 @@ def test_probed_cloning_error_is_that_of_the_acting_policy(name):
     """Mean over rows and components of (pi(s) - a)^2."""
     algorithm, _ = build(name)
     state = jax.tree.map(jnp.asarray, member(states(name)))
-    found = algorithm.probes(state, data(), jax.random.key(0))["probe_cloning_error"]
-    actions = algorithm.acting.act(state, data().observation, jax.random.key(0), True)
-    np.testing.assert_allclose(found, np.mean(np.square(actions - data().action)), rtol=1e-4)
+    found = algorithm.probes(state, data(name), jax.random.key(0))["probe_cloning_error"]
+    actions = algorithm.acting.act(state, data(name).observation, jax.random.key(0), True)
+    np.testing.assert_allclose(found, np.mean(np.square(actions - data(name).action)), rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["itrpo", "brac_v", "itrpo_insample"])
@@ -363,7 +388,7 @@ def test_probed_divergence_and_ratio_are_zero_where_pi_is_pi_beta(name):
     algorithm, _ = build(name)
     state = jax.tree.map(jnp.asarray, member(states(name)))
     policy = jax.tree.unflatten(jax.tree.structure(state.policy.params), jax.tree.leaves(state.behavior_params))
-    found = algorithm.probes(state._replace(policy=state.policy._replace(params=policy)), data(), jax.random.key(0))
+    found = algorithm.probes(state._replace(policy=state.policy._replace(params=policy)), data(name), jax.random.key(0))
     np.testing.assert_allclose([found["probe_kl"], found["probe_log_ratio"]], 0.0, atol=1e-5)
 
 
@@ -372,7 +397,7 @@ def test_probed_perturbation_is_no_larger_than_phi(name, preset):
     algorithm, model = build(name, preset)
     params = model.params(model.init(jax.random.key(0))) if model else None
     state = jax.tree.map(lambda it: 3.0 * it, algorithm.init(jax.random.key(1), params))
-    found = algorithm.probes(state, data(), jax.random.key(2))["probe_perturbation"]
+    found = algorithm.probes(state, data(name), jax.random.key(2))["probe_perturbation"]
     assert 0.0 < found <= ENTRIES[name].presets[preset].config.phi
 
 
@@ -381,17 +406,21 @@ def test_what_is_watched_is_what_the_critics_learn(name):
     """y is the target that `update` regresses on, Q' is Q less the shaping reward, and the error is Q - y."""
     algorithm, _ = build(name)
     state = jax.tree.map(jnp.asarray, member(states(name)))
-    moved = jax.tree.map(lambda it: it + 0.3, state.policy.params)  # away from pi_beta
-    state = state._replace(policy=state.policy._replace(params=moved))
-    found = algorithm.watch(state, data(), jax.random.key(3))
-    _, metrics = algorithm.update(state, data(), jax.random.key(4), jnp.asarray(0))
-    probes = algorithm.probes(state, data(), jax.random.key(5))
+    part = state.critic if is_discrete(name) else state.policy  # what makes the policy; away from pi_beta
+    moved = part._replace(params=jax.tree.map(lambda it: it + 0.3, part.params))
+    if is_discrete(name):
+        moved = moved._replace(target_params=moved.params)
+    state = state._replace(**{"critic" if is_discrete(name) else "policy": moved})
+    found = algorithm.watch(state, data(name), jax.random.key(3))
+    _, metrics = algorithm.update(state, data(name), jax.random.key(4), jnp.asarray(0))
+    probes = algorithm.probes(state, data(name), jax.random.key(5))
     np.testing.assert_allclose(jnp.mean(found.target), metrics["q_target"], rtol=2e-3, atol=0.05)  # a' is drawn anew
     np.testing.assert_allclose(jnp.mean(found.error), probes["probe_q_data"] - jnp.mean(found.target), rtol=1e-4)
     shaping = probes.get("probe_shaping_reward", 0.0)
     assert name.startswith("brac") or abs(shaping) > 0.005
     np.testing.assert_allclose(jnp.mean(found.implicit_q), probes["probe_q_data"] - shaping, rtol=1e-4, atol=1e-5)
-    assert found.mean.shape == found.log_std.shape == (ROWS, SPEC.action_dim)
+    shapes = {it.shape for it in watch.policy_in(found)}
+    assert shapes == {(ROWS, 3 if is_discrete(name) else 2)}
 
 
 def documented_metrics() -> set[str]:
@@ -409,7 +438,7 @@ def test_every_metric_is_documented_and_every_documented_metric_exists():
         for preset in entry.presets:
             algorithm, _ = build(name, preset)
             state, _, metrics = traced(name, preset)
-            probes = jax.eval_shape(algorithm.probes, state, data(), jax.random.key(0))
+            probes = jax.eval_shape(algorithm.probes, state, data(name), jax.random.key(0))
             measured |= set(metrics) | set(probes)
     assert measured == documented_metrics()
 
@@ -430,8 +459,8 @@ def test_every_behaviour_model_it_names_can_be_used(name, behavior):
             allowed.append(preset)
         except InputError:
             continue
-    algorithm = entry.make(small(allowed[0].config), SPEC, model)
-    before, after, _ = traced_update(algorithm, model)
+    algorithm = entry.make(small(allowed[0].config), spec_of(name), model)
+    before, after, _ = traced_update(name, algorithm, model)
     assert describe(before) == describe(after)
 
 
@@ -445,9 +474,9 @@ def test_every_number_of_a_config_can_be_swept_in_one_program(name):
 
     def updated(numbers, key):
         changed = replace_leaves(config, {field: numbers[i] for i, (field, _) in enumerate(floats)})
-        algorithm = ENTRIES[name].make(changed, SPEC, model)
+        algorithm = ENTRIES[name].make(changed, spec_of(name), model)
         state = algorithm.init(key, model.params(model.init(key)) if model else None)
-        return algorithm.update(state, jax.tree.map(lambda it: it[:16], data()), key, jnp.asarray(0))
+        return algorithm.update(state, jax.tree.map(lambda it: it[:16], data(name)), key, jnp.asarray(0))
 
     _, metrics = jax.eval_shape(updated, jnp.array([value for _, value in floats]), jax.random.key(0))
     assert sorted(metrics) == metric_names(name)
