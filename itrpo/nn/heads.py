@@ -254,6 +254,6 @@ class ActionValues(eqx.Module):
         self.mlp = MLP(draw, sizes, initializer, head_scale=3e-3, layer_norm=layer_norm)
         self.each = each
 
-    def __call__(self, observation: Float[Array, "*rows O"]) -> Float[Array, "*rows n_and_each"]:
+    def __call__(self, observation: Float[Array, "*rows O"]) -> Float[Array, "*rows_and_n"]:
         outputs = self.mlp(observation)
         return outputs if self.each == 1 else outputs.reshape(*outputs.shape[:-1], -1, self.each)

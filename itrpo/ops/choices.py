@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from itrpo.ops.td import Scalar
 
@@ -20,12 +20,16 @@ def expected(log_policy: Float[Array, "*#rows n"], values: Float[Array, "*#rows 
     return jnp.sum(jnp.exp(log_policy) * values, axis=-1)
 
 
-def improved(q: Float[Array, "*rows n"], log_prior: Float[Array, "*#rows n"], alpha: Scalar) -> Float[Array, "*rows n"]:
+def improved(
+    q: Float[Array, "*rows n"], log_prior: Float[Array, "*#rows #n"], alpha: Scalar
+) -> Float[Array, "*rows n"]:
     """log of argmax_pi <pi, q> - alpha D_KL[pi || prior], which is prior exp(q / alpha), normalised (Eqs. 3 to 5)."""
     return jax.nn.log_softmax(log_prior + q / alpha)
 
 
-def soft_value(q: Float[Array, "*rows n"], log_prior: Float[Array, "*#rows n"], alpha: Scalar) -> Float[Array, "*rows"]:
+def soft_value(
+    q: Float[Array, "*rows n"], log_prior: Float[Array, "*#rows #n"], alpha: Scalar
+) -> Float[Array, "*rows"]:
     """alpha log <prior, exp(q / alpha)>: what that maximum is. Hence alpha log(pi/prior)(a) = q(a) - soft_value."""
     return alpha * jax.nn.logsumexp(log_prior + q / alpha, axis=-1)
 
@@ -35,8 +39,8 @@ def kl(log_p: Float[Array, "*#rows n"], log_q: Float[Array, "*#rows n"]) -> Floa
     return expected(log_p, log_p - log_q)
 
 
-def supported(logits: Float[Array, "*rows n"], threshold: Scalar) -> Float[Array, "*rows n"]:
-    """bool: choices more likely than `threshold` times the likeliest (discrete BCQ, arXiv 1910.01708, Eq. 8)."""
+def supported(logits: Float[Array, "*rows n"], threshold: Scalar) -> Bool[Array, "*rows n"]:
+    """Choices more likely than `threshold` times the likeliest (discrete BCQ, arXiv 1910.01708, Eq. 8)."""
     return logits - jnp.max(logits, axis=-1, keepdims=True) > jnp.log(threshold)
 
 
