@@ -62,6 +62,11 @@ _GENERATED = (
         for environment in ("halfcheetah", "hopper", "walker2d")
         for kind in ("random", "medium", "medium-replay", "full-replay", "medium-expert", "expert")
     ),
+    *(
+        f"{environment}-{kind}-itrpo1"
+        for environment in ("cartpole", "acrobot")
+        for kind in ("random", "medium", "medium-replay", "expert")
+    ),
     *(f"antmaze-{maze}-itrpo1" for maze in ("umaze", "umaze-diverse")),
     *(f"antmaze-{size}-{kind}-itrpo1" for size in ("medium", "large") for kind in ("play", "diverse")),
     *(f"pointmaze-{size}-itrpo1" for size in ("umaze", "medium", "large")),
