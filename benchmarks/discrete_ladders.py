@@ -21,7 +21,7 @@ from itrpo.collection.ladders import POLICY_FOLDER
 from itrpo.policy import load_policy, save_policy
 from itrpo.types import DiscreteSpec, Transition
 
-HIDDEN, WARM_UP, PER_CALL = (32, 32), 1_000, 10
+HIDDEN, WARM_UP, PER_CALL = (64, 64), 1_000, 10
 
 
 def returns(env_id: str, path: str, epsilon: float, episodes: int) -> tuple[float, float]:
@@ -41,7 +41,7 @@ def train(env_id: str, steps: int, every: int, seed: int) -> None:
     env, rng = gymnasium.make(env_id), np.random.default_rng(seed)
     size, number = env.observation_space.shape[0], ENVIRONMENTS[env_id]
     backbone = Backbone(
-        polyak_rate=0.01, batch_size=64, critic_learning_rate=1e-3, critic_hidden=HIDDEN, huber_limit=10.0
+        polyak_rate=0.005, batch_size=128, critic_learning_rate=3e-4, critic_hidden=HIDDEN, huber_limit=1.0
     )
     algorithm = dqn.make(dqn.Config(True, backbone), DiscreteSpec(size, number), None)
 

@@ -11,7 +11,6 @@ its copy is made and never used.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, NamedTuple
@@ -30,6 +29,7 @@ from itrpo.nn.heads import ActionValues
 from itrpo.nn.network import Network, network
 from itrpo.nn.trainable import Trainable, gradient_step, polyak, trainable
 from itrpo.ops import choices, td
+from itrpo.ops.td import Scalar
 from itrpo.ranges import Interval, NonNegative
 from itrpo.types import Algorithm, AlgorithmEntry, DiscreteSpec, Metrics, Params, Preset, Transition
 
@@ -46,12 +46,13 @@ class Config:
 class State(NamedTuple):
     critic: Trainable
     imitation: Trainable  # b
+    threshold: Float[Array, ""]  # the policy is nothing without it
 
 
-def constrained(config: Config, values: Float[Array, "B n"], logits: Float[Array, "B n"]) -> Float[Array, "B n"]:
+def constrained(threshold: Scalar, values: Float[Array, "B n"], logits: Float[Array, "B n"]) -> Float[Array, "B n"]:
     """The values of likely choices; others are below all of them."""
     least = jnp.min(values, axis=-1, keepdims=True)
-    return jnp.where(choices.supported(logits, config.threshold), values, least - 1.0)
+    return jnp.where(choices.supported(logits, threshold), values, least - 1.0)
 
 
 def update(
@@ -70,7 +71,7 @@ def update(
         for params in (state.critic.params, state.critic.target_params)
     )
     logits = imitation.apply(state.imitation.params, batch.next_observation)
-    next_value = action_values.double_q(constrained(config, q, logits), target_q)
+    next_value = action_values.double_q(constrained(state.threshold, q, logits), target_q)
     targets = td.bellman_target(batch.reward, batch.continues, backbone.gamma, next_value)
     critic, metrics = action_values.critic_step(backbone, networks, state.critic, batch, targets)
     cloned, more = gradient_step(
@@ -78,7 +79,7 @@ def update(
         networks.critic_optimizer,
         lambda params: likelihood_loss(imitation.apply(params, batch.observation), batch.action, config.logit_penalty),
     )
-    return State(polyak(critic, backbone.polyak_rate), cloned), metrics | more
+    return State(polyak(critic, backbone.polyak_rate), cloned, state.threshold), metrics | more
 
 
 def make(config: Config, spec: DiscreteSpec, behavior: None) -> Algorithm:
@@ -89,22 +90,23 @@ def make(config: Config, spec: DiscreteSpec, behavior: None) -> Algorithm:
     def init(key: Key[Array, ""], behavior_params: Params) -> State:
         critic_key, imitation_key = jax.random.split(key)
         critic = action_values.start_critic(networks, critic_key)
-        return State(critic, trainable(networks.critic_optimizer, imitation.init(imitation_key)))
+        cloned = trainable(networks.critic_optimizer, imitation.init(imitation_key))
+        return State(critic, cloned, jnp.asarray(config.threshold, jnp.float32))
 
     def values(state: State, observation: Float[Array, "B O"]) -> Float[Array, "B n"]:
         q = least_q(networks, state.critic.params, observation)
-        return constrained(config, q, imitation.apply(state.imitation.params, observation))
+        return constrained(state.threshold, q, imitation.apply(state.imitation.params, observation))
 
     def export(state: State) -> dict[str, Any]:
         cloned = arrays_of(layers_of(state.imitation.params.mlp), "behavior_")
-        limit = {"log_threshold": math.log(config.threshold)} if config.threshold > 0 else {}
-        return value_arrays(state.critic.params) | (cloned | limit if limit else {})
+        limit = jnp.log(jnp.maximum(state.threshold, 1e-30))  # a policy's file has finite numbers
+        return value_arrays(state.critic.params) | cloned | {"log_threshold": limit}
 
     def probes(state: State, batch: Transition, key: Key[Array, ""]) -> Metrics:
         q = least_q(networks, state.critic.params, batch.observation)
         logits = imitation.apply(state.imitation.params, batch.observation)
-        acting = action_values.deterministic(constrained(config, q, logits))
-        likely = jnp.mean(choices.supported(logits, config.threshold))
+        acting = action_values.deterministic(constrained(state.threshold, q, logits))
+        likely = jnp.mean(choices.supported(logits, state.threshold))
         return action_values.probes(q, acting, batch) | {"probe_likely": likely}
 
     return Algorithm(

@@ -34,10 +34,11 @@ def critic_targets(
     config: Config, networks: Networks, prior: Prior, state: State, batch: Transition
 ) -> Float[Array, "B"]:
     """Eq. (2)."""
-    alpha = exact_kl.alpha_now(config.penalty, state)
     target_params = state.critic.target_params
-    after = exact_kl.improved(networks, prior, alpha, target_params, state.behavior_params, batch.next_observation)
-    return td.bellman_target(batch.reward, batch.continues, config.backbone.gamma, after.value)
+    after = exact_kl.improved(
+        networks, prior, state.alpha, target_params, state.behavior_params, batch.next_observation
+    )
+    return td.bellman_target(batch.reward, batch.continues, config.backbone.gamma, at.value)
 
 
 def update(
@@ -59,12 +60,12 @@ def make(config: Config, spec: DiscreteSpec, behavior: CategoricalModel) -> Algo
     networks, prior = action_values.make_networks(config.backbone, spec), exact_kl.prior_of(behavior)
     targets = partial(critic_targets, config, networks, prior)
     return Algorithm(
-        init=partial(exact_kl.start, networks),
+        init=partial(exact_kl.start, config.penalty, networks),
         update=partial(update, config, networks, prior),
-        acting=exact_kl.acting(config.penalty, networks, prior, behavior),
-        probes=partial(exact_kl.probes, config.penalty, networks, prior),
+        acting=exact_kl.acting(networks, prior, behavior),
+        probes=partial(exact_kl.probes, networks, prior),
         batch_size=config.backbone.batch_size,
-        watch=partial(exact_kl.watch, config.penalty, networks, prior, targets, None),
+        watch=partial(exact_kl.watch, networks, prior, targets, None),
     )
 
 

@@ -40,6 +40,7 @@ class State(NamedTuple):
     critic: Trainable
     behavior_params: Params  # frozen; None where the prior is uniform
     q_scale: Float[Array, ""]  # running mean of |Q(s,a)| over the data; read only where alpha_scale is "relative"
+    alpha: Float[Array, ""]  # in force now, in units of reward: the policy is nothing without it
 
 
 class Improved(NamedTuple):
@@ -75,26 +76,25 @@ def improved(
     return Improved(q, log_prior, log_policy, value)
 
 
-def alpha_now(penalty: Penalty, state: State) -> Scalar:
-    return penalty.alpha * state.q_scale if penalty.alpha_scale == "relative" else penalty.alpha
-
-
 def after(penalty: Penalty, config: Backbone, state: State, critic: Trainable, targets: Float[Array, "B"]) -> State:
     """The state after a step: targets of the critics move, and q_scale as that of the continuous algorithms."""
-    q_scale = state.q_scale
-    if penalty.alpha_scale == "relative":
-        q_scale += config.polyak_rate * (jnp.maximum(jnp.mean(jnp.abs(targets)), 1.0) - q_scale)
-    return State(polyak(critic, config.polyak_rate), state.behavior_params, q_scale)
+    critic = polyak(critic, config.polyak_rate)
+    if penalty.alpha_scale == "absolute":
+        return state._replace(critic=critic)
+    q_scale = state.q_scale + config.polyak_rate * (jnp.maximum(jnp.mean(jnp.abs(targets)), 1.0) - state.q_scale)
+    return State(critic, state.behavior_params, q_scale, penalty.alpha * q_scale)
 
 
-def start(networks: Networks, key: Key[Array, ""], behavior_params: Params) -> State:
-    return State(action_values.start_critic(networks, key), behavior_params, jnp.ones(()))
+def start(penalty: Penalty, networks: Networks, key: Key[Array, ""], behavior_params: Params) -> State:
+    alpha = jnp.asarray(penalty.alpha, jnp.float32)
+    return State(action_values.start_critic(networks, key), behavior_params, jnp.ones(()), alpha)
 
 
-def acting(penalty: Penalty, networks: Networks, prior: Prior, behavior: CategoricalModel | None) -> Acting:
+def acting(networks: Networks, prior: Prior, behavior: CategoricalModel | None) -> Acting:
     def log_policy(state: State, observation: Float[Array, "B O"]) -> Float[Array, "B n"]:
-        own = alpha_now(penalty, state)
-        return improved(networks, prior, own, state.critic.params, state.behavior_params, observation).log_policy
+        return improved(
+            networks, prior, state.alpha, state.critic.params, state.behavior_params, observation
+        ).log_policy
 
     def export(state: State) -> dict[str, Any]:
         """argmax of min_i Q_i + alpha log pi_beta."""
@@ -103,17 +103,14 @@ def acting(penalty: Penalty, networks: Networks, prior: Prior, behavior: Categor
             return arrays
         found = behavior.export(state.behavior_params).items()
         arrays |= {f"behavior_{name}": it for name, it in found if name != "kind"}
-        return arrays | {"behavior_weight": alpha_now(penalty, state)}
+        return arrays | {"behavior_weight": state.alpha}
 
     return action_values.soft_acting(log_policy, export)
 
 
-def probes(
-    penalty: Penalty, networks: Networks, prior: Prior, state: State, batch: Transition, key: Key[Array, ""]
-) -> Metrics:
+def probes(networks: Networks, prior: Prior, state: State, batch: Transition, key: Key[Array, ""]) -> Metrics:
     """Means over fixed rows, by the newest Q."""
-    own = alpha_now(penalty, state)
-    found = improved(networks, prior, own, state.critic.params, state.behavior_params, batch.observation)
+    found = improved(networks, prior, state.alpha, state.critic.params, state.behavior_params, batch.observation)
     return action_values.probes(found.q, found.log_policy, batch) | {
         "probe_kl": jnp.mean(choices.kl(found.log_policy, found.log_prior)),
         "probe_log_ratio": jnp.mean(choices.chosen(found.log_ratio, batch.action)),
@@ -122,7 +119,6 @@ def probes(
 
 
 def watch(
-    penalty: Penalty,
     networks: Networks,
     prior: Prior,
     targets: Callable[[State, Transition], Float[Array, "B"]],
@@ -132,8 +128,7 @@ def watch(
     key: Key[Array, ""],
 ) -> DiscreteSnapshot:
     """targets(state, batch) is y, shaping(state, batch) what Eq. (5) adds to the rewards; None: nothing."""
-    own = alpha_now(penalty, state)
-    found = improved(networks, prior, own, state.critic.params, state.behavior_params, batch.observation)
+    found = improved(networks, prior, state.alpha, state.critic.params, state.behavior_params, batch.observation)
     q, target = choices.chosen(found.q, batch.action), targets(state, batch)
     implicit_q = q if shaping is None else q - shaping(state, batch)
     return DiscreteSnapshot(found.log_policy, target, implicit_q, q - target)

@@ -47,24 +47,22 @@ def log_ratios(
     config: Config, networks: Networks, prior: Prior, critic_params: Params, state: State, batch: Transition
 ) -> Float[Array, "B"]:
     """log pi(a|s) - log pi_beta(a|s) at the dataset's own choices, pi greedy against critic_params."""
-    alpha = exact_kl.alpha_now(config.penalty, state)
-    at = exact_kl.improved(networks, prior, alpha, critic_params, state.behavior_params, batch.observation)
+    at = exact_kl.improved(networks, prior, state.alpha, critic_params, state.behavior_params, batch.observation)
     return choices.chosen(at.log_ratio, batch.action)
 
 
 def shaping(config: Config, state: State, log_ratio: Float[Array, "B"]) -> Float[Array, "B"]:
     """tau alpha clip(log ratio)."""
-    alpha = exact_kl.alpha_now(config.penalty, state)
-    return td.shaping_reward(log_ratio, alpha, config.tau, config.log_ratio_low, config.log_ratio_high)
+    return td.shaping_reward(log_ratio, state.alpha, config.tau, config.log_ratio_low, config.log_ratio_high)
 
 
 def critic_targets(
     config: Config, networks: Networks, prior: Prior, state: State, batch: Transition
 ) -> Float[Array, "B"]:
     """Eq. (5)."""
-    alpha, params = exact_kl.alpha_now(config.penalty, state), state.critic.target_params
+    params = state.critic.target_params
     reward = batch.reward + shaping(config, state, log_ratios(config, networks, prior, params, state, batch))
-    after = exact_kl.improved(networks, prior, alpha, params, state.behavior_params, batch.next_observation)
+    after = exact_kl.improved(networks, prior, state.alpha, params, state.behavior_params, batch.next_observation)
     return td.bellman_target(reward, batch.continues, config.backbone.gamma, after.value)
 
 
@@ -89,7 +87,7 @@ def probes(
     """Those of the family, and the shaping reward: means over fixed rows, by the newest Q."""
     low, high = config.log_ratio_low, config.log_ratio_high
     log_ratio = log_ratios(config, networks, prior, state.critic.params, state, batch)
-    return exact_kl.probes(config.penalty, networks, prior, state, batch, key) | {
+    return exact_kl.probes(networks, prior, state, batch, key) | {
         "probe_shaping_reward": jnp.mean(shaping(config, state, log_ratio)),
         "probe_clipped_fraction": jnp.mean((log_ratio < low) | (log_ratio > high)),
     }
@@ -103,12 +101,12 @@ def make(config: Config, spec: DiscreteSpec, behavior: CategoricalModel) -> Algo
 
     targets = partial(critic_targets, config, networks, prior)
     return Algorithm(
-        init=partial(exact_kl.start, networks),
+        init=partial(exact_kl.start, config.penalty, networks),
         update=partial(update, config, networks, prior),
-        acting=exact_kl.acting(config.penalty, networks, prior, behavior),
+        acting=exact_kl.acting(networks, prior, behavior),
         probes=partial(probes, config, networks, prior),
         batch_size=config.backbone.batch_size,
-        watch=partial(exact_kl.watch, config.penalty, networks, prior, targets, shaped),
+        watch=partial(exact_kl.watch, networks, prior, targets, shaped),
     )
 
 

@@ -35,7 +35,7 @@ class Config:
 
 
 def critic_targets(config: Config, networks: Networks, state: State, batch: Transition) -> Float[Array, "B"]:
-    alpha, params = exact_kl.alpha_now(config.penalty, state), state.critic.target_params
+    alpha, params = state.alpha, state.critic.target_params
     at = partial(exact_kl.improved, networks, no_prior, alpha, params, None)
     log_policy = choices.chosen(at(batch.observation).log_policy, batch.action)
     shaping = config.tau * jnp.clip(alpha * log_policy, config.log_policy_low, 0.0)
@@ -61,15 +61,14 @@ def make(config: Config, spec: DiscreteSpec, behavior: None) -> Algorithm:
     networks = action_values.make_networks(config.backbone, spec)
 
     def probes(state: State, batch: Transition, key: Key[Array, ""]) -> Metrics:
-        alpha = exact_kl.alpha_now(config.penalty, state)
-        found = exact_kl.improved(networks, no_prior, alpha, state.critic.params, None, batch.observation)
+        found = exact_kl.improved(networks, no_prior, state.alpha, state.critic.params, None, batch.observation)
         log_prob = jnp.mean(choices.chosen(found.log_policy, batch.action))
         return action_values.probes(found.q, found.log_policy, batch) | {"probe_log_prob": log_prob}
 
     return Algorithm(
-        init=partial(exact_kl.start, networks),
+        init=partial(exact_kl.start, config.penalty, networks),
         update=partial(update, config, networks),
-        acting=exact_kl.acting(config.penalty, networks, no_prior, None),
+        acting=exact_kl.acting(networks, no_prior, None),
         probes=probes,
         batch_size=config.backbone.batch_size,
     )

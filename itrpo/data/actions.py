@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -73,8 +73,8 @@ def choices_in(
     actions: np.ndarray,
     said: Attributes,
     env_id: str | None,
-    low: object = None,
-    high: object = None,
+    low: Any = None,
+    high: Any = None,
     number: int | None = None,
     continuous: bool = False,
     where: str = "",

@@ -314,7 +314,8 @@ def as_choices(episodes: Episodes, found: Choices, stack: int, where: str) -> tu
     number = numbered(episodes.actions, found)
     scaled = 2 * number[:, None].astype(np.float32) / (found.number - 1) - 1
     episodes = replace(with_history(replace(episodes, actions=scaled), stack, where), actions=number)
-    return episodes, *(np.array([it], np.float32) for it in (found.first, found.first + found.number - 1))
+    last = found.first + found.number - 1
+    return episodes, np.array([found.first], np.float32), np.array([last], np.float32)
 
 
 def bounds_from(episodes: Episodes, low: Any, high: Any) -> BoundsFrom:

@@ -52,6 +52,12 @@ class Spaces(NamedTuple):
     low: np.ndarray  # [A] float32: the action that -1 stands for
     high: np.ndarray  # [A] float32: the action that +1 stands for
 
+    @property
+    def vectors(self) -> SpaceSpec:
+        """The spec where actions are known to be vectors."""
+        assert isinstance(self.spec, SpaceSpec)
+        return self.spec
+
     def to_env(self, actions: np.ndarray) -> np.ndarray:
         """Actions [..., A] in [-1, 1] in the environment's units."""
         if (self.low == -1).all() and (self.high == 1).all():

@@ -228,7 +228,9 @@ class StateValue(eqx.Module):
 
     mlp: MLP
 
-    def __init__(self, draw: Draw, spec: SpaceSpec, hidden: tuple[int, ...], initializer: Initializer = "fan_in"):
+    def __init__(
+        self, draw: Draw, spec: SpaceSpec | DiscreteSpec, hidden: tuple[int, ...], initializer: Initializer = "fan_in"
+    ):
         self.mlp = MLP(draw, (spec.observation_dim, *hidden, 1), initializer, head_scale=3e-3)
 
     def __call__(self, observation: Float[Array, "*rows O"]) -> Float[Array, "*rows"]:

@@ -294,7 +294,7 @@ def open_trainer(
     setting: Setting, config: Config, index: int, folder: RunFolder, old: Policy, console: Console
 ) -> Trainer:
     """A fresh one, or what the folder's newest checkpoint and rows hold. Raises StorageError."""
-    spec = setting.spaces.spec
+    spec = setting.spaces.vectors
     root = jax.random.fold_in(jax.random.key(config.seed), index)
     keys = jnp.stack([jax.random.fold_in(root, stream) for stream in (INIT, ACT, UPDATE)])
     begun = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), initial(setting, index, keys[INIT]))
@@ -391,7 +391,7 @@ def as_transition(preprocess: Preprocess, rows: np.ndarray) -> Transition:
 
 def filled(setting: Setting, config: Config, past: np.ndarray) -> Transition:
     """The buffer after the steps `past` [N]."""
-    empty = np.zeros(config.steps, row_type(setting.spaces.spec))
+    empty = np.zeros(config.steps, row_type(setting.spaces.vectors))
     empty[: len(past)] = past
     online = as_transition(setting.preprocess, empty)
     return jax.tree.map(lambda *parts: jnp.asarray(np.concatenate(parts)), setting.offline, online)

@@ -73,8 +73,10 @@ def iterated(update, state, count: int, *fixed):
     return np.stack(tables)
 
 
-def kl_state(networks: action_values.Networks) -> exact_kl.State:
-    return exact_kl.State(trainable(networks.critic_optimizer, jnp.zeros((1, S, A)), target=True), None, jnp.ones(()))
+def kl_state(networks: action_values.Networks, alpha: float) -> exact_kl.State:
+    return exact_kl.State(
+        trainable(networks.critic_optimizer, jnp.zeros((1, S, A)), target=True), None, jnp.ones(()), jnp.asarray(alpha)
+    )
 
 
 @pytest.mark.parametrize(("tau", "low"), [(0.5, -np.inf), (0.9, -1.0)])
@@ -82,7 +84,7 @@ def test_an_update_of_itrpo_is_an_iteration_of_equation_5(tau: float, low: float
     """Also where the author clips the log-ratio. What it converges to has lambda = alpha (1 - tau)."""
     alpha, networks = 0.7, table()
     config = itrpo_discrete.Config(tau=tau, log_ratio_low=low, penalty=Penalty(alpha), backbone=BACKBONE)
-    found = iterated(itrpo_discrete.update, kl_state(networks), 60, config, networks, log_prior)
+    found = iterated(itrpo_discrete.update, kl_state(networks, alpha), 60, config, networks, log_prior)
     exact = schemes.itrpo_vi(MDP, BEHAVIOR, alpha, tau, 60, low=low)
     np.testing.assert_allclose(found, exact.q_values[1:], rtol=1e-4, atol=1e-4)
     if low == -np.inf:
@@ -100,18 +102,18 @@ def test_an_update_of_itrpo_is_an_iteration_of_equation_5(tau: float, low: float
 def test_brac_is_equation_4_and_itrpo_without_shaping():
     networks, penalty = table(), Penalty(0.7)
     brac = brac_discrete.Config(penalty=penalty, backbone=BACKBONE)
-    found = iterated(brac_discrete.update, kl_state(networks), 30, brac, networks, log_prior)
+    found = iterated(brac_discrete.update, kl_state(networks, 0.7), 30, brac, networks, log_prior)
     np.testing.assert_allclose(found, schemes.brac_vi(MDP, BEHAVIOR, 0.7, 30).q_values[1:], rtol=1e-4, atol=1e-4)
     plain = itrpo_discrete.Config(tau=0.0, penalty=penalty, backbone=BACKBONE)
     np.testing.assert_array_equal(
-        iterated(itrpo_discrete.update, kl_state(networks), 30, plain, networks, log_prior), found
+        iterated(itrpo_discrete.update, kl_state(networks, 0.7), 30, plain, networks, log_prior), found
     )
 
 
 def test_an_update_of_munchausen_dqn_is_an_iteration_of_munchausen_value_iteration():
     networks = table()
     config = munchausen_dqn.Config(tau=0.9, log_policy_low=-np.inf, penalty=Penalty(0.3), backbone=BACKBONE)
-    found = iterated(munchausen_dqn.update, kl_state(networks), 40, config, networks)
+    found = iterated(munchausen_dqn.update, kl_state(networks, 0.3), 40, config, networks)
     np.testing.assert_allclose(found, schemes.munchausen_vi(MDP, 0.3, 0.9, 40).q_values[1:], rtol=1e-3, atol=1e-3)
 
 
@@ -161,7 +163,9 @@ def test_bcq_is_dqn_over_the_likely_choices():
     networks, threshold = table(), 0.5
     fixed = Network(None, log_prior)
     config = bcq_discrete.Config(threshold, 0.0, BACKBONE)
-    state = bcq_discrete.State(critic_state(networks).critic, trainable(networks.critic_optimizer, jnp.zeros(())))
+    state = bcq_discrete.State(
+        critic_state(networks).critic, trainable(networks.critic_optimizer, jnp.zeros(())), jnp.asarray(threshold)
+    )
     found = iterated(bcq_discrete.update, state, 80, config, networks, fixed)[-1]
     likely = threshold * BEHAVIOR.max(1, keepdims=True) < BEHAVIOR
     assert (~likely).sum() > 0
