@@ -38,7 +38,7 @@ def critic_targets(
     after = exact_kl.improved(
         networks, prior, state.alpha, target_params, state.behavior_params, batch.next_observation
     )
-    return td.bellman_target(batch.reward, batch.continues, config.backbone.gamma, at.value)
+    return td.bellman_target(batch.reward, batch.continues, config.backbone.gamma, after.value)
 
 
 def update(

@@ -12,8 +12,8 @@ recipes: a changed recipe must get a new one, or cached files would no longer ma
 | medium-replay | every rung up to the medium one, as long as training was near it | as many as the training had |
 | full-replay | the same, up to the last rung | as many as the training had |
 
-CartPole and Acrobot, whose actions are choices, have random, medium, medium-replay and expert, of 50,000 rows each or
-as many as the training had, from the policies of one online DQN each, which act epsilon-greedily.
+CartPole and Acrobot, whose actions are choices, have random, medium, medium-replay and expert, of 50,000 rows each,
+from the policies of one online DQN each, which act epsilon-greedily.
 
 What follows D4RL's scripts (Farama-Foundation/D4RL, scripts/generation/mujoco): `collect_data.py` draws the actions of
 random uniformly (the paper has "a randomly initialized policy"; the published hopper-random-v2 fits uniform actions,
@@ -170,7 +170,8 @@ def _shares(env_id: str, kind: str, steps: int | None) -> list[Share]:
             return [Share(medium(env_id), rows - rows // 2, 1), Share(expert(env_id), rows, 2)]
         case _:
             last = medium(env_id) if kind == "medium-replay" else ladder(env_id)[-1]
-            return _replay_shares(env_id, last, steps or last.environment_steps)
+            own = CHOICE_ROWS if env_id in ENVIRONMENTS else last.environment_steps
+            return _replay_shares(env_id, last, steps or own)
 
 
 def _replay_shares(env_id: str, last: Rung, rows: int) -> list[Share]:
