@@ -244,7 +244,7 @@ def config_hash(config: RunConfig) -> str:
     """Eight hex digits that identify a run: all of its config but its length and number of seeds, which may grow."""
     values = to_json(config)
     del values["train"]["steps"], values["train"]["seeds"]
-    for name in ("by_column", "stack", "rules", "holdout", "parent"):
+    for name in ("by_column", "stack", "rules", "holdout", "num_actions", "parent"):
         if values["data"][name] is None:
             del values["data"][name]  # runs keep the names that they had before there was a choice
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]

@@ -81,13 +81,13 @@ LAZY = {
 ENVIRONMENTS = ("evaluation.mazes", "collection.goal_ant")
 ONLY_IN = {"tyro": ("cli",), "yaml": ("sweep.plan",)}
 SHARED_BY_ALGORITHMS = (
-    "algorithms.action_values",
-    "algorithms.exact_kl",
     "algorithms.kl_actor_critic",
     "algorithms.mmd_actor_critic",
     "algorithms.quick",
     "algorithms.soft_actor_critic",
     "algorithms.td3",
+    "algorithms.action_values",
+    "algorithms.exact_kl",
 )
 WITHOUT_JAX = ("errors", "files", "types", "registry", "ranges", "policy", "evaluation", "data", "report", "theory")
 

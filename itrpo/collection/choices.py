@@ -40,7 +40,7 @@ def collect(task: Task, on_progress: Callable[[int], None] = lambda steps: None)
             following, reward, terminal, truncated, _ = envs[slot].step(action)
             following = np.asarray(following, np.float32)
             ended = terminal or truncated
-            row = (observations[slot], action, following, float(reward), terminal, truncated and not terminal)
+            row = (observations[slot].copy(), action, following, float(reward), terminal, truncated and not terminal)
             rows[slot].append((*row, np.log(probability)))
             observations[slot] = np.asarray(envs[slot].reset()[0], np.float32) if ended else following
             done += 1
