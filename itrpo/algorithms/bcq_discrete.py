@@ -36,9 +36,7 @@ from itrpo.types import Algorithm, AlgorithmEntry, DiscreteSpec, Metrics, Params
 
 @dataclass(frozen=True)
 class Config:
-    threshold: Annotated[float, Interval("[0, 1)")] = (
-        0.3  # how likely a choice must be, of the likeliest (authors' code)
-    )
+    threshold: Annotated[float, Interval("[0, 1)")] = 0.3  # least likelihood, of the likeliest choice (authors' code)
     logit_penalty: NonNegative = 1e-2  # of the mean square of b's logits (authors' code)
     backbone: Backbone = Backbone()
 

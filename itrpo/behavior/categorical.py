@@ -30,7 +30,7 @@ from itrpo.types import BehaviorEntry, CategoricalModel, DiscreteSpec, Metrics, 
 @dataclass(frozen=True)
 class Config:
     hidden: Widths = (256, 256)  # widths of the hidden layers
-    initializer: Initializer = "fan_in"
+    initializer: Initializer = "fan_in"  # PyTorch's default
     fit_learning_rate: Positive = 1e-3  # Adam
     fit_batch_size: Count = 256  # transitions per step of the fit
     logit_penalty: NonNegative = 1e-2  # of the mean square of the logits (discrete BCQ's code)

@@ -1,4 +1,4 @@
-"""Sets over choices: rows that follow one another, and the choices of the policy that acted, each with its probability."""
+"""Sets over choices: rows that follow one another, and choices of the policy that acted, each with its probability."""
 
 from __future__ import annotations
 
