@@ -142,7 +142,7 @@ def make(config: Config, spec: DiscreteSpec, behavior: None) -> Algorithm:
 
 
 # Scaled rewards are a part of the method: what an inverse temperature means depends on them.
-MATCHED = Preset(Config(), rewards=RewardRule(by_return_range=True), antmaze_rewards=RewardRule(shift=-1.0))
+MATCHED = Preset(Config(), rewards=RewardRule(by_return_range=True))
 PRESETS = {
     "source": MATCHED._replace(config=replace(Config(), backbone=Backbone(critics=2, initializer="orthogonal"))),
     "matched": MATCHED,
