@@ -34,11 +34,25 @@ ALL = list(ENTRIES)
 OTHER_PRESETS = [
     (name, preset) for name, entry in ENTRIES.items() for preset in entry.presets if preset != entry.default_preset
 ]
+# Algorithms over choices share most of their code: one stands for them, and the others are slow tests, as the suite
+# has to end within minutes.
+REPRESENTATIVES = ("itrpo_discrete",)
 BEHAVIORS = [(name, behavior) for name, entry in ENTRIES.items() for behavior in entry.behaviors]
 
 
 def is_discrete(name):
     return name is not None and ENTRIES[name].actions == "discrete"
+
+
+def each(cases):
+    """Names, or tuples that begin with one, as parameters; those that others stand for are slow."""
+    of = lambda case: case if isinstance(case, str) else case[0]  # noqa: E731
+    slow = [is_discrete(of(case)) and of(case) not in REPRESENTATIVES for case in cases]
+    marked = zip(cases, slow, strict=True)
+    return [
+        pytest.param(*([case] if isinstance(case, str) else case), marks=[pytest.mark.slow] if late else [])
+        for case, late in marked
+    ]
 
 
 def spec_of(name):
@@ -171,7 +185,7 @@ def traced(name: str, preset: str):
 # --- training ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", each(ALL))
 def test_update_keeps_structure_shapes_and_dtypes_and_moves_the_policy(name):
     algorithm, _ = build(name)
     before = started(name)
@@ -184,21 +198,21 @@ def test_update_keeps_structure_shapes_and_dtypes_and_moves_the_policy(name):
     assert any(not np.array_equal(exported[key], moved[key]) for key in exported if key != "kind")
 
 
-@pytest.mark.parametrize(("name", "preset"), OTHER_PRESETS)
+@pytest.mark.parametrize(("name", "preset"), each(OTHER_PRESETS))
 def test_other_presets_keep_structure_shapes_and_dtypes(name, preset):
     before, after, metrics = traced(name, preset)
     assert describe(before) == describe(after)
     assert set(metrics) >= {it for it in metric_names(name) if it in ("critic_loss", "policy_loss", "q_target")}
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", each(ALL))
 def test_boundary_actions_stay_finite(name):
     carry = run_block(name, started(name), 0, 5, batch=data(name, boundary=True))
     assert all(np.isfinite(it).all() for it in jax.tree.leaves(carry.state))
     assert all((np.asarray(it) == loop.NEVER).all() for it in carry.first_bad.values())
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", each(ALL))
 def test_blocks_of_any_length_give_the_same_bits_and_compile_once(name):
     cut = run_block(name, started(name), 0, 0)
     with compilations() as compiled_again:
@@ -209,7 +223,7 @@ def test_blocks_of_any_length_give_the_same_bits_and_compile_once(name):
     assert compiled_again == []
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", each(ALL))
 def test_nothing_leaves_or_enters_the_device_inside_a_block(name, monkeypatch):
     monkeypatch.setattr(loop, "over_seeds", lambda block, _, donate: jax.jit(block, donate_argnums=donate))
     algorithm, _ = build(name)
@@ -222,7 +236,7 @@ def test_nothing_leaves_or_enters_the_device_inside_a_block(name, monkeypatch):
     assert after.count == 3
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", each(ALL))
 def test_a_seed_is_a_seed(name):
     """Its result is the same, to the bit, alone and in any company; seeds differ from each other."""
     together = run_block(name, started(name), 0, 3)
@@ -234,7 +248,7 @@ def test_a_seed_is_a_seed(name):
     assert not np.array_equal(exported[0]["weight_0"], exported[1]["weight_0"])
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", each(ALL))
 def test_another_key_gives_another_result_and_the_same_key_the_same(name):
     one, same = (run_block(name, started(name), 0, 4) for _ in range(2))
     assert_same_bits(one, same)
@@ -245,7 +259,7 @@ def test_another_key_gives_another_result_and_the_same_key_the_same(name):
     )
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", each(ALL))
 def test_checkpoint_round_trip(name, tmp_path):
     carry = run_block(name, started(name), 0, 4)
     checkpoint.save(tmp_path, "train", 4, carry, {"run": "x"})
@@ -256,7 +270,7 @@ def test_checkpoint_round_trip(name, tmp_path):
     assert_same_bits(run_block(name, carry, 4, 8), run_block(name, loaded, 4, 8))
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", each(ALL))
 def test_targets_move_by_polyak_alone_and_pi_beta_not_at_all(name):
     """Where targets wait for the actor, they stay; else they average old weights and those that the step made."""
     config = ENTRIES[name].presets[ENTRIES[name].default_preset].config
@@ -297,7 +311,7 @@ def test_with_a_delay_of_three_the_actor_steps_every_third_time(name, first):
 # --- what comes out ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", each(ALL))
 def test_act_is_in_range_and_the_exported_policy_acts_the_same(name, tmp_path):
     algorithm, _ = build(name)
     state = member(run_block(name, started(name), 0, 20).state)
@@ -312,7 +326,7 @@ def test_act_is_in_range_and_the_exported_policy_acts_the_same(name, tmp_path):
     np.testing.assert_allclose(policy(np.asarray(observations)), greedy, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if build(name)[0].acting.log_prob])
+@pytest.mark.parametrize("name", each([name for name in ALL if build(name)[0].acting.log_prob]))
 def test_log_prob_is_the_density_of_the_sampled_actions(name):
     """E over sampled actions of 1 / density, within a box, is the volume of the box."""
     algorithm, _ = build(name)
@@ -332,7 +346,7 @@ def test_log_prob_is_the_density_of_the_sampled_actions(name):
     assert abs(weights.mean() - 1.8**2) < 5 * standard_error < 0.2
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", each(ALL))
 def test_probes_are_finite_and_hold_what_reports_need(name):
     algorithm, _ = build(name)
     probes = algorithm.probes(jax.tree.map(jnp.asarray, member(states(name))), data(name), jax.random.key(0))
@@ -344,7 +358,7 @@ def test_probes_are_finite_and_hold_what_reports_need(name):
         assert algorithm.value_metric in metric_names(name)  # what says that a run diverges
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if build(name)[0].value_metric])
+@pytest.mark.parametrize("name", each([name for name in ALL if build(name)[0].value_metric]))
 def test_probed_q_values_are_those_of_the_least_critic(name):
     """Raising the output of one critic by 1000 changes nothing; raising all of them does."""
     algorithm, _ = build(name)
@@ -401,7 +415,7 @@ def test_probed_perturbation_is_no_larger_than_phi(name, preset):
     assert 0.0 < found <= ENTRIES[name].presets[preset].config.phi
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if build(name)[0].watch])
+@pytest.mark.parametrize("name", each([name for name in ALL if build(name)[0].watch]))
 def test_what_is_watched_is_what_the_critics_learn(name):
     """y is the target that `update` regresses on, Q' is Q less the shaping reward, and the error is Q - y."""
     algorithm, _ = build(name)
@@ -446,7 +460,7 @@ def test_every_metric_is_documented_and_every_documented_metric_exists():
 # --- configs -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "behavior"), BEHAVIORS)
+@pytest.mark.parametrize(("name", "behavior"), each(BEHAVIORS))
 def test_every_behaviour_model_it_names_can_be_used(name, behavior):
     """In the first preset that allows it."""
     entry, model = ENTRIES[name], build_model(behavior)
@@ -464,7 +478,7 @@ def test_every_behaviour_model_it_names_can_be_used(name, behavior):
     assert describe(before) == describe(after)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", each(ALL))
 def test_every_number_of_a_config_can_be_swept_in_one_program(name):
     """Floats may be traced: Python branches only on structure."""
     chosen = ENTRIES[name].presets[ENTRIES[name].default_preset]
@@ -486,7 +500,7 @@ def test_every_number_of_a_config_can_be_swept_in_one_program(name):
 UNBOUNDED = {"target_entropy", "entropy_floor", "ood_floor", "ood_weight_decay"}  # the last has its own sentence
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", each(ALL))
 def test_numbers_have_ranges_which_presets_keep_and_nothing_leaves(name):
     for preset in ENTRIES[name].presets.values():
         check_ranges(preset.config)
