@@ -41,6 +41,7 @@ class DataConfig:
     stack: int | None = None  # observations in a row that are one, with the actions between them; None: 1
     rules: Mapping[str, Any] | None = None  # gaps, fills and periods of tables (`itrpo.data.series`), times in seconds
     holdout: float | None = None  # share of the episodes that nothing of the run has seen; None: 0
+    num_actions: int | None = None  # an action is one of so many choices from action_low on; None: a vector
     parent: Mapping[str, Any] | None = None  # the run that this one goes on from, and its normaliser
 
 
@@ -243,7 +244,7 @@ def config_hash(config: RunConfig) -> str:
     """Eight hex digits that identify a run: all of its config but its length and number of seeds, which may grow."""
     values = to_json(config)
     del values["train"]["steps"], values["train"]["seeds"]
-    for name in ("by_column", "stack", "rules", "holdout", "parent"):
+    for name in ("by_column", "stack", "rules", "holdout", "num_actions", "parent"):
         if values["data"][name] is None:
             del values["data"][name]  # runs keep the names that they had before there was a choice
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]

@@ -58,13 +58,14 @@ class RunOptions:
     reward_shift: Finite | None = None  # see reward_scale [the preset's]
     action_low: tuple[float, ...] | float | None = None  # raw action that becomes -1: one number, or one each [-1]
     action_high: tuple[float, ...] | float | None = None  # raw action that becomes +1 [+1]
+    num_actions: Count | None = None  # an action is one of so many choices, --action-low the first [what the data say]
     continuous_actions: bool = False  # train on actions that look like choices: they are quantities, such as positions
     track: tuple[Literal["tensorboard", "wandb"], ...] = ()  # where else metrics go: extras of itrpo [nowhere]
 
 
 RULES = ("max_gap", "fill", "period", "period_rewards")
 # say how a dataset is read: keywords of load_dataset
-READING = ("env", "columns", "exclude", *RULES, "action_low", "action_high", "continuous_actions")
+READING = ("env", "columns", "exclude", *RULES, "action_low", "action_high", "num_actions", "continuous_actions")
 
 
 def reading(options: RunOptions) -> dict[str, Any]:

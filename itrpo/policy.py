@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import warnings
 import zipfile
 import zlib
@@ -34,6 +35,7 @@ DAMAGE = (
     *(OSError, ValueError, EOFError, KeyError, AttributeError, TypeError, MemoryError, RecursionError),
     *(NotImplementedError, zipfile.BadZipFile, zlib.error),
 )
+MAX_CHOICES = 2**20  # that an action may have
 ROWS_AT_ONCE = 64  # observations whose candidate actions are held in memory together
 FAR = 0.5  # of the range of a column in training: what lies farther beyond it is outside
 ALIKE = 1e-3  # of its size: a constant column that differs by no more is as it was
@@ -51,7 +53,9 @@ class PolicyFileError(ValueError):
 
 
 class MissingInput(ValueError):
-    """A number of an observation is NaN or infinite, and the policy's guards say that this is an error."""
+    """A number of an observation is NaN or infinite, and the policy's guards say that this is an error; or there are
+    none, and its actions are choices.
+    """
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,8 @@ class Explanation(NamedTuple):
 @dataclass(frozen=True)
 class Policy:
     """The greedy policy of one seed. Calling it maps observations [..., O] to actions [..., A] in the dataset's
-    units, and warns of observations far outside of the range that it was trained on: `outside` counts them.
+    units, and warns of observations far outside of the range that it was trained on: `outside` counts them. Where
+    actions are choices they are whole numbers, int64 [...]: one of `num_actions` from `action_low` on.
 
     A policy of `stack` K > 1 keeps what it has seen and done, one history for each of [...]: call `reset` where an
     episode begins, and then with each observation once. Before the first stand its repetitions and actions in the
@@ -128,8 +133,8 @@ class Policy:
     constants: dict[str, np.ndarray] = field(repr=False)  # other arrays of the acting rule, float32
     observation_mean: np.ndarray = field(repr=False)  # [O] float32; with a history [K O + (K - 1) A]
     observation_std: np.ndarray = field(repr=False)  # the same
-    action_low: np.ndarray  # [A] float32: the action that the network's -1 stands for
-    action_high: np.ndarray  # [A] float32: the action that the network's +1 stands for
+    action_low: np.ndarray  # [A] float32: the action that the network's -1 stands for; [1]: the first choice
+    action_high: np.ndarray  # [A] float32: the action that the network's +1 stands for; [1]: the last choice
     metadata: dict[str, Any]  # environment, dataset, algorithm, version, trained_low and _high in training, ...
     known: np.ndarray  # [2, O] float32: what is outside lies below or above; infinite where the file does not say
     outside: np.ndarray  # [O] int64: how many observations were outside, by column, since the policy was loaded
@@ -151,7 +156,7 @@ class Policy:
                 if new[it.guard][it.column]:
                     new[it.guard][it.column] = False
                     warnings.warn(it.text, RuntimeWarning, stacklevel=2)
-        return done.action.reshape(*raw.shape[:-1], len(self.action_low))
+        return self._as_actions(raw, done)
 
     def _warn(self, rows: np.ndarray, outside: np.ndarray) -> None:
         low, high = self.metadata["trained_low"], self.metadata["trained_high"]
@@ -172,7 +177,7 @@ class Policy:
         counted and nothing else has happened.
         """
         raw, done = self._act(observation)
-        return done.action.reshape(*raw.shape[:-1], len(self.action_low))
+        return self._as_actions(raw, done)
 
     def explain(self, observation: Any) -> Explanation:
         """What the next call with this observation will do, and which guards act on which columns. Nothing changes.
@@ -181,6 +186,13 @@ class Policy:
         """
         raw, done = self._step(observation)
         return Explanation(done.action.reshape(*raw.shape[:-1], len(self.action_low)), tuple(self._findings(raw, done)))
+
+    def _as_actions(self, raw: np.ndarray, done: Step) -> np.ndarray:
+        if self.num_actions is None:
+            return done.action.reshape(*raw.shape[:-1], len(self.action_low))
+        if not np.isfinite(done.action).all():
+            raise MissingInput("an observation is NaN or infinite, and there is no choice that says so")
+        return np.rint(done.action).astype(np.int64).reshape(raw.shape[:-1])[()]  # of one observation a number
 
     def _act(self, observation: Any) -> tuple[np.ndarray, Step]:
         raw, done = self._step(observation)
@@ -265,6 +277,11 @@ class Policy:
             self.past["action"] = np.asarray(action, np.float32)
 
     @property
+    def num_actions(self) -> int | None:
+        """How many choices there are; None where an action is a vector."""
+        return int(self.action_high[0] - self.action_low[0]) + 1 if self.kind in OF_CHOICES else None
+
+    @property
     def frame(self) -> int:
         """O, the size of one observation."""
         actions = len(self.action_low)
@@ -308,6 +325,9 @@ def step(policy: Policy, raw: Any, state: Any, xp: Any = np) -> Step:
     rows = (seen - policy.observation_mean) / policy.observation_std
     action = greedy(policy, rows, xp)
     final = wanted = center + half_range * action
+    if policy.kind in OF_CHOICES:
+        final = wanted = action
+        action = (action - center) / half_range
     on_action = None
     if guards is not None:
         final, on_action = _limited(policy, guards, wanted, absent, state, xp)
@@ -430,7 +450,27 @@ def _decoded(policy: Policy, rows: Any, xp: Any) -> tuple[Any, Any]:
     return _with_critic(policy, rows, _perturbed(policy, rows, decoded, xp), xp)
 
 
+def _argmax(policy: Policy, rows: Any, xp: Any) -> tuple[Any, Any]:
+    """The choices themselves, and what they are worth."""
+    constants, epsilon = policy.constants, policy.constants.get("epsilon")
+    value = _forward(policy.networks[""], rows, xp, epsilon)
+    for prefix in (it for it in policy.networks if it.startswith("q")):
+        value = xp.minimum(value, _forward(policy.networks[prefix], rows, xp, epsilon))
+    if "behavior_" in policy.networks:
+        logits = _forward(policy.networks["behavior_"], rows, xp)
+        if "behavior_weight" in constants:
+            value = value + logits * constants["behavior_weight"]
+        if "log_threshold" in constants:
+            least = xp.max(value * np.float32(-1), axis=1, keepdims=True) * np.float32(-1)
+            likely = logits - xp.max(logits, axis=1, keepdims=True) > constants["log_threshold"]
+            value = xp.where(likely, value, least - np.float32(1))
+    choices = policy.action_low + np.arange(policy.num_actions or 0, dtype=np.float32)
+    return value[:, :, None] * np.float32(0) + choices[:, None], value
+
+
+OF_CHOICES = ("argmax",)
 KINDS: dict[str, Acting] = {
+    "argmax": _argmax,
     "tanh_mlp": _tanh_mlp,
     "tanh_mixture_mlp": _tanh_mixture_mlp,
     "tanh_factored_mixture_mlp": _tanh_factored_mixture_mlp,
@@ -446,7 +486,7 @@ SPLINES = ("autoregressive_spline", "best_of_spline")  # kinds whose first netwo
 
 
 def greedy(policy: Policy, rows: Any, xp: Any) -> Any:
-    """Normalised observations [R, O] -> actions [R, A] in [-1, 1].
+    """Normalised observations [R, O] -> actions [R, A] in [-1, 1], or choices [R, 1] in the data's numbers.
 
     With a critic a few rows at a time: candidates of all rows at once would not fit into the processor's cache.
     """
@@ -459,12 +499,17 @@ def greedy(policy: Policy, rows: Any, xp: Any) -> Any:
     return options.reshape(-1, len(policy.action_low))
 
 
-def _forward(layers: Layers, inputs: Any, xp: Any) -> Any:
-    """A ReLU network: [R, in] -> [R, out]."""
+def _forward(layers: Layers, inputs: Any, xp: Any, epsilon: Any = None) -> Any:
+    """A ReLU network: [R, in] -> [R, out]. With `epsilon` what comes out of a ReLU is standardised."""
     weight, bias = layers[0]
     output = inputs @ weight.T + bias
     for weight, bias in layers[1:]:
-        output = xp.maximum(output, np.float32(0)) @ weight.T + bias
+        output = xp.maximum(output, np.float32(0))
+        if epsilon is not None:
+            averaging = np.full((weight.shape[1], 1), 1 / weight.shape[1], weight.dtype)
+            output = output - output @ averaging
+            output = output / xp.sqrt((output * output) @ averaging + epsilon)
+        output = output @ weight.T + bias
     return output
 
 
@@ -545,6 +590,11 @@ def save_policy(
 
     `export` is {"kind": name, "weight_0": [out, in], "bias_0": [out], "weight_1": ...}: ReLU networks. The first
     sees the observation s; the others, whose arrays' names begin with theirs, see s and something more. By kind:
+    - "argmax": actions are the n whole numbers from action_low to action_high, both [1]. Networks "", "q1_", "q2_", ...
+      give a value for each [n], of which the least counts; the action is the choice of the largest value. With a number
+      epsilon what comes out of their ReLUs is standardised, (x - mean) / sqrt(variance + epsilon). A network
+      "behavior_" of s gives logits [n]: with a number behavior_weight, so many times them are added to the values; with
+      log_threshold, choices whose logit is not that close to the largest are left out;
     - "tanh_mlp": the network gives the mean [A] of the pre-tanh Gaussian; the action is its tanh;
     - "tanh_mixture_mlp": it gives K logits, then K means [A]; the action is the tanh of the mean of the heaviest;
     - "tanh_factored_mixture_mlp": logits [A, K], then means [A, K]: the same in each dimension by itself;
@@ -655,7 +705,13 @@ def _parse(path: Path, content: Mapping[str, np.ndarray]) -> Policy:
     constants = {name: value for name, value in arrays.items() if name not in needed}
     found = {it: (layers[0][0].shape[1], len(layers[-1][1])) for it, layers in networks.items()}
     found |= {name: value.shape for name, value in constants.items()}
-    expected = _expected_sizes(kind, len(mean), len(low), found)
+    choices = 0
+    if kind in OF_CHOICES:
+        whole = low.shape == (1,) and (low == np.rint(low)).all() and (high == np.rint(high)).all()
+        if not whole or high[0] - low[0] >= MAX_CHOICES:
+            raise problem("action_low and action_high must be the first and the last choice, one whole number each")
+        choices = int(high[0] - low[0]) + 1
+    expected = _expected_sizes(kind, len(mean), len(low), choices, found)
     if found != expected:
         odd = sorted(it for it in found.keys() | expected.keys() if found.get(it) != expected.get(it))
         listed = "; ".join(f"{it or 'its network'}: {found.get(it)} instead of {expected.get(it)}" for it in odd)
@@ -736,11 +792,16 @@ def _known(metadata: Mapping[str, Any], size: int) -> np.ndarray | None:
     return np.stack([low - reach, high + reach]).astype(np.float32)
 
 
-def _expected_sizes(kind: str, observations: int, actions: int, found: Mapping[str, Any]) -> dict[str, Any]:
+def _expected_sizes(
+    kind: str, observations: int, actions: int, choices: int, found: Mapping[str, Any]
+) -> dict[str, Any]:
     """(inputs, outputs) of each network and shapes of the other arrays. What a kind leaves free is as in `found`."""
     on_actions = observations + actions
     sizes: dict[str, Any] = {}
-    if kind == "tanh_mlp":
+    if kind == "argmax":
+        sizes |= {it: (observations, choices) for it in found if re.fullmatch(r"(q[1-9]\d*_|behavior_)?", it)}
+        sizes |= dict.fromkeys({"epsilon", "behavior_weight", "log_threshold"} & found.keys(), ())
+    elif kind == "tanh_mlp":
         sizes[""] = (observations, actions)
     elif kind == "tanh_mixture_mlp":
         sizes[""] = (observations, max(found[""][1] // (1 + actions), 1) * (1 + actions))

@@ -17,20 +17,29 @@ from itrpo.types import AlgorithmEntry
 ENTRY_POINTS = "itrpo.algorithms"
 ALGORITHMS = {
     "bc": "itrpo.algorithms.bc:BC",
+    "bc_discrete": "itrpo.algorithms.bc_discrete:BC_DISCRETE",
     "bcq": "itrpo.algorithms.bcq:BCQ",
+    "bcq_discrete": "itrpo.algorithms.bcq_discrete:BCQ_DISCRETE",
     "bear": "itrpo.algorithms.bear:BEAR",
     "bppo": "itrpo.algorithms.bppo:BPPO",
+    "brac_discrete": "itrpo.algorithms.brac_discrete:BRAC_DISCRETE",
     "brac_p": "itrpo.algorithms.brac:BRAC_P",
     "brac_v": "itrpo.algorithms.brac:BRAC_V",
     "cql": "itrpo.algorithms.cql:CQL",
+    "cql_discrete": "itrpo.algorithms.cql_discrete:CQL_DISCRETE",
+    "dqn": "itrpo.algorithms.dqn:DQN",
     "edac": "itrpo.algorithms.edac:EDAC",
     "emaq": "itrpo.algorithms.emaq:EMAQ",
     "fisher_brc": "itrpo.algorithms.fisher_brc:FISHER_BRC",
     "iql": "itrpo.algorithms.iql:IQL",
+    "iql_discrete": "itrpo.algorithms.iql_discrete:IQL_DISCRETE",
     "itrpo": "itrpo.algorithms.itrpo:ITRPO",
+    "itrpo_discrete": "itrpo.algorithms.itrpo_discrete:ITRPO_DISCRETE",
     "itrpo_insample": "itrpo.algorithms.itrpo_insample:ITRPO_INSAMPLE",
+    "munchausen_dqn": "itrpo.algorithms.munchausen_dqn:MUNCHAUSEN_DQN",
     "pbrl": "itrpo.algorithms.pbrl:PBRL",
     "plas": "itrpo.algorithms.plas:PLAS",
+    "qr_dqn": "itrpo.algorithms.qr_dqn:QR_DQN",
     "rebrac": "itrpo.algorithms.rebrac:REBRAC",
     "sac_n": "itrpo.algorithms.sac_n:SAC_N",
     "spot": "itrpo.algorithms.spot:SPOT",
@@ -40,6 +49,7 @@ ALGORITHMS = {
 
 # name -> BehaviorEntry
 BEHAVIOR_MODELS = {
+    "categorical": "itrpo.behavior.categorical:CATEGORICAL",
     "cvae": "itrpo.behavior.cvae:CVAE_MODEL",
     "factored_mixture": "itrpo.behavior.factored_mixture:FACTORED_MIXTURE",
     "flow": "itrpo.behavior.flow:FLOW",
@@ -54,6 +64,11 @@ _GENERATED = (
         f"{environment}-{kind}-itrpo1"
         for environment in ("halfcheetah", "hopper", "walker2d")
         for kind in ("random", "medium", "medium-replay", "full-replay", "medium-expert", "expert")
+    ),
+    *(
+        f"{environment}-{kind}-itrpo1"
+        for environment in ("cartpole", "acrobot")
+        for kind in ("random", "medium", "medium-replay", "expert")
     ),
     *(f"antmaze-{maze}-itrpo1" for maze in ("umaze", "umaze-diverse")),
     *(f"antmaze-{size}-{kind}-itrpo1" for size in ("medium", "large") for kind in ("play", "diverse")),

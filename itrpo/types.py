@@ -22,7 +22,10 @@ Metrics = dict[str, Any]  # name -> scalar; the same names at every step of one 
 
 
 class Transition(NamedTuple):
-    """Rows (s, a, r, s') of a dataset; float32, on the host (NumPy) or on the device."""
+    """Rows (s, a, r, s') of a dataset; float32, on the host (NumPy) or on the device.
+
+    Of discrete data (`DiscreteSpec`) both actions are int32 [B], numbers from 0 to n - 1.
+    """
 
     observation: Float[Any, "B O"]
     action: Float[Any, "B A"]  # in [-1, 1]
@@ -37,6 +40,13 @@ class SpaceSpec(NamedTuple):
 
     observation_dim: int
     action_dim: int
+
+
+class DiscreteSpec(NamedTuple):
+    """The same where an action is one of n choices."""
+
+    observation_dim: int
+    num_actions: int
 
 
 @dataclass(frozen=True)
@@ -62,6 +72,7 @@ class Attributes(NamedTuple):
     observation_names: tuple[str, ...] | None = None
     action_units: tuple[str, ...] | None = None
     observation_units: tuple[str, ...] | None = None
+    num_actions: int | None = None  # actions number so many choices, from action_low on; None: they are quantities
     d4rl_view: bool = False  # D4RL's own files and this package's made sets: rows become transitions as in D4RL
     minari: str | None = None  # JSON: what else `metadata.json` of a Minari dataset says of where it came from
 
@@ -78,7 +89,7 @@ class Episodes:
     """
 
     observations: np.ndarray  # [N, O] float32
-    actions: np.ndarray  # [N, A] float32
+    actions: np.ndarray  # [N, A] float32; choices are [N, 1] until `itrpo.data.load` says that they are
     rewards: np.ndarray  # [N] float32
     terminals: np.ndarray  # [N] bool: the environment ended the episode
     timeouts: np.ndarray  # [N] bool: the clock did
@@ -103,8 +114,8 @@ class Dataset:
     name: str
     transitions: Transition = field(repr=False)  # NumPy arrays
     env_id: str | None
-    action_low: np.ndarray  # [A]: the raw action that became -1
-    action_high: np.ndarray  # [A]: the raw action that became +1
+    action_low: np.ndarray  # [A]: the raw action that became -1; of discrete data [1]: the first choice
+    action_high: np.ndarray  # [A]: the raw action that became +1; of discrete data [1]: the last one
     episode_returns: np.ndarray = field(repr=False)  # [E] float64
     episode_lengths: np.ndarray = field(repr=False)  # [E] int64
     num_rows: int  # rows of the file, before any was dropped
@@ -121,16 +132,25 @@ class Dataset:
     starts: np.ndarray | None = field(default=None, repr=False)  # [E] int64: each episode's first transition, if known
     holdout: float = 0.0  # share of the episodes that are not here, but in `held`: `itrpo.data.holdout`
     held: Dataset | None = field(default=None, repr=False)
+    num_actions: int | None = None  # an action is one of so many choices; None: it is a vector
 
     @property
-    def spec(self) -> SpaceSpec:
-        return SpaceSpec(self.transitions.observation.shape[1], self.transitions.action.shape[1])
+    def spec(self) -> SpaceSpec | DiscreteSpec:
+        size = self.transitions.observation.shape[1]
+        if self.num_actions is not None:
+            return DiscreteSpec(size, self.num_actions)
+        return SpaceSpec(size, self.transitions.action.shape[1])
 
     @property
-    def frame(self) -> SpaceSpec:
-        """Sizes without history: those of the environment."""
-        size, action_size = self.spec
-        return SpaceSpec((size + action_size) // self.stack - action_size, action_size)
+    def kind(self) -> Literal["continuous", "discrete"]:
+        """Of its actions."""
+        return "continuous" if self.num_actions is None else "discrete"
+
+    @property
+    def frame(self) -> SpaceSpec | DiscreteSpec:
+        """Sizes without history: those of the environment. In a history an action is as many numbers as in a file."""
+        size, numbers = self.spec[0], len(self.action_low)
+        return self.spec._replace(observation_dim=(size + numbers) // self.stack - numbers)
 
     @cached_property
     def observation_moments(self) -> tuple[np.ndarray, np.ndarray]:
@@ -177,6 +197,7 @@ class AlgorithmEntry(NamedTuple):
     make: Callable[..., Algorithm]  # (config, spec, behavior: BehaviorModel | None) -> Algorithm
     # (config, behaviour model's name, its config): raises InputError for values that do not go together
     validate: Callable[..., None] | None = None
+    actions: Literal["continuous", "discrete"] = "continuous"  # which it takes; then its spec is a `DiscreteSpec`
 
 
 class BehaviorEntry(NamedTuple):
@@ -184,6 +205,7 @@ class BehaviorEntry(NamedTuple):
 
     config: type
     make: Callable[..., BehaviorModel]  # (config, spec, fit_steps) -> model
+    actions: Literal["continuous", "discrete"] = "continuous"
 
 
 class DensityModel(NamedTuple):
@@ -222,11 +244,24 @@ class LatentModel(NamedTuple):
     negative_elbo: Callable[[Params, Float[Array, "B O"], Float[Array, "B A"], Float[Array, "B L"]], Float[Array, "B"]]
 
 
-BehaviorModel = DensityModel | LatentModel
+class CategoricalModel(NamedTuple):
+    """A model of pi_beta over n choices. The first three members and `batch_size` are those of `DensityModel`."""
+
+    init: Callable[[Key[Array, ""]], Any]
+    fit_step: Callable[[Any, Transition, Key[Array, ""]], tuple[Any, Metrics]]
+    params: Callable[[Any], Params]
+    export: Callable[[Params], dict[str, Any]]  # as `Acting.export`, for acting with the likeliest choice
+    batch_size: int
+    logits: Callable[[Params, Float[Array, "B O"]], Float[Array, "B n"]]  # log pi_beta, up to a number for each state
+
+
+BehaviorModel = DensityModel | LatentModel | CategoricalModel
 
 
 class Acting(NamedTuple):
-    """How the policy in a trained state acts."""
+    """How the policy in a trained state acts. Of n choices an action is its number, int32 [B], a density the log of a
+    probability.
+    """
 
     act: Callable[[Any, Float[Array, "B O"], Key[Array, ""], bool], Float[Array, "B A"]]  # (.., key, greedy) -> action
     # log density of actions as they are sampled; None: the policy is deterministic
@@ -244,6 +279,15 @@ class Snapshot(NamedTuple):
     target: Float[Array, "B"]  # y(s,a), what the critics regress on
     implicit_q: Float[Array, "B"]  # Theorem 1's Q' = min_i Q_i(s,a) - tau alpha log(pi/pi_beta)(a|s)
     error: Float[Array, "B"]  # min_i Q_i(s,a) - y(s,a): Eq. (7)'s epsilon at the rows
+
+
+class DiscreteSnapshot(NamedTuple):
+    """`Snapshot` of a policy over n choices."""
+
+    log_probs: Float[Array, "B n"]
+    target: Float[Array, "B"]
+    implicit_q: Float[Array, "B"]
+    error: Float[Array, "B"]
 
 
 class Algorithm(NamedTuple):
@@ -264,4 +308,4 @@ class Algorithm(NamedTuple):
     # the metric of `update` that is a mean of Q: a run has diverged where it leaves what rewards allow. None: no critic
     value_metric: str | None = "q_target"
     # (state, fixed rows, key) -> what is watched between evaluations; None: nothing is
-    watch: Callable[[Any, Transition, Key[Array, ""]], Snapshot] | None = None
+    watch: Callable[[Any, Transition, Key[Array, ""]], Snapshot | DiscreteSnapshot] | None = None

@@ -86,6 +86,8 @@ SHARED_BY_ALGORITHMS = (
     "algorithms.quick",
     "algorithms.soft_actor_critic",
     "algorithms.td3",
+    "algorithms.action_values",
+    "algorithms.exact_kl",
 )
 WITHOUT_JAX = ("errors", "files", "types", "registry", "ranges", "policy", "evaluation", "data", "report", "theory")
 

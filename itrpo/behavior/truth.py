@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
+from itrpo.ops import choices
 from itrpo.ops.distributions import tanh_log_det
-from itrpo.types import DensityModel, Metrics, Params
+from itrpo.types import CategoricalModel, DensityModel, Metrics, Params
 
 
 def log_prob_gap(
@@ -24,6 +26,21 @@ def log_prob_gap(
     """
     pre_tanh = jnp.arctanh(action)
     fitted = model.pre_tanh_log_prob(params, observation, pre_tanh) - tanh_log_det(pre_tanh)
+    return {
+        "behavior_true_log_prob": jnp.mean(true_log_prob),
+        "behavior_log_prob_gap": jnp.mean(true_log_prob - fitted),
+    }
+
+
+def choice_log_prob_gap(
+    model: CategoricalModel,
+    params: Params,
+    observation: Float[Array, "B O"],
+    choice: Int[Array, "B"],
+    true_log_prob: Float[Array, "B"],
+) -> Metrics:
+    """The same of probabilities."""
+    fitted = choices.chosen(jax.nn.log_softmax(model.logits(params, observation)), choice)
     return {
         "behavior_true_log_prob": jnp.mean(true_log_prob),
         "behavior_log_prob_gap": jnp.mean(true_log_prob - fitted),

@@ -96,7 +96,7 @@ class Compare:
     """
 
     dataset: Annotated[tuple[str, ...], Word("DATASET")]  # name, path, 'logs/*.parquet' or minari:ID; several are one
-    algorithms: str = "all"  # names with commas between them, or all (`itrpo algorithms`)
+    algorithms: str = "all"  # names with commas between them, or all that take such actions (`itrpo algorithms`)
     dry_run: bool = False  # say how long each run would take, and train nothing
     yes: bool = False  # don't ask before what takes more than a week
     options: RunOptions = RunOptions()
@@ -137,14 +137,15 @@ def compare(command: Compare, console: Console) -> None:
     from itrpo.training.compare import prepare, train_each
     from itrpo.training.outlook import LONG, confirm, look_ahead, print_outlook
 
-    work = prepare(source_of(command.dataset), names, command.options, presets, fields, console)
+    chosen = None if command.algorithms == "all" else names
+    work = prepare(source_of(command.dataset), chosen, command.options, presets, fields, console)
     enough = float("inf") if command.dry_run or command.yes else LONG
     seconds = print_outlook(look_ahead(work.runs, work.dataset, console, enough), work.folder, console)
     if command.dry_run:
         return
     if not command.yes:
         confirm(seconds, console)
-    print_comparison(train_each(work, console).parent, names, console)
+    print_comparison(train_each(work, console).parent, [config.algorithm for config, _ in work.runs], console)
 
 
 @dataclass(frozen=True)

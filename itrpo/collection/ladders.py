@@ -2,7 +2,8 @@
 
 `policies/ladders.json` says for each rung how long it was trained and what it returns; its policy lies beside it. All
 are tanh-Gaussian policies with two hidden layers of 256 ReLU units, saved along one SAC run of this project each.
-Most are stored as float16, which halves the package: `docs/datasets.md` says what that costs.
+Most are stored as float16, which halves the package: `docs/datasets.md` says what that costs. Those over choices are
+DQN's (benchmarks/discrete_ladders.py); what they return sampled is returned with epsilon-greedy choices.
 """
 
 from __future__ import annotations
@@ -41,14 +42,18 @@ def expert(env_id: str) -> Rung:
 
 
 def medium(env_id: str) -> Rung:
-    """The first rung with a third of the expert's mean return (D4RL, arXiv:2004.07219)."""
-    enough = expert(env_id).sampled[0] / 3
+    """The first rung with a third of the expert's mean return (D4RL, arXiv:2004.07219); where returns are negative, a
+    third of the way from the worst rung's.
+    """
+    worst = min(0.0, *(rung.sampled[0] for rung in ladder(env_id)))
+    enough = worst + (expert(env_id).sampled[0] - worst) / 3
     return next(rung for rung in ladder(env_id) if rung.sampled[0] >= enough)
 
 
 def policy_path(policy: str) -> str:
-    """The safetensors file of a policy."""
-    return str(POLICY_FOLDER / f"{policy}.safetensors")
+    """The file of a policy: of one over choices a policy.npz."""
+    ending = "npz" if "_dqn_" in policy else "safetensors"
+    return str(POLICY_FOLDER / f"{policy}.{ending}")
 
 
 def policy_sha256(policy: str) -> str:

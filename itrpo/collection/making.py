@@ -13,7 +13,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -49,6 +49,7 @@ class Plan:
     steps: int  # about how many the tasks do
     recipe: Mapping[str, Any]  # the file's attribute of this name: how it was made, for people and programs
     extra: Mapping[str, Any]  # key -> value of what the file holds beside its rows
+    said: Mapping[str, Any] = field(default_factory=dict[str, Any])  # the file's other attributes
 
 
 def make(plan: Plan, path: Path, workers: int = 0, console: Console | None = None) -> None:
@@ -165,6 +166,7 @@ def _write(path: Path, plan: Plan, task_files: list[Path], folder: Path) -> None
             for name, value in plan.extra.items():
                 hdf5[name] = value
             hdf5.attrs["env_id"] = plan.env_id
+            hdf5.attrs.update(plan.said)
             hdf5.attrs["recipe"] = json.dumps(plan.recipe)
         disk.check()
 

@@ -12,6 +12,9 @@ recipes: a changed recipe must get a new one, or cached files would no longer ma
 | medium-replay | every rung up to the medium one, as long as training was near it | as many as the training had |
 | full-replay | the same, up to the last rung | as many as the training had |
 
+CartPole and Acrobot, whose actions are choices, have random, medium, medium-replay and expert, of 50,000 rows each,
+from the policies of one online DQN each, which act epsilon-greedily.
+
 What follows D4RL's scripts (Farama-Foundation/D4RL, scripts/generation/mujoco): `collect_data.py` draws the actions of
 random uniformly (the paper has "a randomly initialized policy"; the published hopper-random-v2 fits uniform actions,
 see docs/datasets.md), plays whole episodes and cuts the last one at the last row; `stitch_dataset.py` drops the
@@ -30,6 +33,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from itrpo.collection import demo
+from itrpo.collection.choices import ENVIRONMENTS, EPSILON
 from itrpo.collection.ladders import Rung, expert, ladder, medium, policy_path, policy_sha256
 from itrpo.collection.making import Part, Plan, make, versions
 from itrpo.collection.mazes import SUFFIX, make_maze
@@ -43,6 +47,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 ENV_IDS = {"halfcheetah": "HalfCheetah-v4", "hopper": "Hopper-v4", "walker2d": "Walker2d-v4"}
+CHOICE_ENV_IDS = {"cartpole": "CartPole-v1", "acrobot": "Acrobot-v1"}  # rolled out by `itrpo.collection.choices`
+CHOICE_ROWS = 50_000
 SETS = ("random", "medium", "medium-replay", "full-replay", "medium-expert", "expert")
 DEMO = "hopper-demo"
 SLOT_STEPS = 10_000
@@ -121,7 +127,7 @@ def plan(name: str, steps: int | None = None, seed: int = 0) -> Plan:
     """
     name = full_name(name)
     environment, _, kind = name.removesuffix(SUFFIX).partition("-")
-    env_id = ENV_IDS[environment]
+    env_id, choices = (ENV_IDS | CHOICE_ENV_IDS)[environment], environment in CHOICE_ENV_IDS
     if steps is not None and steps < 2:
         raise InputError(f"--steps must be at least 2, not {steps}")
     shares = _shares(env_id, kind, steps)
@@ -136,18 +142,23 @@ def plan(name: str, steps: int | None = None, seed: int = 0) -> Plan:
         "env_id": env_id,
         "rows": shares[-1].end,
         "seed": seed,
-        "actions": "uniform" if kind == "random" else "sampled",
+        "actions": "uniform" if kind == "random" else f"epsilon-greedy, {EPSILON}" if choices else "sampled",
         "parts": [_describe(share) for share in shares],
         "versions": versions(),
     }
     if kind.endswith("replay"):
         recipe["note"] = REPLAY_NOTE
     done = sum(task.steps * len(task.seeds) for part in parts for task in part.tasks)
+    if choices:
+        said = {"num_actions": ENVIRONMENTS[env_id]}
+        return Plan(env_id, "itrpo.collection.choices:collect", parts, done, recipe, {}, said)
     return Plan(env_id, "itrpo.collection.rollout:collect", parts, done, recipe, _metadata(kind, shares))
 
 
 def _shares(env_id: str, kind: str, steps: int | None) -> list[Share]:
     rows = steps or (2_000_000 if kind == "medium-expert" else 1_000_000)
+    if env_id in ENVIRONMENTS:
+        rows = steps or CHOICE_ROWS
     match kind:
         case "random":
             return [Share(None, rows, 0)]
@@ -159,7 +170,8 @@ def _shares(env_id: str, kind: str, steps: int | None) -> list[Share]:
             return [Share(medium(env_id), rows - rows // 2, 1), Share(expert(env_id), rows, 2)]
         case _:
             last = medium(env_id) if kind == "medium-replay" else ladder(env_id)[-1]
-            return _replay_shares(env_id, last, steps or last.environment_steps)
+            own = CHOICE_ROWS if env_id in ENVIRONMENTS else last.environment_steps
+            return _replay_shares(env_id, last, steps or own)
 
 
 def _replay_shares(env_id: str, last: Rung, rows: int) -> list[Share]:

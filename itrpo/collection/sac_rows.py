@@ -62,7 +62,7 @@ class Environments:
 
     def step(self, time_step: int, actions: np.ndarray, log_probs: np.ndarray) -> np.ndarray:
         """Takes one step everywhere. actions [E, A] in [-1, 1] -> rows [E]."""
-        rows = np.zeros(len(self.envs), row_type(self.spaces.spec))
+        rows = np.zeros(len(self.envs), row_type(self.spaces.vectors))
         rows["observation"], rows["action"], rows["action_log_prob"] = self.observations, actions, log_probs
         in_units = self.spaces.to_env(actions)
         for index, env in enumerate(self.envs):
@@ -89,7 +89,7 @@ def open_environments(
     Raises StorageError if the simulator does not go through the rows of its unfinished episodes again.
     """
     count = len(episodes)
-    observations = np.zeros((count, spaces.spec.observation_dim), np.float32)
+    observations = np.zeros((count, spaces.vectors.observation_dim), np.float32)
     envs = [make_env(env_id) for _ in range(count)]
     made = Environments(seed, spaces, envs, episodes.copy(), begun.copy(), observations)
     for index, env in enumerate(made.envs):
@@ -137,7 +137,7 @@ def write_replay(folder: Path, path: Path, steps: int | None = None, env: str | 
             f"itrpo sac replay {folder} --env {env_id}"
         )
     spaces = spaces_of(env_id)
-    row = row_type(spaces.spec)
+    row = row_type(spaces.vectors)
     done = (folder / ROWS).stat().st_size // (row.itemsize * envs) if (folder / ROWS).exists() else 0
     length = done if steps is None else -(-steps // envs)
     if not 0 < length <= done:

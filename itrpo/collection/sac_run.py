@@ -54,7 +54,7 @@ from itrpo.plotting import returns_curve
 from itrpo.ranges import Count, Positive, Seed, check_ranges
 from itrpo.results.run_folder import CHECKPOINT_SECONDS, RunFolder
 from itrpo.signals import stop_on_signal
-from itrpo.types import Metrics
+from itrpo.types import DiscreteSpec, Metrics
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -146,6 +146,8 @@ def run(config: RunConfig, out: Path, console: Console) -> Finished:
     env_id = config.env_id
     allow(env_id)
     spaces = spaces_of(env_id)
+    if isinstance(spaces.spec, DiscreteSpec):
+        raise InputError(f"{env_id}: actions are Discrete({spaces.spec.num_actions}); SAC learns vectors")
     pool = rollout.make_pool(env_id, 2, config.episodes)  # "seed" 0 acts with samples, 1 with modes
     with folder.lock(), stop_on_signal(console) as signals, closing(pool):
         folder.begin_or_continue(
@@ -203,7 +205,7 @@ class Saved(NamedTuple):
 def open_trainer(config: RunConfig, env_id: str, spaces: Spaces, folder: RunFolder, console: Console) -> Trainer:
     """A fresh run, or the one that the folder's newest checkpoint and rows hold. Raises StorageError."""
     key = jax.random.key(config.seed)
-    init = jax.jit(sac.make(config.sac, spaces.spec).init)
+    init = jax.jit(sac.make(config.sac, spaces.vectors).init)
     none = np.zeros(config.envs, np.int32)
     saved = folder.newest(console)
     if saved is None:
@@ -212,13 +214,13 @@ def open_trainer(config: RunConfig, env_id: str, spaces: Spaces, folder: RunFold
         shapes = Saved(jax.eval_shape(init, key), *fresh_sums(), none, none)
         time_step, start = saved.step // config.envs, folder.restored(saved, shapes)
     path = folder.path / ROWS
-    history = rows_until(path, row_type(spaces.spec), time_step, config.envs)
+    history = rows_until(path, row_type(spaces.vectors), time_step, config.envs)
     episodes, begun = np.array(start.episodes), np.array(start.begun)
     environments = open_environments(env_id, config.seed, spaces, episodes, begun, history)
-    buffer = jnp.asarray(filled_buffer(buffer_size(config), spaces.spec, history.reshape(-1)))
+    buffer = jnp.asarray(filled_buffer(buffer_size(config), spaces.vectors, history.reshape(-1)))
     learner = Learner(start.state, buffer, start.sums, start.count)
     policy = acting_policy(sac.acting_arrays(start.state.policy.params))
-    block, updates = make_block(config.sac, spaces.spec), jax.random.fold_in(key, UPDATE)
+    block, updates = make_block(config.sac, spaces.vectors), jax.random.fold_in(key, UPDATE)
     with files.storage_errors(path):
         rows = files.open_log(path, history.nbytes)  # without what a killed run wrote after its checkpoint
     curve = [row for row in read_curve(folder.path) if row["step"] <= time_step * config.envs]
@@ -327,7 +329,7 @@ def record(trainer: Trainer, pool: rollout.EvaluationPool) -> None:
         """[2, episodes, O] -> [2, episodes, A]"""
         actions = []
         for scale, kind_observations in zip((1, 0), observations, strict=True):  # sampled, mode
-            noise = rng.standard_normal((len(kind_observations), trainer.spaces.spec.action_dim), np.float32)
+            noise = rng.standard_normal((len(kind_observations), trainer.spaces.vectors.action_dim), np.float32)
             actions.append(act(trainer.policy, kind_observations, scale * noise)[0])
         return trainer.spaces.to_env(np.stack(actions))
 

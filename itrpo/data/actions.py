@@ -1,17 +1,23 @@
-"""What is said of actions that can't be taken as they are: bounds that fit them, and choices that are no quantities."""
+"""Whether actions are quantities or choices, and what is said of those that can't be taken as they are."""
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 
-from itrpo.data.wording import listed
+from itrpo.data.attributes import action_bounds
+from itrpo.data.wording import first_rows, listed
+from itrpo.errors import InputError
+from itrpo.evaluation.environments import choices_of
+from itrpo.types import Attributes, BoundsFrom
 
 CHOICES = 20  # more whole numbers than that are a quantity in steps: Atari's games have 18 actions
 SAMPLE = 10_000  # rows that are looked at first
-DISCRETE = "discrete actions, it seems, but itrpo learns continuous ones: a policy's actions will lie in between"
+DISCRETE = "discrete actions, it seems, taken for quantities: a policy's actions will lie in between"
 INSIST = (
-    "if they are positions of something continuous, such as a valve, say so: --continuous-actions"
-    " (continuous_actions=True in Python)"
+    "if they are choices, say how many there are: --num-actions N (num_actions in Python); if they are positions of"
+    " something continuous, such as a valve: --continuous-actions (continuous_actions=True)"
 )
 BOUNDS = "give the bounds that the environment or the actuators have, which become -1 and +1"
 
@@ -52,3 +58,87 @@ def choices(actions: np.ndarray) -> str | None:
     if values.tolist() == [0, 1] and size > 1 and (actions.sum(axis=1) == 1).all():
         return f"one-hot codes of {size} choices"
     return f"the whole numbers {listed([str(int(value)) for value in values])} only"
+
+
+class Choices(NamedTuple):
+    """What actions are that number choices."""
+
+    number: int
+    first: int  # the raw action that is choice 0
+    said_by: BoundsFrom  # who said how many there are
+    note: str | None = None
+
+
+def choices_in(
+    actions: np.ndarray,
+    said: Attributes,
+    env_id: str | None,
+    low: Any = None,
+    high: Any = None,
+    number: int | None = None,
+    continuous: bool = False,
+    where: str = "",
+) -> Choices | None:
+    """What the raw actions [N, A] are, if they are choices; None: quantities, or nobody knows.
+
+    The user's word counts first (`number`, `continuous`, bounds), then the file's, then the environment's. Where nobody
+    says anything, whole numbers from 0 on in one column, or one-hot codes, are choices. Raises InputError where the
+    actions are not those choices.
+    """
+    if continuous:
+        if number is not None:
+            raise InputError("--num-actions and --continuous-actions say opposite things; give one of them")
+        return None
+    looks = choices(actions)
+    one_hot = looks is not None and looks.startswith("one-hot")
+    first = 0 if said.action_low is None else int(said.action_low[0])
+    if number is not None:
+        first = int(np.min(low)) if low is not None else first if said.num_actions else min(0, int(actions.min()))
+        found = Choices(number, 0 if one_hot else first, "given")
+    elif low is not None or high is not None:
+        return None
+    elif said.num_actions is not None:
+        found = Choices(said.num_actions, first, "declared")
+    else:
+        if looks is None or action_bounds(said)[0] is not None:
+            return None
+        of_env = None if env_id is None else choices_of(env_id)
+        if of_env is not None and of_env.number is not None:
+            found = Choices(of_env.number, 0 if one_hot else of_env.first, "declared")
+        elif of_env is not None or not (one_hot or (actions.shape[1] == 1 and actions.min() >= 0)):
+            return None
+        else:
+            count = actions.shape[1] if one_hot else int(actions.max()) + 1
+            note = f"actions are {looks}, taken for {count} choices (--num-actions says otherwise); {INSIST}"
+            found = Choices(count, 0, "assumed", note)
+    _check_choices(actions, found, one_hot, where)
+    return found
+
+
+def _check_choices(actions: np.ndarray, found: Choices, one_hot: bool, where: str) -> None:
+    if found.number < 2:
+        raise InputError(f"{where}: --num-actions must be at least 2, not {found.number}")
+    if one_hot and actions.shape[1] == found.number:
+        return
+    if actions.shape[1] != 1:
+        raise InputError(
+            f"{where}: 'actions' have {actions.shape[1]} columns; one of {found.number} choices is one column of whole"
+            f" numbers, or {found.number} columns of one-hot codes; several choices at once can't be learned: number"
+            " their combinations"
+        )
+    last = found.first + found.number - 1
+    column = actions[:, 0]
+    wrong = np.flatnonzero((column != np.round(column)) | (column < found.first) | (column > last))
+    if wrong.size:
+        raise InputError(
+            f"{where}: {len(wrong):,} of {len(column):,} rows have 'actions' other than the whole numbers {found.first}"
+            f" to {last} (first: {first_rows(wrong)}: {column[wrong[0]]:.6g}); give --num-actions, and --action-low if"
+            " the first choice is not 0"
+        )
+
+
+def numbered(actions: np.ndarray, found: Choices) -> np.ndarray:
+    """int32 [N] from 0 on, of raw actions [N, 1], or of one-hot codes [N, n]."""
+    if actions.shape[1] > 1:
+        return actions.argmax(axis=1).astype(np.int32)
+    return actions[:, 0].astype(np.int32) - np.int32(found.first)

@@ -29,6 +29,7 @@ def load_again(source: Any, own: Mapping[str, Any], holdout: float = 0.0, consol
         env="none",
         action_low=own["action_low"],
         action_high=own["action_high"],
+        num_actions=own.get("num_actions"),
         stack=own.get("stack") or 1,
         holdout=holdout,
         console=console,

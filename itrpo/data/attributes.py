@@ -32,10 +32,13 @@ def parse(given: Mapping[str, Any], columns: Mapping[str, Column], where: str) -
         if value is None:
             continue
         beginning, _, kind = key.partition("_")
+        if key == "num_actions":
+            found[key] = _count(value, where)
+            continue
         if beginning not in SUBJECTS:
             found[key] = str(value) if key == "minari" else bool(value)
             continue
-        size = columns[SUBJECTS[beginning]].shape[1]
+        size = (*columns[SUBJECTS[beginning]].shape, 1)[1]
         plain = _numbers(value, size) if kind in ("low", "high") else _texts(value, size)
         if plain is None:
             what = "numbers (or one for all)" if kind in ("low", "high") else "texts"
@@ -94,6 +97,16 @@ def from_texts(texts: Mapping[str, str], where: str) -> dict[str, Any]:
         except (ValueError, RecursionError) as error:
             raise InputError(f"{where}: the attribute {key!r} must be JSON, not {texts[key][:100]!r}") from error
     return values
+
+
+def _count(value: Any, where: str) -> int:
+    number = np.asarray(value)
+    if number.shape not in ((), (1,)) or number.dtype.kind not in "iu" or number.item() < 2:
+        raise InputError(
+            f"{where}: the attribute 'num_actions' must be a whole number from 2 on, how many choices an action has,"
+            f" not {str(value)[:100]}; change or delete it"
+        )
+    return int(number.item())
 
 
 def _numbers(value: Any, size: int) -> tuple[float, ...] | None:

@@ -50,10 +50,10 @@ def to_transitions(episodes: Episodes, *, in_place: bool = False) -> Transition:
         next_observation = episodes.next_observations
         continues = ~episodes.terminals
         same_episode = continues & ~episodes.timeouts & follows(observation, next_observation)
-        next_action = empty_rows(*action.shape)
+        next_action = _rows_like(action, len(action))
         next_action[:-1] = action[1:]
-        next_action[-1] = 0.0
-    next_action[~same_episode] = 0.0
+        next_action[-1] = 0
+    next_action[~same_episode] = 0
     return Transition(observation, action, reward, continues.astype(np.float32), next_observation, next_action)
 
 
@@ -109,10 +109,16 @@ def taken(values: np.ndarray, rows: np.ndarray, in_place: bool = False) -> np.nd
     """values[rows], block by block. In place, the result begins where `values` does: indices only grow, so a block is
     read before any of its rows is written over."""
     in_place = in_place and values.flags.writeable
-    result = values[: len(rows)] if in_place else empty_rows(len(rows), *values.shape[1:])
+    result = values[: len(rows)] if in_place else _rows_like(values, len(rows))
     for block in blocks(len(rows)):
         result[block] = values[rows[block]]
     return result
+
+
+def _rows_like(values: np.ndarray, count: int) -> np.ndarray:
+    """Uninitialised: numbers as float32, choices as they are."""
+    choices = values.dtype == np.int32
+    return np.empty(count, np.int32) if choices else empty_rows(count, *values.shape[1:])
 
 
 def follows(observations: np.ndarray, next_observations: np.ndarray) -> np.ndarray:

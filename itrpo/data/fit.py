@@ -10,7 +10,7 @@ from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.errors import InputError
 from itrpo.evaluation.environments import Spaces, allow, check_known, check_sizes, numbers, spaces_of
 from itrpo.registry import GENERATED_DATASETS
-from itrpo.types import BoundsFrom, Dataset, SpaceSpec
+from itrpo.types import BoundsFrom, Dataset, DiscreteSpec, SpaceSpec
 
 REACHED = 0.95  # of [-1, 1]: what actions that were scaled to it come close to
 
@@ -51,7 +51,7 @@ def refuse_dataset(env: str) -> None:
 def misfit(
     env_id: str,
     where: str,
-    sizes: SpaceSpec,
+    sizes: SpaceSpec | DiscreteSpec,
     low: np.ndarray,
     high: np.ndarray,
     bounds: BoundsFrom,
@@ -64,10 +64,17 @@ def misfit(
     """
     spaces = spaces_of(env_id)
     try:
-        check_sizes(env_id, spaces, *sizes, where)
+        check_sizes(env_id, spaces, sizes, where)
     except InputError as error:
         what, _, advice = str(error).partition("; ")
         return Misfit("error", what, advice, of_sizes=True)
+    if isinstance(sizes, DiscreteSpec):
+        if same_bounds(spaces, low, high):
+            return None
+        what = f"{where}: the first choice is {numbers(low)} and that of {env_id} is {numbers(spaces.low)}"
+        return Misfit(
+            "error", what, f"give --action-low {numbers(spaces.low)} if the log has the environment's numbers"
+        )
     theirs = f"{env_id} takes actions from {numbers(spaces.low)} to {numbers(spaces.high)}"
     flags = f"--action-low {numbers(spaces.low)} --action-high {numbers(spaces.high)}"
     ours = f"from {numbers(low)} to {numbers(high)}"

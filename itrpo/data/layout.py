@@ -17,7 +17,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from itrpo.data.actions import DISCRETE
 from itrpo.data.episodes import follows
 from itrpo.data.memory import to_float32
 from itrpo.data.wording import listed
@@ -80,11 +79,11 @@ def check_layout(columns: Mapping[str, Column], where: str) -> None:
     for key, column in columns.items():
         if column.dtype.kind not in NUMERIC:
             raise InputError(f"{where}: {key!r} has type {column.dtype}; it must hold plain numbers")
+        if key == "actions" and len(column.shape) == 1 and column.dtype.kind in "iu":
+            continue  # choices
         if len(column.shape) != NDIM[key] and not (NDIM[key] == 1 and column.shape[1:] == (1,)):
             shape = SHAPES[NDIM[key]]
-            advice = ""
-            if key == "actions" and len(column.shape) == 1:
-                advice = f"; [:, None] makes it so{f', but they are {DISCRETE}' if column.dtype.kind in 'iu' else ''}"
+            advice = "; [:, None] makes it so" if key == "actions" and len(column.shape) == 1 else ""
             raise InputError(
                 f"{where}: {key!r} has shape {list(column.shape)}; it must be {shape}, one row per step{advice}"
             )
@@ -149,7 +148,7 @@ def to_episodes(
     terminals, timeouts = flags_in(columns, where)
     return Episodes(
         observations=to_float32(columns["observations"]),
-        actions=to_float32(columns["actions"]),
+        actions=to_float32(columns["actions"]).reshape(len(columns["actions"]), -1),
         rewards=to_float32(columns["rewards"]).reshape(-1),
         terminals=terminals,
         timeouts=timeouts,

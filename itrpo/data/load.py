@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from itrpo.data import formats, minari_ids, sources, tables
-from itrpo.data.actions import BOUNDS, DISCRETE, INSIST, bounds_advice, choices, extremes
+from itrpo.data.actions import (
+    BOUNDS,
+    DISCRETE,
+    INSIST,
+    Choices,
+    bounds_advice,
+    choices,
+    choices_in,
+    extremes,
+    numbered,
+)
 from itrpo.data.attributes import action_bounds
 from itrpo.data.column_map import ColumnMap, without
 from itrpo.data.d4rl_files import D4RL_FILES
@@ -56,6 +66,7 @@ def load_dataset(
     action_low: float | Sequence[float] | np.ndarray | None = None,
     action_high: float | Sequence[float] | np.ndarray | None = None,
     continuous_actions: bool = False,
+    num_actions: int | None = None,
     stack: int = 1,
     holdout: float = 0.0,
     console: Console | None = None,
@@ -74,8 +85,9 @@ def load_dataset(
     `action_low` and `action_high`, numbers or one per action dimension, are the raw actions that become -1 and +1;
     without them the bounds that the data declare are taken (`itrpo.data.attributes`), and where there are none actions
     must lie in [-1, 1] already. Nothing is ever clipped.
-    `continuous_actions`: they are quantities, although they look like choices (`itrpo.data.actions.choices`), which
-    training refuses.
+    `num_actions`: an action is one of so many choices, whole numbers from `action_low` [0] on; without it the data or
+    the environment say so, or the actions look like it (`itrpo.data.actions`); `continuous_actions`: they do, and are
+    quantities all the same.
     `stack` observations in a row, with the actions between them, are one observation (see `itrpo.data.history`).
     `holdout` is the share of its episodes that are not in the result, but in its `held`: to judge policies by.
     `console` shows progress of downloads and roll-outs; None is silent.
@@ -89,19 +101,36 @@ def load_dataset(
     in_place = episodes.source.kind != "arrays"  # those of the user's own stay as they are
     where = episodes.source.path or ("the arrays" if episodes.source.kind == "arrays" else episodes.source.name)
     _check_finite(episodes, where)
-    logged, discrete = extremes(episodes.actions), None if continuous_actions else choices(episodes.actions)
-    episodes, low, high, rescaled = rescale(episodes, action_low, action_high, in_place)
-    _check_actions(episodes, where, rescaled, logged, discrete)
-    episodes = with_history(episodes, stack, where)
+    env_id, bounds = episodes.env_id if env is None else named, bounds_from(episodes, action_low, action_high)
+    found = choices_in(
+        episodes.actions,
+        episodes.attributes,
+        env_id,
+        action_low,
+        action_high,
+        num_actions,
+        continuous_actions,
+        where,
+    )
+    discrete, sides = None, ""
+    if found is not None:
+        episodes, low, high = as_choices(episodes, found, stack, where)
+        bounds = found.said_by
+    else:
+        logged, discrete = extremes(episodes.actions), None if continuous_actions else choices(episodes.actions)
+        episodes, low, high, rescaled = rescale(episodes, action_low, action_high, in_place)
+        _check_actions(episodes, where, rescaled, logged, discrete)
+        episodes = with_history(episodes, stack, where)
+        if bounds == "assumed" and env_id is None and not discrete:
+            sides = one_sided(episodes, *logged)
     returns, lengths = episode_statistics(episodes)
-    bounds, env_id = bounds_from(episodes, action_low, action_high), episodes.env_id if env is None else named
-    sides = one_sided(episodes, *logged) if bounds == "assumed" and env_id is None and not discrete else ""
     notes = (
         *episodes.source.recipe.get("changes", ()),
         sides and f"{sides}; {ONE_SIDED}",
         left_out_rows(episodes),
         both_flags(episodes),
         discrete and f"actions are {discrete}: {DISCRETE}",
+        found and found.note,
     )
     rows, log_probs = transition_rows(episodes), episodes.behavior_log_probs
     number = transition_episodes(episodes)  # before the transitions take over the memory of the rows
@@ -124,6 +153,7 @@ def load_dataset(
         notes=tuple(note for note in notes if note),
         stack=stack,
         starts=starts_of(number),
+        num_actions=None if found is None else found.number,
     )
     return split(dataset, holdout, episodes, number, where, in_place) if holdout else dataset
 
@@ -283,6 +313,17 @@ def rescale(
     if log_probs is not None:
         log_probs = log_probs + np.float32(np.log((high - low) / 2).sum())
     return replace(episodes, actions=actions, behavior_log_probs=log_probs), low, high, True
+
+
+def as_choices(episodes: Episodes, found: Choices, stack: int, where: str) -> tuple[Episodes, np.ndarray, np.ndarray]:
+    """`episodes` with actions int32 [N] from 0 on, and the first and the last raw choice, float32 [1]. A history holds
+    an action as one number between -1, the first choice, and +1, the last.
+    """
+    number = numbered(episodes.actions, found)
+    scaled = 2 * number[:, None].astype(np.float32) / (found.number - 1) - 1
+    episodes = replace(with_history(replace(episodes, actions=scaled), stack, where), actions=number)
+    last = found.first + found.number - 1
+    return episodes, np.array([found.first], np.float32), np.array([last], np.float32)
 
 
 def bounds_from(episodes: Episodes, low: Any, high: Any) -> BoundsFrom:

@@ -20,7 +20,7 @@ import numpy as np
 
 from itrpo.errors import InputError, ItrpoError
 from itrpo.registry import import_own, nearest
-from itrpo.types import SpaceSpec
+from itrpo.types import DiscreteSpec, SpaceSpec
 
 if TYPE_CHECKING:
     import gymnasium
@@ -46,11 +46,17 @@ _ROBOTICS = re.compile(r"(AntMaze|PointMaze|AdroitHand|FrankaKitchen)")
 
 
 class Spaces(NamedTuple):
-    """Of an environment."""
+    """Of an environment. Where actions are choices, low and high [1] are the first and the last."""
 
-    spec: SpaceSpec
+    spec: SpaceSpec | DiscreteSpec
     low: np.ndarray  # [A] float32: the action that -1 stands for
     high: np.ndarray  # [A] float32: the action that +1 stands for
+
+    @property
+    def vectors(self) -> SpaceSpec:
+        """The spec where actions are known to be vectors."""
+        assert isinstance(self.spec, SpaceSpec)
+        return self.spec
 
     def to_env(self, actions: np.ndarray) -> np.ndarray:
         """Actions [..., A] in [-1, 1] in the environment's units."""
@@ -214,16 +220,42 @@ def _spec(env_id: str) -> EnvSpec | None:
     return gymnasium.registry.get(env_id.rpartition(":")[2]) if is_allowed(env_id) else None
 
 
-def check_sizes(env_id: str, spaces: Spaces, observation_dim: int, action_dim: int, where: str) -> None:
-    """Raises InputError unless a policy for these sizes, which are those of `where`, can act in the environment."""
-    for what, in_data, in_env in zip(
-        ("observation", "action"), (observation_dim, action_dim), spaces.spec, strict=True
-    ):
-        if in_data != in_env:
-            raise InputError(
-                f"{where}: its {what}s have {in_data} numbers and those of {env_id} have {in_env}; "
-                "name the environment that the data came from with --env, or --env none to do without one"
-            )
+def check_sizes(env_id: str, spaces: Spaces, spec: SpaceSpec | DiscreteSpec, where: str) -> None:
+    """Raises InputError unless a policy for this spec, which is that of `where`, can act in the environment."""
+    advice = "name the environment that the data came from with --env, or --env none to do without one"
+    if spec[0] != spaces.spec[0]:
+        theirs = f"those of {env_id} have {spaces.spec[0]}"
+        raise InputError(f"{where}: its observations have {spec[0]} numbers and {theirs}; {advice}")
+    if (type(spec), spec) != (type(spaces.spec), spaces.spec):
+        if isinstance(spec, SpaceSpec) and isinstance(spaces.spec, SpaceSpec):
+            theirs = f"those of {env_id} have {spaces.spec[1]}"
+            raise InputError(f"{where}: its actions have {spec[1]} numbers and {theirs}; {advice}")
+        ours, theirs = (
+            f"{it[1]} choices" if isinstance(it, DiscreteSpec) else f"vectors of {it[1]}" for it in (spec, spaces.spec)
+        )
+        raise InputError(f"{where}: its actions are {ours} and those of {env_id} {theirs}; {advice}")
+
+
+class ChoicesOf(NamedTuple):
+    """Of an environment's actions."""
+
+    number: int | None  # None: they are vectors
+    first: int
+
+
+def choices_of(env_id: str) -> ChoicesOf | None:
+    """Whether its actions are choices, and how many; None where it can't be built here, or may not be."""
+    from gymnasium.spaces import Discrete
+
+    if not is_allowed(env_id):
+        return None
+    try:
+        env = make_env(env_id)
+    except InputError:
+        return None
+    space = env.action_space
+    env.close()
+    return ChoicesOf(int(space.n), int(space.start)) if isinstance(space, Discrete) else ChoicesOf(None, 0)
 
 
 def numbers(values: np.ndarray) -> str:
@@ -235,25 +267,34 @@ def numbers(values: np.ndarray) -> str:
 def spaces_of(env_id: str) -> Spaces:
     """Its sizes and bounds, after one reset and one step.
 
-    Raises InputError unless observations are vectors, actions are vectors within finite bounds, and it works.
+    Raises InputError unless observations are vectors, actions are choices or vectors within finite bounds, and all
+    works.
     """
-    from gymnasium.spaces import Box
+    from gymnasium.spaces import Box, Discrete
 
     env = make_env(env_id)
     observation, action = env.observation_space, env.action_space
     if not (isinstance(observation, Box) and len(observation.shape) == 1):
         raise InputError(f"{env_id}: observations are {observation}; itrpo needs a flat Box (a vector)")
-    if not (isinstance(action, Box) and len(action.shape) == 1 and action.is_bounded()):
-        raise InputError(f"{env_id}: actions are {action}; itrpo needs a flat Box with finite bounds")
-    low, high = np.asarray(action.low, np.float32), np.asarray(action.high, np.float32)
+    if isinstance(action, Discrete):
+        first, number = int(action.start), int(action.n)
+        low, high = (np.array([it], np.float32) for it in (first, first + number - 1))
+        tried, spec = first, DiscreteSpec(observation.shape[0], number)
+    elif isinstance(action, Box) and len(action.shape) == 1 and action.is_bounded():
+        low, high = np.asarray(action.low, np.float32), np.asarray(action.high, np.float32)
+        tried, spec = (low + high) / 2, SpaceSpec(observation.shape[0], action.shape[0])
+    else:
+        raise InputError(
+            f"{env_id}: actions are {action}; itrpo needs a flat Box with finite bounds, or a Discrete space"
+        )
     try:
-        _try_out(env_id, env, observation.shape, (low + high) / 2)
+        _try_out(env_id, env, observation.shape, tried)
     finally:
         env.close()
-    return Spaces(SpaceSpec(observation.shape[0], action.shape[0]), low, high)
+    return Spaces(spec, low, high)
 
 
-def _try_out(env_id: str, env: gymnasium.Env, shape: tuple[int, ...], action: np.ndarray) -> None:
+def _try_out(env_id: str, env: gymnasium.Env, shape: tuple[int, ...], action: Any) -> None:
     """Raises InputError if a reset or a step raises, or gives what gymnasium's API does not."""
     doing, wanted = "reset(seed=0)", "observation, info"
     reward: Any

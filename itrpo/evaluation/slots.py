@@ -22,8 +22,11 @@ class LocalSlots:
     """`count` environments in this process. What goes wrong in one while it is played raises ItrpoError."""
 
     def __init__(self, env_id: str, count: int, render_mode: str | None = None) -> None:
+        from gymnasium.spaces import Discrete
+
         self._env_id = env_id
         self.envs = [make_env(env_id, render_mode) for _ in range(count)]
+        self._choices = count > 0 and isinstance(self.envs[0].action_space, Discrete)
 
     def reset(self, seeds: np.ndarray) -> np.ndarray:
         """Seeds [n] uint32 -> first observations [n, O] float32."""
@@ -34,7 +37,7 @@ class LocalSlots:
             raise failed(self._env_id, "at a reset", error) from error
 
     def step(self, active: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Step the slots where `active` [n] is true with actions [n, A] float32.
+        """Step the slots where `active` [n] is true with actions [n, A] float32, choices [n, 1].
 
         Returns observations [n, O] float32, rewards [n] float64 and whether the episode ended [n] bool, zeros
         elsewhere.
@@ -45,7 +48,8 @@ class LocalSlots:
         rewards, ended = np.zeros(count), np.zeros(count, bool)
         try:
             for i in np.flatnonzero(active):
-                observations[i], reward, terminated, truncated, _ = self.envs[i].step(actions[i])
+                action = round(float(actions[i, 0])) if self._choices else actions[i]
+                observations[i], reward, terminated, truncated, _ = self.envs[i].step(action)
                 rewards[i], ended[i] = float(reward), terminated or truncated
         except Exception as error:
             raise failed(self._env_id, "at a step", error) from error

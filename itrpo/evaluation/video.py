@@ -176,7 +176,7 @@ def play(
     while not ended:
         if steps % stride == 0:
             writer.append_data(picture_of(stage))
-        action = policy.act(observation)
+        action = policy.act(observation).reshape(1, -1)
         if not np.isfinite(action).all():
             raise DivergenceError(f"the policy's action in {env_id} is not finite at step {steps}: {action[0]}")
         observation, (reward,), (ended,) = stage.step(playing, action)

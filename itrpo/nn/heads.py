@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from itrpo.nn.layer_norm import LayerNorm
 from itrpo.nn.network import Draw, Initializer, Linear, add_to_rows
-from itrpo.types import SpaceSpec
+from itrpo.types import DiscreteSpec, SpaceSpec
 
 
 class MLP(eqx.Module):
@@ -275,8 +275,34 @@ class StateValue(eqx.Module):
 
     mlp: MLP
 
-    def __init__(self, draw: Draw, spec: SpaceSpec, hidden: tuple[int, ...], initializer: Initializer = "fan_in"):
+    def __init__(
+        self, draw: Draw, spec: SpaceSpec | DiscreteSpec, hidden: tuple[int, ...], initializer: Initializer = "fan_in"
+    ):
         self.mlp = MLP(draw, (spec.observation_dim, *hidden, 1), initializer, head_scale=3e-3)
 
     def __call__(self, observation: Float[Array, "*rows O"]) -> Float[Array, "*rows"]:
         return self.mlp(observation)[..., 0]
+
+
+class ActionValues(eqx.Module):
+    """observation -> a number for each of n choices: Q, or logits; with `each` > 1 so many numbers, [n, each]."""
+
+    mlp: MLP
+    each: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        draw: Draw,
+        spec: DiscreteSpec,
+        hidden: tuple[int, ...],
+        initializer: Initializer = "fan_in",
+        layer_norm: bool = False,
+        each: int = 1,
+    ):
+        sizes = (spec.observation_dim, *hidden, spec.num_actions * each)
+        self.mlp = MLP(draw, sizes, initializer, head_scale=3e-3, layer_norm=layer_norm)
+        self.each = each
+
+    def __call__(self, observation: Float[Array, "*rows O"]) -> Float[Array, "*rows_and_n"]:
+        outputs = self.mlp(observation)
+        return outputs if self.each == 1 else outputs.reshape(*outputs.shape[:-1], -1, self.each)

@@ -53,7 +53,7 @@ from itrpo.results.schema import Row, Status, row_to_json
 from itrpo.results.store import METRICS, STATUS
 from itrpo.signals import stop_on_signal
 from itrpo.training import continuing
-from itrpo.training.evaluate import load_policies
+from itrpo.training.evaluate import load_policies, spec_of
 from itrpo.training.restore import recorded
 from itrpo.training.scaling import scaled_config
 from itrpo.types import Algorithm, Dataset, Transition
@@ -122,7 +122,7 @@ def finetune(
     policies = load_policies(folder)
     allow(env_id)
     spaces, first = spaces_of(env_id), policies[0]
-    check_sizes(env_id, spaces, first.frame, len(first.action_low), str(folder))
+    check_sizes(env_id, spaces, spec_of(first), str(folder))
     if first.stack > 1:
         raise InputError(f"{folder} was trained with --stack {first.stack}; such policies can't be fine-tuned yet")
     if not same_bounds(spaces, first.action_low, first.action_high):
@@ -151,6 +151,7 @@ def read_data(folder: Path, config: RunConfig, data: Any, console: Console) -> D
         env="none",
         action_low=own.action_low,
         action_high=own.action_high,
+        num_actions=own.num_actions,
         console=console,
     )
     if dataset.source.sha256 != about["dataset_sha256"]:
@@ -306,7 +307,7 @@ def open_trainer(
     setting: Setting, config: Config, index: int, folder: RunFolder, old: Policy, console: Console
 ) -> Trainer:
     """A fresh one, or what the folder's newest checkpoint and rows hold. Raises StorageError."""
-    spec = setting.spaces.spec
+    spec = setting.spaces.vectors
     root = jax.random.fold_in(jax.random.key(config.seed), index)
     keys = jnp.stack([jax.random.fold_in(root, stream) for stream in (INIT, ACT, UPDATE)])
     begun = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), initial(setting, index, keys[INIT]))
@@ -403,7 +404,7 @@ def as_transition(preprocess: Preprocess, rows: np.ndarray) -> Transition:
 
 def filled(setting: Setting, config: Config, past: np.ndarray) -> Transition:
     """The buffer after the steps `past` [N]."""
-    empty = np.zeros(config.steps, row_type(setting.spaces.spec))
+    empty = np.zeros(config.steps, row_type(setting.spaces.vectors))
     empty[: len(past)] = past
     online = as_transition(setting.preprocess, empty)
     return jax.tree.map(lambda *parts: jnp.asarray(np.concatenate(parts)), setting.offline, online)

@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from itrpo.behavior import mixture
+from itrpo.behavior import categorical, mixture
 from itrpo.console import LiveLine, silent_console
 from itrpo.data.preprocess import apply, fit_preprocess
 from itrpo.ops.distributions import tanh_log_det, to_pre_tanh
 from itrpo.training import loop
 from itrpo.training.seeds import members, over_seeds
-from itrpo.types import DensityModel, Metrics, Params, SpaceSpec, Transition
+from itrpo.types import CategoricalModel, DensityModel, DiscreteSpec, Metrics, Params, SpaceSpec, Transition
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,17 +27,30 @@ ROWS = 4_096  # at once
 
 
 class Behavior(NamedTuple):
-    """Both take observations [N, O] in the user's units; actions are [N, A] in [-1, 1]."""
+    """Both take observations [N, O] in the user's units; actions are [N, A] in [-1, 1], choices codes [N, n]."""
 
     log_prob: Callable[[np.ndarray, np.ndarray], np.ndarray]  # (observation, action) -> log density of actions [N]
     mode: Callable[[np.ndarray], np.ndarray]  # observation -> what behaviour cloning does, [N, A]
 
 
-def fit_behavior(rows: Transition, steps: int = 3_000, seed: int = 0, console: Console | None = None) -> Behavior:
-    """A mixture of tanh-Gaussians (`behavior.mixture`) by maximum likelihood."""
+def fit_behavior(
+    rows: Transition,
+    steps: int = 3_000,
+    seed: int = 0,
+    console: Console | None = None,
+    num_actions: int | None = None,
+) -> Behavior:
+    """By maximum likelihood a mixture of tanh-Gaussians (`behavior.mixture`); of choices, whose number is given, their
+    probabilities (`behavior.categorical`).
+    """
     preprocess = fit_preprocess(rows, True, by_column=True)
-    spec = SpaceSpec(rows.observation.shape[1], rows.action.shape[1])
-    model: DensityModel = mixture.make(mixture.Config(hidden=(128, 128)), spec, steps)
+    model: DensityModel | CategoricalModel
+    if num_actions is None:
+        spec = SpaceSpec(rows.observation.shape[1], rows.action.shape[1])
+        model = mixture.make(mixture.Config(hidden=(128, 128)), spec, steps)
+    else:
+        of_choices = DiscreteSpec(rows.observation.shape[1], num_actions)
+        model = categorical.make(categorical.Config(hidden=(128, 128)), of_choices, steps)
     data = jax.device_put(apply(preprocess, rows))
     key = jax.random.key(seed)[None]
 
@@ -59,10 +72,18 @@ def fit_behavior(rows: Transition, steps: int = 3_000, seed: int = 0, console: C
 
     @jax.jit
     def log_prob(params: Params, observation: Array, action: Array) -> Array:
+        if isinstance(model, CategoricalModel):
+            return jnp.sum(action * jax.nn.log_softmax(model.logits(params, observation)), axis=-1)
         u = to_pre_tanh(action, EDGE)
         return model.pre_tanh_log_prob(params, observation, u) - tanh_log_det(u)
 
-    mode = jax.jit(lambda params, observation: jnp.tanh(model.mode(params, observation)))
+    @jax.jit
+    def mode(params: Params, observation: Array) -> Array:
+        if isinstance(model, CategoricalModel):
+            logits = model.logits(params, observation)
+            return jax.nn.one_hot(jnp.argmax(logits, axis=-1), logits.shape[-1])
+        return jnp.tanh(model.mode(params, observation))
+
     return Behavior(
         lambda observation, action: in_pieces(log_prob, params, seen(observation), np.asarray(action, np.float32)),
         lambda observation: in_pieces(mode, params, seen(observation)),

@@ -34,14 +34,15 @@ from jax import Array
 
 from itrpo import files
 from itrpo.console import LiveLine, silent_console
-from itrpo.nn.ensemble import Ensemble, critic_ensemble
-from itrpo.nn.network import Initializer
+from itrpo.nn.ensemble import Ensemble, critic_ensemble, ensemble
+from itrpo.nn.heads import ActionValues
+from itrpo.nn.network import Initializer, network
 from itrpo.nn.trainable import Trainable, gradient_step, polyak, trainable
 from itrpo.ope.log import Log, returns_to_go
 from itrpo.ops import td
 from itrpo.ranges import Count, Positive, Rate, Seed, Widths
 from itrpo.training.seeds import over_seeds
-from itrpo.types import Params, SpaceSpec
+from itrpo.types import DiscreteSpec, Params, SpaceSpec
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -143,9 +144,8 @@ def fit(
     """
     rows, units = prepare(log, next_action, first_action, gamma, weights, normalise)
     spec = SpaceSpec(rows.observation.shape[1], rows.action.shape[1])
-    chosen = critics or critic_ensemble(
-        spec, settings.hidden, settings.critics, settings.initializer, settings.layer_norm
-    )
+    usual = choice_ensemble if log.choices else critic_ensemble
+    chosen = critics or usual(spec, settings.hidden, settings.critics, settings.initializer, settings.layer_norm)
     policies, folds, steps = len(next_action), len(weights), settings.length(gamma)
     optimizer = optax.adam(optax.cosine_decay_schedule(settings.learning_rate, steps))
     policy, fold = (it.reshape(-1) for it in np.meshgrid(np.arange(policies), np.arange(folds), indexing="ij"))
@@ -219,6 +219,19 @@ def read_kept(path: Path, name: str, begun: State) -> tuple[State, list[np.ndarr
         return begun, []
     same = all((it.shape, it.dtype) == (leaf.shape, leaf.dtype) for it, leaf in zip(own, leaves, strict=True))
     return (jax.tree.unflatten(structure, own), values) if same else (begun, [])
+
+
+def choice_ensemble(
+    spec: SpaceSpec, hidden: tuple[int, ...], size: int, initializer: Initializer, layer_norm: bool
+) -> Ensemble:
+    """Critics of choices: (observation [B, O], codes or probabilities [B, n, A]) -> <probabilities, Q> [N, B, n]."""
+    sizes = DiscreteSpec(*spec)
+    values = ensemble(network(lambda draw: ActionValues(draw, sizes, hidden, initializer, layer_norm)), size)
+
+    def apply(params: Params, observation: Array, action: Array) -> Array:
+        return jnp.einsum("mba,bna->mbn", values.apply(params, observation), action)
+
+    return Ensemble(values.init, apply, values.apply_one)
 
 
 def prepare(

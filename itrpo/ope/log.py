@@ -15,8 +15,9 @@ class Log(NamedTuple):
     continues was cut (by the clock, or by the end of the data): what would have come is unknown, not nothing.
     """
 
-    rows: Transition  # NumPy arrays [N, ...]; rewards in the user's units
+    rows: Transition  # NumPy arrays [N, ...]; rewards in the user's units; choices as one-hot codes [N, n]
     starts: np.ndarray  # [E] int: the first row of each episode; grows, begins with 0
+    choices: bool = False  # actions are
 
     @property
     def lengths(self) -> np.ndarray:
@@ -53,7 +54,21 @@ def make_log(rows: Transition, starts: np.ndarray) -> Log:
 
 def log_of(dataset: Dataset) -> Log:
     """The rows of a dataset, such as the `held` of one that `itrpo.load_dataset` read with `holdout`."""
-    return make_log(dataset.transitions, np.zeros(1, int) if dataset.starts is None else dataset.starts)
+    starts = np.zeros(1, int) if dataset.starts is None else dataset.starts
+    if dataset.num_actions is None:
+        return make_log(dataset.transitions, starts)
+    rows, number = dataset.transitions, dataset.num_actions
+    following = one_hot(rows.next_action, number)
+    following[make_log(rows, starts).ends] = 0  # not known, or not there
+    rows = rows._replace(action=one_hot(rows.action, number), next_action=following)
+    return make_log(rows, starts)._replace(choices=True)
+
+
+def one_hot(choices: np.ndarray, number: int) -> np.ndarray:
+    """float32 [N, number] of numbers [N]. A row of probabilities in its place stands for their mixture: estimators of Q
+    are linear in it, so expectations over choices are exact.
+    """
+    return np.eye(number, dtype=np.float32)[choices]
 
 
 def by_episode(log: Log, values: np.ndarray, fill: float = 0.0) -> np.ndarray:

@@ -69,7 +69,7 @@ def make_page(judged: Judgement, material: Material) -> str:
         Part("estimates", "What it would earn", "Estimates", *estimates(judged)),
         Part("regions", "What it does, sensor by sensor", "By sensor", *by_region(view)),
         Part("episode", "One episode", "Episode", *episode(view)),
-        Part("limits", "At the limits", "Limits", limits(view)),
+        *([] if material.log.choices else [Part("limits", "At the limits", "Limits", limits(view))]),
         Part("changes", "What changes most", "Changes", changes(view)),
         Part("unseen", "What it has never seen", "Unseen", unseen(judged, view)),
         Part("provenance", "Where this comes from", "Provenance", provenance(judged, material)),
@@ -122,8 +122,13 @@ def names_of(dataset: Dataset) -> Names:
         return next((tuple(it) for it in given if it is not None and len(it) == size), ())
 
     size, action_size = dataset.frame
+    observations = chosen(size, said.observation_names, columns.get("observations"))
+    if dataset.num_actions is not None:  # an action is then the share of each choice
+        first, number = int(dataset.action_low[0]), dataset.num_actions
+        actions = tuple(f"choice {first + k}" for k in range(number))
+        return Names(observations, chosen(size, said.observation_units), actions, ("share",) * number)
     return Names(
-        chosen(size, said.observation_names, columns.get("observations")),
+        observations,
         chosen(size, said.observation_units),
         chosen(action_size, said.action_names, columns.get("actions")),
         chosen(action_size, said.action_units),
@@ -131,7 +136,9 @@ def names_of(dataset: Dataset) -> Names:
 
 
 class View(NamedTuple):
-    """The log's rows and what each policy does there, by region. Actions are in [-1, 1]; `raw` has the user's units."""
+    """The log's rows and what each policy does there, by region. Actions are in [-1, 1], or choices as one-hot codes;
+    `raw` has the user's units.
+    """
 
     material: Material
     names: Names
@@ -147,6 +154,8 @@ class View(NamedTuple):
         return self.material.log.rows.action
 
     def raw(self, action: np.ndarray) -> np.ndarray:
+        if self.material.log.choices:
+            return action
         low, high = (
             np.asarray(it, float) for it in (self.material.dataset.action_low, self.material.dataset.action_high)
         )
@@ -154,6 +163,8 @@ class View(NamedTuple):
 
     def wide(self, difference: np.ndarray) -> np.ndarray:
         """Differences of actions in the user's units."""
+        if self.material.log.choices:
+            return difference
         return (
             difference * (np.asarray(self.material.dataset.action_high, float) - self.material.dataset.action_low) / 2
         )

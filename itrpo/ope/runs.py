@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from itrpo import files, xla
@@ -20,13 +21,13 @@ from itrpo.ope import judgement, page
 from itrpo.ope.behavior import EDGE, fit_behavior, in_pieces
 from itrpo.ope.estimate import DEFAULTS, Candidate, Settings, candidate, judge_candidates
 from itrpo.ope.judgement import Judgement
-from itrpo.ope.log import Log, log_of
+from itrpo.ope.log import Log, log_of, one_hot
 from itrpo.ope.page import names_of
 from itrpo.ope.reasons import Reason
 from itrpo.policy import Policy, greedy
 from itrpo.training.evaluate import load_policies
 from itrpo.training.restore import recorded, trained_states
-from itrpo.types import Dataset, SpaceSpec
+from itrpo.types import Dataset, DiscreteSpec, SpaceSpec
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,7 +37,7 @@ SAMPLES = 4  # actions of a stochastic policy at each state, in the doubly robus
 BC = "BC"
 KEPT = "judging.npz"  # in the first run's folder while its policies are being judged
 # of a run's data, what decides which rows there are and what an action is
-READ_BY = ("action_low", "action_high", "columns", "rules", "stack", "holdout")
+READ_BY = ("action_low", "action_high", "num_actions", "columns", "rules", "stack", "holdout")
 
 
 class Of(NamedTuple):
@@ -180,10 +181,12 @@ def judge_group(
         soft_wrap=True,
     )
     rows = (unseen.known or unseen.dataset).transitions
-    behavior = fit_behavior(rows, settings.behavior_steps, settings.seed, console)
+    number = unseen.dataset.num_actions
+    behavior = fit_behavior(rows, settings.behavior_steps, settings.seed, console, number)
     candidates = [it for run in runs for it in of_run(run, log, named)]
     candidates.append(candidate(BC, behavior.mode, log))
-    known = None if unseen.known is None else (rows.observation, rows.action)
+    taken = rows.action if number is None else one_hot(rows.action, number)
+    known = None if unseen.known is None else (rows.observation, taken)
     names = names_of(unseen.dataset).observations
     kept = runs[0].folder / KEPT
     judged, reasons = judge_candidates(log, candidates, gamma, behavior, known, settings, names, console, kept)
@@ -247,16 +250,24 @@ def judged_before(run: Of, unseen: Unseen, settings: Settings) -> Judgement | No
 
 
 def actions_at(policy: Policy, observation: np.ndarray) -> np.ndarray:
-    """The policy's actions [N, A] in [-1, 1], at raw observations [N, O], with their history if it has one."""
+    """The policy's actions [N, A] in [-1, 1], choices as codes [N, n], at raw observations [N, O], with their history
+    if it has one.
+    """
     rows = (observation - policy.observation_mean) / policy.observation_std
     parts = [greedy(policy, rows[i : i + 4_096], np) for i in range(0, len(rows), 4_096)]
-    return np.concatenate(parts)
+    actions = np.concatenate(parts)
+    if policy.num_actions is None:
+        return actions
+    return one_hot(np.rint(actions[:, 0] - policy.action_low[0]).astype(int), policy.num_actions)
 
 
 def of_run(run: Of, log: Log, named: str | None = None) -> list[Candidate]:
     """Each seed's policy as it ships; where it has a density, also as it samples."""
     size = log.rows.observation.shape[1]
     for policy in run.policies:
+        if policy.num_actions != (log.rows.action.shape[1] if log.choices else None):
+            ours = "choices" if log.choices else "vectors"
+            raise InputError(f"{run.folder}: its policies act otherwise than this log, whose actions are {ours}")
         if len(policy.observation_mean) != size:
             raise InputError(
                 f"{run.folder}: its policies take {len(policy.observation_mean)} numbers, and observations here have"
@@ -270,7 +281,8 @@ def of_run(run: Of, log: Log, named: str | None = None) -> list[Candidate]:
 
 def with_densities(run: Of, log: Log, plain: list[Candidate], named: str | None = None) -> list[Candidate]:
     """As they are where the algorithm's policy has no density, or its newest checkpoint is not there."""
-    spec = SpaceSpec(log.rows.observation.shape[1], log.rows.action.shape[1])
+    kind = DiscreteSpec if log.choices else SpaceSpec
+    spec = kind(log.rows.observation.shape[1], log.rows.action.shape[1])
     try:
         algorithm, states, step = trained_states(run.folder, spec, named)
     except (InputError, StorageError) as error:
@@ -284,6 +296,15 @@ def with_densities(run: Of, log: Log, plain: list[Candidate], named: str | None 
     keys = jax.random.split(jax.random.key(0), SAMPLES)
     draw = jax.jit(lambda state, rows: jax.vmap(lambda key: acting.act(state, rows, key, False), out_axes=1)(keys))
     log_prob, inside = jax.jit(acting.log_prob), np.clip(log.rows.action, -1 + EDGE, 1 - EDGE).astype(np.float32)
+    if isinstance(spec, DiscreteSpec):  # in place of samples their probabilities: expectations are exact
+        every, inside, given = spec.num_actions, log.rows.action.argmax(axis=1).astype(np.int32), acting.log_prob
+        choices = jnp.arange(every, dtype=jnp.int32)
+
+        def probabilities(state: Any, rows: jax.Array) -> jax.Array:
+            each = jax.vmap(lambda it: given(state, rows, jnp.full(len(rows), it)), out_axes=1)(choices)
+            return jnp.exp(each)[:, None]
+
+        draw = jax.jit(probabilities)
     for own, policy, state in zip(plain, run.policies, states, strict=True):
         mean, std = policy.observation_mean, policy.observation_std
         rows, last = (((it - mean) / std).astype(np.float32) for it in (log.rows.observation, end))

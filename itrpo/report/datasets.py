@@ -16,7 +16,7 @@ from itrpo.errors import InputError
 from itrpo.evaluation.environments import normalized_score
 from itrpo.files import cache_dir, d4rl_path, generated_path
 from itrpo.registry import GENERATED_DATASETS
-from itrpo.types import Dataset
+from itrpo.types import Dataset, DiscreteSpec
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,7 +51,7 @@ def describe(dataset: Dataset, misfit: Misfit | None = None, unusable: str = "")
     returns, lengths, source = dataset.episode_returns, dataset.episode_lengths, dataset.source
     facts = {
         "transitions": f"{len(dataset):,} of {dataset.num_rows:,} rows",
-        "observations, actions": f"{dataset.spec.observation_dim}, {dataset.spec.action_dim} dimensions",
+        "observations, actions": sizes_in_words(dataset),
         "terminals, timeouts": f"{dataset.num_terminals:,}, {dataset.num_timeouts:,}",
         "completed episodes": f"{len(returns):,}",
     }
@@ -75,7 +75,11 @@ def describe(dataset: Dataset, misfit: Misfit | None = None, unusable: str = "")
         facts["does not fit"] = str(misfit)
     if unusable:
         facts["unusable here"] = unusable
-    if (dataset.action_low != -1).any() or (dataset.action_high != 1).any():
+    if dataset.num_actions is not None:
+        counts = np.bincount(dataset.transitions.action, minlength=dataset.num_actions)
+        names = [f"{dataset.action_low[0] + i:.0f}" for i in range(len(counts))]
+        facts["how often chosen"] = ", ".join(f"{it}: {count:,}" for it, count in zip(names, counts, strict=True))
+    elif (dataset.action_low != -1).any() or (dataset.action_high != 1).any():
         facts["actions rescaled from"] = f"{dataset.action_low.tolist()} to {dataset.action_high.tolist()}"
     if dataset.notes:
         facts["note"] = "\n".join(dataset.notes)
@@ -89,12 +93,22 @@ def describe(dataset: Dataset, misfit: Misfit | None = None, unusable: str = "")
     return facts | {f"recipe: {key}": _recipe_text(value) for key, value in recipe.items()}
 
 
+def sizes_in_words(dataset: Dataset) -> str:
+    size, actions = dataset.spec
+    if dataset.num_actions is None:
+        return f"{size}, {actions} dimensions"
+    return f"{size} dimensions, {actions} choices ({dataset.bounds})"
+
+
 def _policy_facts(dataset: Dataset) -> dict[str, str]:
     """What the file knows of the policy that acted: its network, the densities of its actions, and whether they fit."""
     log_probs, source = dataset.behavior_log_probs, dataset.source
     facts: dict[str, str] = {}
     if log_probs is not None:
-        facts["log density of actions"] = f"{log_probs.mean():,.2f} on average, under the policy that acted"
+        what = "log density of actions" if dataset.num_actions is None else "log probability of actions"
+        facts[what] = f"{log_probs.mean():,.2f} on average, under the policy that acted"
+    if isinstance(dataset.spec, DiscreteSpec):
+        return facts
     try:
         policy = read_policy(source.path) if source.path and source.kind in ("d4rl", "hdf5", "generated") else None
     except InputError as error:

@@ -15,11 +15,20 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _NAMES = {
+    "bc_discrete": "BC, discrete",
+    "bcq_discrete": "BCQ, discrete",
+    "brac_discrete": "BRAC, discrete",
     "brac_p": "BRAC-p",
     "brac_v": "BRAC-v",
+    "cql_discrete": "CQL, discrete",
+    "emaq": "EMaQ",
     "fisher_brc": "Fisher-BRC",
+    "iql_discrete": "IQL, discrete",
     "itrpo": "iTRPO",
+    "itrpo_discrete": "iTRPO, discrete",
     "itrpo_insample": "iTRPO in-sample",
+    "munchausen_dqn": "Munchausen DQN",
+    "qr_dqn": "QR-DQN",
     "rebrac": "ReBRAC",
     "sac_n": "SAC-N",
     "td3_bc": "TD3+BC",

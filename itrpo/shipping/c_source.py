@@ -105,7 +105,7 @@ def _column(policy: Policy, of: str, i: int) -> str:
         low, high = (
             (policy.action_low, policy.action_high) if guards is None else (guards.action_low, guards.action_high)
         )
-        parts.append(f"from {low[i]:.6g} to {high[i]:.6g}")
+        parts.append(f"{'a whole number, ' if policy.num_actions else ''}from {low[i]:.6g} to {high[i]:.6g}")
         if guards is not None and np.isfinite(guards.rate[i]):
             parts.append(f"at most {guards.rate[i]:.6g} per step")
         if guards is not None and guards.missing != "error":
@@ -204,6 +204,21 @@ static void add_product(const float *restrict weight, const float *restrict inpu
             output[o] += input[i] * weight[(size_t)i * width + (size_t)o];
 }
 """,
+    "standardise": """static void standardise(float *x, int size, float epsilon)
+{
+    float mean = 0.0f, square = 0.0f;
+    for (int i = 0; i < size; i++)
+        mean += x[i];
+    mean /= (float)size;
+    for (int i = 0; i < size; i++) {
+        x[i] -= mean;
+        square += x[i] * x[i];
+    }
+    square = sqrtf(square / (float)size + epsilon);
+    for (int i = 0; i < size; i++)
+        x[i] /= square;
+}
+""",
     "relu": """static void relu(float *x, int size)
 {
     for (int i = 0; i < size; i++)
@@ -220,7 +235,7 @@ def _functions(policy: Policy, name: str) -> Iterator[str]:
     yield f"//float work[2][{max(widths)}]; /* the rest is scratch */"
     yield f"//float input[{rows}];"
     for prefix in policy.networks:
-        joined = prefix != "" or policy.kind == "best_of_decoder"
+        joined = policy.kind == "best_of_decoder" or (prefix != "" and policy.num_actions is None)
         if joined:
             yield f"//float {prefix or 'network_'}first[{len(policy.networks[prefix][0][1])}];"
         yield from _network(policy, prefix, name, rows if joined else 0)
@@ -261,6 +276,8 @@ def _network(policy: Policy, prefix: str, name: str, row: int) -> Iterator[str]:
         body += f"    add_product({called}weight_{i}{offset}, {source}, {inputs}, {len(bias)}, {target});\n"
         if i < len(layers) - 1:
             body += f"    relu({target}, {len(bias)});\n"
+            if "epsilon" in policy.constants and prefix != "behavior_":
+                body += f"    standardise({target}, {len(bias)}, {literal(policy.constants['epsilon'])});\n"
     if row:
         size = len(layers[0][1])
         yield f"""static void {called}row(struct {name} *self)
@@ -275,11 +292,13 @@ def _network(policy: Policy, prefix: str, name: str, row: int) -> Iterator[str]:
 
 
 def _rule(policy: Policy) -> str:
-    """What `policy.KINDS` does, from self->input to action in [-1, 1]."""
+    """What `policy.KINDS` does, from self->input to action in [-1, 1], or to a choice."""
     kind, actions, outputs = policy.kind, len(policy.action_low), len(policy.networks[""][-1][1])
     each = f"    for (int i = 0; i < {actions}; i++)\n"
     perturb = "perturb(self, {});\n" if "perturbation_" in policy.networks else ""
     begin = "    perturbation_row(self);\n" if perturb else ""
+    if kind == "argmax":
+        return _argmax_rule(policy)
     if kind == "tanh_mlp":
         return f"    network(self, self->input, action);\n{each}        action[i] = tanhf(action[i]);\n"
     if kind in ("tanh_mixture_mlp", "tanh_factored_mixture_mlp"):
@@ -328,14 +347,42 @@ def _rule(policy: Policy) -> str:
     )
 
 
+def _argmax_rule(policy: Policy) -> str:
+    """Choices: the first NaN is the best, as in NumPy, and makes the action NaN."""
+    number, constants = policy.num_actions or 0, policy.constants
+    each = f"    for (int k = 0; k < {number}; k++)\n"
+    text = f"    int best = 0;\n    float value[{number}];\n    network(self, self->input, value);\n"
+    others = sorted((it for it in policy.networks if it), key="behavior_".__eq__)  # critics first
+    if others:
+        text = text.replace("value[", f"other[{number}], value[", 1)
+    for prefix in others:
+        text += f"    {prefix}network(self, self->input, other);\n"
+        if prefix != "behavior_":
+            text += f"{each}        value[k] = other[k] < value[k] ? other[k] : value[k];\n"
+        if prefix == "behavior_" and "behavior_weight" in constants:
+            text += f"{each}        value[k] += {literal(constants['behavior_weight'])} * other[k];\n"
+        if prefix == "behavior_" and "log_threshold" in constants:
+            text = text.replace("value[", "least, likeliest, value[", 1)
+            text += "    least = value[0];\n    likeliest = other[0];\n"
+            text += f"{each}        least = value[k] < least ? value[k] : least;\n"
+            text += f"{each}        likeliest = other[k] > likeliest ? other[k] : likeliest;\n"
+            text += f"{each}        if (other[k] - likeliest <= {literal(constants['log_threshold'])})\n"
+            text += "            value[k] = least - 1.0f;\n"
+    text += f"    for (int k = 1; k < {number}; k++)\n"
+    text += "        if (value[best] == value[best] && !(value[k] <= value[best]))\n            best = k;\n"
+    return text + f"    action[0] = {literal(policy.action_low[0])} + (float)best + 0.0f * value[best];\n"
+
+
 def _act(policy: Policy, name: str) -> str:
     """The function that others call: `policy.step`."""
     guards, upper, size, actions = policy.guards, name.upper(), policy.frame, len(policy.action_low)
     stack, history, rows = policy.stack, policy.history, len(policy.observation_mean)
     frames, clamp = stack * size, "x = clip(x, range_low[i], range_high[i]); " if guards and guards.clamp else ""
     arrays = {"observation_mean": policy.observation_mean, "observation_std": policy.observation_std}
-    arrays["action_center"] = (policy.action_high + policy.action_low) / 2
-    arrays["action_half_range"] = (policy.action_high - policy.action_low) / 2
+    choices = policy.num_actions is not None
+    if not choices or stack > 1:
+        arrays["action_center"] = (policy.action_high + policy.action_low) / 2
+        arrays["action_half_range"] = (policy.action_high - policy.action_low) / 2
     lines: list[str] = []
     if guards is None:
         lines += ["for (int i = 0; i < {size}; i++)", "    frame[i] = observation[i];"]
@@ -369,7 +416,8 @@ def _act(policy: Policy, name: str) -> str:
         lines += [f"for (int i = 0; i < {rows}; i++)"]
         lines += ["    self->input[i] = (seen[i] - observation_mean[i]) / observation_std[i];"]
     lines += ["act(self, made);", "for (int i = 0; i < {actions}; i++) {"]
-    lines += ["    const float wanted = action_center[i] + action_half_range[i] * made[i];"]
+    in_units = "made[i]" if choices else "action_center[i] + action_half_range[i] * made[i]"
+    lines += [f"    const float wanted = {in_units};"]
     if guards is None:
         lines += ["    action[i] = wanted;", "}"]
     else:
@@ -402,7 +450,9 @@ def _act(policy: Policy, name: str) -> str:
         inner = [f"for (int i = {1 + frames + (stack - 1) * actions - 1}; i >= {1 + frames + actions}; i--)"]
         inner += [f"    self->state[i] = self->state[i - {actions}];"]
         inner = inner if stack > 2 else []
-        executed = "made[i]" if guards is None else "(action[i] - action_center[i]) / action_half_range[i]"
+        executed = (
+            "made[i]" if guards is None and not choices else "(action[i] - action_center[i]) / action_half_range[i]"
+        )
         inner += ["self->state[0] = 1.0f;", f"copy(seen, {frames}, self->state + 1);"]
         inner += ["for (int i = 0; i < {actions}; i++)", f"    self->state[{1 + frames} + i] = {executed};"]
         if guards is not None and guards.missing != "error":

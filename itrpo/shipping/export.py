@@ -198,10 +198,15 @@ def _data(path: Path, policy: Policy, data: Any, console: Console | None) -> Dat
             raise InputError(
                 f"{folder} was trained on {chosen}, which can't be read: {error}; or give --data"
             ) from error
-    if dataset.spec != (len(policy.observation_mean), len(policy.action_low)):
+    if (*dataset.spec, dataset.num_actions) != (
+        len(policy.observation_mean),
+        policy.num_actions or len(policy.action_low),
+        policy.num_actions,
+    ):
         raise InputError(
-            f"{dataset.name}: {dataset.frame.observation_dim} observations and {dataset.frame.action_dim} actions, but"
-            f" the policy has {policy.frame} and {len(policy.action_low)}; give what it was trained on with --data"
+            f"{dataset.name}: {dataset.frame.observation_dim} observations and {dataset.frame[1]} actions, but"
+            f" the policy has {policy.frame} and {policy.num_actions or len(policy.action_low)}; give what it was"
+            " trained on with --data"
         )
     if data is None and about.get("dataset_sha256") not in (None, dataset.source.sha256):
         raise InputError(

@@ -54,6 +54,13 @@ def make_guards(policy: Policy, options: GuardOptions, dataset: Dataset | None) 
 def _bounds(policy: Policy, options: GuardOptions, dataset: Dataset | None) -> tuple[Any, Any]:
     """Of actions [A], in the data's units."""
     size = len(policy.action_low)
+    if policy.num_actions is not None:
+        odd = next((it for it in ("action_low", "action_high", "rate") if getattr(options, it) is not None), None)
+        if odd is not None:
+            raise InputError(f"--{odd.replace('_', '-')}: actions are choices, and another choice is not a smaller one")
+        if options.fallback is not None and np.any(np.rint(options.fallback) != options.fallback):
+            raise InputError(f"--fallback must be one of the choices, a whole number, not {options.fallback}")
+        return policy.action_low, policy.action_high
     low: Any = _each(options.action_low, size, "action-low")
     high: Any = _each(options.action_high, size, "action-high")
     if dataset is None and (low is None or high is None):

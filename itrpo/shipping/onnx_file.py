@@ -217,6 +217,13 @@ class Namespace:
     def abs(self, value: Traced) -> Any:
         return self._one("Abs", value)
 
+    def sqrt(self, value: Traced) -> Any:
+        return self._one("Sqrt", value)
+
+    def max(self, value: Traced, axis: int, keepdims: bool) -> Any:
+        shape = (*value.shape[:axis], 1, *value.shape[axis + 1 :])
+        return self.graph.add("ReduceMax", value, [axis], shape=shape, dtype=value.dtype, like=np.int64, keepdims=1)
+
     def isfinite(self, value: Traced) -> Any:
         return ~(self._one("IsNaN", value, bool) | self._one("IsInf", value, bool))
 

@@ -18,7 +18,7 @@ import numpy as np
 from jax import Array
 
 from itrpo import files
-from itrpo.behavior.truth import log_prob_gap
+from itrpo.behavior.truth import choice_log_prob_gap, log_prob_gap
 from itrpo.config import to_json
 from itrpo.console import LiveLine
 from itrpo.data.behavior_policy import saturated
@@ -29,7 +29,7 @@ from itrpo.results.run_folder import Checkpoint
 from itrpo.training import divergence, loop
 from itrpo.training.seeds import members, over_seeds
 from itrpo.training.session import FIT_BEHAVIOR, INIT_BEHAVIOR, Session, probe_rows
-from itrpo.types import BehaviorModel, DensityModel, Metrics, Params, Transition
+from itrpo.types import BehaviorModel, CategoricalModel, DensityModel, Metrics, Params, Transition
 
 # Raise it with every change that may move a bit of a fit: of a model of pi_beta, its losses, networks, initialisation
 # or optimiser, of the rows that the loop draws, or of what is reported. Fits of before are then not found.
@@ -109,6 +109,10 @@ def compared_with_truth(session: Session, model: BehaviorModel, params: Params) 
     Rows with a saturated action are left out, and their share is reported: what u = atanh(a) was is lost there.
     """
     known = session.dataset.behavior_log_probs
+    if known is not None and isinstance(model, CategoricalModel):
+        rows, known = probe_rows(session.data), probe_rows(known)
+        of_choices = over_seeds(partial(choice_log_prob_gap, model), [True, False, False, False])
+        return of_choices(params, rows.observation, rows.action, known)
     if known is None or not isinstance(model, DensityModel):
         return {}
     rows, known = probe_rows(session.data), probe_rows(known)

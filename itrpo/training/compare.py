@@ -37,9 +37,9 @@ def compare(
 
     The same call continues it.
 
-    `algorithms` defaults to all; `fields` sets fields of single ones, {"itrpo": {"alpha": 6.0}}, and `presets` presets,
-    {"itrpo": "paper"}. Models of pi_beta with the same constants are fitted once and shared. A run that diverges is
-    reported as such, and the others go on.
+    `algorithms` defaults to all that take the dataset's kind of actions; `fields` sets fields of single ones, {"itrpo":
+    {"alpha": 6.0}}, and `presets` presets, {"itrpo": "paper"}. Models of pi_beta with the same constants are fitted
+    once and shared. A run that diverges is reported as such, and the others go on.
     Raises InputError before any long work, StorageError if the disk refuses.
     """
     console = console or make_console()
@@ -68,7 +68,8 @@ def prepare(
     """What `compare` would train. Raises InputError as it does, and trains nothing."""
     if isinstance(algorithms, str):
         raise InputError(f"algorithms must be a list of names, such as [{algorithms!r}], got {algorithms!r}")
-    names = registry.algorithm_names() if algorithms is None else list(dict.fromkeys(algorithms))
+    named = None if algorithms is None else list(dict.fromkeys(algorithms))
+    names = named or registry.algorithm_names()
     fields, presets = fields or {}, presets or {}
     for name in {**fields, **presets}:
         if name not in names:
@@ -79,7 +80,8 @@ def prepare(
     ]  # before any data is read: every mistake in names and values
     data = read(dataset, options, console)
     folder = comparison_folder(dataset, options)
-    configs = [complete(setup, options, data) for setup in setups]
+    chosen = [it for it in setups if named is not None or registry.algorithm(it.algorithm).actions == data.kind]
+    configs = [complete(setup, options, data) for setup in chosen]
     return Comparison(
         [(config, folder / registry.folder_name(config.algorithm)) for config in configs], data, folder, options.track
     )

@@ -153,6 +153,7 @@ def complete(setup: AlgorithmSetup, options: RunOptions, dataset: Dataset) -> Ru
     preset: Preset = registry.algorithm(setup.algorithm).presets[setup.preset]
     env_id = options.env or dataset.env_id or "none"
     where = dataset.source.path or ("the arrays" if dataset.source.kind == "arrays" else dataset.name)
+    check_kind(setup.algorithm, dataset)
     if dataset.discrete and env_id == "none" and dataset.bounds == "assumed":  # nobody says that they are quantities
         raise InputError(f"{where}: 'actions' are {dataset.discrete}: {DISCRETE}; {INSIST}")
     rewards, normalize = preset.rewards, preset.normalize_observations
@@ -181,11 +182,31 @@ def complete(setup: AlgorithmSetup, options: RunOptions, dataset: Dataset) -> Ru
             by_column=True if own and normalize else None,
             stack=dataset.stack if dataset.stack > 1 else None,
             holdout=dataset.holdout or None,
+            num_actions=dataset.num_actions,
         ),
         train=TrainConfig(length.steps, length.seeds, options.seed, options.behavior_steps),
         evaluation=EvalConfig(length.eval_every, length.eval_episodes),
         **setup._asdict(),
     )
+
+
+def check_kind(algorithm: str, dataset: Dataset) -> None:
+    """Raises InputError unless the algorithm takes actions of the dataset's kind."""
+    kind, takes = dataset.kind, registry.algorithm(algorithm).actions
+    if takes != kind:
+        own, other = "vectors", "if they number choices, give --num-actions N"
+        if dataset.num_actions is not None:
+            own = f"one of {dataset.num_actions} choices"
+            other = "if they are quantities all the same, give --continuous-actions"
+        raise InputError(
+            f"{dataset.name}: its actions are {own}, and {algorithm} is for {takes} ones; for these there are"
+            f" {', '.join(fitting(kind))}; {other}"
+        )
+
+
+def fitting(kind: str) -> list[str]:
+    """The algorithms that go by name and take actions of this kind."""
+    return [name for name in registry.algorithm_names() if registry.algorithm(name).actions == kind]
 
 
 def is_benchmark(dataset: Dataset, env_id: str) -> bool:

@@ -79,7 +79,7 @@ def options_for(parent: RunConfig, options: RunOptions, folder: Path, read_alrea
     }
     if not read_already:
         given |= {"stack": parent.data.stack, "action_low": parent.data.action_low}
-        given["action_high"] = parent.data.action_high
+        given |= {"action_high": parent.data.action_high, "num_actions": parent.data.num_actions}
     if options.scale == RunOptions.scale:
         given |= {it: getattr(parent.train, it) for it in ("steps", "seeds", "behavior_steps")}
         given |= dataclasses.asdict(parent.evaluation)
@@ -104,10 +104,13 @@ def continued(parent: RunConfig, folder: Path, config: RunConfig, dataset: Datas
     """
     policies = load_policies(folder)
     first = policies[0]
-    sizes = dataset.frame.observation_dim, dataset.frame.action_dim, dataset.stack
-    olds = first.frame, len(first.action_low), first.stack
+    sizes = dataset.frame.observation_dim, len(dataset.action_low), dataset.num_actions, dataset.stack
+    olds = first.frame, len(first.action_low), first.num_actions, first.stack
     for what, new, old in zip(
-        ("numbers in an observation", "numbers in an action", "--stack"), sizes, olds, strict=True
+        ("numbers in an observation", "numbers in an action", "choices of an action", "--stack"),
+        sizes,
+        olds,
+        strict=True,
     ):
         if new != old:
             raise InputError(f"{dataset.name} can't continue {folder}: {what}: {new} here, {old} there")

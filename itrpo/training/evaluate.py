@@ -21,6 +21,7 @@ from itrpo.evaluation.environments import check_sizes, is_allowed, normalized_sc
 from itrpo.policy import Policy, PolicyFileError, load_policy, save_policy
 from itrpo.results.schema import Evaluation
 from itrpo.training.session import Session
+from itrpo.types import DiscreteSpec, SpaceSpec
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -122,6 +123,13 @@ def evaluate(
     return Evaluation(env_id, policies[0].metadata.get("step", 0), returns, lengths, normalized_score(env_id, returns))
 
 
+def spec_of(policy: Policy) -> SpaceSpec | DiscreteSpec:
+    """Sizes without history."""
+    if policy.num_actions is not None:
+        return DiscreteSpec(policy.frame, policy.num_actions)
+    return SpaceSpec(policy.frame, len(policy.action_low))
+
+
 def players(folder: Path, env: str | None, command: str, console: Console | None) -> tuple[list[Policy], str]:
     """The policies of a run, and the environment that they play in; `command` is what asks. Raises as `evaluate`."""
     policies = load_policies(folder)
@@ -135,7 +143,7 @@ def players(folder: Path, env: str | None, command: str, console: Console | None
             f"itrpo {command} {folder} --env {env_id}"
         )
     spaces = spaces_of(env_id)
-    check_sizes(env_id, spaces, first.frame, len(first.action_low), f"the policy in {folder}")
+    check_sizes(env_id, spaces, spec_of(first), f"the policy in {folder}")
     if not same_bounds(spaces, first.action_low, first.action_high):
         ours = f"{numbers(first.action_low)} to {numbers(first.action_high)}"
         (console or make_console()).print(

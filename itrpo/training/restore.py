@@ -15,7 +15,7 @@ from itrpo.results import checkpoint
 from itrpo.training.configure import choose
 from itrpo.training.scaling import scaled_config
 from itrpo.training.seeds import members
-from itrpo.types import Algorithm, AlgorithmEntry, Preset, SpaceSpec
+from itrpo.types import Algorithm, AlgorithmEntry, DiscreteSpec, Preset, SpaceSpec
 
 
 def recorded(folder: Path) -> dict[str, Any]:
@@ -79,7 +79,9 @@ def _flat(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, tuple(value) if isinstance(value, list) else value
 
 
-def trained_states(folder: Path, spec: SpaceSpec, named: str | None = None) -> tuple[Algorithm, list[Any], int]:
+def trained_states(
+    folder: Path, spec: SpaceSpec | DiscreteSpec, named: str | None = None
+) -> tuple[Algorithm, list[Any], int]:
     """The algorithm, and each seed's state at the newest checkpoint, and that checkpoint's step.
 
     `named`: as of `read_config`. Raises InputError where there is none of training, or it is of another version.

@@ -212,7 +212,7 @@ def train_phases(
 
 def begin(session: Session, behavior: BehaviorModel | None, fitted: behavior_fit.Fit | None, carry: loop.Carry) -> None:
     """Writes what is known of pi_beta, and the checkpoint that training begins from; then plays pi_beta."""
-    if carry.watched:
+    if has_path(carry):
         of_behavior = None
         if isinstance(behavior, DensityModel) and behavior.moments is not None and fitted is not None:
             observation = probe_rows(session.data, watch.ROWS).observation
@@ -226,6 +226,11 @@ def begin(session: Session, behavior: BehaviorModel | None, fitted: behavior_fit
     session.save("train", 0, carry)
     if behavior is not None:
         evaluate_what_is_saved(session, 0, [])
+
+
+def has_path(carry: loop.Carry) -> bool:
+    """Whether the policy's moments are kept: those of a Gaussian are."""
+    return bool(carry.watched) and len(carry.watched.evaluated) == 2
 
 
 def evaluate_what_is_saved(session: Session, step: int, trackers: list[Tracker]) -> None:
@@ -319,7 +324,7 @@ def train_algorithm(
 def write_step(session: Session, step: int, metrics: dict[str, Any], carry: loop.Carry) -> None:
     """Writes all about a step but its evaluation: rows, and then the checkpoint that knows of them."""
     session.append_metrics(step, metrics)
-    if carry.watched:
+    if has_path(carry):
         moments = parts(carry.watched.evaluated)
         for _, run, own in session.going_on:
             for index, newest in zip(session.seeds, moments[own], strict=True):

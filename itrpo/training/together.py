@@ -19,7 +19,7 @@ from jaxtyping import Key
 from itrpo.config import RunConfig, leaves, replace_leaves
 from itrpo.results.run_folder import Checkpoint
 from itrpo.training.loop import Carry
-from itrpo.types import Algorithm, Metrics, Params, Snapshot, Transition
+from itrpo.types import Algorithm, DiscreteSnapshot, Metrics, Params, Snapshot, Transition
 
 Values = dict[str, Any]  # field of the algorithm's config -> number, of one seed; or [S]
 
@@ -68,7 +68,7 @@ def swept(make: Callable[[Any], Algorithm], config: Any) -> Algorithm:
     def probes(state: Swept, batch: Transition, key: Key[Array, ""]) -> Metrics:
         return of(state.values).probes(state.own, batch, key)
 
-    def watch(state: Swept, batch: Transition, key: Key[Array, ""]) -> Snapshot:
+    def watch(state: Swept, batch: Transition, key: Key[Array, ""]) -> Snapshot | DiscreteSnapshot:
         own = of(state.values).watch
         assert own is not None
         return own(state.own, batch, key)

@@ -15,20 +15,22 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Int, Key
 
+from itrpo.ops import choices
 from itrpo.ops.divergences import normal_kl
-from itrpo.types import Algorithm, Metrics, Snapshot, Transition
+from itrpo.types import Algorithm, DiscreteSnapshot, Metrics, Snapshot, Transition
 
 LAG = 100  # updates
 LAGS = 10
 ROWS = 256  # fixed rows of the dataset
 
-Moments = tuple[Float[Array, "B A"], Float[Array, "B A"]]  # mean and log_std of the policy, before the tanh
+# the policy: mean and log_std [B, A] before the tanh, or log probabilities [B, n] of choices
+Moments = tuple[Float[Array, "B A"], Float[Array, "B A"]] | tuple[Float[Array, "B n"]]
 
 
 class Watched(NamedTuple):
     """Of one seed. A checkpoint holds it, so that a resumed run measures the same."""
 
-    recent: Snapshot  # the newest LAGS + 1, [LAGS + 1, B, ...], oldest first
+    recent: Snapshot | DiscreteSnapshot  # the newest LAGS + 1, [LAGS + 1, B, ...], oldest first
     evaluated: Moments  # at the last evaluation; before the first one, at the start
 
 
@@ -38,7 +40,18 @@ def begin(algorithm: Algorithm, state: Any, rows: Transition, key: Key[Array, ""
         return ()
     first = algorithm.watch(state, rows, key)
     recent = jax.tree.map(lambda it: jnp.broadcast_to(it, (LAGS + 1, *it.shape)), first)
-    return Watched(recent, (first.mean, first.log_std))
+    return Watched(recent, policy_in(first))
+
+
+def policy_in(snapshot: Snapshot | DiscreteSnapshot) -> Moments:
+    if isinstance(snapshot, DiscreteSnapshot):
+        return (snapshot.log_probs,)
+    return snapshot.mean, snapshot.log_std
+
+
+def policy_kl(new: Moments, old: Moments) -> Float[Array, "*rows"]:
+    """D_KL[new || old] at each row."""
+    return choices.kl(*new, *old) if len(new) == 1 else normal_kl(*new, *old)
 
 
 def look(algorithm: Algorithm, watched: Watched, state: Any, rows: Transition, key: Key[Array, ""]) -> Watched:
@@ -64,10 +77,11 @@ def measure(watched: Watched, lags: Int[Array, ""]) -> tuple[Watched, Metrics]:
     """
     recent = watched.recent
     newest, oldest = (jax.tree.map(lambda it, at=at: it[at], recent) for at in (-1, 0))
-    moments = newest.mean, newest.log_std
-    since_evaluation = normal_kl(*moments, *watched.evaluated)
-    since_oldest = normal_kl(*moments, oldest.mean, oldest.log_std)
-    kl = normal_kl(recent.mean[1:], recent.log_std[1:], recent.mean[:-1], recent.log_std[:-1])  # [LAGS, B]
+    moments, all_of = policy_in(newest), policy_in(recent)
+    since_evaluation = policy_kl(moments, watched.evaluated)
+    since_oldest = policy_kl(moments, policy_in(oldest))
+    following, before = (jax.tree.map(lambda it, at=at: it[at], all_of) for at in (slice(1, None), slice(-1)))
+    kl = policy_kl(following, before)  # [LAGS, B]
 
     def of_newest(values: Float[Array, "n"], number: Array) -> Float[Array, ""]:
         counted = jnp.arange(len(values)) >= len(values) - number

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from itrpo import registry
+from itrpo.behavior import categorical
 from itrpo.config import replace_leaves
 from itrpo.nn.heads import Autoregressive
 from itrpo.ops import distributions
@@ -23,7 +24,10 @@ def build(name: str, action_dim: int = 1, **fields):
     return entry.make(replace_leaves(entry.config(), defaults | fields), SpaceSpec(1, action_dim), STEPS)
 
 
-WITH_DENSITY = [name for name in sorted(registry.BEHAVIOR_MODELS) if isinstance(build(name), DensityModel)]
+CONTINUOUS = [
+    name for name, it in sorted(registry.BEHAVIOR_MODELS.items()) if registry.resolve(it).actions != "discrete"
+]
+WITH_DENSITY = [name for name in CONTINUOUS if isinstance(build(name), DensityModel)]
 
 
 def fitted(model, observation, action):
@@ -151,3 +155,12 @@ def test_a_mixture_holds_two_modes_where_a_gaussian_sits_between():
     assert abs(modes["gaussian"]) < 0.2
     assert abs(abs(modes["mixture"]) - 0.7) < 0.1
     assert scores["mixture"] > scores["gaussian"] + 1.0
+
+
+def test_the_loss_of_the_model_of_choices_is_its_likelihood_and_the_penalty():
+    logits, choice = np.random.default_rng(0).normal(size=(6, 3)), np.array([0, 2, 1, 1, 0, 2])
+    log_probs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    nll, entropy = -log_probs[np.arange(6), choice].mean(), -(np.exp(log_probs) * log_probs).sum(1).mean()
+    loss, metrics = categorical.likelihood_loss(jnp.asarray(logits), jnp.asarray(choice), 0.1)
+    np.testing.assert_allclose(loss, nll + 0.1 * np.square(logits).mean(), rtol=1e-5)
+    np.testing.assert_allclose([metrics["behavior_nll"], metrics["behavior_entropy"]], [nll, entropy], rtol=1e-5)

@@ -26,15 +26,37 @@ from itrpo.ranges import check_ranges, intervals
 from itrpo.results import checkpoint
 from itrpo.training import loop, watch
 from itrpo.training.seeds import members
-from itrpo.types import SpaceSpec, Transition
+from itrpo.types import DiscreteSpec, SpaceSpec, Transition
 
-SPEC, ROWS, SEEDS = SpaceSpec(3, 2), 64, 3
+SPEC, CHOICES, ROWS, SEEDS = SpaceSpec(3, 2), DiscreteSpec(3, 3), 64, 3
 ENTRIES = {name: registry.lookup(name, registry.ALGORITHMS, "algorithm") for name in sorted(registry.ALGORITHMS)}
 ALL = list(ENTRIES)
 OTHER_PRESETS = [
     (name, preset) for name, entry in ENTRIES.items() for preset in entry.presets if preset != entry.default_preset
 ]
+# Algorithms over choices share most of their code: one stands for them, and the others are slow tests, as the suite
+# has to end within minutes.
+REPRESENTATIVES = ("itrpo_discrete",)
 BEHAVIORS = [(name, behavior) for name, entry in ENTRIES.items() for behavior in entry.behaviors]
+
+
+def is_discrete(name):
+    return name is not None and ENTRIES[name].actions == "discrete"
+
+
+def each(cases):
+    """Names, or tuples that begin with one, as parameters; those that others stand for are slow."""
+    of = lambda case: case if isinstance(case, str) else case[0]  # noqa: E731
+    slow = [is_discrete(of(case)) and of(case) not in REPRESENTATIVES for case in cases]
+    marked = zip(cases, slow, strict=True)
+    return [
+        pytest.param(*([case] if isinstance(case, str) else case), marks=[pytest.mark.slow] if late else [])
+        for case, late in marked
+    ]
+
+
+def spec_of(name):
+    return CHOICES if is_discrete(name) else SPEC
 
 
 def small(config):
@@ -54,7 +76,7 @@ def build_model(behavior, config=None):
     if behavior is None:
         return None
     made = registry.lookup(behavior, registry.BEHAVIOR_MODELS, "behaviour model")
-    return made.make(small(config or made.config()), SPEC, 100)
+    return made.make(small(config or made.config()), CHOICES if made.actions == "discrete" else SPEC, 100)
 
 
 @cache
@@ -62,7 +84,7 @@ def build(name: str, preset: str | None = None):
     """(algorithm, its model of pi_beta)."""
     chosen = ENTRIES[name].presets[preset or ENTRIES[name].default_preset]
     model = build_model(chosen.behavior, chosen.behavior_config)
-    return ENTRIES[name].make(small(chosen.config), SPEC, model), model
+    return ENTRIES[name].make(small(chosen.config), spec_of(name), model), model
 
 
 @cache
@@ -72,7 +94,8 @@ def compiled(name: str):
     return loop.make_block(algorithm.update, algorithm.batch_size)
 
 
-def data(seed: int = 0, boundary: bool = False) -> Transition:
+def data(name: str | None = None, seed: int = 0, boundary: bool = False) -> Transition:
+    """Rows for an algorithm: choices if it takes them."""
     rng = np.random.default_rng(seed)
     action, next_action = rng.uniform(-1, 1, (2, ROWS, 2))
     if boundary:
@@ -80,7 +103,11 @@ def data(seed: int = 0, boundary: bool = False) -> Transition:
     observation, next_observation = rng.normal(size=(2, ROWS, 3))
     continues = rng.integers(0, 2, ROWS)
     parts = observation, action, rng.normal(size=ROWS), continues, next_observation, next_action * continues[:, None]
-    return Transition(*(jnp.asarray(it, jnp.float32) for it in parts))
+    rows = Transition(*(jnp.asarray(it, jnp.float32) for it in parts))
+    if not is_discrete(name):
+        return rows
+    picked = jnp.asarray(rng.integers(0, 1 if boundary else 3, (2, ROWS)), jnp.int32)
+    return rows._replace(action=picked[0], next_action=picked[1] * rows.continues.astype(jnp.int32))
 
 
 def keys(count: int = SEEDS):
@@ -98,7 +125,7 @@ def states(name: str):
 @cache
 def metric_names(name: str):
     algorithm, _ = build(name)
-    return loop.metric_names(algorithm.update, states(name), data(), algorithm.batch_size)
+    return loop.metric_names(algorithm.update, states(name), data(name), algorithm.batch_size)
 
 
 def started(name: str):
@@ -107,7 +134,7 @@ def started(name: str):
 
 def run_block(name, carry, start, stop, seed_keys=None, batch=None):
     limits = dict.fromkeys(carry.sums, 1e30)
-    return compiled(name)(carry, batch or data(), keys() if seed_keys is None else seed_keys, limits, start, stop)
+    return compiled(name)(carry, batch or data(name), keys() if seed_keys is None else seed_keys, limits, start, stop)
 
 
 @contextmanager
@@ -139,13 +166,13 @@ def assert_same_bits(one, other):
         np.testing.assert_array_equal(left, right)
 
 
-def traced_update(algorithm, model):
+def traced_update(name, algorithm, model):
     """(state before, state after, metrics) of one update, as shapes."""
 
     def both(key):
         params = model.params(model.init(key)) if model else None
         state = algorithm.init(key, params)
-        batch = jax.tree.map(lambda it: jnp.zeros((algorithm.batch_size, *it.shape[1:])), data())
+        batch = jax.tree.map(lambda it: jnp.zeros((algorithm.batch_size, *it.shape[1:]), it.dtype), data(name))
         return state, *algorithm.update(state, batch, key, jnp.asarray(0))
 
     return jax.eval_shape(both, jax.random.key(0))
@@ -154,13 +181,13 @@ def traced_update(algorithm, model):
 @cache
 def traced(name: str, preset: str):
     """`traced_update` of a preset, for all tests that look at it."""
-    return traced_update(*build(name, preset))
+    return traced_update(name, *build(name, preset))
 
 
 # --- training ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", each(ALL))
 def test_update_keeps_structure_shapes_and_dtypes_and_moves_the_policy(name):
     algorithm, _ = build(name)
     before = started(name)
@@ -173,21 +200,21 @@ def test_update_keeps_structure_shapes_and_dtypes_and_moves_the_policy(name):
     assert any(not np.array_equal(exported[key], moved[key]) for key in exported if key != "kind")
 
 
-@pytest.mark.parametrize(("name", "preset"), OTHER_PRESETS)
+@pytest.mark.parametrize(("name", "preset"), each(OTHER_PRESETS))
 def test_other_presets_keep_structure_shapes_and_dtypes(name, preset):
     before, after, metrics = traced(name, preset)
     assert describe(before) == describe(after)
     assert set(metrics) >= {it for it in metric_names(name) if it in ("critic_loss", "policy_loss", "q_target")}
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", each(ALL))
 def test_boundary_actions_stay_finite(name):
-    carry = run_block(name, started(name), 0, 5, batch=data(boundary=True))
+    carry = run_block(name, started(name), 0, 5, batch=data(name, boundary=True))
     assert all(np.isfinite(it).all() for it in jax.tree.leaves(carry.state))
     assert all((np.asarray(it) == loop.NEVER).all() for it in carry.first_bad.values())
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", each(ALL))
 def test_blocks_of_any_length_give_the_same_bits_and_compile_once(name):
     cut = run_block(name, started(name), 0, 0)
     with compilations() as compiled_again:
@@ -198,20 +225,20 @@ def test_blocks_of_any_length_give_the_same_bits_and_compile_once(name):
     assert compiled_again == []
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", each(ALL))
 def test_nothing_leaves_or_enters_the_device_inside_a_block(name, monkeypatch):
     monkeypatch.setattr(loop, "over_seeds", lambda block, _, donate: jax.jit(block, donate_argnums=donate))
     algorithm, _ = build(name)
     block = loop.make_block(algorithm.update, algorithm.batch_size)
     carry = started(name)
     own = [member(it) for it in (carry, keys())]
-    shared = jax.device_put((data(), dict.fromkeys(carry.sums, 1e30), 0, 3))
+    shared = jax.device_put((data(name), dict.fromkeys(carry.sums, 1e30), 0, 3))
     with jax.transfer_guard("disallow"):
         after = jax.block_until_ready(block(own[0], shared[0], own[1], *shared[1:]))
     assert after.count == 3
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", each(ALL))
 def test_a_seed_is_a_seed(name):
     """Its result is the same, to the bit, alone and in any company; seeds differ from each other."""
     together = run_block(name, started(name), 0, 3)
@@ -223,7 +250,7 @@ def test_a_seed_is_a_seed(name):
     assert not np.array_equal(exported[0]["weight_0"], exported[1]["weight_0"])
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", each(ALL))
 def test_another_key_gives_another_result_and_the_same_key_the_same(name):
     one, same = (run_block(name, started(name), 0, 4) for _ in range(2))
     assert_same_bits(one, same)
@@ -234,7 +261,7 @@ def test_another_key_gives_another_result_and_the_same_key_the_same(name):
     )
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", each(ALL))
 def test_checkpoint_round_trip(name, tmp_path):
     carry = run_block(name, started(name), 0, 4)
     checkpoint.save(tmp_path, "train", 4, carry, {"run": "x"})
@@ -245,7 +272,7 @@ def test_checkpoint_round_trip(name, tmp_path):
     assert_same_bits(run_block(name, carry, 4, 8), run_block(name, loaded, 4, 8))
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", each(ALL))
 def test_targets_move_by_polyak_alone_and_pi_beta_not_at_all(name):
     """Where targets wait for the actor, they stay; else they average old weights and those that the step made."""
     config = ENTRIES[name].presets[ENTRIES[name].default_preset].config
@@ -276,7 +303,7 @@ def test_with_a_delay_of_three_the_actor_steps_every_third_time(name, first):
     config = replace_leaves(small(entry.presets["source"].config), {"policy_delay": 3})
     algorithm = entry.make(config, SPEC, model)
     state = algorithm.init(jax.random.key(0), model.params(model.init(jax.random.key(1))) if model else None)
-    batch = jax.tree.map(lambda it: it[:16], data())
+    batch = jax.tree.map(lambda it: it[:16], data(name))
     update = jax.jit(lambda step: algorithm.update(state, batch, jax.random.key(0), step)[0])
     before = algorithm.acting.export(state)["weight_0"]
     moved = [not np.array_equal(algorithm.acting.export(update(step))["weight_0"], before) for step in range(6)]
@@ -286,27 +313,35 @@ def test_with_a_delay_of_three_the_actor_steps_every_third_time(name, first):
 # --- what comes out ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", each(ALL))
 def test_act_is_in_range_and_the_exported_policy_acts_the_same(name, tmp_path):
     algorithm, _ = build(name)
     state = member(run_block(name, started(name), 0, 20).state)
-    observations = data(3).observation * 3
+    observations = data(name, 3).observation * 3
     greedy = np.asarray(algorithm.acting.act(state, observations, jax.random.key(0), True))
-    assert (np.abs(greedy) <= 1).all()
+    low, high = ([0], [2]) if is_discrete(name) else ([-1, -1], [1, 1])
+    assert greedy.shape == ((ROWS,) if is_discrete(name) else (ROWS, 2))
+    assert ((min(low) <= greedy) & (greedy <= max(high))).all()
     zeros, ones = np.zeros(3), np.ones(3)
-    save_policy(tmp_path / "policy.npz", algorithm.acting.export(state), zeros, ones, [-1, -1], [1, 1], {})
+    save_policy(tmp_path / "policy.npz", algorithm.acting.export(state), zeros, ones, low, high, {})
     policy = load_policy(tmp_path / "policy.npz")
     np.testing.assert_allclose(policy(np.asarray(observations)), greedy, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if build(name)[0].acting.log_prob])
+@pytest.mark.parametrize("name", each([name for name in ALL if build(name)[0].acting.log_prob]))
 def test_log_prob_is_the_density_of_the_sampled_actions(name):
     """E over sampled actions of 1 / density, within a box, is the volume of the box."""
     algorithm, model = build(name, "quick")  # its policies are wide at the start, as not all others' are
     params = None if model is None else model.params(model.init(keys()[0]))
     state = algorithm.init(keys()[1], params)
-    observations = jnp.broadcast_to(data().observation[0], (40_000, SPEC.observation_dim))
+    observations = jnp.broadcast_to(data(name).observation[0], (40_000, SPEC.observation_dim))
     actions = algorithm.acting.act(state, observations, jax.random.key(5), False)
+    if is_discrete(name):
+        every = jnp.arange(3, dtype=jnp.int32)
+        expected = np.exp(algorithm.acting.log_prob(state, observations[:3], every))
+        np.testing.assert_allclose(expected.sum(), 1.0, rtol=1e-5)
+        np.testing.assert_allclose(np.bincount(actions, minlength=3) / len(actions), expected, atol=0.015)
+        return
     inside = jnp.abs(actions).max(axis=1) < 0.9  # near the ends the weights have no variance to speak of
     log_probs = algorithm.acting.log_prob(state, observations, actions)
     weights = np.asarray(jnp.where(inside, jnp.exp(-log_probs), 0.0), np.float64)
@@ -314,25 +349,25 @@ def test_log_prob_is_the_density_of_the_sampled_actions(name):
     assert abs(weights.mean() - 1.8**2) < 5 * standard_error < 0.2
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", each(ALL))
 def test_probes_are_finite_and_hold_what_reports_need(name):
     algorithm, _ = build(name)
-    probes = algorithm.probes(jax.tree.map(jnp.asarray, member(states(name))), data(), jax.random.key(0))
+    probes = algorithm.probes(jax.tree.map(jnp.asarray, member(states(name))), data(name), jax.random.key(0))
     assert all(key.startswith("probe_") and np.shape(it) == () and np.isfinite(it) for key, it in probes.items())
     if algorithm.acting.log_prob:
-        assert "probe_policy_std" in probes
+        assert ("probe_entropy" if is_discrete(name) else "probe_policy_std") in probes
     if algorithm.value_metric is not None:
         assert {"probe_q_data", "probe_q_policy"} <= set(probes)
         assert algorithm.value_metric in metric_names(name)  # what says that a run diverges
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if build(name)[0].value_metric])
+@pytest.mark.parametrize("name", each([name for name in ALL if build(name)[0].value_metric]))
 def test_probed_q_values_are_those_of_the_least_critic(name):
     """Raising the output of one critic by 1000 changes nothing; raising all of them does."""
     algorithm, _ = build(name)
     state = jax.tree.map(jnp.asarray, member(states(name)))
 
-    biases = [leaf.shape for leaf in jax.tree.leaves(state.critic.params) if leaf.ndim == 2 and leaf.shape[1] == 1]
+    biases = [leaf.shape for leaf in jax.tree.leaves(state.critic.params) if leaf.ndim == 2 and leaf.shape[1] != 8]
     assert len(biases) == 1
     critics = biases[0][0]
 
@@ -342,7 +377,9 @@ def test_probed_q_values_are_those_of_the_least_critic(name):
             lambda leaf: leaf + 1000.0 * raised[:critics, None] if leaf.shape == biases[0] else leaf,
             state.critic.params,
         )
-        found = algorithm.probes(state._replace(critic=state.critic._replace(params=params)), data(), jax.random.key(0))
+        found = algorithm.probes(
+            state._replace(critic=state.critic._replace(params=params)), data(name), jax.random.key(0)
+        )
         return np.asarray([found["probe_q_data"], found["probe_q_policy"]])
 
     plain = probed(jnp.zeros(100))
@@ -358,9 +395,9 @@ def test_probed_cloning_error_is_that_of_the_acting_policy(name):
     """Mean over rows and components of (pi(s) - a)^2."""
     algorithm, _ = build(name)
     state = jax.tree.map(jnp.asarray, member(states(name)))
-    found = algorithm.probes(state, data(), jax.random.key(0))["probe_cloning_error"]
-    actions = algorithm.acting.act(state, data().observation, jax.random.key(0), True)
-    np.testing.assert_allclose(found, np.mean(np.square(actions - data().action)), rtol=1e-4)
+    found = algorithm.probes(state, data(name), jax.random.key(0))["probe_cloning_error"]
+    actions = algorithm.acting.act(state, data(name).observation, jax.random.key(0), True)
+    np.testing.assert_allclose(found, np.mean(np.square(actions - data(name).action)), rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["itrpo", "brac_v", "itrpo_insample"])
@@ -368,7 +405,7 @@ def test_probed_divergence_and_ratio_are_zero_where_pi_is_pi_beta(name):
     algorithm, _ = build(name)
     state = jax.tree.map(jnp.asarray, member(states(name)))
     policy = jax.tree.unflatten(jax.tree.structure(state.policy.params), jax.tree.leaves(state.behavior_params))
-    found = algorithm.probes(state._replace(policy=state.policy._replace(params=policy)), data(), jax.random.key(0))
+    found = algorithm.probes(state._replace(policy=state.policy._replace(params=policy)), data(name), jax.random.key(0))
     np.testing.assert_allclose([found["probe_kl"], found["probe_log_ratio"]], 0.0, atol=1e-5)
 
 
@@ -377,26 +414,30 @@ def test_probed_perturbation_is_no_larger_than_phi(name, preset):
     algorithm, model = build(name, preset)
     params = model.params(model.init(jax.random.key(0))) if model else None
     state = jax.tree.map(lambda it: 3.0 * it, algorithm.init(jax.random.key(1), params))
-    found = algorithm.probes(state, data(), jax.random.key(2))["probe_perturbation"]
+    found = algorithm.probes(state, data(name), jax.random.key(2))["probe_perturbation"]
     assert 0.0 < found <= ENTRIES[name].presets[preset].config.phi
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if build(name)[0].watch])
+@pytest.mark.parametrize("name", each([name for name in ALL if build(name)[0].watch]))
 def test_what_is_watched_is_what_the_critics_learn(name):
     """y is the target that `update` regresses on, Q' is Q less the shaping reward, and the error is Q - y."""
     algorithm, _ = build(name)
     state = jax.tree.map(jnp.asarray, member(states(name)))
-    moved = jax.tree.map(lambda it: it + 0.3, state.policy.params)  # away from pi_beta
-    state = state._replace(policy=state.policy._replace(params=moved))
-    found = algorithm.watch(state, data(), jax.random.key(3))
-    _, metrics = algorithm.update(state, data(), jax.random.key(4), jnp.asarray(0))
-    probes = algorithm.probes(state, data(), jax.random.key(5))
+    part = state.critic if is_discrete(name) else state.policy  # what makes the policy; away from pi_beta
+    moved = part._replace(params=jax.tree.map(lambda it: it + 0.3, part.params))
+    if is_discrete(name):
+        moved = moved._replace(target_params=moved.params)
+    state = state._replace(**{"critic" if is_discrete(name) else "policy": moved})
+    found = algorithm.watch(state, data(name), jax.random.key(3))
+    _, metrics = algorithm.update(state, data(name), jax.random.key(4), jnp.asarray(0))
+    probes = algorithm.probes(state, data(name), jax.random.key(5))
     np.testing.assert_allclose(jnp.mean(found.target), metrics["q_target"], rtol=2e-3, atol=0.05)  # a' is drawn anew
     np.testing.assert_allclose(jnp.mean(found.error), probes["probe_q_data"] - jnp.mean(found.target), rtol=1e-4)
     shaping = probes.get("probe_shaping_reward", 0.0)
     assert name.startswith("brac") or abs(shaping) > 0.005
     np.testing.assert_allclose(jnp.mean(found.implicit_q), probes["probe_q_data"] - shaping, rtol=1e-4, atol=1e-5)
-    assert found.mean.shape == found.log_std.shape == (ROWS, SPEC.action_dim)
+    shapes = {it.shape for it in watch.policy_in(found)}
+    assert shapes == {(ROWS, 3 if is_discrete(name) else 2)}
 
 
 def documented_metrics() -> set[str]:
@@ -414,7 +455,7 @@ def test_every_metric_is_documented_and_every_documented_metric_exists():
         for preset in entry.presets:
             algorithm, _ = build(name, preset)
             state, _, metrics = traced(name, preset)
-            probes = jax.eval_shape(algorithm.probes, state, data(), jax.random.key(0))
+            probes = jax.eval_shape(algorithm.probes, state, data(name), jax.random.key(0))
             measured |= set(metrics) | set(probes)
     assert measured == documented_metrics()
 
@@ -422,7 +463,7 @@ def test_every_metric_is_documented_and_every_documented_metric_exists():
 # --- configs -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "behavior"), BEHAVIORS)
+@pytest.mark.parametrize(("name", "behavior"), each(BEHAVIORS))
 def test_every_behaviour_model_it_names_can_be_used(name, behavior):
     """In the first preset that allows it."""
     entry, model = ENTRIES[name], build_model(behavior)
@@ -435,12 +476,12 @@ def test_every_behaviour_model_it_names_can_be_used(name, behavior):
             allowed.append(preset)
         except InputError:
             continue
-    algorithm = entry.make(small(allowed[0].config), SPEC, model)
-    before, after, _ = traced_update(algorithm, model)
+    algorithm = entry.make(small(allowed[0].config), spec_of(name), model)
+    before, after, _ = traced_update(name, algorithm, model)
     assert describe(before) == describe(after)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", each(ALL))
 def test_every_number_of_a_config_can_be_swept_in_one_program(name):
     """Floats may be traced: Python branches only on structure."""
     chosen = ENTRIES[name].presets[ENTRIES[name].default_preset]
@@ -450,9 +491,9 @@ def test_every_number_of_a_config_can_be_swept_in_one_program(name):
 
     def updated(numbers, key):
         changed = replace_leaves(config, {field: numbers[i] for i, (field, _) in enumerate(floats)})
-        algorithm = ENTRIES[name].make(changed, SPEC, model)
+        algorithm = ENTRIES[name].make(changed, spec_of(name), model)
         state = algorithm.init(key, model.params(model.init(key)) if model else None)
-        return algorithm.update(state, jax.tree.map(lambda it: it[:16], data()), key, jnp.asarray(0))
+        return algorithm.update(state, jax.tree.map(lambda it: it[:16], data(name)), key, jnp.asarray(0))
 
     _, metrics = jax.eval_shape(updated, jnp.array([value for _, value in floats]), jax.random.key(0))
     assert sorted(metrics) == metric_names(name)
@@ -462,7 +503,7 @@ def test_every_number_of_a_config_can_be_swept_in_one_program(name):
 UNBOUNDED = {"target_entropy", "entropy_floor", "ood_floor", "ood_weight_decay"}  # the last has its own sentence
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", each(ALL))
 def test_numbers_have_ranges_which_presets_keep_and_nothing_leaves(name):
     for preset in ENTRIES[name].presets.values():
         check_ranges(preset.config)

@@ -214,7 +214,7 @@ def test_what_is_no_dataset(source: Any):
 def test_every_command_reads_by_the_same_options():
     for function in (load_dataset, check_dataset):
         assert set(READING) <= set(inspect.signature(function).parameters)
-    assert set(READING) - {"action_low", "action_high", "continuous_actions"} <= set(
+    assert set(READING) - {"action_low", "action_high", "num_actions", "continuous_actions"} <= set(
         inspect.signature(convert).parameters
     )
 

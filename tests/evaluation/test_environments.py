@@ -10,10 +10,11 @@ import pytest
 
 from itrpo.errors import InputError
 from itrpo.evaluation.environments import check_sizes, make_env, normalized_score, spaces_of
+from itrpo.types import DiscreteSpec, SpaceSpec
 
 
 def check_compatible(env_id: str, observations: int, actions: int) -> None:
-    check_sizes(env_id, spaces_of(env_id), observations, actions, "log.npz")
+    check_sizes(env_id, spaces_of(env_id), SpaceSpec(observations, actions), "log.npz")
 
 
 def test_reference_returns_score_0_and_100():
@@ -65,9 +66,15 @@ def test_sizes_must_fit():
         check_compatible("Hopper-v4", 11, 6)
 
 
-def test_spaces_must_be_vectors_with_bounded_actions():
-    with pytest.raises(InputError, match=r"actions are Discrete\(2\)"):
-        check_compatible("CartPole-v1", 4, 1)
+def test_spaces_of_choices():
+    spaces = spaces_of("CartPole-v1")
+    assert (spaces.spec, spaces.low, spaces.high) == (DiscreteSpec(4, 2), 0, 1)
+    check_sizes("CartPole-v1", spaces, DiscreteSpec(4, 2), "log.npz")
+    for wrong, message in ((SpaceSpec(4, 2), "vectors of 2"), (DiscreteSpec(4, 3), "3 choices")):
+        with pytest.raises(InputError, match=f"its actions are {message} and those of CartPole-v1 2 choices"):
+            check_sizes("CartPole-v1", spaces, wrong, "log.npz")
+    with pytest.raises(InputError, match=r"FrozenLake-v1: observations are Discrete\(16\)"):
+        spaces_of("FrozenLake-v1")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from itrpo.evaluation.environments import check_sizes, is_antmaze, make_env, nor
 from itrpo.evaluation.maze_maps import ANT_CELL, MAZES, ant_cell, ant_xy, at_goal, point_cell, point_xy
 from itrpo.evaluation.mazes import AntMaze, PointMaze
 from itrpo.evaluation.rollout import evaluate, make_pool
+from itrpo.types import SpaceSpec
 
 NAMES = tuple(MAZES)
 NO_ACTION = np.zeros(8, np.float32)
@@ -90,8 +91,8 @@ def test_observations_are_position_then_the_ant():
     state = env.unwrapped.data
     np.testing.assert_array_equal(observation, np.concatenate([state.qpos, state.qvel]))
     assert observation.shape == (29,)
-    check_sizes("itrpo/AntMaze_Large-v0", spaces_of("itrpo/AntMaze_Large-v0"), 29, 8, "")
-    check_sizes("itrpo/PointMaze_Large-v0", spaces_of("itrpo/PointMaze_Large-v0"), 4, 2, "")
+    check_sizes("itrpo/AntMaze_Large-v0", spaces_of("itrpo/AntMaze_Large-v0"), SpaceSpec(29, 8), "")
+    check_sizes("itrpo/PointMaze_Large-v0", spaces_of("itrpo/PointMaze_Large-v0"), SpaceSpec(4, 2), "")
 
 
 def test_half_a_metre_is_exact():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Iterator
 
@@ -152,5 +153,20 @@ def test_an_environment_that_never_ends_is_an_error(countdown, monkeypatch):
 def test_what_a_pool_needs(countdown):
     with pytest.raises(InputError, match="at least one seed and one episode"):
         make_pool(countdown, 1, 0)
-    with pytest.raises(InputError, match="finite bounds"):
-        make_pool("CartPole-v1", 1, 1)
+    with pytest.raises(InputError, match="needs a flat Box"):
+        make_pool("FrozenLake-v1", 1, 1)
+
+
+def test_choices_are_played_as_whole_numbers():
+    """CartPole pushed one way falls within a dozen steps, pushed to and fro later."""
+    pool = make_pool("CartPole-v1", 2, 3)
+    beat = itertools.count()
+
+    def act(observations: np.ndarray) -> np.ndarray:
+        """[2, 3]: always 1; 0 and 1 in turn."""
+        return np.stack([np.ones(3, np.int64), np.full(3, next(beat) % 2)])
+
+    returns, lengths = evaluate(pool, act, 0, 0)
+    pool.close()
+    np.testing.assert_array_equal(returns, lengths)
+    assert returns[0].max() < 12 < returns[1].mean()

@@ -164,18 +164,27 @@ def test_other_rules_for_the_same_file_are_another_run():
         check_options(RunOptions(fill="previous"), plain)
 
 
-def test_actions_that_number_choices_are_refused_unless_somebody_says_that_they_are_quantities():
-    """Integers, one-hot codes and 0/1 alike; an environment that takes them is somebody."""
+def test_an_algorithm_takes_actions_of_its_own_kind():
+    """The others are named; of whole numbers that may be either, somebody has to say what they are."""
     setup, rows = make_config("td3_bc"), 40
-    for actions in (np.eye(3)[np.arange(rows) % 3], np.arange(rows)[:, None] % 2, np.arange(rows)[:, None] % 3 - 1):
-        log = {"observations": np.random.default_rng(0).normal(size=(rows, 2)), "actions": actions}
-        log |= {"rewards": np.ones(rows), "terminals": np.zeros(rows), "timeouts": np.arange(rows) % 10 == 9}
-        choices = itrpo.load_dataset(log)
-        with pytest.raises(InputError, match=r"the arrays: 'actions' are .*: discrete actions, it seems.*--contin"):
-            complete(setup, RunOptions(), choices)
-        complete(setup, RunOptions(env="Pendulum-v1"), choices)
-        for said in ({"continuous_actions": True}, {"action_low": -1, "action_high": 1}):
-            complete(setup, RunOptions(), itrpo.load_dataset(log, **said))
+    numbers = np.arange(rows)[:, None] % 3
+    log = {"observations": np.random.default_rng(0).normal(size=(rows, 2)), "actions": numbers}
+    log |= {"rewards": np.ones(rows), "terminals": np.zeros(rows), "timeouts": np.arange(rows) % 10 == 9}
+    choices = itrpo.load_dataset(log)
+    with pytest.raises(
+        InputError, match=r"one of 3 choices, and td3_bc is for continuous ones; .* dqn, .*--continuous-"
+    ):
+        complete(setup, RunOptions(), choices)
+    config = complete(make_config("dqn"), RunOptions(), choices)
+    assert (config.data.num_actions, config.data.action_low, config.data.action_high) == (3, (0.0,), (2.0,))
+    unknown = itrpo.load_dataset(log | {"actions": numbers - 1})
+    with pytest.raises(InputError, match=r"the arrays: 'actions' are .*: discrete actions, it seems.*--contin"):
+        complete(setup, RunOptions(), unknown)
+    for said in ({"continuous_actions": True}, {"action_low": -1, "action_high": 1}, {"env": "Pendulum-v1"}):
+        quantities = itrpo.load_dataset(log | {"actions": numbers - 1}, **said)
+        complete(setup, RunOptions(), quantities)
+        with pytest.raises(InputError, match=r"are vectors, and dqn is for discrete ones; .* td3_bc, .*--num-actions"):
+            complete(make_config("dqn"), RunOptions(), quantities)
 
 
 def test_the_scale_decides_on_the_preset_where_none_is_given(monkeypatch):

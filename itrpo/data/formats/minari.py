@@ -35,7 +35,6 @@ import numpy as np
 from itrpo import files
 from itrpo.console import progress_bar, silent_console
 from itrpo.data import attributes, column_map
-from itrpo.data.actions import DISCRETE
 from itrpo.data.column_map import ColumnMap, Table
 from itrpo.data.formats import hdf5_table
 from itrpo.data.formats.hostile import check_storage, opened_hdf5, refuse_links
@@ -230,7 +229,11 @@ def _stack(episodes: list[h5py.Group], record: Record, path: Path, everything: b
     leaves = _leaves(episodes[0], "observations")
     used = _observation_keys(leaves, record.env_id)
     dtype = None if everything else np.dtype(np.float32)
-    columns["actions"] = _fill(spans, ["actions"], path, dtype)[0]
+    if _values(episodes[0], "actions", 2, path).ndim == 1:
+        values = [_values(group, "actions", 2, path) for group, _, _ in spans]
+        columns["actions"] = np.concatenate(values)
+    else:
+        columns["actions"] = _fill(spans, ["actions"], path, dtype)[0]
     columns["observations"], columns["next_observations"] = _fill(spans, used, path, dtype, ahead=True)
     if record.final_observations == "repeated":
         del columns["next_observations"]
@@ -334,12 +337,11 @@ def _values(episode: h5py.Group, key: str, ndim: int | None, path: Path) -> np.n
         kind = "no" if key not in episode else "a group instead of an array under"
         raise InputError(f"{where}: {kind} {name!r}; itrpo reads Minari datasets of vectors (Box spaces)") from None
     shape, dtype = dataset.shape, dataset.dtype
-    if dtype.kind not in NUMERIC or (ndim is not None and len(shape) != ndim):
+    choices = key == "actions" and len(shape) == 1 and dtype.kind in "iu"
+    if not choices and (dtype.kind not in NUMERIC or (ndim is not None and len(shape) != ndim)):
         advice = "no images and no text"
         if key.startswith("observations/"):
             advice += f"; leave this part out: --exclude {key.partition('/')[2]} (exclude=... in Python)"
-        elif key == "actions" and dtype.kind in "iu":
-            advice = DISCRETE
         raise InputError(
             f"{where}: {name!r} has type {dtype} and shape {list(shape)}; itrpo learns from vectors of numbers:"
             f" {advice}"

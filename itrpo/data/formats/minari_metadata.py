@@ -18,6 +18,7 @@ from itrpo.data.layout import Contents
 from itrpo.data.minari_ids import METADATA, data_folder
 from itrpo.errors import InputError
 from itrpo.evaluation.environments import env_spec_json
+from itrpo.types import Attributes
 
 VERSION = "0.5.0"  # of the layout that `itrpo.data.formats.minari` writes; every later minari reads it
 MAX_METADATA = 1 << 24  # bytes; Minari's own are kilobytes
@@ -111,6 +112,10 @@ def about(record: Record, parts: Sequence[str]) -> dict[str, Any]:
     if record.attributes is not None:
         return dict(record.attributes)
     found: dict[str, Any] = {}
+    action = record.spaces.get("action")
+    if isinstance(action, dict) and action.get("type") == "Discrete":
+        first, number = int(action.get("start") or 0), int(action["n"])
+        found |= {"num_actions": number, "action_low": first, "action_high": first + number - 1}
     for name, space in record.spaces.items():
         spaces = space.get("subspaces") if isinstance(space, dict) else None
         chosen = [spaces.get(part) for part in parts] if isinstance(spaces, dict) else [space]
@@ -155,7 +160,7 @@ def metadata_of(contents: Contents, dataset_id: str, episodes: int, flags: Mappi
         "total_episodes": episodes,
         "total_steps": len(columns["rewards"]),
         "observation_space": json.dumps(_box(columns["observations"], said.observation_low, said.observation_high)),
-        "action_space": json.dumps(_box(columns["actions"], said.action_low, said.action_high, unit=True)),
+        "action_space": json.dumps(_action_space(columns["actions"], said)),
         "description": f"Converted by itrpo. The last observations of episodes {final}.",
         "itrpo": {
             "attributes": attributes.given(said),
@@ -183,6 +188,15 @@ def _origin(contents: Contents) -> dict[str, Any]:
     if not specs or not isinstance(specs[0], dict) or specs[0].get("id") != contents.env_id:
         kept = {key: value for key, value in kept.items() if not key.endswith("env_spec")}
     return kept
+
+
+def _action_space(actions: np.ndarray, said: Attributes) -> dict[str, Any]:
+    """A Discrete space where actions are one whole number each, [N]: Minari has no place for choices as [N, 1]."""
+    if actions.ndim == 1:
+        first = 0 if said.action_low is None else int(said.action_low[0])
+        number = said.num_actions or int(actions.max()) - first + 1
+        return {"type": "Discrete", "dtype": "int64", "start": first, "n": number}
+    return _box(actions, said.action_low, said.action_high, unit=True)
 
 
 def _box(

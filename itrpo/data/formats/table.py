@@ -84,6 +84,8 @@ def write(contents: Contents, path: Path) -> tuple[str, ...]:
     for key, flag in (("action_low", "--action-low"), ("action_high", "--action-high")):
         values = getattr(contents.attributes, key)
         flags += [] if values is None else [f"{flag} {' '.join(f'{value:.9g}' for value in values)}"]
+    number = contents.attributes.num_actions
+    flags += [] if number is None else [f"--num-actions {number}"]
     advice = f": give {' '.join(flags)} when you use it" if flags else ""
     return (*notes, f"a CSV file has no place for {listed(lost)}{advice}")
 

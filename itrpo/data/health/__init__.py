@@ -9,22 +9,23 @@ was set so that data rolled out in MuJoCo's Hopper, HalfCheetah and Walker2d by 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from itrpo.data.actions import choices_in
 from itrpo.data.column_map import ColumnMap, without
 from itrpo.data.fit import misfit, users_env
 from itrpo.data.health import actions, alignment, duplicates, ends, rewards, stuck, values
 from itrpo.data.health.facts import facts
 from itrpo.data.health.rows import Finding, Rows, finding, prepare
-from itrpo.data.load import ONE_SIDED, bounds_from, one_sided, read_episodes, rescale
+from itrpo.data.load import ONE_SIDED, as_choices, bounds_from, one_sided, read_episodes, rescale
 from itrpo.data.series import rules_of
 from itrpo.data.sources import Source
 from itrpo.errors import InputError
 from itrpo.evaluation.environments import time_limit
-from itrpo.types import BoundsFrom, SpaceSpec
+from itrpo.types import BoundsFrom, DiscreteSpec, SpaceSpec
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -80,6 +81,7 @@ def check_dataset(
     action_low: float | Sequence[float] | np.ndarray | None = None,
     action_high: float | Sequence[float] | np.ndarray | None = None,
     continuous_actions: bool = False,
+    num_actions: int | None = None,
     horizon: int | None = None,
     console: Console | None = None,
 ) -> Health:
@@ -95,11 +97,35 @@ def check_dataset(
     if horizon is None and env_id is not None:
         horizon = time_limit(env_id)
     bounds = bounds_from(episodes, action_low, action_high)
-    raw_actions = episodes.actions
-    episodes, low, high, scaled = rescale(episodes, action_low, action_high)
+    raw_actions, where, wrong = episodes.actions, episodes.source.path or episodes.source.name, ""
+    found = None
+    if np.isfinite(raw_actions).all():
+        try:
+            found = choices_in(
+                raw_actions,
+                episodes.attributes,
+                env_id,
+                action_low,
+                action_high,
+                num_actions,
+                continuous_actions,
+                where,
+            )
+        except InputError as error:
+            wrong = str(error)
+    if found is not None:
+        episodes, low, high = as_choices(episodes, found, 1, where)
+        scaled = 2 * episodes.actions[:, None].astype(np.float32) / (found.number - 1) - 1  # for what looks at motion
+        episodes, scaled, bounds = replace(episodes, actions=scaled), False, found.said_by
+    else:
+        episodes, low, high, scaled = rescale(episodes, action_low, action_high)
     with np.errstate(all="ignore"):  # what isn't finite is a finding of its own
-        rows = prepare(episodes, raw_actions, scaled, horizon, continuous_actions)
+        rows = prepare(episodes, raw_actions, scaled, horizon, continuous_actions, found)
         findings = [finding for check in CHECKS for finding in check(rows)]
+        if wrong:
+            findings.append(finding("error", "choices", wrong.removeprefix(f"{where}: "), "training refuses them"))
+        if found is not None and found.note:
+            findings.append(finding("note", "choices", found.note, "say so, and nobody has to guess"))
         if env_id is not None:
             findings += fitting(rows, env_id, low, high, bounds, env is not None)
         elif bounds == "assumed" and not rows.discrete and (sides := one_sided(episodes, *rows.logged)):
@@ -117,7 +143,7 @@ def check_dataset(
         returns=rows.returns,
         lengths=rows.lengths,
         by_terminal=episodes.terminals[rows.ends],
-        actions=low + (high - low) * (episodes.actions + 1) / 2 if scaled else episodes.actions,
+        actions=low + (high - low) * (episodes.actions + 1) / 2 if scaled or found else episodes.actions,
         action_names=tuple(rows.name("actions", index) for index in range(episodes.actions.shape[1])),
         action_bounds=(low, high),
     )
@@ -129,6 +155,8 @@ def fitting(
     """Whether the environment takes what was logged. Raises InputError if it can't be built where the user named it."""
     episodes = rows.episodes
     sizes = SpaceSpec(episodes.observations.shape[1], episodes.actions.shape[1])
+    if rows.counts is not None:
+        sizes = DiscreteSpec(episodes.observations.shape[1], len(rows.counts))
     sound = episodes.actions[rows.sound] if rows.sound.any() else episodes.actions
     try:
         found = misfit(env_id, episodes.source.path or episodes.source.name, sizes, low, high, bounds, sound)

@@ -14,10 +14,28 @@ from itrpo.data.wording import listed
 CLIPPED = (0.005, 0.05)  # share of rows with the very largest or smallest action: note, warning
 FEW = 10  # an action with at most so many values isn't a continuous one
 NARROW = 0.2  # of the range of actions
+RARE = 0.01  # share of the rows below which a choice is rare
 NOISELESS = 0.02  # standard deviation of the actions in one state, in a range of [-1, 1]
 
 
+def chosen(rows: Rows) -> Iterator[Finding]:
+    """Of choices: those that the data hardly know."""
+    assert rows.counts is not None
+    shares = rows.counts / max(1, rows.counts.sum())
+    advice = "nothing is known of what follows them: pi_beta and Q are extrapolations there; log data with exploration"
+    unused, rare = np.flatnonzero(rows.counts == 0), np.flatnonzero((rows.counts > 0) & (shares < RARE))
+    if unused.size:
+        what = f"choices that were never made: {listed([str(rows.first + it) for it in unused])}"
+        yield finding("warning", "unused-actions", what, f"{advice}, or lower --num-actions")
+    if rare.size:
+        named = listed([f"{rows.first + it} ({rows.counts[it]:,} times)" for it in rare])
+        yield finding("note", "rare-actions", f"choices made in fewer than {RARE:.0%} of the rows: {named}", advice)
+
+
 def actions(rows: Rows) -> Iterator[Finding]:
+    if rows.counts is not None:
+        yield from chosen(rows)
+        return
     actions = rows.episodes.actions
     outside = np.flatnonzero((np.abs(actions) > 1 + ROUNDING).any(axis=1) & rows.sound)
     sound = actions if rows.sound.all() else actions[rows.sound]

@@ -14,7 +14,9 @@ def facts(rows: Rows, env_id: str | None) -> dict[str, str]:
     kept = transition_rows(episodes)
     found = {
         "rows": f"{len(rows.ends):,}, of which {len(rows.ends) if kept is None else len(kept):,} are transitions",
-        "observations, actions": f"{episodes.observations.shape[1]}, {episodes.actions.shape[1]} dimensions",
+        "observations, actions": f"{episodes.observations.shape[1]}, {episodes.actions.shape[1]} dimensions"
+        if rows.counts is None
+        else f"{episodes.observations.shape[1]} dimensions, {len(rows.counts)} choices",
         "environment": (env_id or "none known") + (f", {horizon:,} steps" if horizon is not None else ""),
         "completed episodes": f"{len(rows.returns):,}: {episodes.terminals.sum():,} terminals,"
         f" {episodes.timeouts.sum():,} timeouts",
@@ -28,7 +30,10 @@ def facts(rows: Rows, env_id: str | None) -> dict[str, str]:
     if spectrum.sum() > 0:
         effective = spectrum.sum() ** 2 / (spectrum**2).sum()
         found["effective dimension"] = f"{effective:.1f} of {episodes.observations.shape[1]} observations"
-    if rows.sound.any():
+    if rows.counts is not None:
+        named = (f"{rows.first + it}: {count:,}" for it, count in enumerate(rows.counts))
+        found["how often chosen"] = ", ".join(named)
+    elif rows.sound.any():
         spread = episodes.actions[rows.sound].std(axis=0)
         found["spread of actions"] = f"{_range(spread)} (standard deviation over all rows, by dimension)"
     if noise is not None:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from itrpo.data.actions import choices, extremes
+from itrpo.data.actions import Choices, choices, extremes, numbered
 from itrpo.data.episodes import episode_statistics
 from itrpo.data.health.measures import action_noise, equal_columns, spectrum
 from itrpo.data.memory import blocks
@@ -38,7 +38,7 @@ class Rows:
     episodes: Episodes  # actions scaled to [-1, 1]
     scaled: bool  # by bounds that were given or declared
     logged: tuple[np.ndarray, np.ndarray]  # smallest and largest action [A] before that
-    discrete: str | None  # what the actions are if they number choices
+    discrete: str | None  # what the actions are if they number choices, and are taken for quantities
     horizon: int | None  # steps after which the clock ends an episode, if it is known and there is one
     sound: np.ndarray  # [N] bool: no NaN or infinity in the row
     ends: np.ndarray  # [N] bool
@@ -49,6 +49,8 @@ class Rows:
     moved: np.ndarray  # [N - 1]: distance from an observation to the next row's, in std, averaged over dimensions
     noise: np.ndarray | None  # standard deviation of the actions in one state, for some states
     spectrum: np.ndarray  # variances of the observations that vary, in directions without correlation
+    counts: np.ndarray | None = None  # [n] how often each choice was made; None: actions are quantities
+    first: int = 0  # the raw action that is choice 0
 
     def name(self, key: str, index: int) -> str:
         """'observation 3', or 'observation 3 (speed)'."""
@@ -62,10 +64,15 @@ def finding(severity: Severity, name: str, what: str, advice: str, rows: Sequenc
 
 
 def prepare(
-    episodes: Episodes, raw_actions: np.ndarray, scaled: bool, horizon: int | None, continuous: bool = False
+    episodes: Episodes,
+    raw_actions: np.ndarray,
+    scaled: bool,
+    horizon: int | None,
+    continuous: bool = False,
+    found: Choices | None = None,
 ) -> Rows:
     """Measures the rows; `scaled`: whether bounds have made their actions of `raw_actions`; `continuous`: whether these
-    are known to be quantities.
+    are known to be quantities; `found`: they are choices.
     """
     sound = np.ones(len(episodes.rewards), dtype=bool)
     for values in (episodes.observations, episodes.actions, episodes.rewards, episodes.next_observations):
@@ -84,7 +91,7 @@ def prepare(
         episodes=episodes,
         scaled=scaled,
         logged=extremes(raw_actions),
-        discrete=None if continuous else choices(raw_actions),
+        discrete=None if continuous or found else choices(raw_actions),
         horizon=horizon,
         sound=sound,
         ends=episodes.terminals | episodes.timeouts,
@@ -93,6 +100,8 @@ def prepare(
         std=std,
         equal=equal_columns(observations, varying),
         moved=moved,
-        noise=action_noise(episodes, scaled, sound, std),
+        noise=None if found else action_noise(episodes, scaled, sound, std),
         spectrum=spectrum(episodes, sound, std),
+        counts=None if found is None else np.bincount(numbered(raw_actions, found), minlength=found.number),
+        first=0 if found is None else found.first,
     )

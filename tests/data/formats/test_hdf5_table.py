@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -146,14 +147,13 @@ def test_a_part_of_a_dict_observation_that_can_not_be_used_is_left_out(tmp_path:
 
 
 def test_discrete_actions_of_minari_are_called_so(tmp_path: Path) -> None:
-    folder = write_folder(tmp_path / "set-v0", [episode(0, 3) | {"actions": np.array([0, 1, 2])}])
-    with pytest.raises(InputError, match="discrete actions, it seems"):
-        load_dataset(folder)
-    with pytest.raises(InputError, match=r"'actions' has shape \[3\].*discrete actions"):
-        load_dataset(
-            {"observations": np.zeros((3, 1)), "actions": np.array([0, 1, 2]), "rewards": np.zeros(3)}
-            | {"terminals": np.zeros(3), "timeouts": np.zeros(3)}
-        )
+    space = {"action_space": json.dumps({"type": "Discrete", "dtype": "int64", "start": 0, "n": 4})}
+    folder = write_folder(tmp_path / "set-v0", [episode(0, 3) | {"actions": np.array([0, 1, 2])}], **space)
+    assert load_dataset(folder).num_actions == 4
+    parts = {"actions/0": np.zeros((3, 1)), "actions/1": np.zeros((3, 1))}
+    several = {name: values for name, values in episode(0, 3).items() if name != "actions"} | parts
+    with pytest.raises(InputError, match="a group instead of an array"):
+        load_dataset(write_folder(tmp_path / "tuple-v0", [several]))
 
 
 def test_a_missing_key_is_not_taken_for_another_one(tmp_path: Path) -> None:

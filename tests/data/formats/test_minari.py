@@ -285,7 +285,7 @@ FAULTS = {
     ),
     "flags too short": ({"terminations": [False]}, "'terminations' and 'rewards' of an episode have unequal lengths"),
     "no flag": ({"truncations": [0, 0, 2]}, r"'truncations' must be 0 or 1"),
-    "discrete actions": ({"actions": [0, 1, 1]}, r"'episode_0/actions' has type int64 and shape \[3\].*discrete"),
+    "actions of one axis": ({"actions": [0.5, 1, 1]}, r"'episode_0/actions' has type float64 and shape \[3\]"),
     "images": ({"observations": np.zeros((4, 8, 8, 3), np.uint8)}, "no images"),
     "text": ({"observations": ["a", "b", "c", "d"]}, "'episode_0/observations' has type object"),
     "tuple actions": ({"actions/_index_0": np.zeros((3, 1))}, "a group instead of an array under 'episode_0/actions'"),

@@ -72,9 +72,8 @@ CHOICES = np.digitize(SOUND["actions"][:, 0], [-0.5, 0, 0.5])
 @pytest.mark.parametrize(
     ("actions", "what"),
     [
-        (CHOICES[:, None], "the whole numbers 0, 1, 2, 3 only"),
-        (np.eye(4)[CHOICES], "one-hot codes of 4 choices"),
         (SOUND["actions"] > 0, "the whole numbers 0, 1 only"),
+        (CHOICES[:, None] - 1, "the whole numbers -1, 0, 1, 2 only"),
     ],
 )
 def test_discrete_actions_are_called_so(actions: np.ndarray, what: str) -> None:

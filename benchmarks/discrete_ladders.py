@@ -1,0 +1,98 @@
+"""Trains DQN online in CartPole-v1 and Acrobot-v1, and writes the acting policies that the package's sets over choices
+are rolled out from: itrpo/collection/policies/NAME_dqn_STEPk.npz, and prints their lines for ladders.json.
+
+python benchmarks/discrete_ladders.py CartPole-v1 --steps 60000 --every 4000
+python benchmarks/discrete_ladders.py Acrobot-v1 --steps 30000 --every 3000
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from itrpo.algorithms import dqn
+from itrpo.algorithms.action_values import Backbone
+from itrpo.collection.choices import ENVIRONMENTS, EPSILON
+from itrpo.collection.ladders import POLICY_FOLDER
+from itrpo.policy import load_policy, save_policy
+from itrpo.types import DiscreteSpec, Transition
+
+CONSTANTS = {  # found by hand: in CartPole larger steps unlearn what was learned
+    "CartPole-v1": Backbone(
+        polyak_rate=0.005, batch_size=128, critic_learning_rate=3e-4, critic_hidden=(64, 64), huber_limit=1.0
+    ),
+    "Acrobot-v1": Backbone(
+        polyak_rate=0.01, batch_size=64, critic_learning_rate=1e-3, critic_hidden=(32, 32), huber_limit=10.0
+    ),
+}
+WARM_UP, PER_CALL = 1_000, 10
+
+
+def returns(env_id: str, path: str, epsilon: float, episodes: int) -> tuple[float, float]:
+    policy, env, rng, found = load_policy(path), gymnasium.make(env_id), np.random.default_rng(0), []
+    for episode in range(episodes):
+        observation, ended, total = env.reset(seed=10_000 + episode)[0], False, 0.0
+        while not ended:
+            explores = rng.random() < epsilon
+            action = int(rng.integers(ENVIRONMENTS[env_id])) if explores else int(policy.act(observation))
+            observation, reward, terminal, truncated, _ = env.step(action)
+            total, ended = total + float(reward), terminal or truncated
+        found.append(total)
+    return round(float(np.mean(found)), 1), round(float(np.std(found)), 1)
+
+
+def train(env_id: str, steps: int, every: int, seed: int) -> None:
+    env, rng = gymnasium.make(env_id), np.random.default_rng(seed)
+    size, number = env.observation_space.shape[0], ENVIRONMENTS[env_id]
+    backbone = CONSTANTS[env_id]
+    algorithm = dqn.make(dqn.Config(True, backbone), DiscreteSpec(size, number), None)
+
+    @jax.jit
+    def learn(state: dqn.State, batches: Transition) -> dqn.State:
+        key = jax.random.key(0)
+        return jax.lax.scan(lambda it, rows: (algorithm.update(it, rows, key, 0)[0], None), state, batches)[0]
+
+    values = jax.jit(lambda state, observation: algorithm.acting.act(state, observation[None], jax.random.key(0), True))
+    state = algorithm.init(jax.random.key(seed), None)
+    rows = [
+        np.zeros((steps, *it), kind)
+        for it, kind in (((size,), "f4"), ((), "i4"), ((), "f4"), ((), "f4"), ((size,), "f4"))
+    ]
+    observation = env.reset(seed=seed)[0]
+    for step in range(steps):
+        epsilon = max(0.05, 1 - step / (0.3 * steps))
+        explores = rng.random() < epsilon
+        action = int(rng.integers(number)) if explores else int(values(state, jnp.asarray(observation, jnp.float32))[0])
+        following, reward, terminal, truncated, _ = env.step(action)
+        for column, value in zip(rows, (observation, action, reward, 1.0 - terminal, following), strict=True):
+            column[step] = value
+        observation = env.reset()[0] if terminal or truncated else following
+        if step > WARM_UP and step % PER_CALL == 0:
+            chosen = rng.integers(0, step + 1, (PER_CALL, backbone.batch_size))
+            picked = [jnp.asarray(column[chosen]) for column in rows]
+            state = learn(state, Transition(*picked, jnp.zeros_like(picked[1])))
+        if (step + 1) % every == 0:
+            name = f"{env_id.partition('-')[0].lower()}_dqn_{(step + 1) // 1000:03}k"
+            path = POLICY_FOLDER / f"{name}.npz"
+            metadata = {"env_id": env_id, "algorithm": f"DQN, seed {seed}", "environment_steps": step + 1}
+            export = jax.tree.map(np.asarray, {k: v for k, v in algorithm.acting.export(state).items() if k != "kind"})
+            low, high = np.zeros(1), np.full(1, number - 1)
+            save_policy(path, {"kind": "argmax", **export}, np.zeros(size), np.ones(size), low, high, metadata)
+            rung = {"policy": name, "environment_steps": step + 1}
+            rung |= {"sampled": returns(env_id, str(path), EPSILON, 100), "mode": returns(env_id, str(path), 0.0, 20)}
+            print(json.dumps(rung), flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("env_id", choices=list(ENVIRONMENTS))
+    parser.add_argument("--steps", type=int, default=30_000)
+    parser.add_argument("--every", type=int, default=3_000)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    train(given.env_id, given.steps, given.every, given.seed)
