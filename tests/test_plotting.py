@@ -269,7 +269,7 @@ def test_returns_of_a_policy_in_training(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("dimensions", "height"), [(1, 940), pytest.param(6, 1280, marks=pytest.mark.slow), (20, 1960)]
+    ("dimensions", "height"), [(1, 940), (6, 1280), pytest.param(20, 1960, marks=pytest.mark.slow)]
 )
 def test_the_picture_of_a_dataset(tmp_path, dimensions, height):
     """Ends by the environment are orange: without them no pixel is. More than 16 dimensions make no taller picture."""

@@ -49,8 +49,8 @@ def test_unknown_tasks_and_presets_without_a_file_change_nothing():
     assert make_config("itrpo", task="hopper-medium").algorithm_config == ENTRIES["itrpo"].presets["quick"].config
 
 
-# what AntMaze's 0 and 1 become: IQL and SPOT r - 1, CQL 4 (r - 0.5), ReBRAC 100 r; all others leave them alone
-ANTMAZE = {"iql": (-1.0, 0.0), "spot": (-1.0, 0.0), "cql": (-2.0, 2.0), "rebrac": (0.0, 100.0)}
+# what AntMaze's 0 and 1 become: IQL, SPOT and EMaQ r - 1, CQL 4 (r - 0.5), ReBRAC 100 r; all others leave them alone
+ANTMAZE = {"iql": (-1.0, 0.0), "spot": (-1.0, 0.0), "emaq": (-1.0, 0.0), "cql": (-2.0, 2.0), "rebrac": (0.0, 100.0)}
 
 
 @pytest.mark.parametrize("name", ENTRIES)

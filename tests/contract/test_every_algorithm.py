@@ -34,9 +34,10 @@ ALL = list(ENTRIES)
 OTHER_PRESETS = [
     (name, preset) for name, entry in ENTRIES.items() for preset in entry.presets if preset != entry.default_preset
 ]
-# Algorithms over choices share most of their code: one stands for them, and the others are slow tests, as the suite
-# has to end within minutes.
-REPRESENTATIVES = ("itrpo_discrete",)
+# Algorithms that share nearly all of their code: one stands for the others, whose tests are slow ones, as the suite has
+# to end within minutes. brac_v stands for brac_p, edac for sac_n, uwac for bear, itrpo_discrete for all over choices.
+STOOD_FOR = {"brac_p", "sac_n", "bear"} | {name for name in ALL if ENTRIES[name].actions == "discrete"}
+STOOD_FOR -= {"itrpo_discrete"}
 BEHAVIORS = [(name, behavior) for name, entry in ENTRIES.items() for behavior in entry.behaviors]
 
 
@@ -47,7 +48,7 @@ def is_discrete(name):
 def each(cases):
     """Names, or tuples that begin with one, as parameters; those that others stand for are slow."""
     of = lambda case: case if isinstance(case, str) else case[0]  # noqa: E731
-    slow = [is_discrete(of(case)) and of(case) not in REPRESENTATIVES for case in cases]
+    slow = [of(case) in STOOD_FOR for case in cases]
     marked = zip(cases, slow, strict=True)
     return [
         pytest.param(*([case] if isinstance(case, str) else case), marks=[pytest.mark.slow] if late else [])

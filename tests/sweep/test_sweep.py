@@ -88,6 +88,7 @@ def test_weeks_are_not_begun_by_mistake(write_plan, tmp_path, monkeypatch, capsy
     assert started == [1, 3]
 
 
+@pytest.mark.slow
 def test_a_run_of_a_sweep_is_the_run_that_train_makes(whole, data, tmp_path):
     small = ["--policy-hidden", "8", "--critic-hidden", "8", "--behavior-hidden", "8", "--batch-size", "16"]
     lengths = ["--steps", "800", "--seeds", "2", "--eval-every", "40", "--behavior-steps", "20", "--env", "none"]

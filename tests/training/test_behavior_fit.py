@@ -54,6 +54,7 @@ def test_a_damaged_fit_is_done_again_to_the_same_bits(cache, tmp_path):
     assert {path: path.read_bytes() for path in cache.iterdir()} == fits
 
 
+@pytest.mark.slow
 def test_a_cache_that_refuses_is_no_reason_to_stop(cache, tmp_path):
     cache.parent.mkdir()
     cache.write_text("no folder")

@@ -171,6 +171,7 @@ def test_a_kill_while_policies_are_played_is_no_loss(finished, pendulum, tmp_pat
     assert_same_run(finished, out)
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_while_pi_beta_is_played_is_no_loss(finished, pendulum, tmp_path, monkeypatch, capsys):
     """Its checkpoint is there before: the next try plays it again, and ends in the same bits."""
 
@@ -470,7 +471,7 @@ def test_a_wrong_command_line_is_status_2(words, capsys):
 
 def test_numbers_of_steps_are_read_as_people_write_them(capsys):
     steps = Flag("steps", int | None, "")
-    read = [value_of([text], steps) for text in ("1e6", "1_000_000", "1000000", "2.5e3", "-1")]
+    read = [value_of([text], steps, "itrpo train") for text in ("1e6", "1_000_000", "1000000", "2.5e3", "-1")]
     assert read == [10**6] * 3 + [2500, -1]
     for wrong in ("1.5", "1e-3", "inf", "nan", "many"):
         assert main(["train", "nothing.hdf5", "--steps", wrong]) == 2

@@ -49,6 +49,7 @@ def test_the_same_command_again_trains_nothing(compared, capsys):
     assert {path: path.read_bytes() for path in before} == before
 
 
+@pytest.mark.slow
 def test_one_algorithm_can_have_a_preset_of_its_own(tmp_path):
     """And the environment may be one's own."""
     log, out = write_log(tmp_path / "log.npz"), tmp_path / "out"

@@ -115,6 +115,7 @@ def test_runs_at_different_steps_and_with_fewer_seeds_join(grid, dataset, tmp_pa
         close(path, here)
 
 
+@pytest.mark.slow
 def test_one_that_diverges_leaves_the_others_as_they_are(grid, dataset, tmp_path):
     wild = {"alpha": 1e30, "tau": 0.9}
     paths = [tmp_path / str(place) for place in range(3)]

@@ -155,7 +155,7 @@ def values(folder: Path, step: int, seed: int = 1) -> dict[str, float]:
     return dict(zip(own["metric"], own["value"], strict=True))
 
 
-@pytest.mark.parametrize("algorithm", ["itrpo", "brac_v", "itrpo_insample"])
+@pytest.mark.parametrize("algorithm", ["itrpo", pytest.param("brac_v", marks=pytest.mark.slow), "itrpo_insample"])
 def test_a_run_records_them_and_the_path_that_its_policy_takes(trained, pendulum, tmp_path, algorithm):
     folder = trained(tmp_path / "run", algorithm)
     for step in (60, 120):
