@@ -57,7 +57,7 @@ def algorithm_flags(name: str, given: Mapping[str, Any], prefix: str = "") -> li
 
 def train(command: Train, console: Console) -> None:
     from itrpo.report.tables import print_run_summary
-    from itrpo.training.outlook import LONG, MAY_TAKE_LONG, confirm, look_ahead, print_header, print_outlook
+    from itrpo.training import outlook
     from itrpo.training.run import run
     from itrpo.training.train import prepare
 
@@ -66,12 +66,15 @@ def train(command: Train, console: Console) -> None:
     config, dataset, folder = prepare(
         source_of(command.dataset), command.algorithm, command.options, command.fields, console, parent
     )
+    wanted = [(config, folder)]
     if command.dry_run:
-        print_header(config, dataset, [folder], console)
-        print_outlook(look_ahead([(config, folder)], dataset, console), folder, console)
+        outlook.warn_of_misfit(dataset, config.data.env, console)
+        outlook.print_header(config, dataset, [folder], console)
+        outlook.print_outlook(outlook.look_ahead(wanted, dataset, console), folder, console)
         return
-    if config.train.steps >= MAY_TAKE_LONG and not command.yes:
-        confirm(sum(each.seconds or 0.0 for each in look_ahead([(config, folder)], dataset, console, LONG)), console)
+    if config.train.steps >= outlook.MAY_TAKE_LONG and not command.yes:
+        expected = outlook.look_ahead(wanted, dataset, console, outlook.LONG)
+        outlook.confirm(sum(each.seconds or 0.0 for each in expected), console)
     finished = run(config, dataset, folder, console, command.options.track, parent)
     print_run_summary(finished.folder, console)
     if parent is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -268,6 +269,8 @@ def dataset_file(source: str | os.PathLike[str], console: Console | None = None)
 
 def _likely(name: str) -> str:
     """What `name` may mean: both sets, D4RL's and ours, where only the ending is missing."""
+    if re.fullmatch(r"[A-Z]\w*-v\d+", name):
+        return " (an environment's id? a dataset is what was logged in one, and --env names where its policies play)"
     whole = [it for it in dataset_names() if it.rpartition("-")[0] == name]
     return f" (did you mean {' or '.join(map(repr, whole))}?)" if whole else nearest(name, dataset_names())
 

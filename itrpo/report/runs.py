@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -294,7 +295,7 @@ def print_run(folder: Path, console: Console, as_json: bool = False) -> None:
     if git:
         lines["git"] = git["commit"] + (" with changes" if git["dirty"] else "")
     for number, command in enumerate(provenance.get("commands", []), start=1):
-        lines[f"command {number}"] = " ".join(map(str, command["argv"]))
+        lines[f"command {number}"] = shlex.join(map(str, command["argv"]))
     if about["policies"]:
         lines["policies"] = f"{entry.folder}/seedK/policy.npz, {len(about['policies'])} of them"
     for name, text in lines.items():

@@ -72,6 +72,12 @@ def held_out_in_words(dataset: Dataset) -> str:
     return f"; held out for `itrpo judge`: {held}, drawn once for this data"
 
 
+def warn_of_misfit(dataset: Dataset, env_id: str, console: Console) -> None:
+    """Says what does not fit, where the user may know better. Raises InputError where nobody can."""
+    if found := check_fit(dataset, env_id):
+        console.print(f"warning: {found}", style="bold yellow", markup=False, soft_wrap=True)
+
+
 # --- how long it takes ---------------------------------------------------------------------------------------------
 
 

@@ -21,7 +21,6 @@ import numpy as np
 from itrpo import registry, xla
 from itrpo.config import RunConfig, config_hash, to_json
 from itrpo.console import LiveLine
-from itrpo.data.fit import check_fit
 from itrpo.errors import InputError
 from itrpo.evaluation.beside import Evaluated, Evaluations
 from itrpo.evaluation.environments import normalized_score
@@ -38,7 +37,7 @@ from itrpo.training.added_seeds import train_all
 from itrpo.training.configure import observations_in_words
 from itrpo.training.evaluate import EVALUATED, policy_path, save_policies, start_evaluation
 from itrpo.training.identity import begin_or_continue
-from itrpo.training.outlook import print_header
+from itrpo.training.outlook import print_header, warn_of_misfit
 from itrpo.training.scaling import scaled_config
 from itrpo.training.seeds import members, over_seeds, parts
 from itrpo.training.session import INIT, PROBES, TRAIN, Own, Session, leaving_a_status, probe_rows, ready
@@ -111,8 +110,7 @@ def train_together(
         raise InputError("runs train together only if they differ in numbers of one algorithm's config alone")
     entry: AlgorithmEntry = registry.algorithm(config.algorithm)
     preset = entry.presets[config.preset]
-    if found := check_fit(dataset, config.data.env):
-        console.print(f"warning: {found}", style="bold yellow", markup=False, soft_wrap=True)
+    warn_of_misfit(dataset, config.data.env, console)
     if dataset.source.kind not in ("d4rl", "generated"):
         for note in dataset.notes:
             console.print(f"note: {note}", markup=False, soft_wrap=True)

@@ -44,6 +44,7 @@ def test_env_overrides_what_the_file_says(tmp_path: Path, env: str | None, expec
 @pytest.mark.parametrize(
     ("source", "message"),
     [
+        ("Hopper-v3", r"unknown dataset 'Hopper-v3' \(an environment's id\? a dataset is what was logged in one"),
         ("hopper-medum-v2", r"unknown dataset 'hopper-medum-v2' \(did you mean 'hopper-medium-v2'\?\)"),
         ("hopper-medium", r"did you mean 'hopper-medium-itrpo1' or 'hopper-medium-v2'\?"),
         ("hopper-dmo", r"did you mean 'hopper-demo'"),

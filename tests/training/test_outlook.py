@@ -38,6 +38,16 @@ def test_a_dry_run_measures_and_writes_nothing(pendulum, tmp_path, capsys, monke
     assert not out.exists()
 
 
+def test_a_dry_run_says_first_what_does_not_fit(pendulum, capsys):
+    wide = ["--action-low", "-8", "--action-high", "8", "--steps", "20", "--dry-run", "--algorithm", "td3_bc"]
+    assert main(["train", str(pendulum), *wide]) == 0
+    said = capsys.readouterr().out
+    assert said.index("warning: ") < said.index("algorithm  TD3+BC")
+    assert "Pendulum-v1 takes actions from -2 to 2, but the bounds given are from -8 to 8" in said
+    assert main(["train", str(pendulum), *wide, "--env", "Hopper-v3"]) == 2
+    assert "dataset" not in capsys.readouterr().out
+
+
 def test_what_is_done_is_not_measured_again(pendulum, tmp_path, monkeypatch):
     """Of 4,000 steps 3,000 are done by the first run, and all by the second."""
     monkeypatch.setattr(outlook, "measured", lambda config, dataset: (50.0, 0.01))
