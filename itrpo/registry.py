@@ -84,11 +84,11 @@ def resolve(dotted: str) -> Any:
     return getattr(loaded, attribute) if attribute else loaded
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """' (did you mean X?)' if some known name is close, else ''. For error messages."""
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """' (did you mean X?)' if some known name is close, else ''. For error messages. cutoff: difflib's."""
     names = list(known)
     match = [it for it in names if len(name) > 2 and it.startswith(name)]  # obs: observations
-    match = match or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    match = match or difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
     return f" (did you mean {match[0]!r}?)" if match else ""
 
 

@@ -139,7 +139,7 @@ def check_known(env_id: str) -> None:
     name = env_id.rpartition(":")[2]
     if name not in gymnasium.registry:
         raise InputError(
-            f"unknown environment {env_id!r}{nearest(name, gymnasium.registry)}; give the full id of a gymnasium "
+            f"unknown environment {env_id!r}{nearest(name, gymnasium.registry, 0.75)}; give the full id of a gymnasium "
             f"environment with its version, and for one of your own the module that registers it too: MODULE:{name}"
         )
 

@@ -79,7 +79,7 @@ def test_it_is_trained_evaluated_and_named_again_by_who_evaluates(finished, caps
         ("no_such_module:Mine-v0", "environment 'no_such_module:Mine-v0' can't be imported (ModuleNotFoundError"),
         ("tests.own_envs:Mind-v0", "registers no 'Mind-v0' (did you mean 'Mine-v0'?)"),
         ("tests.own_envs:Mine", "it must call gymnasium.register('Mine', entry_point='tests.own_envs:Mine'"),
-        ("Nonsense-v9", "unknown environment 'Nonsense-v9'"),
+        ("Nonsense-v9", "unknown environment 'Nonsense-v9'; give the full id"),
         ("Nonsense-v9", "for one of your own the module that registers it too: MODULE:Nonsense-v9"),
         ("Hopper-v3", "its successor is --env Hopper-v4"),
         ("hopper-medium-v2", "--env hopper-medium-v2 is a dataset's name, whose environment is Hopper-v4"),
