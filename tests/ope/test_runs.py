@@ -124,9 +124,10 @@ def test_without_what_draws_there_is_no_page_but_a_judgement(folder, capsys, mon
 
 @pytest.mark.slow
 def test_judged_alone_is_judged_the_same(folder):
-    """As beside others, from the command line."""
-    beside = judgement.read(folder / "second")
-    alone = judge(folder / "second", None, Settings(folds=2, fqe=FQE(steps=20)), again=True, console=QUIET)[0]
+    """As beside others."""
+    settings = Settings(folds=2, fqe=FQE(steps=20))
+    beside = judge([folder / "first", folder / "second"], None, settings, again=True, console=QUIET)[1]
+    alone = judge(folder / "second", None, settings, again=True, console=QUIET)[0]
     assert replace(alone, seconds=0.0) == replace(beside, seconds=0.0)
 
 
