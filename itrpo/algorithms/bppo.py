@@ -126,7 +126,7 @@ def policy_loss(
     old = distributions.normal_log_prob(pre_tanh, *networks.actor.moments(old_params, batch.observation))
     log_ratio = distributions.normal_log_prob(pre_tanh, mean, log_std) - old
     surrogate = jnp.mean(policy_losses.clipped_surrogate(jnp.exp(log_ratio), advantages, clip_ratio))
-    entropy = jnp.mean(jnp.sum(log_std + distributions.LOG_SQRT_2PI + 0.5, axis=-1))
+    entropy = jnp.mean(distributions.normal_entropy(log_std))
     loss = -surrogate - config.entropy_weight * entropy
     return loss, {"policy_loss": loss, "policy_ratio": jnp.mean(jnp.abs(jnp.expm1(log_ratio)))}
 

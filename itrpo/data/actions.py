@@ -91,9 +91,16 @@ def choices_in(
         return None
     looks = choices(actions)
     one_hot = looks is not None and looks.startswith("one-hot")
-    first = 0 if said.action_low is None else int(said.action_low[0])
+    # only choices have a first one: bounds of quantities may be infinite
+    first = 0 if said.action_low is None or said.num_actions is None else int(said.action_low[0])
     if number is not None:
-        first = int(np.min(low)) if low is not None else first if said.num_actions else min(0, int(actions.min()))
+        first = (
+            int(np.min(low))
+            if low is not None
+            else first
+            if said.num_actions is not None
+            else min(0, int(actions.min()))
+        )
         found = Choices(number, 0 if one_hot else first, "given")
     elif low is not None or high is not None:
         return None

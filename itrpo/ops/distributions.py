@@ -35,6 +35,11 @@ def normal_log_prob(
     return -jnp.sum(0.5 * jnp.square(standardised) + log_std + LOG_SQRT_2PI, axis=-1)
 
 
+def normal_entropy(log_std: Float[Array, "*rows A"]) -> Float[Array, "*rows"]:
+    """Of N(., diag(exp(log_std))^2), in nats: sum log_std + log(2 pi e) / 2."""
+    return jnp.sum(log_std + LOG_SQRT_2PI + 0.5, axis=-1)
+
+
 def tanh_log_det(pre_tanh: Float[Array, "*rows A"]) -> Float[Array, "*rows"]:
     """log |d tanh(u) / du| summed over dimensions: sum log(1 - tanh(u)^2), in the form that does not underflow."""
     return jnp.sum(2.0 * (LOG_2 - pre_tanh - jax.nn.softplus(-2.0 * pre_tanh)), axis=-1)

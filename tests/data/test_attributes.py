@@ -66,6 +66,13 @@ def test_what_is_said_of_columns_travels_through_every_format(tmp_path: Path, so
     assert check_dataset(back.path).action_names == ("action 0 (valve)",)
 
 
+def test_an_environment_without_bounds_says_that_there_are_none() -> None:
+    """Minari writes Box(-inf, inf) like this: they are no bounds, and no first choice either."""
+    values = logged() | {"actions": np.linspace(-0.9, 0.8, 9)[:, None]}
+    dataset = load_dataset(values | {"action_low": np.array([-np.inf]), "action_high": np.array([np.inf])})
+    assert (dataset.bounds, dataset.num_actions) == ("assumed", None)
+
+
 def test_a_mapping_may_say_it_too() -> None:
     dataset = load_dataset(logged() | {key: np.array(value) for key, value in SAID.items()})
     assert dataset.attributes.action_names == ("valve",)

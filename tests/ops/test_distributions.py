@@ -19,6 +19,12 @@ def test_normal_log_prob_is_scipys():
     np.testing.assert_allclose(distributions.normal_log_prob(jnp.asarray(value), MEAN, LOG_STD), expected, rtol=1e-5)
 
 
+def test_entropy_of_a_normal_is_scipys():
+    log_std = np.array([[-1.2, 0.3], [0.0, 2.0]])
+    expected = stats.norm.entropy(scale=np.exp(log_std)).sum(axis=1)
+    np.testing.assert_allclose(distributions.normal_entropy(jnp.asarray(log_std)), expected, rtol=1e-6)
+
+
 @pytest.mark.parametrize(("mean", "log_std"), [(0.0, 0.0), (0.8, -1.0), (-2.0, 0.5)])
 def test_tanh_normal_integrates_to_one_over_actions(mean, log_std):
     # substituting a = tanh(u): the integral over (-1, 1) in a, on a grid dense at the ends
