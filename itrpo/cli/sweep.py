@@ -30,6 +30,7 @@ class Sweep:
     yes: bool = False  # don't ask before what takes more than a week
     dry_run: bool = False  # list the runs with their state and expected time, and train nothing
     only: tuple[str, ...] = ()  # runs to train: DATASET/LABEL, DATASET or LABEL, with * for anything [all]
+    packed: tuple[Path, ...] = ()  # files of `itrpo runs pack`: what they hold is finished [none]
     list: bool = False  # list the shipped plans
     env: tuple[
         str, ...
@@ -58,7 +59,7 @@ def sweep(command: Sweep, console: Console) -> int:
     from itrpo.sweep.run import begin, default_together, left, sweep
     from itrpo.training.outlook import confirm
 
-    work = begin(plan, out, command.only, console)
+    work = begin(plan, out, command.only, console, command.packed)
     print_plan(left(work), work.sources, console, command.dry_run)
     if command.dry_run:
         return 0

@@ -25,7 +25,7 @@ from itrpo.sweep import cost
 from itrpo.sweep.board import Board
 from itrpo.sweep.local import Ended
 from itrpo.sweep.plan import Plan, PlannedRun
-from itrpo.sweep.state import State, check_folder, state_of, write_plan
+from itrpo.sweep.state import State, check_folder, packed_states, state_of, write_plan
 from itrpo.sweep.worker import Task, task
 from itrpo.training.together import frame
 
@@ -55,8 +55,8 @@ class Sweep(NamedTuple):
     sources: str  # where the speeds are from, in words
 
 
-def begin(plan: Plan, out: Path, only: Sequence[str], console: Console) -> Sweep:
-    """What there is to do: the runs that are called one of `only`, or all if it is empty.
+def begin(plan: Plan, out: Path, only: Sequence[str], console: Console, packed: Sequence[Path] = ()) -> Sweep:
+    """What there is to do: the runs that are called one of `only`, or all if it is empty; not what `packed` files hold.
 
     Raises InputError if `out` holds another sweep, or if nothing is called one of `only`.
     """
@@ -68,6 +68,7 @@ def begin(plan: Plan, out: Path, only: Sequence[str], console: Console) -> Sweep
     runs = tuple(run for run in plan.runs if not only or any(matches(run, pattern) for pattern in only))
     check_folder(plan, out)
     states = {run.folder: state_of(run, out) for run in plan.runs}
+    states |= {name: state for name, state in packed_states(plan.runs, packed).items() if states[name].name == "to do"}
     own = cost.speeds_in(plan.runs, out)
     todo = [run for run in runs if states[run.folder].name in ("to do", "unfinished")]
     measured = cost.measured_speeds(todo, own, console)

@@ -1,7 +1,10 @@
-"""How far each run of a plan is, read from its folder alone; plan.json, which says what belongs to a sweep."""
+"""How far each run of a plan is, read from its folder or from a packed file; plan.json, which says what belongs to a
+sweep."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -11,6 +14,7 @@ from itrpo.config import EvalConfig, differences, to_json
 from itrpo.errors import InputError, StorageError
 from itrpo.evaluation.environments import is_maze
 from itrpo.options import lengths
+from itrpo.results.frames import read_results
 from itrpo.results.schema import Status
 from itrpo.results.store import STATUS, read_status
 from itrpo.sweep.plan import Plan, PlannedRun
@@ -59,6 +63,19 @@ def check_same(run: PlannedRun, folder: Path) -> None:
         recorded = files.read_json(folder / "config.json")["config"]
     except (StorageError, KeyError, TypeError) as error:
         raise InputError(f"{folder} holds no run of this version of itrpo ({error}); choose another --out") from error
+    changed = changes(run, recorded)
+    if changed:
+        raise InputError(
+            f"{folder} was trained with another configuration than the plan has now ({'; '.join(changed)}); choose "
+            "another --out, or another label for this arm"
+        )
+    about = folder / "provenance.json"
+    if about.exists() and not same_file(run, files.read_json(about)):
+        raise InputError(f"{folder} was trained on another version of {run.dataset} (SHA-256 differs)")
+
+
+def changes(run: PlannedRun, recorded: dict[str, Any]) -> list[str]:
+    """What the plan says now and a recorded configuration does not, but for length and seeds."""
     env = run.options.env or recorded["data"]["env"]
     length, stack = lengths(run.options, is_maze(env)), None if run.options.stack == 1 else run.options.stack
     given = {name: getattr(run.options, name) for name in IN_DATA if getattr(run.options, name) is not None}
@@ -70,16 +87,36 @@ def check_same(run: PlannedRun, folder: Path) -> None:
     }
     found = {name: recorded.get(name) for name in wanted}
     found |= {name: {key: recorded[name].get(key) for key in wanted[name]} for name in ("train", "data")}
-    changed = differences(found, wanted)
-    if changed:
-        raise InputError(
-            f"{folder} was trained with another configuration than the plan has now ({'; '.join(changed)}); choose "
-            "another --out, or another label for this arm"
-        )
+    return differences(found, wanted)
+
+
+def same_file(run: PlannedRun, provenance: dict[str, Any]) -> bool:
+    """Whether a run was trained on what the plan's dataset is now, if that is a file; else its name stands for it."""
     path = Path(run.dataset).expanduser()
-    about = folder / "provenance.json"
-    if path.is_file() and about.exists() and files.read_json(about).get("dataset_sha256") != sha256(path.resolve()):
-        raise InputError(f"{folder} was trained on another version of {run.dataset} (SHA-256 differs)")
+    return not path.is_file() or provenance.get("dataset_sha256") == sha256(path.resolve())
+
+
+def packed_states(runs: Sequence[PlannedRun], packed: Sequence[Path]) -> dict[str, State]:
+    """By folder: runs that files of `itrpo runs pack` already hold with all steps and seeds that the plan wants.
+
+    What tells a run is what it was trained with and on, not what it is called. Raises InputError, StorageError.
+    """
+    if not packed:
+        return {}
+    known: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for about in read_results(packed).runs.iter_rows(named=True):
+        if about["state"] in ("finished", "diverged"):
+            known.setdefault((about["dataset"], about["algorithm"]), []).append(about)
+    states = dict[str, State]()
+    for run in runs:
+        length = lengths(run.options, False)
+        for about in known.get((run.folder.split("/")[0], run.algorithm), ()):
+            whole = about["step"] >= length.steps or about["state"] == "diverged"
+            same_data = same_file(run, json.loads(about["provenance"]))
+            if whole and about["seeds"] >= length.seeds and same_data and not changes(run, json.loads(about["config"])):
+                work = length.steps * length.seeds
+                states[run.folder] = State(about["state"], work, work, about["message"] or "packed", about["run"])
+    return states
 
 
 @lru_cache

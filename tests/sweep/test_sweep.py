@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from itrpo.cli import main
+from itrpo.results.frames import pack, read_results
 from itrpo.results.run_folder import RunFolder
 from itrpo.results.store import read_status
 from itrpo.sweep import cost
@@ -185,3 +186,23 @@ def test_a_dry_run_lists_every_run_and_writes_nothing(write_plan, tmp_path, caps
     assert all(f"{name}/{arm}" in printed for name in ("one", "two") for arm in ("itrpo", "brac"))
     assert "4 to do with 6,400 steps x seeds" in printed
     assert not out.exists()
+
+
+def test_runs_that_a_packed_file_holds_are_not_trained_again(whole, data, write_plan, tmp_path, capsys):
+    """Whatever they are called there; not with other constants, more seeds, or other rows."""
+    packed, out = tmp_path / "rows.parquet", tmp_path / "out"
+    pack(read_results([whole]), packed)
+
+    def left(*changes: tuple[str, str]) -> str:
+        words = ["sweep", str(write_plan(*changes)), "--out", str(out), "--only", "one", "--packed", str(packed)]
+        assert main([*words, "--dry-run"]) == 0
+        return capsys.readouterr().out.rpartition("2 runs: ")[2].partition(" with")[0]
+
+    assert left().startswith("2 finished, 0 diverged, 0 to do")
+    assert left(("brac:", "control:")).startswith("2 finished, 0 diverged, 0 to do")
+    assert left(("lambda: itrpo", "alpha: 0.25")) == "1 finished, 0 diverged, 1 to do"
+    assert left(("seeds: 2", "seeds: 3")) == "0 finished, 0 diverged, 2 to do"
+    assert left(("steps: 800", "steps: 840")) == "0 finished, 0 diverged, 2 to do"
+    other = tmp_path / "one.npz"
+    other.write_bytes(data[1].read_bytes())
+    assert left((str(data[0]), str(other))) == "0 finished, 0 diverged, 2 to do"
