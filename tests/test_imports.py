@@ -71,6 +71,7 @@ LAZY = {
     "h5py": ("data.behavior_policy", "data.formats", "collection"),
     "matplotlib": ("plotting", "theory.figures"),
     "minari": ("data.minari_ids",),
+    "ogbench": ("data.ogbench_names", "evaluation"),
     "onnx": ("shipping.onnx_file",),
     "onnxruntime": ("shipping.onnx_file",),
     "ray": ("sweep.on_ray",),
@@ -78,7 +79,7 @@ LAZY = {
 }
 # modules that define environments: gymnasium's class stands in the class statement, so these import it at the top,
 # and every other module imports these inside a function
-ENVIRONMENTS = ("evaluation.mazes", "collection.goal_ant")
+ENVIRONMENTS = ("evaluation.mazes", "evaluation.ogbench", "collection.goal_ant")
 ONLY_IN = {"tyro": ("cli",), "yaml": ("sweep.plan",)}
 SHARED_BY_ALGORITHMS = (
     "algorithms.kl_actor_critic",

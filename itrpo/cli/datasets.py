@@ -44,7 +44,7 @@ def list_all(command: List, console: Console) -> None:
 class Info:
     """Describe a dataset: transitions, returns, episode ends, dimensions, where it came from."""
 
-    dataset: Annotated[tuple[str, ...], Word("DATASET")]  # as for `itrpo train`: names, paths, patterns, minari:ID
+    dataset: Annotated[tuple[str, ...], Word("DATASET")]  # as for `itrpo train`: names, paths, patterns
     options: Annotated[RunOptions, AS_READ] = RunOptions()
 
 
@@ -72,7 +72,7 @@ class Check:
     The exit status is 1 if there are errors, 0 if there are only warnings and notes.
     """
 
-    dataset: Annotated[tuple[str, ...], Word("DATASET")]  # as for `itrpo train`: names, paths, patterns, minari:ID
+    dataset: Annotated[tuple[str, ...], Word("DATASET")]  # as for `itrpo train`: names, paths, patterns
     options: Annotated[RunOptions, AS_READ] = RunOptions()
     horizon: Count | None = None  # steps after which the clock ends an episode [the environment's]
     picture: Path | None = None  # PNG file for histograms of returns, lengths and actions [none]

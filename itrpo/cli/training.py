@@ -28,7 +28,7 @@ class Train:
     --behavior to see what they have.
     """
 
-    dataset: Annotated[tuple[str, ...], Word("DATASET")]  # name, path, 'logs/*.parquet' or minari:ID; several are one
+    dataset: Annotated[tuple[str, ...], Word("DATASET")]  # name, path, 'logs/*.csv', minari:ID, ogbench:NAME
     algorithm: str = "itrpo"  # `itrpo algorithms` lists them; or MODULE:ENTRY, one of your own
     continue_from: Path | None = None  # finished run whose networks and constants to begin with, on new data [none]
     dry_run: bool = False  # say what it would be and how long it would take, and train nothing
@@ -98,7 +98,7 @@ class Compare:
     (--itrpo.alpha 6, --mymodule:ENTRY.alpha 6), --ALGORITHM.preset NAME its preset; `itrpo algorithms NAME` lists them.
     """
 
-    dataset: Annotated[tuple[str, ...], Word("DATASET")]  # name, path, 'logs/*.parquet' or minari:ID; several are one
+    dataset: Annotated[tuple[str, ...], Word("DATASET")]  # name, path, 'logs/*.csv', minari:ID, ogbench:NAME
     algorithms: str = "all"  # names with commas between them, or all that take such actions (`itrpo algorithms`)
     dry_run: bool = False  # say how long each run would take, and train nothing
     yes: bool = False  # don't ask before what takes more than a week

@@ -1,8 +1,10 @@
-"""The files of D4RL v2 that go by name: 18 MuJoCo and 6 AntMaze files (data: CC BY 4.0, arXiv:2004.07219).
+"""The files of D4RL that go by name: 18 MuJoCo and 6 AntMaze files of v2, 9 Adroit files of v1 (data: CC BY 4.0,
+arXiv:2004.07219).
 
 Names and addresses: D4RL's `infos.py`. Sizes and SHA-256: TensorFlow Datasets, `d4rl_*/checksums.tsv`; episode counts:
 its catalogue, one more than the completed episodes where a file ends mid-episode. D4RL's data were logged in
-Gym's `-v2` environments, whose rewards gymnasium's `-v4` keep (`-v5` does not).
+Gym's `-v2` environments, whose rewards gymnasium's `-v4` keep (`-v5` does not). Adroit's are from DAPG's environments,
+which gymnasium-robotics ported. Relocate and Kitchen have no names: we know no hash of their files.
 """
 
 from __future__ import annotations
@@ -26,11 +28,11 @@ class D4RLFile(NamedTuple):
     size: int  # bytes
     sha256: str
     env_id: str  # gymnasium id for evaluation; the mazes are itrpo.evaluation.mazes
-    episodes: int
+    episodes: int | None  # None: not published
 
 
 _HEADER, *_ROWS = csv.reader((Path(__file__).parent / "d4rl_files.csv").read_text("utf-8").splitlines())
 D4RL_FILES = {
-    name: D4RLFile(folder, file, int(size), sha256, env_id, int(episodes))
+    name: D4RLFile(folder, file, int(size), sha256, env_id, int(episodes) if episodes else None)
     for name, folder, file, size, sha256, env_id, episodes in _ROWS
 }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from itrpo.data import formats, minari_ids, sources, tables
+from itrpo.data import formats, minari_ids, ogbench_names, sources, tables
 from itrpo.data.actions import (
     BOUNDS,
     DISCRETE,
@@ -75,7 +75,8 @@ def load_dataset(
     """Reads and checks a dataset.
 
     `source` is a name (`hopper-demo`, `hopper-medium-v2`; downloaded or generated into the cache on first use), a path
-    to an .hdf5, .h5, .npz, .parquet or .csv file, a Minari dataset (`minari:ID`, or its folder), a mapping of arrays
+    to an .hdf5, .h5, .npz, .parquet or .csv file, a Minari dataset (`minari:ID`, or its folder), a single task of
+    OGBench (`ogbench:NAME`, see `itrpo.data.ogbench_names`), a mapping of arrays
     (see `itrpo.data.formats.npz`), or a frame of polars or pandas. Several are one dataset: a list of these, or a
     pattern such as "logs/*.parquet"; a list may also hold a mapping for each step, or for each episode.
     `columns` says which columns are what (see `itrpo.data.column_map`); `exclude` names columns, or parts of a Dict
@@ -196,6 +197,9 @@ def read_contents(
     for part in parts:
         if isinstance(part, Mapping):
             raise InputError("a mapping of arrays can't be converted; write it with numpy.savez, and convert that file")
+        if os.fspath(part).startswith(ogbench_names.PREFIX):
+            read.append(ogbench_names.read_contents(ogbench_name(part, columns)))
+            continue
         path, env_id = dataset_file(part, console)
         one = formats.read_contents(path, columns)
         read.append(one if env_id is None else replace(one, env_id=env_id))
@@ -225,6 +229,8 @@ def _read_one(source: Any, console: Console | None, columns: ColumnMap | None, s
     if isinstance(source, Mapping):
         return npz.read_mapping(source, columns, ends_known=several)
     name = os.fspath(source)
+    if name.startswith(ogbench_names.PREFIX):
+        return ogbench_names.read(ogbench_name(name, columns))
     path, _ = dataset_file(name, console)
     if name in D4RL_FILES and columns is None:
         from itrpo.data.download import download_url
@@ -237,6 +243,13 @@ def _read_one(source: Any, console: Console | None, columns: ColumnMap | None, s
     if name in GENERATED_DATASETS:
         return replace(episodes, source=replace(episodes.source, name=name, kind="generated"))
     return episodes
+
+
+def ogbench_name(source: str | os.PathLike[str], columns: ColumnMap | None) -> str:
+    """Without its prefix. Raises InputError if there is a column map."""
+    if columns is not None:
+        raise InputError(f"{source}: its columns are known; leave --columns and --exclude away")
+    return os.fspath(source).removeprefix(ogbench_names.PREFIX)
 
 
 def dataset_file(source: str | os.PathLike[str], console: Console | None = None) -> tuple[Path, str | None]:
@@ -263,7 +276,7 @@ def dataset_file(source: str | os.PathLike[str], console: Console | None = None)
         raise InputError(f"{path}: {kind}; a dataset is a file ending in {', '.join(FORMATS)}, or a Minari folder")
     raise InputError(
         f"unknown dataset {name!r}{_likely(name)}; `itrpo datasets list` shows all names,"
-        f" and a path to a file ({', '.join(FORMATS)}) or minari:ID works too"
+        f" and a path to a file ({', '.join(FORMATS)}), minari:ID or ogbench:NAME works too"
     )
 
 

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     import gymnasium
     from gymnasium.envs.registration import EnvSpec
 
+_ROBOTICS = re.compile(r"(AntMaze|PointMaze|AdroitHand|FrankaKitchen)")
+_OGBENCH = re.compile(r"(antmaze|humanoidmaze|pointmaze|antsoccer|cube|scene|puzzle)(-\w+)*-singletask(-task[1-5])?-v0")
+
 # Pattern of gymnasium ids, return of the random policy, return of the expert. Source: D4RL's infos.py, REF_MIN_SCORE
 # and REF_MAX_SCORE (Farama-Foundation/D4RL); the same numbers hold for the v0, v1 and v2 data sets of a family.
 REFERENCE_SCORES = (
@@ -41,8 +44,8 @@ REFERENCE_SCORES = (
     (r"AdroitHandHammer-v\d+", -274.856578, 12794.1349),
     (r"AdroitHandRelocate-v\d+", -6.425911, 4233.8778),
     (r"AdroitHandDoor-v\d+", -56.512833, 2880.5693),
+    (_OGBENCH.pattern, 0.0, 1.0),  # a return is a success
 )
-_ROBOTICS = re.compile(r"(AntMaze|PointMaze|AdroitHand|FrankaKitchen)")
 
 
 class Spaces(NamedTuple):
@@ -89,6 +92,11 @@ def normalized_score(env_id: str, returns: Any) -> np.ndarray | None:
         return None
     low, high = reference
     return 100.0 * (np.asarray(returns, np.float64) - low) / (high - low)
+
+
+def logged_score(env_id: str, returns: Any) -> np.ndarray | None:
+    """As `normalized_score`, of returns in data: None for OGBench's, whose rewards are not those of an evaluation."""
+    return None if _OGBENCH.fullmatch(env_id) else normalized_score(env_id, returns)
 
 
 _ALLOWED = set[str]()  # modules that the user has named himself, imported
@@ -146,9 +154,20 @@ def check_known(env_id: str) -> None:
 
 def make_env(env_id: str, render_mode: str | None = None) -> gymnasium.Env:
     """One environment, ready to `reset`. Observations of mazes are laid out as D4RL's: one vector, without the goal.
+    Rewards of OGBench's tasks are 1 for success (`itrpo.evaluation.ogbench`).
 
     Raises InputError as `check_known` does, and if it can't be built.
     """
+    env, name = build_env(env_id, render_mode), env_id.rpartition(":")[2]
+    if _OGBENCH.fullmatch(name):
+        from itrpo.evaluation.ogbench import Success
+
+        return Success(env)
+    return _d4rl_maze_layout(env) if re.match("AntMaze|PointMaze", name) else env
+
+
+def build_env(env_id: str, render_mode: str | None = None) -> gymnasium.Env:
+    """The environment with its own observations and rewards. Raises InputError as `make_env` does."""
     import gymnasium
 
     check_known(env_id)
@@ -156,17 +175,19 @@ def make_env(env_id: str, render_mode: str | None = None) -> gymnasium.Env:
     _quiet_mujoco()
     # In D4RL an AntMaze episode ends at the goal; gymnasium-robotics goes on by default.
     options: dict[str, Any] = {"continuing_task": False} if name.startswith("AntMaze") else {}
+    options |= {"max_episode_steps": clock} if (clock := _clock(name)) else {}
     options |= {} if render_mode is None else {"render_mode": render_mode}
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # "-v4 is out of date": it is the one that is meant
+            # "-v4 is out of date": it is the one that is meant. OGBench's: no display, bounds as float32
+            warnings.simplefilter("ignore", Warning if _OGBENCH.fullmatch(name) else DeprecationWarning)
             env = gymnasium.make(name, disable_env_checker=True, **options)
     except Exception as error:  # whatever goes wrong inside other people's environments
         newer = re.sub(r"-v[23]$", "-v4", name)
         if newer != name and newer in gymnasium.registry:  # gymnasium keeps the names of MuJoCo's -v2 and -v3 only
             raise InputError(f"gymnasium can't build {env_id!r} any more; its successor is --env {newer}") from error
         raise InputError(f"environment {env_id!r} can't be built: {type(error).__name__}: {error}") from error
-    return _d4rl_maze_layout(env) if re.match("AntMaze|PointMaze", name) else env
+    return env
 
 
 def failed(env_id: str, doing: str, error: Exception) -> ItrpoError:
@@ -191,7 +212,12 @@ def env_spec_json(env_id: str) -> str | None:
 def time_limit(env_id: str) -> int | None:
     """Steps after which the environment's clock ends an episode; None where there is no clock, or no such id."""
     spec = _spec(env_id)
-    return None if spec is None else spec.max_episode_steps
+    return _clock(env_id) or (None if spec is None else spec.max_episode_steps)
+
+
+def _clock(name: str) -> int | None:
+    """Steps of an episode where D4RL's, which its reference returns are of, differ from gymnasium-robotics'."""
+    return 100 if name.startswith("AdroitHandPen") else None
 
 
 def known_elsewhere(env_id: str) -> bool:
@@ -199,7 +225,7 @@ def known_elsewhere(env_id: str) -> bool:
     if ":" in env_id:
         return is_allowed(env_id)
     spec = _spec(env_id)
-    packages = ("gymnasium", "gymnasium_robotics", "itrpo")
+    packages = ("gymnasium", "gymnasium_robotics", "itrpo", "ogbench")
     entry_point = None if spec is None else spec.entry_point
     return isinstance(entry_point, str) and entry_point.partition(".")[0] in packages
 
@@ -343,6 +369,11 @@ def _register(env_id: str) -> None:
 
     if env_id.startswith("itrpo/"):
         importlib.import_module("itrpo.evaluation.mazes")  # registers its environments
+    if _OGBENCH.fullmatch(env_id):
+        try:
+            importlib.import_module("ogbench")  # an extra; it registers its environments
+        except ImportError as error:
+            raise InputError(f"{env_id} needs the ogbench package: pip install 'itrpo[ogbench]'") from error
     if not _ROBOTICS.match(env_id):
         return
     try:

@@ -13,7 +13,7 @@ from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.data.fit import Misfit
 from itrpo.data.wording import listed
 from itrpo.errors import InputError
-from itrpo.evaluation.environments import normalized_score
+from itrpo.evaluation.environments import logged_score
 from itrpo.files import cache_dir, d4rl_path, generated_path
 from itrpo.registry import GENERATED_DATASETS
 from itrpo.types import Dataset, DiscreteSpec
@@ -59,7 +59,7 @@ def describe(dataset: Dataset, misfit: Misfit | None = None, unusable: str = "")
         facts["episode length"] = f"{lengths.mean():,.0f} (from {lengths.min():,} to {lengths.max():,})"
         facts["return"] = _spread(returns)
         env_id = None if misfit is not None and misfit.of_sizes else dataset.env_id
-        scores = None if env_id is None else normalized_score(env_id, returns)
+        scores = None if env_id is None else logged_score(env_id, returns)
         if scores is not None:
             facts["D4RL-normalised score"] = _spread(scores)
     for beginning in ("observation", "action"):

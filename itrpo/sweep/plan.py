@@ -24,6 +24,7 @@ from itrpo.config import checked, leaves, shown
 from itrpo.data import sources
 from itrpo.data.load import dataset_names
 from itrpo.data.minari_ids import PREFIX as MINARI
+from itrpo.data.ogbench_names import PREFIX as OGBENCH
 from itrpo.errors import InputError
 from itrpo.evaluation.environments import is_allowed
 from itrpo.options import SCALES, RunOptions, Scale
@@ -186,6 +187,8 @@ def folder_of(dataset: str, where: str) -> str:
         return dataset
     if dataset.startswith(MINARI):
         return dataset.removeprefix(MINARI).replace("/", "-")
+    if dataset.startswith(OGBENCH):
+        return dataset.removeprefix(OGBENCH)
     path = Path(dataset).expanduser()
     if glob.has_magic(dataset) and not path.exists():
         with in_file(where):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from itrpo import registry
 from itrpo.config import RunConfig, leaves, to_json
-from itrpo.evaluation.environments import normalized_score
+from itrpo.evaluation.environments import logged_score
 from itrpo.results.run_folder import RunFolder
 from itrpo.training.scaling import behavior_steps, scaled_config
 from itrpo.types import Dataset, Preset
@@ -67,7 +67,7 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     if len(returns):
         about |= {"return_mean": returns.mean(), "return_std": returns.std(), "return_max": returns.max()}
         about["length_mean"] = dataset.episode_lengths.mean()
-        score = normalized_score(dataset.env_id, returns.mean()) if dataset.env_id else None
+        score = logged_score(dataset.env_id, returns.mean()) if dataset.env_id else None
         if score is not None:
             about["score_mean"] = float(score)
     size = dataset.frame.observation_dim

@@ -6,12 +6,12 @@ from itrpo.data.d4rl_files import D4RL_FILES, MIRRORS
 
 
 def test_every_entry_is_complete_and_its_own() -> None:
-    assert len(D4RL_FILES) == 24
-    assert len({entry.sha256 for entry in D4RL_FILES.values()}) == 24
-    assert len({entry.file for entry in D4RL_FILES.values()}) == 24
+    assert len(D4RL_FILES) == 18 + 6 + 9
+    assert len({entry.sha256 for entry in D4RL_FILES.values()}) == len(D4RL_FILES)
+    assert len({entry.file for entry in D4RL_FILES.values()}) == len(D4RL_FILES)
     for name, entry in D4RL_FILES.items():
         assert re.fullmatch("[0-9a-f]{64}", entry.sha256), name
-        assert 50e6 < entry.size < 500e6, name
+        assert (1e6 if "-human-" in name else 50e6) < entry.size < 600e6, name
 
 
 def test_mujoco_names_follow_from_the_files() -> None:

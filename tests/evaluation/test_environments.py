@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from itrpo.errors import InputError
-from itrpo.evaluation.environments import check_sizes, make_env, normalized_score, spaces_of
+from itrpo.evaluation.environments import check_sizes, make_env, normalized_score, spaces_of, time_limit
 from itrpo.types import DiscreteSpec, SpaceSpec
 
 
@@ -50,6 +50,15 @@ def test_no_score_where_d4rl_has_none():
 def test_ids_that_gymnasium_cannot_build(env_id, message):
     with pytest.raises(InputError, match=message):
         make_env(env_id)
+
+
+def test_the_pen_is_turned_for_as_long_as_in_d4rl():
+    """Its reference returns are of 100 steps; gymnasium-robotics plays 200. Door and hammer have 200 in both."""
+    env = make_env("AdroitHandPen-v1")
+    env.reset(seed=0)
+    steps = next(step for step in range(1, 300) if any(env.step(np.zeros(24, np.float32))[2:4]))
+    assert steps == time_limit("AdroitHandPen-v1") == 100
+    assert time_limit("AdroitHandDoor-v1") == 200
 
 
 def test_a_maze_names_the_extra_that_it_needs(monkeypatch):

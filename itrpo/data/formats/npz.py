@@ -144,6 +144,20 @@ def read_contents(path: Path, columns: ColumnMap | None = None) -> Contents:
     return Contents(columns_found, _env_id(about, where), said, notes=left_out(left))
 
 
+def read_arrays(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Some arrays of an NPZ file by name; never unpickles. Those with a key of a dataset must be there, and are float32
+    unless they are flags; others have their own type. Raises InputError as `read` does.
+    """
+    with _opened(path) as archive:
+        require_keys(archive.members, [name for name in names if name in NDIM], archive.where)
+        headers = {name: archive.header(name) for name in names if name in archive.members}
+        check_layout({name: header for name, header in headers.items() if name in NDIM}, archive.where)
+        return {
+            name: archive.values(name, header, as_float32=name in NDIM and name not in FLAGS)
+            for name, header in headers.items()
+        }
+
+
 def read_mapping(
     arrays: Mapping[str, np.ndarray], columns: ColumnMap | None = None, ends_known: bool = False
 ) -> Episodes:
