@@ -19,6 +19,7 @@ import numpy as np
 from itrpo.report import arms, statistics
 from itrpo.report.arms import Scores
 from itrpo.report.statistics import Estimate
+from itrpo.report.tables import count
 from itrpo.results.frames import Results
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def fewer(tasks: int, of: int) -> str:
 
 def size(found: dict[str, Scores]) -> str:
     seeds = sorted({len(it.seeds) for it in found.values()})
-    return f"{len(found['itrpo'].datasets)} tasks, {' to '.join(map(str, {seeds[0]: 0, seeds[-1]: 0}))} seeds"
+    return f"{count(len(found['itrpo'].datasets), 'task')}, {' to '.join(map(str, {seeds[0]: 0, seeds[-1]: 0}))} seeds"
 
 
 NOTHING = Verdict("not enough runs", "iTRPO and what it is compared with have no task in common with two seeds", {}, "")
@@ -288,7 +289,7 @@ def during(results: Results, other: str, first: int, last: float) -> During | No
     if min(map(len, areas)) < 2:
         return None
     seeds = " and ".join(str(len(it)) for it in areas)
-    n = f"{len(shared)} tasks, {seeds} seeds, {len(steps)} evaluations"
+    n = f"{count(len(shared), 'task')}, {seeds} seeds, {count(len(steps), 'evaluation')}"
     return During(statistics.difference(areas[0], areas[1]), len(shared), n)
 
 
@@ -476,7 +477,9 @@ def trust_region(results: Results, equal_lambda: bool) -> Verdict:
     )
     estimate = statistics.difference(brac, own)
     numbers = {"log10 D_KL between evaluations, BRAC - iTRPO": estimate}
-    return Verdict(side(estimate), shown(numbers), numbers, f"{len(shared)} tasks, {len(own)} and {len(brac)} seeds")
+    return Verdict(
+        side(estimate), shown(numbers), numbers, f"{count(len(shared), 'task')}, {len(own)} and {len(brac)} seeds"
+    )
 
 
 # --- the claims ----------------------------------------------------------------------------------------------------

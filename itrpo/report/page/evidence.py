@@ -17,7 +17,7 @@ import numpy as np
 from itrpo.evaluation.environments import reference_score
 from itrpo.report.aggregate import FEW, Interval, final_score, mean_interval, over_seeds
 from itrpo.report.published import TABLES
-from itrpo.report.tables import algorithm_name
+from itrpo.report.tables import algorithm_name, count
 
 if TYPE_CHECKING:
     import polars
@@ -173,7 +173,7 @@ def make_table(
     if set(NINE) < set(tasks):
         averages.append((f"mean of {len(NINE)} tasks (medium, -replay, -expert)", NINE))
     if 1 < len(compared) < len(tasks) and compared != NINE:
-        averages.append((f"mean of the {len(compared)} tasks that every column has", compared))
+        averages.append((f"mean of the {count(len(compared), 'task')} that every column has", compared))
     return Table(
         plan,
         kind,

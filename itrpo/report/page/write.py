@@ -19,7 +19,7 @@ from itrpo.report.page.document import Section, Words, document
 from itrpo.report.page.evidence import Table
 from itrpo.report.page.html import Column, esc
 from itrpo.report.published import TABLES
-from itrpo.report.tables import format_interval
+from itrpo.report.tables import count, format_interval
 
 if TYPE_CHECKING:
     from itrpo.results.frames import Results
@@ -434,7 +434,7 @@ def lead(tables: Sequence[Table]) -> list[str]:
         own = {arm.label: [table.cells[task, arm.label] for task in table.compared] for arm in table.arms}
         if table.compared and "itrpo" in own:
             of_tasks = (
-                f"the {len(table.compared)} tasks that every column has"
+                f"the {count(len(table.compared), 'task')} that every column has"
                 if len(table.compared) < len(table.tasks)
                 else f"all {len(table.compared)} tasks"
             )
@@ -455,7 +455,8 @@ def header_facts(runs: Sequence[dict[str, Any]]) -> dict[str, str]:
     versions: dict[str, set[str]] = {}
     for it in about:
         for name, version in (it.get("versions") or {}).items():
-            versions.setdefault(name, set()).add(str(version))
+            if version is not None:  # a package that was not there, or that had no metadata
+                versions.setdefault(name, set()).add(version)
     shown = [
         f"{name} {' / '.join(sorted(versions[name]))}"
         for name in ("itrpo", "jax", "mujoco", "gymnasium")
@@ -467,9 +468,9 @@ def header_facts(runs: Sequence[dict[str, Any]]) -> dict[str, str]:
     )
     return {
         "Data": "; ".join(
-            f"{count} set{'s' * (count > 1)}: {evidence.kind_name(kind)}" for kind, count in kinds.most_common()
+            f"{count(number, 'set')}: {evidence.kind_name(kind)}" for kind, number in kinds.most_common()
         ),
-        "Runs": "; ".join(f"{count} {state}" for state, count in counted.most_common()),
+        "Runs": "; ".join(f"{number} {state}" for state, number in counted.most_common()),
         "Gradient steps": spread(it["steps"] for it in runs),
         "Seeds": spread(it["seeds"] for it in runs),
         "Evaluations": f"{spread(it['eval_episodes'] for it in runs)} episodes per seed, every "
@@ -478,7 +479,7 @@ def header_facts(runs: Sequence[dict[str, Any]]) -> dict[str, str]:
         "paper’s; or its last one",
         "Intervals": "95 %, over seeds",
         "Versions": ", ".join(shown) or "not recorded",
-        "Machine": "; ".join(f"{name} ({count} runs)" for name, count in machines.most_common(3)),
+        "Machine": "; ".join(f"{name} ({count(number, 'run')})" for name, number in machines.most_common(3)),
         "Commits": ", ".join(sorted({(it.get("git") or {}).get("commit", "")[:10] for it in about if it.get("git")}))
         or "not recorded",
     }
@@ -489,4 +490,4 @@ def spread(values: Any) -> str:
     counts = Counter(values).most_common()
     if len(counts) == 1:
         return evidence.short(counts[0][0])
-    return ", ".join(f"{evidence.short(value)} ({count} runs)" for value, count in counts[:4])
+    return ", ".join(f"{evidence.short(value)} ({count(number, 'run')})" for value, number in counts[:4])
