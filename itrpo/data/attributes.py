@@ -1,22 +1,26 @@
 """What a dataset says of its columns beside their values: bounds, names and units, under the same keys in every format.
 
 HDF5: attributes of the file. NPZ files and mappings: arrays. Parquet: metadata of the file, as JSON. Minari:
-`metadata.json` and, for bounds, its spaces. CSV has no place for them.
+`metadata.json` and, for bounds, its spaces. CSV has no place for them: they are in a file beside it, named as in CSV on
+the Web (W3C): `log.csv-metadata.json`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from itrpo import files
 from itrpo.data.layout import Column
-from itrpo.errors import InputError
+from itrpo.errors import InputError, StorageError
 from itrpo.types import Attributes
 
 BOUNDLESS = 1e9  # actions "within" such bounds aren't scaled by them
+MAX_BESIDE = 1 << 20  # bytes
 KEYS = Attributes._fields
 SUBJECTS = {"observation": "observations", "action": "actions"}  # beginning of a key -> the column that it speaks of
 
@@ -97,6 +101,43 @@ def from_texts(texts: Mapping[str, str], where: str) -> dict[str, Any]:
         except (ValueError, RecursionError) as error:
             raise InputError(f"{where}: the attribute {key!r} must be JSON, not {texts[key][:100]!r}") from error
     return values
+
+
+def beside(path: Path) -> Path:
+    """The file with what a CSV file has no place for."""
+    return path.with_name(f"{path.name}-metadata.json")
+
+
+def write_beside(path: Path, env_id: str | None, attributes: Attributes) -> Path | None:
+    """Writes what there is to say beside a CSV file, and returns where. Raises StorageError."""
+    said = ({} if env_id is None else {"env_id": env_id}) | given(attributes)
+    if not said:
+        return None
+    files.write_json(beside(path), {"@context": "http://www.w3.org/ns/csvw", "url": path.name, "itrpo": said})
+    return beside(path)
+
+
+def read_beside(path: Path) -> dict[str, Any]:
+    """What stands beside a CSV file, `env_id` with it; nothing where there is no such file, or one of other programs
+    alone. Raises InputError if it can't be read.
+    """
+    place = beside(path)
+    if not place.exists():
+        return {}
+    advice = "mend it, or move it away to use the CSV file without it"
+    try:
+        if place.stat().st_size > MAX_BESIDE:
+            raise InputError(f"{place}: more than {MAX_BESIDE:,} bytes to describe columns; {advice}")
+        content = files.read_json(place)
+    except (StorageError, OSError) as error:
+        raise InputError(f"{error}; {advice}") from error
+    said = content.get("itrpo", {}) if isinstance(content, dict) else None
+    if not isinstance(said, dict):
+        raise InputError(f'{place}: it must be {{"itrpo": {{"action_low": ...}}}}, a mapping in a mapping; {advice}')
+    env_id = said.get("env_id")
+    if env_id is not None and not isinstance(env_id, str):
+        raise InputError(f"{place}: 'env_id' must be one string, like 'Hopper-v4'; {advice}")
+    return {key: said[key] for key in ("env_id", *KEYS) if key in said}
 
 
 def _count(value: Any, where: str) -> int:

@@ -104,6 +104,7 @@ class Table(NamedTuple):
     env_id: str | None = None
     expect: Callable[[Sequence[str]], None] = lambda names: None  # these columns will be asked for
     about: Mapping[str, Any] = {}  # attributes, as the file has them
+    about_in: str = ""  # the file that has them, if it is another
     # name -> [E] rows of each episode, where the file keeps them apart; each may have one more than steps
     lengths: Callable[[str], np.ndarray] | None = None
     raw: Callable[[str], polars.Series] | None = None  # a column of a table as it is stored
@@ -152,7 +153,7 @@ def read_contents(table: Table, columns: ColumnMap | None) -> Contents:
 
 def attributes_of(table: Table, values: Mapping[str, np.ndarray], names: Mapping[str, Any]) -> Attributes:
     """What the table says of its columns, and `names`, what the map calls them."""
-    return attributes.parse({**table.about, **names}, values, table.where)
+    return attributes.parse({**table.about, **names}, values, table.about_in or table.where)
 
 
 def select(

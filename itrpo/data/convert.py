@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from itrpo.data import formats, minari_ids
+from itrpo.data.attributes import beside
 from itrpo.data.column_map import ColumnMap, without
 from itrpo.data.fit import refuse_dataset
 from itrpo.data.formats import minari
@@ -52,8 +53,9 @@ def convert(
     that name. `columns` maps the columns of the source (see `itrpo.data.column_map`), `exclude` leaves some out.
     `env`: the gymnasium id to write down [the source's].
 
-    No value is changed. HDF5, NPZ, Parquet and Minari keep every type; CSV keeps values that fit float32. What the
-    target has no place for is named in the notes. Raises InputError if the source can't be read or the target exists,
+    No value is changed. HDF5, NPZ, Parquet and Minari keep every type; CSV keeps values that fit float32, and has
+    bounds, names, units and the environment in a file beside it (`itrpo.data.attributes.beside`). What the target has
+    no place for is named in the notes. Raises InputError if the source can't be read or the target exists,
     StorageError if the target can't be written.
     """
     path = target_path(target)
@@ -79,6 +81,8 @@ def target_path(target: str | os.PathLike[str]) -> Path:
                 f"{path}: unknown file ending; a dataset is written as {', '.join(formats.FORMATS)},"
                 f" {minari_ids.PREFIX}ID, or a Minari folder named like NAME-v0"
             )
-    if path.exists():
-        raise InputError(f"{path}: exists already; delete it or choose another name")
+    about = [beside(path)] if path.suffix.lower() == ".csv" else []
+    for there in (path, *about):
+        if there.exists():
+            raise InputError(f"{there}: exists already; delete it or choose another name")
     return path

@@ -51,7 +51,7 @@ def own_file(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("source", ["a.hdf5", "a.npz"])
-@pytest.mark.parametrize("target", ["b.hdf5", "b.npz", "b.parquet", "b-v0"])
+@pytest.mark.parametrize("target", ["b.hdf5", "b.npz", "b.parquet", "b.csv", "b-v0"])
 def test_what_is_said_of_columns_travels_through_every_format(tmp_path: Path, source: str, target: str) -> None:
     there = convert(own_file(tmp_path / source), tmp_path / target)
     assert not any("left out" in note for note in there.notes)
@@ -82,10 +82,60 @@ def test_a_mapping_may_say_it_too() -> None:
     assert (given.action_low, given.action_high) == ([-1], [150])
 
 
-def test_csv_says_what_it_has_no_place_for(tmp_path: Path) -> None:
-    note = convert(own_file(tmp_path / "a.hdf5"), tmp_path / "b.csv", env="Own-v0").notes[-1]
-    assert "no place for env_id, action_low, action_high, " in note
-    assert note.endswith(": give --env Own-v0 --action-low 0 --action-high 100 when you use it")
+def test_what_a_csv_file_has_no_place_for_is_beside_it(tmp_path: Path) -> None:
+    made = convert(own_file(tmp_path / "a.hdf5"), tmp_path / "b.csv", env="Own-v0").path
+    beside = json.loads((tmp_path / "b.csv-metadata.json").read_text())
+    assert beside["url"] == "b.csv"  # as CSV on the Web has it
+    assert beside["itrpo"]["env_id"] == "Own-v0"
+    one, other = (load_dataset(path, env="none") for path in (tmp_path / "a.hdf5", made))
+    assert other.attributes == one.attributes
+    assert (other.action_low, other.action_high, other.bounds) == ([0], [100], "declared")
+    made.unlink()
+    with pytest.raises(InputError, match=r"b\.csv-metadata\.json: exists already"):
+        convert(tmp_path / "a.hdf5", made)
+
+
+def test_infinite_bounds_go_through_a_csv_file(tmp_path: Path) -> None:
+    """JSON has no infinity."""
+    bounds = {"observation_low": np.array([-np.inf, 0]), "observation_high": np.array([np.inf, 9])}
+    np.savez(tmp_path / "a.npz", **columns(), **bounds)
+    found = load_dataset(convert(tmp_path / "a.npz", tmp_path / "b.csv").path).attributes
+    assert (found.observation_low, found.observation_high) == ((-np.inf, 0), (np.inf, 9))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "can't read .*log.csv-metadata.json: .*mend it, or move it away"),
+        ("[" * 100_000, "can't read .*log.csv-metadata.json"),
+        ('{"itrpo": 3}', "log.csv-metadata.json: it must be"),
+        ('{"itrpo": {"env_id": 3}}', "log.csv-metadata.json: 'env_id' must be one string"),
+        (
+            '{"itrpo": {"action_low": [1, 2], "action_high": 3}}',
+            "log.csv-metadata.json: the attribute 'action_low' must",
+        ),
+        (" " * (1 << 21), "log.csv-metadata.json: more than 1,048,576 bytes"),
+    ],
+)
+def test_what_is_wrong_beside_a_csv_file_is_named(tmp_path: Path, content: str, message: str) -> None:
+    np.savez(tmp_path / "a.npz", **columns())
+    path = convert(tmp_path / "a.npz", tmp_path / "log.csv").path
+    beside = tmp_path / "log.csv-metadata.json"
+    beside.write_text(
+        '{"@context": "http://www.w3.org/ns/csvw", "tableSchema": {}}'
+    )  # another program's: nothing of ours
+    assert load_dataset(path).env_id is None
+    beside.write_text(content)
+    with pytest.raises(InputError, match=message):
+        load_dataset(path)
+
+
+def test_several_csv_files_must_say_the_same(tmp_path: Path) -> None:
+    paths = [convert(own_file(tmp_path / f"{name}.npz"), tmp_path / f"{name}.csv").path for name in "ab"]
+    assert load_dataset(paths).action_high == [100]
+    (tmp_path / "b.csv-metadata.json").unlink()
+    with pytest.raises(InputError, match=r"b\.csv: its attributes are \{\}; those of .*a\.csv"):
+        load_dataset(paths)
 
 
 @pytest.mark.parametrize("through", ["b.hdf5", "b.npz", "b.parquet"])
@@ -116,7 +166,7 @@ def test_a_column_map_gives_names_and_units(tmp_path: Path) -> None:
 
 
 def test_a_column_map_gives_bounds(tmp_path: Path) -> None:
-    """A CSV file can't, and its user says them once: in the map's file, in words or in Python."""
+    """Its user says them once: in the map's file, in words or in Python."""
     (tmp_path / "log.csv").write_text("t,v,r\n" + "".join(f"{row},{20 * row},1\n" for row in range(5)))
     words = ["observations=t", "actions=v", "rewards=r", "terminals=none", "timeouts=none"]
     words += ["action_low=0", "action_high=100"]

@@ -45,7 +45,7 @@ def test_there_and_back(tmp_path: Path, target: str, with_successors: bool) -> N
     with h5py.File(back.path) as file:
         for key, column in expected.items():
             assert (file[key].dtype, file[key][()].tobytes()) == (column.dtype, column.tobytes()), key
-        assert file.attrs.get("env_id") == (None if target == "b.csv" else "Hopper-v4")
+        assert file.attrs.get("env_id") == "Hopper-v4"
     one, other = load_dataset(source), load_dataset(back.path)
     for mine, its in zip(one.transitions, other.transitions, strict=True):
         np.testing.assert_array_equal(mine, its)
@@ -79,7 +79,7 @@ def test_what_a_format_cannot_hold_is_named(tmp_path: Path) -> None:
     assert convert(path, tmp_path / "b.npz").notes == ("left out: metadata/algorithm, recipe",)
     csv = convert(path, tmp_path / "b.csv").notes
     assert csv[0] == "left out: metadata/algorithm, recipe"
-    assert "give --env Hopper-v4" in csv[1]
+    assert csv[1] == "environment, bounds, names and units are in b.csv-metadata.json, beside it"
     assert convert(path, tmp_path / "b.h5").notes == ()
 
 

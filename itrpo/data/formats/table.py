@@ -22,7 +22,7 @@ from itrpo.data import attributes, column_map
 from itrpo.data.column_map import ColumnMap, Table
 from itrpo.data.formats.hdf5 import notes_of_flat_files
 from itrpo.data.layout import Contents
-from itrpo.data.wording import first_rows, listed
+from itrpo.data.wording import first_rows
 from itrpo.errors import InputError
 from itrpo.types import DataSource, Episodes
 
@@ -56,7 +56,8 @@ def write(contents: Contents, path: Path) -> tuple[str, ...]:
     """A .csv or .parquet file; returns notes for a person. Raises StorageError if it can't be written.
 
     Parquet: one column per array; those with several axes hold fixed-size lists. CSV: one column per number,
-    observations_0, observations_1, ...; every float is written so that it reads back as the same float.
+    observations_0, observations_1, ...; every float is written so that it reads back as the same float; attributes are
+    in a file beside it (`itrpo.data.attributes`).
     """
     import polars
 
@@ -74,20 +75,10 @@ def write(contents: Contents, path: Path) -> tuple[str, ...]:
             flat[name] = values
         else:
             flat |= {f"{name}_{index}": column for index, column in enumerate(values.reshape(len(values), -1).T)}
+    about = attributes.write_beside(path, contents.env_id, contents.attributes)
     with files.replacing(path) as target:
         polars.DataFrame(flat).write_csv(target)
-    lost = [] if contents.env_id is None else ["env_id"]
-    lost += attributes.given(contents.attributes)
-    if not lost:
-        return notes
-    flags = [] if contents.env_id is None else [f"--env {contents.env_id}"]
-    for key, flag in (("action_low", "--action-low"), ("action_high", "--action-high")):
-        values = getattr(contents.attributes, key)
-        flags += [] if values is None else [f"{flag} {' '.join(f'{value:.9g}' for value in values)}"]
-    number = contents.attributes.num_actions
-    flags += [] if number is None else [f"--num-actions {number}"]
-    advice = f": give {' '.join(flags)} when you use it" if flags else ""
-    return (*notes, f"a CSV file has no place for {listed(lost)}{advice}")
+    return notes if about is None else (*notes, f"environment, bounds, names and units are in {about.name}, beside it")
 
 
 @contextmanager
@@ -122,7 +113,9 @@ def _csv_table(path: Path) -> Table:
         return parsed.pop(name) if name in parsed else scanned.select(name).collect().to_series()
 
     names = scanned.collect_schema().names()
-    return series_table(names, series, where, line_of_first=2)._replace(expect=expect)
+    about = attributes.read_beside(path)
+    table = series_table(names, series, where, about.pop("env_id", None), line_of_first=2)
+    return table._replace(expect=expect, about=about, about_in=str(attributes.beside(path)) if about else "")
 
 
 def refuse_twins(names: Sequence[str], titles: Sequence[str], where: str) -> None:
