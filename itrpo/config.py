@@ -251,7 +251,9 @@ def config_hash(config: RunConfig) -> str:
 
 
 def differences(old: Any, new: Any, prefix: str = "") -> list[str]:
-    """'field: old -> new' for each leaf in which two results of `to_json` differ."""
+    """'field: old -> new' for each leaf in which two results of `to_json` differ; a group may be null."""
+    if isinstance(old, dict) or isinstance(new, dict):
+        old, new = ({} if group is None else group for group in (old, new))
     if isinstance(old, dict) and isinstance(new, dict):
         names = sorted(set(old) | set(new))
         return [line for name in names for line in differences(old.get(name), new.get(name), f"{prefix}{name}.")]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 AS_READ = Only(READING)
-CONVERTING = ("env", "columns", "exclude", *RULES)
+CONVERTING = ("env", "columns", "exclude", "action_low", "action_high", *RULES)
 
 
 def source_of(words: Sequence[str]) -> str | list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from itrpo.data import formats, minari_ids
-from itrpo.data.attributes import beside
+from itrpo.data.attributes import beside, parse
 from itrpo.data.column_map import ColumnMap, without
 from itrpo.data.fit import refuse_dataset
 from itrpo.data.formats import minari
@@ -44,6 +44,8 @@ def convert(
     fill: str | None = None,
     period: str | float | None = None,
     period_rewards: str | None = None,
+    action_low: float | Sequence[float] | None = None,
+    action_high: float | Sequence[float] | None = None,
     console: Console | None = None,
 ) -> Converted:
     """Writes the dataset `source` in the format that the ending of `target` names.
@@ -51,7 +53,7 @@ def convert(
     `source` and the rules for tables are what `load_dataset` takes, but no mapping of arrays; `target` a path ending in
     .hdf5, .h5, .npz, .parquet or .csv, or `minari:ID`, or a path without an ending, which becomes a Minari folder of
     that name. `columns` maps the columns of the source (see `itrpo.data.column_map`), `exclude` leaves some out.
-    `env`: the gymnasium id to write down [the source's].
+    `env`, `action_low`, `action_high`: the gymnasium id and the bounds of actions to write down [the source's].
 
     No value is changed. HDF5, NPZ, Parquet and Minari keep every type; CSV keeps values that fit float32, and has
     bounds, names, units and the environment in a file beside it (`itrpo.data.attributes.beside`). What the target has
@@ -63,6 +65,9 @@ def convert(
     if env is not None:
         refuse_dataset(env)
         found = replace(found, env_id=None if env.lower() == "none" else env)
+    bounds = {name: it for name, it in (("action_low", action_low), ("action_high", action_high)) if it is not None}
+    said = found.attributes._asdict() | bounds
+    found = replace(found, attributes=parse(said, found.columns, "the bounds given")) if bounds else found
     chosen = formats.FORMATS.get(path.suffix.lower())
     notes = minari.write(found, path, console) if chosen is None else chosen.write(found, path)
     ends = np.asarray(found.columns["terminals"], bool) | np.asarray(found.columns["timeouts"], bool)

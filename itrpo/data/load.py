@@ -39,9 +39,10 @@ from itrpo.data.several import joined, joined_contents, source_of
 from itrpo.data.sources import Source
 from itrpo.data.wording import first_rows, listed, refuse
 from itrpo.errors import InputError
+from itrpo.evaluation.environments import check_sizes, numbers, spaces_of
 from itrpo.files import generated_path
 from itrpo.registry import GENERATED_DATASETS, nearest, resolve
-from itrpo.types import BoundsFrom, Dataset, Episodes
+from itrpo.types import BoundsFrom, Dataset, Episodes, SpaceSpec
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -121,7 +122,7 @@ def load_dataset(
     else:
         logged, discrete = extremes(episodes.actions), None if continuous_actions else choices(episodes.actions)
         episodes, low, high, rescaled = rescale(episodes, action_low, action_high, in_place)
-        _check_actions(episodes, where, rescaled, logged, discrete)
+        _check_actions(episodes, where, rescaled, logged, discrete, env_id)
         episodes = with_history(episodes, stack, where)
         if bounds == "assumed" and env_id is None and not discrete:
             sides = one_sided(episodes, *logged)
@@ -383,9 +384,32 @@ def _action_bounds(low: Any, high: Any, size: int) -> tuple[np.ndarray, np.ndarr
     return bounds[0], bounds[1]
 
 
+def _bounds_of(env_id: str, episodes: Episodes, where: str) -> str | None:
+    """What to give as bounds where actions are in the environment's units, if these are not -1 to 1 anyway; None where
+    it can't be built here.
+
+    Raises InputError if the rows have other sizes than it.
+    """
+    try:
+        spaces = spaces_of(env_id)
+    except InputError:
+        return None
+    check_sizes(env_id, spaces, SpaceSpec(episodes.observations.shape[1], episodes.actions.shape[1]), where)
+    low, high = numbers(spaces.low), numbers(spaces.high)
+    if (low, high) == ("-1", "1"):
+        return None
+    return f"{env_id} takes actions from {low} to {high}: --action-low {low} --action-high {high}"
+
+
 def _check_actions(
-    episodes: Episodes, where: str, rescaled: bool, logged: tuple[np.ndarray, np.ndarray], discrete: str | None
+    episodes: Episodes,
+    where: str,
+    rescaled: bool,
+    logged: tuple[np.ndarray, np.ndarray],
+    discrete: str | None,
+    env_id: str | None,
 ) -> None:
+    """Raises InputError unless actions are within [-1, 1], but where the environment is another one, for that."""
     actions = episodes.actions
     if max(-actions.min(), actions.max()) <= 1 + ROUNDING:
         return
@@ -393,9 +417,9 @@ def _check_actions(
     after = " after rescaling" if rescaled else ""
     if discrete and not rescaled:
         raise InputError(f"{where}: 'actions' are {discrete}: {DISCRETE}; {INSIST}")
-    advice = (
-        f"{'widen the bounds' if rescaled else BOUNDS}; {bounds_advice(*logged)} (action_low, action_high in Python)"
-    )
+    theirs = None if env_id in (None, "none") else _bounds_of(env_id, episodes, where)
+    known = bounds_advice(*logged) if theirs is None or rescaled else theirs
+    advice = f"{'widen the bounds' if rescaled else BOUNDS}; {known} (action_low, action_high in Python)"
     raise InputError(
         f"{where}: {len(rows):,} of {len(actions):,} rows have 'actions' outside [-1, 1]{after}: they range from"
         f" {actions.min():.6g} to {actions.max():.6g} (first: {first_rows(rows)}); {advice}"

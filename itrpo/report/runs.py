@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # of a configuration: what columns of their own say, or follows from them
 SAID = ("algorithm", "data.dataset", "data.task", "train.steps", "train.seeds", "scaled_fields")
 RESULTS = ("return", "score")
+LONGEST = 60  # characters of a value in a list
 
 
 class RunEntry(NamedTuple):
@@ -80,14 +81,15 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """{"train": {"seed": 0}} -> {"train.seed": 0}"""
     found: dict[str, Any] = {}
     for name, value in config.items():
-        inner = isinstance(value, dict) and name != "columns"
-        found |= flat(value, f"{prefix}{name}.") if inner else {f"{prefix}{name}": value}
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return found
 
 
 def short(field: str) -> str:
     """algorithm_config.backbone.alpha -> alpha, as on the command line."""
     last = field.rpartition(".")[2]
+    if field.startswith(("data.columns.", "data.parent.")):
+        return field.removeprefix("data.")
     return f"behavior_{last}" if field.startswith("behavior_config.") else last
 
 
@@ -97,25 +99,28 @@ def differing(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """
 
     def group(config: Mapping[str, Any], field: str) -> tuple[Any, ...]:
-        own = (config.get("algorithm"), config.get("preset"))
+        own = (config.get("algorithm"), config.get("preset"), "data.dataset" in config)  # else a fine-tuning
         if field.startswith(("algorithm_config.", "behavior")):
             return own
         if field.startswith("data.") and field != "data.env":
             return (*own, config.get("data.dataset"))
-        return ()
+        return own[2:]
 
-    values: dict[tuple[Any, ...], set[str]] = {}
+    groups: dict[tuple[Any, ...], dict[str, set[str]]] = {}  # of runs that can be compared: field -> their values
+    fields = dict.fromkeys(field for config in configs for field in config if not left_unsaid(field))
     for config in configs:
-        for field, value in config.items():
-            values.setdefault((field, group(config, field)), set()).add(json.dumps(value))
+        for field in fields:
+            values = groups.setdefault(group(config, field), {}).setdefault(field, set())
+            values.add(json.dumps(config.get(field)))  # rules that nobody gave are not there, or null
     return [
-        {
-            short(field): value
-            for field, value in config.items()
-            if field not in SAID and len(values[field, group(config, field)]) > 1
-        }
+        {short(field): config.get(field) for field in fields if len(groups[group(config, field)][field]) > 1}
         for config in configs
     ]
+
+
+def left_unsaid(field: str) -> bool:
+    """Of a run that goes on from another, its name says all."""
+    return field in SAID or (field.startswith("data.parent.") and field != "data.parent.run")
 
 
 def labels(entries: Sequence[RunEntry]) -> list[str]:
@@ -135,7 +140,9 @@ def labels(entries: Sequence[RunEntry]) -> list[str]:
 
 
 def in_words(fields: Mapping[str, Any]) -> list[str]:
-    return [f"{name} {shown(value)}" for name, value in fields.items()]
+    """Long lists are cut off: `itrpo runs diff` has them whole."""
+    texts = ((name, shown(value)) for name, value in fields.items())
+    return [f"{name} {text if len(text) <= LONGEST else f'{text[: LONGEST - 3]}...'}" for name, text in texts]
 
 
 def result_json(final: FinalScore | None) -> dict[str, Any] | None:
@@ -286,7 +293,8 @@ def print_run(folder: Path, console: Console, as_json: bool = False) -> None:
         name: value
         for name, value in entry.config.items()
         if name.startswith(("algorithm_config.", "behavior_config.", "data.", "evaluation."))
-        and name not in (*SAID, "data.env")
+        and name != "data.env"
+        and not left_unsaid(name)
     }
     lines["constants"] = ", ".join(in_words({short(name): value for name, value in constants.items()}))
     lines["versions"] = ", ".join(f"{name} {version}" for name, version in provenance.get("versions", {}).items())

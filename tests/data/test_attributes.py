@@ -9,6 +9,7 @@ import numpy as np
 import polars
 import pytest
 
+from itrpo.cli import main
 from itrpo.data.column_map import parse_columns
 from itrpo.data.convert import convert, read_contents
 from itrpo.data.formats import hostile
@@ -93,6 +94,30 @@ def test_what_a_csv_file_has_no_place_for_is_beside_it(tmp_path: Path) -> None:
     made.unlink()
     with pytest.raises(InputError, match=r"b\.csv-metadata\.json: exists already"):
         convert(tmp_path / "a.hdf5", made)
+
+
+def test_bounds_may_be_given_where_a_file_is_converted(tmp_path: Path) -> None:
+    """Both, or one beside the file's own; one alone is none."""
+    np.savez(tmp_path / "log.npz", **logged())
+    words = ["datasets", "convert", str(tmp_path / "log.npz")]
+    assert main([*words, str(tmp_path / "b.csv"), "--action-low", "0", "--action-high", "100"]) == 0
+    assert (load_dataset(tmp_path / "b.csv").action_low, load_dataset(tmp_path / "b.csv").action_high) == ([0], [100])
+    made = convert(tmp_path / "b.csv", tmp_path / "c.npz", action_high=[200]).path
+    assert (load_dataset(made).action_low, load_dataset(made).action_high) == ([0], [200])
+    with pytest.raises(InputError, match="the bounds given: there is 'action_low', but no 'action_high'"):
+        convert(tmp_path / "log.npz", tmp_path / "d.npz", action_low=0)
+    assert not (tmp_path / "d.npz").exists()
+
+
+def test_where_actions_are_out_of_range_the_environment_is_asked_first() -> None:
+    """For its sizes: another environment is the first thing to mend; then for its bounds."""
+    log = columns() | {"observations": np.zeros((9, 3)), "actions": np.linspace(-1.9, 1.9, 9)[:, None]}
+    with pytest.raises(InputError, match="its observations have 3 numbers and those of Hopper-v4 have 11"):
+        load_dataset(log, env="Hopper-v4")
+    with pytest.raises(InputError, match="Pendulum-v1 takes actions from -2 to 2: --action-low -2 --action-high 2"):
+        load_dataset(log, env="Pendulum-v1")
+    with pytest.raises(InputError, match=r"the data's own extremes are --action-low -1\.9 --action-high 1\.9"):
+        load_dataset(log)
 
 
 def test_infinite_bounds_go_through_a_csv_file(tmp_path: Path) -> None:

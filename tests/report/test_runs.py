@@ -14,7 +14,17 @@ from rich.console import Console
 from itrpo import files
 from itrpo.cli import main
 from itrpo.errors import InputError
-from itrpo.report.runs import differing, labels, list_runs, named_runs, print_differences, print_run, print_runs
+from itrpo.report.runs import (
+    differing,
+    flat,
+    in_words,
+    labels,
+    list_runs,
+    named_runs,
+    print_differences,
+    print_run,
+    print_runs,
+)
 from itrpo.results import store
 from itrpo.results.frames import read_results
 from itrpo.results.run_folder import RunFolder
@@ -98,6 +108,28 @@ def test_only_what_is_comparable_differs():
     assert differing([base, other]) == [{"preset": "quick"}, {"preset": "source"}]
     assert differing([base, base | {"train.seed": 1}]) == [{"seed": 0}, {"seed": 1}]
     assert differing([base]) == [{}]
+
+
+def test_rules_columns_and_bounds_differ_where_one_run_has_none():
+    """A field that a run lacks, or has as null, is none; of a run that is continued its name is said."""
+    base = {"algorithm": "itrpo", "preset": "quick", "data.dataset": "log", "data.rules": None, "data.columns": None}
+    data = {"rules": {"fill": "previous"}, "columns": {"actions": ["valve"]}, "action_high": [100.0]}
+    data |= {"parent": {"run": "3f2a", "mean": [1.0, 2.0]}}
+    given = flat({"algorithm": "itrpo", "preset": "quick", "data": {"dataset": "log"} | data})
+    names = ("fill", "columns.actions", "action_high", "parent.run")
+    assert differing([base, given]) == [
+        dict.fromkeys(names),
+        dict(zip(names, ("previous", ["valve"], [100.0], "3f2a"), strict=True)),
+    ]
+    assert differing([base, given | {"data.dataset": "other"}]) == [{}, {}]  # what is done to other data is no choice
+
+
+def test_long_lists_are_cut_off_in_the_list_alone():
+    words = in_words({"columns.observations": [f"sensor_{i}" for i in range(30)], "fill": None})
+    assert words[0].startswith("columns.observations sensor_0,sensor_1,")
+    assert words[0].endswith("...")
+    assert len(words[0]) == len("columns.observations ") + 60
+    assert words[1] == "fill none"
 
 
 def test_labels_tell_runs_apart(runs):

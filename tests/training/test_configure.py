@@ -137,6 +137,9 @@ def test_other_columns_of_the_same_file_are_another_run(tmp_path):
     assert differences(to_json(configs[0]), to_json(configs[1])) == [
         "data.columns.observations: ['a', 'b'] -> ['b', 'c']"
     ]
+    mapped = {"columns": {"actions": ["u"]}}
+    assert differences({"columns": None}, mapped) == ["columns.actions: None -> ['u']"]
+    assert differences(mapped, {"columns": None}) == ["columns.actions: ['u'] -> None"]
 
 
 def test_other_rules_for_the_same_file_are_another_run():
