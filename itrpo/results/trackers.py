@@ -35,10 +35,12 @@ def check_trackers(names: Iterable[str]) -> None:
                     wandb.login()
 
 
-def open_tracker(name: str, folder: Path, config: Any) -> Tracker:
-    """A tracker that writes below `folder`. Raises InputError if it can't begin, such as wandb without a login."""
+def open_tracker(name: str, folder: Path, config: Any, resumed_at: int | None = None) -> Tracker:
+    """A tracker that writes below `folder`. `resumed_at`: the step from which a run goes on; what was sent of later
+    steps comes again. Raises InputError if it can't begin, such as wandb without a login.
+    """
     with _saying(name):
-        return _tensorboard(folder) if name == "tensorboard" else _wandb(folder, config)
+        return _tensorboard(folder, resumed_at) if name == "tensorboard" else _wandb(folder, config)
 
 
 @contextmanager
@@ -59,10 +61,11 @@ def scalars(metrics: Mapping[str, np.ndarray]) -> dict[str, float]:
     return values
 
 
-def _tensorboard(folder: Path) -> Tracker:
+def _tensorboard(folder: Path, resumed_at: int | None) -> Tracker:
     from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
 
-    writer = SummaryWriter(str(folder / "tensorboard"))
+    # TensorBoard leaves out what an earlier file has of steps from `purge_step` on
+    writer = SummaryWriter(str(folder / "tensorboard"), purge_step=None if resumed_at is None else resumed_at + 1)
 
     def log(step: int, metrics: Mapping[str, np.ndarray]) -> None:
         for name, value in scalars(metrics).items():
@@ -76,7 +79,7 @@ def _wandb(folder: Path, config: Any) -> Tracker:
     import wandb  # pyright: ignore[reportMissingImports]
 
     # one id per folder, so that a resumed run continues its curves, and two folders of one name do not share them; mode
-    # (online, offline) is wandb's own setting
+    # (online, offline) is wandb's own setting. Steps that it has already it does not take again
     path = folder.resolve()
     own = hashlib.sha256(str(path).encode()).hexdigest()[:16]
     run = wandb.init(project="itrpo", id=own, name=path.name, dir=str(folder), config=config, resume="allow")

@@ -127,10 +127,12 @@ def train_together(
         carried_over = None if parent is None else continuing.arrays_of(parent, config)
         print_header(config, dataset, [each.folder.path for each in runs], console)
         preprocess, data = ready(config, dataset)
-        trackers = [open_tracker(name, runs[0].folder.path, to_json(config)) for name in track]
+        saved = [each.folder.newest(console) for each in runs]
+        newest = saved[0]
+        resumed_at = None if newest is None else newest.step if newest.phase == "train" else 0
+        trackers = [open_tracker(name, runs[0].folder.path, to_json(config), resumed_at) for name in track]
         for tracker in trackers:
             stack.callback(tracker.close)
-        saved = [each.folder.newest(console) for each in runs]
         for some in alike(saved, lengths, config.train.seeds):
             own, length = tuple(runs[place] for place in some), lengths[some[0]]
             behavior: BehaviorModel | None = None

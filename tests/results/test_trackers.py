@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -25,6 +26,26 @@ def test_tensorboard_writes_a_curve_for_each(tmp_path: Path):
     tracker.close()
     (events,) = (tmp_path / "tensorboard").iterdir()
     assert all(name in events.read_bytes() for name in (b"kl", b"kl/seed0", b"kl/seed1"))
+
+
+def test_a_resumed_run_takes_back_the_steps_that_come_again(tmp_path: Path):
+    """TensorBoard drops events of earlier files from the step on at which a later one says that a session started."""
+    event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2")
+    for resumed_at, steps in ((None, (10, 20)), (10, (20, 30))):
+        tracker = open_tracker("tensorboard", tmp_path, {}, resumed_at)
+        for step in steps:
+            tracker.log(step, METRICS)
+        tracker.close()
+    starts = dict[str, list[int]]()
+    for path in sorted((tmp_path / "tensorboard").iterdir()):
+        content, place = path.read_bytes(), 0
+        while place < len(content):  # records: a length of 8 bytes, its checksum of 4, the event, its checksum of 4
+            (length,) = struct.unpack_from("<Q", content, place)
+            event = event_pb2.Event.FromString(content[place + 12 : place + 12 + length])
+            if event.HasField("session_log"):
+                starts.setdefault(path.name, []).append(event.step)
+            place += length + 16
+    assert list(starts.values()) == [[11]]
 
 
 def test_without_a_login_wandb_says_so_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
