@@ -82,6 +82,7 @@ ENVIRONMENTS = ("evaluation.mazes", "collection.goal_ant")
 ONLY_IN = {"tyro": ("cli",), "yaml": ("sweep.plan",)}
 SHARED_BY_ALGORITHMS = (
     "algorithms.kl_actor_critic",
+    "algorithms.divergence_actor_critic",
     "algorithms.mmd_actor_critic",
     "algorithms.quick",
     "algorithms.soft_actor_critic",
