@@ -16,6 +16,7 @@ from itrpo.types import AlgorithmEntry
 # name -> AlgorithmEntry; those of installed packages are in the entry point group of this name
 ENTRY_POINTS = "itrpo.algorithms"
 ALGORITHMS = {
+    "algae_dice": "itrpo.algorithms.algae_dice:ALGAE_DICE",
     "bc": "itrpo.algorithms.bc:BC",
     "bc_discrete": "itrpo.algorithms.bc_discrete:BC_DISCRETE",
     "bcq": "itrpo.algorithms.bcq:BCQ",

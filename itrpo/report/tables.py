@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _NAMES = {
+    "algae_dice": "AlgaeDICE",
     "bc_discrete": "BC, discrete",
     "bcq_discrete": "BCQ, discrete",
     "brac_discrete": "BRAC, discrete",
