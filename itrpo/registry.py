@@ -45,6 +45,7 @@ ALGORITHMS = {
     "plas": "itrpo.algorithms.plas:PLAS",
     "qr_dqn": "itrpo.algorithms.qr_dqn:QR_DQN",
     "rebrac": "itrpo.algorithms.rebrac:REBRAC",
+    "rem": "itrpo.algorithms.rem:REM",
     "sac_n": "itrpo.algorithms.sac_n:SAC_N",
     "spot": "itrpo.algorithms.spot:SPOT",
     "td3_bc": "itrpo.algorithms.td3_bc:TD3_BC",
