@@ -1,5 +1,5 @@
-"""AlgaeDICE, policy gradient from arbitrary experience (Nachum, Dai, Kostrikov, Chow, Li and Schuurmans 2019, arXiv
-1912.02074), on a fixed dataset.
+"""AlgaeDICE, policy gradient from arbitrary experience (Nachum, Dai, Kostrikov, Chow, Li and Schuurmans 2019,
+arXiv 1912.02074), on a fixed dataset.
 
 The return less a divergence between what the policy visits and what the data do, in its dual form, in which all
 expectations are over the data:
@@ -233,8 +233,7 @@ def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
 
 
 SOURCE = Config()
-MATCHED = replace(
-    SOURCE, policy_learning_rate=3e-4, critic_learning_rate=3e-4, entropy_learning_rate=3e-4, initializer="fan_in"
-)
+RATES = dict.fromkeys(("policy_learning_rate", "critic_learning_rate", "entropy_learning_rate"), 3e-4)
+MATCHED = replace(SOURCE, **RATES, initializer="fan_in", log_std_squash=False)
 PRESETS = {"source": Preset(SOURCE), "matched": Preset(MATCHED), "quick": quick(Preset(MATCHED), {})}
 ALGAE_DICE = AlgorithmEntry(Config, PRESETS, "source", (), make)

@@ -1,12 +1,12 @@
-"""BRAC without a model of pi_beta: divergences estimated by a discriminator (Wu, Tucker and Nachum 2019, arXiv
-1911.11361), in two variants.
+"""BRAC without a model of pi_beta: divergences estimated by a discriminator (Wu, Tucker and Nachum 2019,
+arXiv 1911.11361), in two variants.
 
     brac_dual_kl       D(s) = log softplus(c(s,a)) - softplus(c(s,a_data)) + 1            D_KL[pi || pi_beta]
     brac_wasserstein   D(s) = c(s,a) - c(s,a_data)                                        its 1-Wasserstein distance
     discriminator      max over c      D(s) - slope_penalty max(||grad_a c(s,a~)|| - 1, 0)^2,   three steps
                        a~ = a + u (a_data - a),   u ~ U(0, 1)
     critic             min over Q_i    sum_i (Q_i(s,a_data) - y)^2
-                       y = r + gamma (1-d) ( min_i Q_i'(s',a') - alpha D(s') )
+                       y = r + gamma (1-d) ( min_i Q_i'(s',a') - value_share alpha D(s') )
     actor              min over pi     alpha D(s) - 1{step >= divergence_only_steps} min_i Q_i(s,a)
     weight             max over alpha in [0, 500]   alpha (D - divergence_target), where a target is set
 
@@ -16,8 +16,9 @@ densities is steep. For a shift by x a linear c makes brac_wasserstein's D the d
 
 Source: google-research, behavior_regularized_offline_rl/brac: divergences.py (estimates, penalty 5), brac_dual_agent.py
 (order: critics, actor with the new critics, discriminator with the new actor, alpha), run_dual.sh (networks, rates,
-alpha 10, three steps). `source` holds these for both divergences, though the script is the KL's, and penalises the
-value, as the class does by default and the script does not. Departures: the second and the third step of the
+alpha 10, three steps, no penalty in the values: value_share 0, where the class has 1). `source` holds these for both
+divergences, though the script is the KL's. D(s) of one action is noisy, and with value_share so are the targets.
+Departures: the second and the third step of the
 discriminator take fresh actions of pi at the same rows, where the source has other rows; alpha sees D in the last of
 them; targets start as copies, there from weights of their own. alpha relative to |Q| (`quick`) is ours.
 """
@@ -57,7 +58,7 @@ class Config:
     discriminator_steps: Count = 3  # per step of the others (script: c_iter)
     discriminator_learning_rate: Positive = 1e-3  # Adam (script)
     discriminator_hidden: Widths = (256, 256)  # widths of the hidden layers (script: 300, 300)
-    backbone: Backbone = Backbone()
+    backbone: Backbone = Backbone(value_share=0.0)  # penalties in the policy alone, as in the script
 
 
 class State(NamedTuple):
@@ -142,18 +143,20 @@ def train_discriminator(
     key: Key[Array, ""],
 ) -> tuple[Trainable, Metrics]:
     """The discriminator after its steps, and the metrics of the last. The key is consumed."""
-    metrics: Metrics = {}
-    for each in jax.random.split(key, config.discriminator_steps):
-        noise_key, share_key = jax.random.split(each)
+
+    def step(discriminator: Trainable, key: Key[Array, ""]) -> tuple[Trainable, Metrics]:
+        noise_key, share_key = jax.random.split(key)
         noise = jax.random.normal(noise_key, batch.action.shape)
         action = jnp.tanh(networks.base.actor.pre_tanh(policy_params, batch.observation, noise))
         fixed = (batch.observation, action, batch.action, jax.random.uniform(share_key, batch.reward.shape))
-        discriminator, metrics = gradient_step(
+        return gradient_step(
             discriminator,
             networks.discriminator_optimizer,
-            lambda params, fixed=fixed: discriminator_loss(estimate, networks, config.slope_penalty, params, *fixed),
+            lambda params: discriminator_loss(estimate, networks, config.slope_penalty, params, *fixed),
         )
-    return discriminator, metrics
+
+    discriminator, metrics = jax.lax.scan(step, discriminator, jax.random.split(key, config.discriminator_steps))
+    return discriminator, {name: values[-1] for name, values in metrics.items()}
 
 
 def update(
@@ -173,9 +176,8 @@ def update(
     after, old = batch.next_observation, state.discriminator.params
     action = jnp.tanh(networks.base.actor.pre_tanh(state.policy.params, after, target_noise))
     divergence = divergence_at(estimate, networks, old, after, action, batch.next_action)
-    targets = base.critic_targets(
-        networks.base, backbone.gamma, alpha, state.critic.target_params, batch, action, divergence
-    )
+    at_targets = (state.critic.target_params, batch, action, divergence)
+    targets = base.critic_targets(backbone, networks.base, alpha, *at_targets)
     critic, metrics = critic_step(networks.base.critics, networks.base.critic_optimizer, state.critic, batch, targets)
 
     fixed = (critic.params, old, batch, policy_noise)
@@ -233,13 +235,16 @@ def make(estimate: Estimate, config: Config, spec: SpaceSpec, behavior: None) ->
     )
 
 
-SOURCE = Config(discriminator_hidden=(300, 300), backbone=replace(base.SCRIPTS, alpha=10.0, policy_learning_rate=3e-6))
+SOURCE = Config(
+    discriminator_hidden=(300, 300),
+    backbone=replace(base.SCRIPTS, alpha=10.0, value_share=0.0, policy_learning_rate=3e-6),
+)
 MATCHED = Preset(Config())
-RELATIVE = Preset(Config(backbone=Backbone(alpha_scale="relative")))
+RELATIVE = Preset(Config(backbone=Backbone(value_share=0.0, alpha_scale="relative")))
 PRESETS = {
     "source": Preset(SOURCE, steps=500_000),
     "matched": MATCHED,
-    "quick": quick(RELATIVE, {"alpha": 0.1, "discriminator_hidden": WIDTHS}),
+    "quick": quick(RELATIVE, {"alpha": 1.0, "discriminator_hidden": WIDTHS}),
 }
 BRAC_DUAL_KL = AlgorithmEntry(Config, PRESETS, "quick", (), partial(make, divergences.dual_kl))
 BRAC_WASSERSTEIN = AlgorithmEntry(Config, PRESETS, "quick", (), partial(make, divergences.dual_wasserstein))

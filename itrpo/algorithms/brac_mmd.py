@@ -1,7 +1,7 @@
 """BRAC with the maximum mean discrepancy in the place of the KL (Wu, Tucker and Nachum 2019, arXiv 1911.11361).
 
     critic   min over Q_i    sum_i (Q_i(s,a) - y)^2
-             y = r + gamma (1-d) ( min_i Q_i'(s',a'_1) - alpha D(s') )
+             y = r + gamma (1-d) ( min_i Q_i'(s',a'_1) - value_share alpha D(s') )
     actor    min over pi     alpha D(s) - 1{step >= divergence_only_steps} min_i Q_i(s,a_1)
     weight   max over alpha in [0, 500]   alpha (D - divergence_target), where a target is set; else it is a constant
              D(s) = MMD^2 of a_1 .. a_m ~ pi(.|s) and m actions of pi_beta(.|s)
@@ -16,7 +16,9 @@ root), brac_primal_agent.py (4 samples of each, the order of updates), run_prima
 holds these, with the class's alpha of 1: the scripts' 0.1 is the KL's. Departures: the first of the m actions meets
 the critics, where the source draws one more; targets start as copies, there from weights of their own; alpha, where it
 adapts, sees D of the actor's loss, there D of the actor just stepped; the fit of pi_beta is as in `brac`. alpha
-relative to |Q| (`quick`) is ours: a squared MMD of actions is small, and Q may be hundreds.
+relative to |Q| (`quick`) is ours: a squared MMD of actions is small, and Q may be hundreds. It goes with value_share 0:
+D is not 0 where pi is pi_beta, as pairs of an action with itself count, and an alpha that grows with a Q that falls by
+alpha D / (1 - gamma) runs away.
 """
 
 from __future__ import annotations
@@ -126,7 +128,7 @@ def update(
     alpha = base.alpha_now(backbone, state.weight, state.q_scale)
     draws = draw(config, behavior, state.behavior_params, batch.next_observation, action_dim, target_key)
     after = action_and_divergence(config, networks, state.policy.params, batch.next_observation, draws)
-    targets = base.critic_targets(networks, backbone.gamma, alpha, state.critic.target_params, batch, *after)
+    targets = base.critic_targets(backbone, networks, alpha, state.critic.target_params, batch, *after)
     critic, metrics = critic_step(networks.critics, networks.critic_optimizer, state.critic, batch, targets)
 
     draws = draw(config, behavior, state.behavior_params, batch.observation, action_dim, policy_key)
@@ -183,10 +185,10 @@ SOURCE_BEHAVIOR = gaussian.Config(
     fit=LikelihoodFit(fit_learning_rate=5e-4, dual_learning_rate=5e-4, fit_action_edge=1e-3),
 )
 MATCHED = Preset(Config(warm_start=True), "gaussian", gaussian.Config())
-RELATIVE = replace(MATCHED.config, backbone=Backbone(alpha_scale="relative"))
+RELATIVE = replace(MATCHED.config, backbone=Backbone(alpha_scale="relative", value_share=0.0))
 PRESETS = {
     "source": Preset(Config(backbone=base.SCRIPTS), "gaussian", SOURCE_BEHAVIOR, steps=500_000, behavior_steps=300_000),
     "matched": MATCHED,
-    "quick": quick(MATCHED._replace(config=RELATIVE), WARM | {"alpha": 1.0}),
+    "quick": quick(MATCHED._replace(config=RELATIVE), WARM | {"alpha": 10.0}),
 }
 BRAC_MMD = AlgorithmEntry(Config, PRESETS, "quick", ("gaussian", "mixture", "flow"), make, validate)

@@ -1,7 +1,7 @@
 """The pieces of an actor-critic under a divergence D that is estimated from samples, which BRAC's other forms share.
 
     critic   min over Q_i    sum_i (Q_i(s,a) - y)^2
-             y = r + gamma (1-d) ( min_i Q_i'(s',a') - alpha D(s') ),   a' ~ pi(.|s')
+             y = r + gamma (1-d) ( min_i Q_i'(s',a') - value_share alpha D(s') ),   a' ~ pi(.|s')
     actor    min over pi     alpha D(s) - 1{step >= divergence_only_steps} min_i Q_i(s,a),   a ~ pi(.|s)
     weight   max over alpha in [0, 500]   alpha (D - divergence_target), where a target is set; else it is a constant
     target   Q_i'  <- (1 - polyak_rate) Q_i' + polyak_rate Q_i
@@ -29,7 +29,7 @@ from itrpo.nn.network import Initializer
 from itrpo.nn.trainable import Trainable
 from itrpo.ops import td
 from itrpo.ops.td import Scalar
-from itrpo.ranges import Count, CountOrZero, Discount, NonNegative, Positive, Rate, Widths
+from itrpo.ranges import Count, CountOrZero, Discount, NonNegative, Positive, Rate, Share, Widths
 from itrpo.types import Metrics, Params, SpaceSpec, Transition
 
 ACTION_EDGE = 1e-6  # in `log_prob`: actions are clipped to +-(1 - edge); no loss asks for a density
@@ -41,6 +41,7 @@ class Backbone:
 
     alpha: Positive = 1.0  # weight of the divergence (the class's default)
     divergence_target: NonNegative | None = None  # of D, to which alpha adapts from its value on; None: it is constant
+    value_share: Share = 1.0  # of alpha, in the critics' targets (the class's value_penalty; run_dual.sh: 0)
     alpha_scale: Literal["absolute", "relative"] = "absolute"  # relative: alpha times a running mean of |Q(s,a)| (ours)
     divergence_only_steps: CountOrZero = 0  # first steps in which the actor ignores Q (the class's default: 20,000)
     gamma: Discount = 0.99  # discount per step
@@ -83,8 +84,8 @@ def alpha_now(config: Backbone, weight: Trainable | None, q_scale: Float[Array, 
 
 
 def critic_targets(
+    config: Backbone,
     networks: Networks,
-    gamma: Scalar,
     alpha: Scalar,
     target_params: Params,
     batch: Transition,
@@ -93,7 +94,8 @@ def critic_targets(
 ) -> Float[Array, "B"]:
     """y, from an action of pi and the divergence at s'."""
     q = least_q(networks.critics, target_params, batch.next_observation, action)
-    return td.bellman_target(batch.reward, batch.continues, gamma, td.regularised_value(q, alpha, divergence))
+    next_value = td.regularised_value(q, config.value_share * alpha, divergence)
+    return td.bellman_target(batch.reward, batch.continues, config.gamma, next_value)
 
 
 def penalised_loss(

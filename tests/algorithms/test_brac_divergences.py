@@ -112,7 +112,7 @@ def test_targets_of_brac_mmd_are_less_by_alpha_times_the_distance():
     for (s, own, data), r, c in zip(samples(POLICY, rows.next_observation), rows.reward, rows.continues, strict=True):
         expected.append(r + GAMMA * c * (least(s, own[0]) - ALPHA * mmd_by_hand(own, data, 0.4)))
     after = brac_mmd.action_and_divergence(MMD_CONFIG, BASE, jnp.asarray(POLICY), rows.next_observation, DRAWS)
-    found = base.critic_targets(BASE, GAMMA, ALPHA, jnp.asarray(W), rows, *after)
+    found = base.critic_targets(Backbone(gamma=GAMMA), BASE, ALPHA, jnp.asarray(W), rows, *after)
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
@@ -146,6 +146,7 @@ def test_the_model_s_samples_are_its_own_and_differ():
 
 # --- dual estimates ------------------------------------------------------------------------------------------------
 
+BACKBONE = Backbone(gamma=GAMMA, value_share=0.4)
 NOISE, SHARE = RNG.normal(size=(ROWS, 2)), RNG.uniform(size=ROWS)
 
 
@@ -157,12 +158,12 @@ def test_targets_of_brac_dual_compare_with_the_logged_next_action(name):
     for s, logged, r, c, noise in zip(*map(np.asarray, columns), NOISE, strict=True):
         a = acted(POLICY, s, noise)
         divergence = by_hand(c_by_hand(s, a), c_by_hand(s, logged))
-        expected.append(r + GAMMA * c * (least(s, a) - ALPHA * divergence))
+        expected.append(r + GAMMA * c * (least(s, a) - 0.4 * ALPHA * divergence))
     action = jnp.tanh(BASE.actor.pre_tanh(jnp.asarray(POLICY), rows.next_observation, jnp.asarray(NOISE)))
     divergence = brac_dual.divergence_at(
         estimate, DUAL, jnp.asarray(C), rows.next_observation, action, rows.next_action
     )
-    found = base.critic_targets(BASE, GAMMA, ALPHA, jnp.asarray(W), rows, action, divergence)
+    found = base.critic_targets(BACKBONE, BASE, ALPHA, jnp.asarray(W), rows, action, divergence)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
