@@ -299,7 +299,9 @@ def shifted(key):
     return one, other + SHIFT
 
 
-@pytest.mark.parametrize(("kind", "slope_penalty"), [("linear", 5.0), ("network", 50.0)])
+@pytest.mark.parametrize(
+    ("kind", "slope_penalty"), [("linear", 5.0), pytest.param("network", 50.0, marks=pytest.mark.slow)]
+)
 def test_the_wasserstein_estimate_reaches_the_shift_of_two_distributions(kind, slope_penalty):
     """A linear c finds shift (1 + shift / (2 slope_penalty)); a network's slope may differ from place to place."""
     spec = brac_dual.make_networks(brac_dual.Config(discriminator_hidden=(32,)), ONE)
@@ -339,6 +341,7 @@ def dual_state(networks, config):
     )
 
 
+@pytest.mark.slow
 def test_brac_dual_kl_reaches_brac_s_optimum():
     """pi* ~ pi_beta exp(r / alpha), of which tests/learning/test_gaussian_bandit.py gives the precision."""
     alpha, steps = 3.0, 3000
