@@ -247,6 +247,8 @@ def config_hash(config: RunConfig) -> str:
     for name in ("by_column", "stack", "rules", "holdout", "num_actions", "parent"):
         if values["data"][name] is None:
             del values["data"][name]  # runs keep the names that they had before there was a choice
+    if (values["algorithm_config"] or {}).get("divergence_target", 0) is None:
+        del values["algorithm_config"]["divergence_target"]  # BRAC's
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 

@@ -16,6 +16,7 @@ from itrpo.types import AlgorithmEntry
 # name -> AlgorithmEntry; those of installed packages are in the entry point group of this name
 ENTRY_POINTS = "itrpo.algorithms"
 ALGORITHMS = {
+    "algae_dice": "itrpo.algorithms.algae_dice:ALGAE_DICE",
     "bc": "itrpo.algorithms.bc:BC",
     "bc_discrete": "itrpo.algorithms.bc_discrete:BC_DISCRETE",
     "bcq": "itrpo.algorithms.bcq:BCQ",
@@ -23,8 +24,11 @@ ALGORITHMS = {
     "bear": "itrpo.algorithms.bear:BEAR",
     "bppo": "itrpo.algorithms.bppo:BPPO",
     "brac_discrete": "itrpo.algorithms.brac_discrete:BRAC_DISCRETE",
+    "brac_dual_kl": "itrpo.algorithms.brac_dual:BRAC_DUAL_KL",
+    "brac_mmd": "itrpo.algorithms.brac_mmd:BRAC_MMD",
     "brac_p": "itrpo.algorithms.brac:BRAC_P",
     "brac_v": "itrpo.algorithms.brac:BRAC_V",
+    "brac_wasserstein": "itrpo.algorithms.brac_dual:BRAC_WASSERSTEIN",
     "cql": "itrpo.algorithms.cql:CQL",
     "cql_discrete": "itrpo.algorithms.cql_discrete:CQL_DISCRETE",
     "dqn": "itrpo.algorithms.dqn:DQN",
@@ -41,6 +45,7 @@ ALGORITHMS = {
     "plas": "itrpo.algorithms.plas:PLAS",
     "qr_dqn": "itrpo.algorithms.qr_dqn:QR_DQN",
     "rebrac": "itrpo.algorithms.rebrac:REBRAC",
+    "rem": "itrpo.algorithms.rem:REM",
     "sac_n": "itrpo.algorithms.sac_n:SAC_N",
     "spot": "itrpo.algorithms.spot:SPOT",
     "td3_bc": "itrpo.algorithms.td3_bc:TD3_BC",

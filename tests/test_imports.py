@@ -83,6 +83,7 @@ ENVIRONMENTS = ("evaluation.mazes", "evaluation.ogbench", "collection.goal_ant")
 ONLY_IN = {"tyro": ("cli",), "yaml": ("sweep.plan",)}
 SHARED_BY_ALGORITHMS = (
     "algorithms.kl_actor_critic",
+    "algorithms.divergence_actor_critic",
     "algorithms.mmd_actor_critic",
     "algorithms.quick",
     "algorithms.soft_actor_critic",

@@ -5,10 +5,15 @@
     both     max over pi   E_{a~pi}[min_i Q_i(s,a)] - alpha D_KL[pi || pi_beta](s)                  (Eq. 3)
 
 brac_v penalises the value as well, brac_p the policy alone (the original's `value_penalty`). brac_v is iTRPO at
-tau = 0, to the bit. `source` holds the constants of the original run scripts (google-research,
-behavior_regularized_offline_rl). Departures from that code: it draws 4 actions for D and one for Q, here the same draws
-serve both; its targets start from weights of their own, here from copies; its fit of pi_beta keeps one learning rate,
-ours ends with a hundredth of it.
+tau = 0, to the bit. With a `divergence_target` alpha adapts, from its value on (the original's `train_alpha`):
+
+    weight   max over alpha in [0, 500]   alpha (D_KL - divergence_target)
+
+`source` holds the constants of the original run scripts (google-research, behavior_regularized_offline_rl). Departures
+from that code: it draws 4 actions for D and one for Q, here the same draws serve both; its targets start from weights
+of their own, here from copies; its fit of pi_beta keeps one learning rate, ours ends with a hundredth of it; its alpha
+sees D of the actor just stepped and may overshoot its range by a step, here it sees D of the actor's loss and is cut.
+Its other divergences are `brac_mmd` and `brac_dual`.
 """
 
 from __future__ import annotations
@@ -26,13 +31,14 @@ from itrpo.behavior import gaussian
 from itrpo.behavior.likelihood import LikelihoodFit
 from itrpo.ops import td
 from itrpo.ops.td import Scalar
-from itrpo.ranges import Positive
-from itrpo.types import Algorithm, AlgorithmEntry, DensityModel, Metrics, Preset, SpaceSpec, Transition
+from itrpo.ranges import NonNegative, Positive
+from itrpo.types import Algorithm, AlgorithmEntry, DensityModel, Metrics, Params, Preset, SpaceSpec, Transition
 
 
 @dataclass(frozen=True)
 class Config:
     alpha: Positive = 0.9  # weight of the KL to pi_beta
+    divergence_target: NonNegative | None = None  # nats that alpha adapts to, from its value on; None: it is constant
     backbone: Backbone = Backbone()
 
 
@@ -71,7 +77,7 @@ def update(
     key: Key[Array, ""],
     step: Int[Array, ""],
 ) -> tuple[State, Metrics]:
-    """Critics, then the actor by Eq. (3) with the new critics, then targets. The key is consumed.
+    """Critics, then the actor by Eq. (3) with the new critics, then alpha and targets. The key is consumed.
 
     value_penalty: whether the targets are those of brac_v; else of brac_p.
     """
@@ -81,13 +87,20 @@ def update(
     targets = critic_targets(value_penalty, config, networks, state, batch, target_noise)
     critic, metrics = kl.critic_step(backbone, networks, state, batch, targets, penalty_noise)
     policy, policy_metrics = kl.policy_step(backbone, networks, alpha, state, critic.params, batch, policy_noise, step)
-    return kl.averaged(backbone, state, policy, critic, targets), metrics | policy_metrics
+    weight = kl.weight_step(state.weight, policy_metrics["kl"], config.divergence_target)
+    state = kl.averaged(backbone, state, policy, critic, targets)._replace(weight=weight)
+    return state, metrics | policy_metrics
 
 
 def make(value_penalty: bool, config: Config, spec: SpaceSpec, behavior: DensityModel) -> Algorithm:
     parts = kl.make_parts(config.backbone, spec, behavior)
+
+    def init(key: Key[Array, ""], behavior_params: Params) -> State:
+        weight = kl.start_weight(config.alpha, config.divergence_target)
+        return kl.start(config.backbone, parts, key, behavior_params)._replace(weight=weight)
+
     return Algorithm(
-        init=partial(kl.start, config.backbone, parts),
+        init=init,
         update=partial(update, value_penalty, config, parts.networks),
         acting=parts.actor.acting(config.backbone.action_edge),
         probes=partial(kl.probes, config.backbone, parts),

@@ -27,7 +27,7 @@ from itrpo.nn.critics import least_q, penalised_critic_loss
 from itrpo.nn.ensemble import Ensemble, critic_ensemble
 from itrpo.nn.network import Initializer
 from itrpo.nn.trainable import Trainable, gradient_step, polyak, trainable
-from itrpo.ops import distributions, divergences, td
+from itrpo.ops import distributions, divergences, lagrange, td
 from itrpo.ops.td import Scalar
 from itrpo.ranges import Count, CountOrZero, Discount, InnerShare, NonNegative, Positive, Rate, Widths
 from itrpo.types import DensityModel, Metrics, Params, Snapshot, SpaceSpec, Transition
@@ -68,6 +68,7 @@ class State(NamedTuple):
     critic: Trainable  # parameters stacked over the ensemble [N, ...]
     behavior_params: Params  # frozen
     q_scale: Float[Array, ""]  # running mean of |Q(s,a)| over the data; read only where alpha_scale is "relative"
+    weight: Trainable | None = None  # params: alpha, where it adapts (BRAC); None: it is a constant
 
 
 class Actions(NamedTuple):
@@ -141,7 +142,27 @@ def draw_noise(networks: Networks, batch: Transition, key: Key[Array, ""]) -> li
 
 
 def alpha_now(alpha: Scalar, config: Backbone, state: State) -> Scalar:
+    alpha = alpha if state.weight is None else state.weight.params
     return alpha * state.q_scale if config.alpha_scale == "relative" else alpha
+
+
+WEIGHT_OPTIMIZER = optax.adam(1e-3)  # of an alpha that adapts (BRAC's scripts)
+
+
+def start_weight(alpha: Scalar, divergence_target: float | None) -> Trainable | None:
+    """alpha as what is trained, from there on; None without a target."""
+    return None if divergence_target is None else trainable(WEIGHT_OPTIMIZER, jnp.asarray(alpha, jnp.float32))
+
+
+def weight_step(
+    weight: Trainable | None, divergence: Float[Array, ""], divergence_target: float | None
+) -> Trainable | None:
+    """alpha after one step up alpha * (D - divergence_target), and its clip; where it does not adapt, nothing."""
+    if weight is None or divergence_target is None:
+        return weight
+    excess = divergence - divergence_target
+    stepped, _ = gradient_step(weight, WEIGHT_OPTIMIZER, lambda alpha: (lagrange.weight_loss(alpha, excess), {}))
+    return stepped._replace(params=jnp.clip(stepped.params, 0.0, lagrange.LARGEST_WEIGHT))
 
 
 def critic_step(
@@ -191,8 +212,13 @@ def averaged(config: Backbone, state: State, policy: Trainable, critic: Trainabl
         policy = polyak(policy, config.polyak_rate)
     q_scale = state.q_scale
     if config.alpha_scale == "relative":
-        q_scale += config.polyak_rate * (jnp.maximum(jnp.mean(jnp.abs(targets)), 1.0) - q_scale)
-    return State(policy, polyak(critic, config.polyak_rate), state.behavior_params, q_scale)
+        q_scale = moved_scale(q_scale, config.polyak_rate, targets)
+    return State(policy, polyak(critic, config.polyak_rate), state.behavior_params, q_scale, state.weight)
+
+
+def moved_scale(q_scale: Float[Array, ""], rate: Scalar, targets: Float[Array, "B"]) -> Float[Array, ""]:
+    """The running mean of |Q|, at least 1, after a batch."""
+    return q_scale + rate * (jnp.maximum(jnp.mean(jnp.abs(targets)), 1.0) - q_scale)
 
 
 def is_zero(weight: Scalar) -> bool:
@@ -334,9 +360,13 @@ def validate(config: Any, behavior: str, behavior_config: Any) -> None:
         )
     if behavior != "gaussian" and backbone.kl == "closed_form":
         raise InputError(f"kl = closed_form needs --behavior gaussian, not {behavior!r}; use --kl sampled")
-    if backbone.warm_start and (behavior != "gaussian" or behavior_config.hidden != backbone.policy_hidden):
+    check_warm_start(backbone.warm_start, backbone.policy_hidden, behavior, behavior_config)
+
+
+def check_warm_start(warm_start: bool, policy_hidden: tuple[int, ...], behavior: str, behavior_config: Any) -> None:
+    """Raises InputError for an actor that cannot be a copy of the model of pi_beta."""
+    if warm_start and (behavior != "gaussian" or behavior_config.hidden != policy_hidden):
         raise InputError(
             "warm_start copies pi_beta into the actor, so it needs --behavior gaussian and the same hidden layers in "
-            f"both (pi_beta: {behavior} {behavior_config.hidden}, actor {backbone.policy_hidden}); "
-            "else pass --warm-start false"
+            f"both (pi_beta: {behavior} {behavior_config.hidden}, actor {policy_hidden}); else pass --warm-start false"
         )

@@ -1,4 +1,4 @@
-"""Lagrange multipliers of constraints `excess <= 0`, learned as their logarithms (BEAR, UWAC, CQL)."""
+"""Lagrange multipliers of constraints `excess <= 0`, learned as logarithms (BEAR, UWAC, CQL) or as they are (BRAC)."""
 
 from __future__ import annotations
 
@@ -17,3 +17,14 @@ def multiplier(log_multiplier: Float[Array, ""]) -> Float[Array, ""]:
 def multiplier_loss(log_multiplier: Float[Array, ""], excess: Float[Array, ""]) -> Float[Array, ""]:
     """-multiplier * excess: descending it raises the multiplier while the constraint is violated, else lowers it."""
     return -multiplier(log_multiplier) * excess
+
+
+LARGEST_WEIGHT = 500.0  # upper clip of BRAC's alpha, whose lower one is 0 (its code)
+
+
+def weight_loss(weight: Float[Array, ""], excess: Float[Array, ""]) -> Float[Array, ""]:
+    """-weight * excess: the same for a multiplier that is learned as it is; after a step it is cut to its range.
+
+    Source: BRAC's code (Wu et al. 2019, arXiv 1911.11361), `train_alpha`.
+    """
+    return -weight * excess

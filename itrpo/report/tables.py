@@ -15,11 +15,15 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _NAMES = {
+    "algae_dice": "AlgaeDICE",
     "bc_discrete": "BC, discrete",
     "bcq_discrete": "BCQ, discrete",
     "brac_discrete": "BRAC, discrete",
+    "brac_dual_kl": "BRAC, dual KL",
+    "brac_mmd": "BRAC, MMD",
     "brac_p": "BRAC-p",
     "brac_v": "BRAC-v",
+    "brac_wasserstein": "BRAC, Wasserstein",
     "cql_discrete": "CQL, discrete",
     "emaq": "EMaQ",
     "fisher_brc": "Fisher-BRC",

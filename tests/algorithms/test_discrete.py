@@ -25,6 +25,7 @@ from itrpo.algorithms import (
     itrpo_discrete,
     munchausen_dqn,
     qr_dqn,
+    rem,
 )
 from itrpo.algorithms.action_values import Backbone
 from itrpo.algorithms.exact_kl import Penalty
@@ -208,3 +209,38 @@ def test_the_quantiles_of_qr_dqn_are_those_of_the_return():
         state = step(state)
     found = np.asarray(state.critic.params[0])
     np.testing.assert_allclose(found, np.broadcast_to(best_q()[..., None], found.shape), atol=0.15)
+
+
+def test_a_step_of_rem_trains_one_mixture_towards_its_own_targets():
+    """By hand; and a mixture's weights add to 1, with u_k / sum u in the mean over draws 1 / K."""
+    networks, params, targets = table(), *(RNG.normal(size=(1, S, A, 3)) for _ in range(2))
+    config = rem.Config(3, replace(BACKBONE, huber_limit=1.0))
+    drawn = jax.vmap(lambda key: rem.draw_weights(key, 3))(jax.random.split(jax.random.key(2), 4000))
+    np.testing.assert_allclose(drawn.sum(1), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(drawn.mean(0), 1 / 3, atol=4 * drawn.std() / np.sqrt(4000))
+    weights = np.asarray(drawn[0], np.float64)
+    assert np.ptp(weights) > 0.1
+    state = critic_state(networks, 3)
+    state = state._replace(critic=state.critic._replace(target_params=jnp.asarray(targets, jnp.float32)))
+    mixture = rem.mixed(networks, drawn[0])
+    y = rem.critic_targets(config, mixture, state, ROWS)
+    mixed_targets = (targets[0] @ weights).max(1)
+    expected = MDP.reward + GAMMA * mixed_targets[NEXT]
+    np.testing.assert_allclose(y, expected.reshape(-1), rtol=1e-4)
+    loss, _ = action_values.critic_loss(config.backbone, mixture, jnp.asarray(params, jnp.float32), ROWS, y)
+    error = np.abs(params[0] @ weights - expected)
+    assert 0 < (error > 1).mean() < 1
+    np.testing.assert_allclose(loss, np.mean(np.where(error > 1, error - 0.5, error**2 / 2)), rtol=1e-4)
+
+
+def test_rem_ends_at_the_optimal_values():
+    """With every head, though only their mixtures are trained."""
+    networks, start = table(), jnp.asarray(RNG.normal(size=(1, S, A, 3)), jnp.float32)
+    config = rem.Config(3, BACKBONE)
+    state = action_values.State(trainable(networks.critic_optimizer, start, target=True))
+
+    def body(step, state):
+        return rem.update(config, networks, state, ROWS, jax.random.fold_in(jax.random.key(0), step), step)[0]
+
+    found = np.asarray(jax.jit(lambda state: jax.lax.fori_loop(0, 2000, body, state))(state).critic.params[0])
+    np.testing.assert_allclose(found, np.broadcast_to(best_q()[..., None], found.shape), atol=1e-3)

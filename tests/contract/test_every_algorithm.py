@@ -35,8 +35,11 @@ OTHER_PRESETS = [
     (name, preset) for name, entry in ENTRIES.items() for preset in entry.presets if preset != entry.default_preset
 ]
 # Algorithms that share nearly all of their code: one stands for the others, whose tests are slow ones, as the suite has
-# to end within minutes. brac_v stands for brac_p, edac for sac_n, uwac for bear, itrpo_discrete for all over choices.
-STOOD_FOR = {"brac_p", "sac_n", "bear"} | {name for name in ALL if ENTRIES[name].actions == "discrete"}
+# to end within minutes. brac_v stands for brac_p and, with brac_dual_kl, for brac_mmd; brac_dual_kl for
+# brac_wasserstein, edac for sac_n, uwac for bear, itrpo_discrete for all over choices.
+STOOD_FOR = {"brac_p", "brac_mmd", "brac_wasserstein", "sac_n", "bear"} | {
+    name for name in ALL if ENTRIES[name].actions == "discrete"
+}
 STOOD_FOR -= {"itrpo_discrete"}
 BEHAVIORS = [(name, behavior) for name, entry in ENTRIES.items() for behavior in entry.behaviors]
 

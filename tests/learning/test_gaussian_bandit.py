@@ -21,7 +21,7 @@ from itrpo.algorithms.kl_actor_critic import Backbone, State
 from itrpo.behavior.gaussian import GAUSSIAN
 from itrpo.nn.actors import GaussianActor
 from itrpo.nn.ensemble import Ensemble
-from itrpo.nn.trainable import trainable
+from itrpo.nn.trainable import Trainable, trainable
 from itrpo.types import SpaceSpec, Transition
 
 MEAN_BETA, STD_BETA, CENTER, ROWS = 0.2, 0.6, 0.9, 64
@@ -54,6 +54,11 @@ def behavior():
 
 def solve(config, update, steps: int = 6_000) -> tuple[float, float]:
     """(mean, std) that the policy settles at."""
+    return settled(config, update, steps)[:2]
+
+
+def settled(config, update, steps: int, weight: Trainable | None = None) -> tuple[float, float, State]:
+    """(mean, std) of the policy, and the state; weight: an alpha that adapts."""
     networks = kl_actor_critic.gaussian_networks(config.backbone, ACTOR, CRITICS, behavior())
     falling = optax.adam(optax.exponential_decay(0.02, steps // 3, 0.2))
     networks = networks._replace(policy_optimizer=falling, critic_optimizer=falling)
@@ -63,6 +68,7 @@ def solve(config, update, steps: int = 6_000) -> tuple[float, float]:
         trainable(falling, jnp.zeros((2, 3)), target=True),
         params,
         jnp.ones(()),
+        weight,
     )
 
     def body(step, state):
@@ -73,7 +79,7 @@ def solve(config, update, steps: int = 6_000) -> tuple[float, float]:
         return update(config, networks, state, batch, update_key, step)[0]
 
     state = jax.jit(lambda state: jax.lax.fori_loop(0, steps, body, state))(state)
-    return float(state.policy.params[0]), float(jnp.exp(state.policy.params[1]))
+    return float(state.policy.params[0]), float(jnp.exp(state.policy.params[1])), state
 
 
 def optimum(temperature: float) -> tuple[float, float]:
@@ -88,6 +94,17 @@ BACKBONE = Backbone(action_edge=1e-6, critics=2)
 def test_brac_reaches_the_optimum(alpha, kl):
     config = brac.Config(alpha=alpha, backbone=Backbone(action_edge=1e-6, kl=kl))
     np.testing.assert_allclose(solve(config, partial(brac.update, True)), optimum(alpha), rtol=0.03)
+
+
+def test_an_alpha_that_adapts_holds_the_kl_at_its_target():
+    """And the policy at that alpha's optimum: 0.2 nats belong to an alpha of about 0.9."""
+    start, target = 2.0, 0.2
+    config = brac.Config(alpha=start, divergence_target=target, backbone=BACKBONE)
+    weight = kl_actor_critic.start_weight(start, target)
+    mean, std, state = settled(config, partial(brac.update, True), 6_000, weight)
+    kl = np.log(STD_BETA / std) + (std**2 + (mean - MEAN_BETA) ** 2) / (2 * STD_BETA**2) - 0.5
+    np.testing.assert_allclose(kl, target, rtol=0.03)
+    np.testing.assert_allclose((mean, std), optimum(float(state.weight.params)), rtol=0.03)
 
 
 @pytest.mark.parametrize("tau", [0.3, 0.8])

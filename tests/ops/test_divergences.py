@@ -103,3 +103,52 @@ def test_mmd_pulls_points_towards_the_other_set():
     x, y = jnp.array([[1.0], [1.4]]), jnp.array([[0.0], [0.3]])
     gradient = jax.grad(lambda it: divergences.mmd(it, y, 1.0, "laplacian"))(x)
     assert (gradient > 0).all()
+
+
+def test_the_mean_of_the_squared_mmd_of_gaussians_in_closed_form():
+    """E k(x, y) of Gaussians is a Gaussian's density; pairs of a point with itself add (1 - E k) / n for each set."""
+    (mean_p, std_p), (mean_q, std_q), bandwidth, n = (0.4, 0.5), (-0.2, 0.9), 0.7, 4
+
+    def mean_kernel(distance, variance):
+        spread = bandwidth + variance
+        return np.sqrt(bandwidth / spread) * np.exp(-(distance**2) / (2 * spread))
+
+    own_p, own_q = mean_kernel(0, 2 * std_p**2), mean_kernel(0, 2 * std_q**2)
+    expected = own_p + own_q - 2 * mean_kernel(mean_p - mean_q, std_p**2 + std_q**2)
+    expected += (1 - own_p) / n + (1 - own_q) / n
+    noise = jax.random.normal(jax.random.key(0), (2, 100_000, n, 1))
+    found = divergences.squared_mmd(mean_p + std_p * noise[0], mean_q + std_q * noise[1], bandwidth, "gaussian")
+    error = np.asarray(found).std() / np.sqrt(len(found))
+    assert error < 0.002
+    np.testing.assert_allclose(np.mean(found), expected, atol=4 * error)
+
+
+def test_the_dual_estimate_of_kl_is_largest_at_the_ratio_of_densities_and_then_the_kl():
+    p, q, grid = stats.norm(0.5, 0.6), stats.norm(0.0, 1.0), np.linspace(-8, 8, 20_001)
+    ratio = np.exp(p.logpdf(grid) - q.logpdf(grid))
+    best = np.log(np.expm1(np.maximum(ratio, 1e-12)))  # softplus of it is the ratio
+    kl = np.log(1.0 / 0.6) + (0.6**2 + 0.5**2) / 2 - 0.5
+
+    def mean(values):
+        """c is `values` at one action, and 0 at the other, whose part of the estimate is a constant."""
+        values, zeros = jnp.asarray(values), jnp.zeros(grid.shape)
+        own, data = (np.asarray(divergences.dual_kl(*each)) for each in ((values, zeros), (zeros, values)))
+        constant = divergences.dual_kl(zeros, zeros)[0]
+        return np.trapezoid(p.pdf(grid) * own + q.pdf(grid) * data, grid) - float(constant)
+
+    np.testing.assert_allclose(mean(best), kl, rtol=1e-3)
+    for change in (0.3, -0.3, 0.3 * np.sin(grid), 0.2 * grid):
+        assert mean(best + change) < kl - 1e-3
+
+
+def test_the_slope_penalty_is_one_sided_and_taken_between_the_two_actions():
+    """c(s,a) = |a|^2 k / 2, whose slope at a is k |a|."""
+    action_p, action_q = jnp.array([[1.0, 0.0], [0.3, 0.4]]), jnp.array([[3.0, 4.0], [0.3, 0.4]])
+    found = divergences.slope_penalty(lambda a: jnp.sum(a**2, axis=1), action_p, action_q, jnp.array([0.5, 0.9]))
+    np.testing.assert_allclose(found, [(2 * np.hypot(2.0, 2.0) - 1) ** 2, 0.0], rtol=1e-5)
+    flat = divergences.slope_penalty(lambda a: 0.9 * a[:, 0], action_p, action_q, jnp.array([0.5, 0.9]))
+    np.testing.assert_allclose(flat, 0.0, atol=1e-6)
+
+
+def test_the_dual_wasserstein_estimate_is_what_c_says_more_of_p():
+    np.testing.assert_allclose(divergences.dual_wasserstein(jnp.array([2.0]), jnp.array([0.5])), [1.5])

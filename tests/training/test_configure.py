@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import replace
+from dataclasses import fields, make_dataclass, replace
 
 import gymnasium
 import numpy as np
@@ -123,6 +123,19 @@ def test_benchmarks_keep_the_names_of_their_runs(pendulum):
     config = complete(make_config("bc", preset="source"), RunOptions("smoke"), dataset)
     assert config_hash(config) == config_hash(replace(config, data=replace(config.data, by_column=None)))
     assert config_hash(config) != config_hash(replace(config, data=replace(config.data, by_column=True)))
+
+
+def test_brac_keeps_the_names_of_runs_whose_alpha_is_a_constant(pendulum):
+    dataset: Dataset = itrpo.load_dataset(pendulum, action_low=-2.0, action_high=2.0)
+    adapting, plain = (
+        complete(make_config("brac_v", fields=given), RunOptions("smoke"), dataset)
+        for given in ({"divergence_target": 0.1}, {})
+    )
+    assert config_hash(adapting) != config_hash(plain)
+    kind = plain.algorithm_config
+    before = {field.name: getattr(kind, field.name) for field in fields(kind) if field.name != "divergence_target"}
+    old = replace(plain, algorithm_config=make_dataclass("Config", before)(**before))  # as it was without the field
+    assert config_hash(old) == config_hash(plain)
 
 
 def test_other_columns_of_the_same_file_are_another_run(tmp_path):
