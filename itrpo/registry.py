@@ -25,6 +25,7 @@ ALGORITHMS = {
     "brac_discrete": "itrpo.algorithms.brac_discrete:BRAC_DISCRETE",
     "brac_p": "itrpo.algorithms.brac:BRAC_P",
     "brac_v": "itrpo.algorithms.brac:BRAC_V",
+    "combo": "itrpo.algorithms.combo:COMBO",
     "cql": "itrpo.algorithms.cql:CQL",
     "cql_discrete": "itrpo.algorithms.cql_discrete:CQL_DISCRETE",
     "dqn": "itrpo.algorithms.dqn:DQN",

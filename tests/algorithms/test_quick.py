@@ -15,7 +15,7 @@ from itrpo.training.configure import make_config
 
 PLANS = Path(registry.__file__).parent / "sweep" / "plans"
 TUNING = yaml.safe_load((PLANS / "tuning.yaml").read_text())
-WITHOUT_COLUMN = ("bppo", "edac", "emaq", "fisher_brc", "itrpo_insample", "sac_n")  # in no table of the paper
+WITHOUT_COLUMN = ("bppo", "combo", "edac", "emaq", "fisher_brc", "itrpo_insample", "sac_n")  # in no table of the paper
 ENTRIES = {name: registry.lookup(name, registry.ALGORITHMS, "algorithm") for name in sorted(registry.ALGORITHMS)}
 
 

@@ -35,8 +35,9 @@ OTHER_PRESETS = [
     (name, preset) for name, entry in ENTRIES.items() for preset in entry.presets if preset != entry.default_preset
 ]
 # Algorithms that share nearly all of their code: one stands for the others, whose tests are slow ones, as the suite has
-# to end within minutes. brac_v stands for brac_p, edac for sac_n, uwac for bear, itrpo_discrete for all over choices.
-STOOD_FOR = {"brac_p", "sac_n", "bear"} | {name for name in ALL if ENTRIES[name].actions == "discrete"}
+# to end within minutes. brac_v stands for brac_p, edac for sac_n, uwac for bear, combo for cql, itrpo_discrete for all
+# over choices.
+STOOD_FOR = {"brac_p", "sac_n", "bear", "cql"} | {name for name in ALL if ENTRIES[name].actions == "discrete"}
 STOOD_FOR -= {"itrpo_discrete"}
 BEHAVIORS = [(name, behavior) for name, entry in ENTRIES.items() for behavior in entry.behaviors]
 
@@ -68,7 +69,10 @@ def small(config):
             changes[name] = (8,)
         elif name.endswith("batch_size"):
             changes[name] = 16
-        elif name == "critic_steps":  # BPPO's policy steps after its critics
+        elif name in (
+            "critic_steps",
+            "dynamics_steps",
+        ):  # BPPO's and COMBO's policies step after
             changes[name] = 2
     return replace_leaves(config, changes)
 
