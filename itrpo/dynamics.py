@@ -163,9 +163,11 @@ def make(config: DynamicsFit, spec: SpaceSpec) -> DynamicsModel:
     def init(key: Key[Array, ""]) -> FitState:
         member_key, salt_key = jax.random.split(key)
         salt = jax.random.bits(salt_key, (2 * spec.observation_dim + spec.action_dim + 2, config.members + 1))
+        inputs, outcomes = (Moments(jnp.zeros(size), jnp.ones(size)) for size in sizes)
         return FitState(
             trainable(optimizer, members.init(member_key)),
-            *(Moments(jnp.zeros(size), jnp.ones(size)) for size in sizes),
+            inputs,
+            outcomes,
             jnp.zeros(config.members),
             salt | 1,  # odd: no bit of a number is lost
             jnp.zeros((), jnp.int32),
