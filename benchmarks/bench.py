@@ -34,7 +34,7 @@ from itrpo import files, registry
 
 SECTIONS = ("ceiling", "algorithms", "growth", "start", "peers", "million")
 BY_DEFAULT = ("ceiling", "start", "algorithms", "growth", "peers")
-SLOW = ("sac_n", "edac", "cql", "pbrl", "uwac")  # last, so that a short budget loses the fewest rows
+SLOW = ("sac_n", "edac", "cql", "combo", "pbrl", "uwac")  # last, so that a short budget loses the fewest rows
 MILLION = 1_000_000
 MEASURED_STEPS = 20_000  # of each seed, for `million`
 GROWTH_CASE = ("itrpo", "quick")

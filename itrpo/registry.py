@@ -29,6 +29,7 @@ ALGORITHMS = {
     "brac_p": "itrpo.algorithms.brac:BRAC_P",
     "brac_v": "itrpo.algorithms.brac:BRAC_V",
     "brac_wasserstein": "itrpo.algorithms.brac_dual:BRAC_WASSERSTEIN",
+    "combo": "itrpo.algorithms.combo:COMBO",
     "cql": "itrpo.algorithms.cql:CQL",
     "cql_discrete": "itrpo.algorithms.cql_discrete:CQL_DISCRETE",
     "dqn": "itrpo.algorithms.dqn:DQN",

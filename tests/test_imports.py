@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "itrpo"
 
 # part of the package -> other parts it may import; CONTRACTS are open to all that come after them
 CONTRACTS = {"errors", "types", "registry", "ranges", "files"}
-LAYERS = {"ops", "nn", "behavior", "algorithms"}
+LAYERS = {"ops", "nn", "behavior", "dynamics", "algorithms"}
 MAY_IMPORT = {
     "errors": set(),
     "types": set(),
@@ -27,7 +27,8 @@ MAY_IMPORT = {
     "ops": CONTRACTS,
     "nn": CONTRACTS | {"ops"},
     "behavior": CONTRACTS | {"ops", "nn"},
-    "algorithms": CONTRACTS | {"ops", "nn", "behavior", "config"},
+    "dynamics": CONTRACTS | {"ops", "nn"},
+    "algorithms": CONTRACTS | {"ops", "nn", "behavior", "dynamics", "config"},
     "config": CONTRACTS,
     "console": CONTRACTS,
     "evaluation": CONTRACTS | {"policy"},

@@ -94,27 +94,6 @@ def critic_targets(
     return td.bellman_target(batch.reward, batch.continues, gamma, td.ensemble_min(jnp.max(q, axis=2)))
 
 
-def conservative_actions(
-    networks: Networks, count: int, policy_params: Params, batch: Transition, key: Key[Array, ""]
-) -> tuple[Float[Array, "B n A"], Float[Array, "B n"]]:
-    """`count` uniform actions, of pi(.|s) and of pi(.|s') each, n in all, and their log densities.
-
-    No gradient passes through them.
-    """
-    rows, action_dim = batch.action.shape
-    uniform_key, key, next_key = jax.random.split(key, 3)
-    shape = (rows, count, action_dim)
-    uniform = jax.random.uniform(uniform_key, shape, minval=-1.0, maxval=1.0)
-    uniform_density = jnp.full((rows, count), -action_dim * distributions.LOG_2)
-    own, own_density = networks.actor.sample(policy_params, batch.observation, jax.random.normal(key, shape))
-    following, following_density = networks.actor.sample(
-        policy_params, batch.next_observation, jax.random.normal(next_key, shape)
-    )
-    actions = jnp.concatenate([uniform, own, following], axis=1)
-    densities = jnp.concatenate([uniform_density, own_density, following_density], axis=1)
-    return jax.lax.stop_gradient((actions, densities))
-
-
 def critic_loss(
     networks: Networks, conservative_weight: Scalar, critic_params: Params, rows: Rows
 ) -> tuple[Float[Array, ""], Metrics]:
@@ -212,7 +191,7 @@ def make_rows(
     targets = critic_targets(networks, config.backbone.gamma, state, batch, noise)
     action, log_density = batch.action[:, None], jnp.zeros((len(targets), 0))
     if not is_zero(config.conservative_weight):
-        sampled, log_density = conservative_actions(
+        sampled, log_density = soft_actor_critic.conservative_actions(
             networks, config.conservative_actions, state.policy.params, batch, action_key
         )
         action = jnp.concatenate([action, sampled], axis=1)

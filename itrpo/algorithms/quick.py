@@ -32,9 +32,10 @@ CONSTANTS: Mapping[str, Any] = {  # of the fields that an algorithm, or its mode
     "critic_hidden": WIDTHS,
     "value_hidden": WIDTHS,
     "cvae_hidden": WIDTHS,
+    "dynamics_hidden": WIDTHS,
     "hidden": WIDTHS,  # of BC's policy, and of every model that is fitted first
     "critic_layer_norm": True,
-    "conservative_actions": 4,  # CQL: 10
+    "conservative_actions": 4,  # CQL, COMBO: 10
     "ood_actions": 4,  # PBRL: 10
     "target_actions": 4,  # BEAR, UWAC, BCQ: 10
     "acting_actions": 10,  # BEAR, UWAC, BCQ: 100; BEAR's older code and BCQ's paper: 10

@@ -1,4 +1,4 @@
-"""What CQL, SAC-N, EDAC and PBRL share: the soft actor-critic (`itrpo.nn.soft`) with networks of one kind.
+"""What CQL, COMBO, SAC-N, EDAC and PBRL share: the soft actor-critic (`itrpo.nn.soft`) with networks of one kind.
 
 An algorithm's own file has what makes it that algorithm: its critics' targets and loss, and the order in which actor,
 critics and entropy weight step.
@@ -21,7 +21,7 @@ from itrpo.nn.ensemble import critic_ensemble
 from itrpo.nn.network import Initializer
 from itrpo.nn.soft import Networks, State
 from itrpo.nn.trainable import Trainable, gradient_step
-from itrpo.ops import td
+from itrpo.ops import distributions, td
 from itrpo.ranges import Count, Discount, Positive, Rate, Widths
 from itrpo.types import Metrics, Params, SpaceSpec, Transition
 
@@ -30,7 +30,7 @@ ACTION_EDGE = 1e-6  # dataset actions are clipped to +-(1 - this) in densities (
 
 @dataclass(frozen=True)
 class Backbone:
-    """Fields that the four have in common; the defaults are those of `matched`."""
+    """Fields that the five have in common; the defaults are those of `matched`."""
 
     gamma: Discount = 0.99  # discount per step
     polyak_rate: Rate = 0.005  # target averaging per step
@@ -38,7 +38,7 @@ class Backbone:
     policy_learning_rate: Positive = 3e-4  # Adam
     critic_learning_rate: Positive = 3e-4  # Adam
     entropy_learning_rate: Positive = 3e-4  # Adam, of the log of the entropy weight, which starts at 0
-    target_entropy: float = -1.0  # nats per action dimension (all four sources)
+    target_entropy: float = -1.0  # nats per action dimension (all sources)
     policy_hidden: Widths = (256, 256)  # widths of the hidden layers
     critic_hidden: Widths = (256, 256)  # of the critics
     critic_layer_norm: bool = False  # LayerNorm after each ReLU of the critics (ours)
@@ -76,6 +76,30 @@ def entropy_step(
     _, log_prob = networks.actor.sample(state.policy.params, observation, noise)
     target_entropy = config.target_entropy * noise.shape[-1]
     return soft.entropy_step(networks, state.log_entropy_weight, -jnp.mean(log_prob), target_entropy)
+
+
+# --- CQL and COMBO ----------------------------------------------------------------------------------------------------
+
+
+def conservative_actions(
+    networks: Networks, count: int, policy_params: Params, batch: Transition, key: Key[Array, ""]
+) -> tuple[Float[Array, "B n A"], Float[Array, "B n"]]:
+    """`count` uniform actions, of pi(.|s) and of pi(.|s') each, n in all, and their log densities.
+
+    No gradient passes through them.
+    """
+    rows, action_dim = batch.action.shape
+    uniform_key, key, next_key = jax.random.split(key, 3)
+    shape = (rows, count, action_dim)
+    uniform = jax.random.uniform(uniform_key, shape, minval=-1.0, maxval=1.0)
+    uniform_density = jnp.full((rows, count), -action_dim * distributions.LOG_2)
+    own, own_density = networks.actor.sample(policy_params, batch.observation, jax.random.normal(key, shape))
+    following, following_density = networks.actor.sample(
+        policy_params, batch.next_observation, jax.random.normal(next_key, shape)
+    )
+    actions = jnp.concatenate([uniform, own, following], axis=1)
+    densities = jnp.concatenate([uniform_density, own_density, following_density], axis=1)
+    return jax.lax.stop_gradient((actions, densities))
 
 
 # --- SAC-N, and EDAC which is SAC-N but for one term of the critics' loss ------------------------------------------

@@ -27,20 +27,48 @@ class Sac:
     fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
-def sac_fields(words: Sequence[str]) -> list[Flag]:
-    """The fields of a run of SAC and of SAC itself."""
-    from itrpo.collection.sac_run import RunConfig
+@dataclass(frozen=True)
+class Td3:
+    """Train a policy in an environment with TD3; keep a ladder of policies, and the replay buffer.
 
-    return [flag for flag in field_flags(RunConfig(""), "", "") if flag.name != "env_id"]
+    The same command on the same folder continues it; more --steps extend it. See docs/datasets.md.
+    """
+
+    env: Annotated[str, Word("ENV")]  # gymnasium id, MODULE:ID whose module registers it, or goal-ant
+    out: Path | None = None  # folder of the run [must be given]
+    fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+def run_fields(kind: str) -> list[Flag]:
+    """The fields of a run, and of what learns in it."""
+    from itrpo.collection.sac_run import KINDS
+
+    return [flag for flag in field_flags(KINDS[kind][0](""), "", "") if flag.name != "env_id"]
+
+
+def sac_fields(words: Sequence[str]) -> list[Flag]:
+    return run_fields("sac")
+
+
+def td3_fields(words: Sequence[str]) -> list[Flag]:
+    return run_fields("td3")
 
 
 def sac(command: Sac, console: Console) -> None:
+    train("sac", command, console)
+
+
+def td3(command: Td3, console: Console) -> None:
+    train("td3", command, console)
+
+
+def train(kind: str, command: Sac | Td3, console: Console) -> None:
     from itrpo.collection import sac_run
 
     allow_own(command.env)
     if command.out is None:
-        raise InputError("itrpo sac needs --out, the folder of the run")
-    done = sac_run.train(command.env, command.out, fields=command.fields, console=console)
+        raise InputError(f"itrpo {kind} needs --out, the folder of the run")
+    done = sac_run.train(command.env, command.out, kind, fields=command.fields, console=console)
     last = done.curve[-1]
     console.print(
         f"{done.config.env_id} after {last['step']:,} steps, {last['episodes']} episodes: "
@@ -52,7 +80,7 @@ def sac(command: Sac, console: Console) -> None:
 
 @dataclass(frozen=True)
 class Replay:
-    """Write all steps of a run of `itrpo sac` as a dataset, also while it goes on."""
+    """Write all steps of a run of `itrpo sac` or `itrpo td3` as a dataset, also while it goes on."""
 
     run: Annotated[Path, Word("RUN")]  # folder of the run
     steps: Count | None = None  # environment steps from the first on, over all environments [all so far]

@@ -14,10 +14,8 @@ which made D4RL's data), and log standard deviations are clipped to [-5, 2], not
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -26,8 +24,8 @@ import optax
 from jax import Array
 from jaxtyping import Key
 
-from itrpo.collection.rollout import LOG_STD_RANGE
-from itrpo.errors import InputError
+from itrpo.collection.agent import Agent, Updates, check_policy_hidden, file_arrays
+from itrpo.collection.rollout import LOG_STD_RANGE, act
 from itrpo.nn import soft
 from itrpo.nn.actors import gaussian_actor
 from itrpo.nn.critics import critic_step
@@ -37,7 +35,7 @@ from itrpo.nn.trainable import gradient_step, polyak
 from itrpo.ranges import Count, Discount, Interval, Positive, Rate, Widths, check_ranges
 from itrpo.types import Metrics, Params, SpaceSpec, Transition
 
-HIDDEN_LAYERS = 2  # of an acting policy: its file format has this many
+METRICS = ("critic_loss", "policy_loss", "entropy", "q_target", "entropy_weight")
 
 
 @dataclass(frozen=True)
@@ -55,19 +53,10 @@ class Config:
     critics: Count = 2  # targets and actor take the minimum
 
 
-class SAC(NamedTuple):
-    init: Callable[[Key[Array, ""]], State]
-    update: Callable[[State, Transition, Key[Array, ""]], tuple[State, Metrics]]
-
-
 def validate(config: Config) -> None:
     """Raises InputError for a value outside its range."""
     check_ranges(config)
-    if len(config.policy_hidden) != HIDDEN_LAYERS:
-        raise InputError(
-            f"policy_hidden must have {HIDDEN_LAYERS} widths, as files of acting policies do; got "
-            f"{','.join(map(str, config.policy_hidden)) or 'none'}"
-        )
+    check_policy_hidden(config.policy_hidden)
 
 
 def update(
@@ -92,13 +81,13 @@ def update(
     return State(policy, polyak(critic, config.polyak_rate), log_entropy_weight), metrics
 
 
-def make(config: Config, spec: SpaceSpec) -> SAC:
+def make(config: Config, spec: SpaceSpec) -> Updates:
     """SAC for observations and actions of these sizes, as pure functions."""
     networks = make_networks(config, spec)
     target_entropy = -float(spec.action_dim) if config.target_entropy is None else config.target_entropy
-    return SAC(
+    return Updates(
         lambda key: soft.start(networks, key, config.initial_entropy_weight),
-        partial(update, config, target_entropy, networks),
+        lambda state, batch, key, number: update(config, target_entropy, networks, state, batch, key),
     )
 
 
@@ -112,17 +101,10 @@ def make_networks(config: Config, spec: SpaceSpec) -> Networks:
     )
 
 
-def acting_arrays(policy_params: Params) -> dict[str, np.ndarray]:
-    """The policy as the arrays of an acting policy's file: NAME.weight [in, out] and NAME.bias for hidden0, hidden1,
-    mean and log_std, float32 on the host.
-    """
+def acting_arrays(policy_params: Params, config: Config) -> dict[str, np.ndarray]:
     *hidden, head = policy_params.mlp.layers
-    mean_weight, log_std_weight = np.split(np.asarray(head.weight), 2)
-    mean_bias, log_std_bias = np.split(np.asarray(head.bias), 2)
-    layers = {f"hidden{i}": (np.asarray(layer.weight), np.asarray(layer.bias)) for i, layer in enumerate(hidden)}
-    layers |= {"mean": (mean_weight, mean_bias), "log_std": (log_std_weight, log_std_bias)}
-    arrays: dict[str, np.ndarray] = {}
-    for name, (weight, bias) in layers.items():
-        arrays[f"{name}.weight"] = np.ascontiguousarray(weight.T)
-        arrays[f"{name}.bias"] = np.ascontiguousarray(bias)
-    return arrays
+    weights, biases = np.split(np.asarray(head.weight), 2), np.split(np.asarray(head.bias), 2)
+    return file_arrays(hidden, dict(zip(("mean", "log_std"), zip(weights, biases, strict=True), strict=True)))
+
+
+AGENT = Agent("SAC", METRICS, validate, make, acting_arrays, act)

@@ -1,4 +1,4 @@
-"""What SAC's training sees of environments: steps as rows, episodes that can be played again, and rows as a dataset.
+"""What training sees of environments: steps as rows, episodes that can be played again, and rows as a dataset.
 
 `rows.bin` in the folder of a run has every step of every environment: the first step of each, then the second, ... .
 """
@@ -25,6 +25,7 @@ ROWS = "rows.bin"
 EPISODE = 0  # stream of the seeds of episodes; sac_run has the others
 
 
+NAMES = {"sac": "SAC", "td3": "TD3"}  # commands that make such runs, and what learns in them
 SHORT_NAMES = {"goal-ant": "itrpo.collection.goal_ant:GoalAnt-v0"}
 
 
@@ -39,7 +40,7 @@ def row_type(spec: SpaceSpec) -> np.dtype:
             ("terminal", "?"),
             ("timeout", "?"),  # never together with a terminal
             ("next_observation", *observation),  # the episode's own last one where it ended
-            ("action_log_prob", "<f4"),  # of `action`, tanh included
+            ("action_log_prob", "<f4"),  # of `action`, tanh included; NaN where it has no density
         ]
     )
 
@@ -118,15 +119,18 @@ def write_replay(folder: Path, path: Path, steps: int | None = None, env: str | 
     """Writes what a run has done so far, or in its first `steps` steps, in D4RL's layout. -> number of rows.
 
     The rows of one environment follow each other, so that episodes are whole; an environment's last row, where it ends
-    no episode, is a timeout. Actions are in the environment's units, and so are their densities. The run may be going
-    on. `env` is the run's environment if it is one of the user's own, MODULE:ID: the folder alone imports no module.
+    no episode, is a timeout. Actions are in the environment's units, and so are their densities, which are left out if
+    one of the actions has none. The run may be going on. `env` is the run's environment if it is one of the user's
+    own, MODULE:ID: the folder alone imports no module.
     Raises InputError if there is no run, or one with fewer steps.
     """
     import h5py
 
-    if not (folder / "config.json").exists() or "sac" not in (recorded := files.read_json(folder / "config.json")):
-        raise InputError(f"{folder} holds no run of `itrpo sac`")
-    recorded = recorded["sac"]
+    recorded = files.read_json(folder / "config.json") if (folder / "config.json").exists() else {}
+    kind = next((name for name in NAMES if name in recorded), None)
+    if kind is None:
+        raise InputError(f"{folder} holds no run of {' or '.join(f'`itrpo {name}`' for name in NAMES)}")
+    recorded = recorded[kind]
     env_id, envs = recorded["env_id"], recorded["envs"]
     if env not in (None, env_id):
         raise InputError(f"{folder} is a run in {env_id}, not in {env}")
@@ -134,7 +138,7 @@ def write_replay(folder: Path, path: Path, steps: int | None = None, env: str | 
     if not is_allowed(env_id):
         raise InputError(
             f"{folder} is a run in {env_id}, whose module is imported only if you name it yourself: "
-            f"itrpo sac replay {folder} --env {env_id}"
+            f"itrpo {kind} replay {folder} --env {env_id}"
         )
     spaces = spaces_of(env_id)
     row = row_type(spaces.vectors)
@@ -149,7 +153,7 @@ def write_replay(folder: Path, path: Path, steps: int | None = None, env: str | 
     flat = by_environment.reshape(-1)
     log_unit = np.log((spaces.high - spaces.low) / 2).sum(dtype=np.float32)  # 0 for actions in [-1, 1]
     recipe = {
-        "what": "every step of one run of SAC, uniform actions first; environments one after the other",
+        "what": f"every step of one run of {NAMES[kind]}, uniform actions first; environments one after the other",
         "config": recorded,
         "steps": length * envs,
         "rows_per_environment": length,
@@ -163,7 +167,8 @@ def write_replay(folder: Path, path: Path, steps: int | None = None, env: str | 
         file["terminals"] = flat["terminal"]
         file["timeouts"] = flat["timeout"]
         file["next_observations"] = flat["next_observation"]
-        file["infos/action_log_probs"] = flat["action_log_prob"] - log_unit
+        if not np.isnan(flat["action_log_prob"]).any():
+            file["infos/action_log_probs"] = flat["action_log_prob"] - log_unit
         file.attrs["env_id"] = env_id
         file.attrs["action_low"], file.attrs["action_high"] = spaces.low, spaces.high
         file.attrs["recipe"] = json.dumps(recipe)

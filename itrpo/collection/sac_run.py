@@ -1,4 +1,4 @@
-"""Training an acting policy with SAC, from nothing to a ladder of policies and the replay buffer as a dataset.
+"""Training an acting policy with SAC or TD3, from nothing to a ladder of policies and the replay buffer as a dataset.
 
 A folder holds `config.json`, `provenance.json`, `checkpoints/`, `rows.bin` (every step of every environment, in the
 order in which they were made), `curve.jsonl`, `curve.png`, `timing.jsonl`, `policies/step_NNNNNNN.safetensors` and, at
@@ -33,8 +33,9 @@ import numpy as np
 from jax import Array
 
 from itrpo import files, xla
-from itrpo.collection import sac
-from itrpo.collection.rollout import ActingPolicy, act, acting_policy
+from itrpo.collection import sac, td3
+from itrpo.collection.agent import Agent
+from itrpo.collection.rollout import ActingPolicy, acting_policy
 from itrpo.collection.sac_rows import (
     ROWS,
     SHORT_NAMES,
@@ -44,7 +45,7 @@ from itrpo.collection.sac_rows import (
     rows_until,
     write_replay,
 )
-from itrpo.collection.sac_updates import METRICS, Block, Learner, buffer_rows, filled_buffer, fresh_sums, make_block
+from itrpo.collection.sac_updates import Block, Learner, buffer_rows, filled_buffer, fresh_sums, make_block
 from itrpo.config import override, to_json
 from itrpo.console import LiveLine, make_console
 from itrpo.errors import DivergenceError, InputError, StorageError
@@ -80,7 +81,28 @@ class RunConfig:
     every: Count = 20_000  # environment steps between evaluations; each saves a policy and a checkpoint
     episodes: Count = 20  # per evaluation, of sampled actions and as many of the policy's mode
     capacity: Count = 1_000_000  # environment steps that updates sample from: the newest ones
+
+
+@dataclass(frozen=True)
+class SacRun(RunConfig):
     sac: sac.Config = field(default_factory=sac.Config)
+
+
+@dataclass(frozen=True)
+class Td3Run(RunConfig):
+    uniform_steps: Count = 25_000  # first environment steps, with uniform actions and without updates (author's code)
+    td3: td3.Config = field(default_factory=td3.Config)
+
+
+KINDS: dict[str, tuple[type[RunConfig], Agent]] = {"sac": (SacRun, sac.AGENT), "td3": (Td3Run, td3.AGENT)}
+
+
+class Learning(NamedTuple):
+    """What learns in a run."""
+
+    kind: str  # of `KINDS`, also the key of config.json and the command's word
+    agent: Agent
+    config: Any  # the agent's own
 
 
 class Finished(NamedTuple):
@@ -92,17 +114,23 @@ class Finished(NamedTuple):
 def train(
     env_id: str,
     out: str | os.PathLike[str],
+    kind: str = "sac",
     *,
     fields: Mapping[str, Any] | None = None,
     console: Console | None = None,
 ) -> Finished:
-    """Trains SAC in `env_id`, or continues `out`; more steps extend it.
+    """Trains in `env_id` by SAC, or by TD3 (`kind`), or continues `out`; more steps extend it.
 
-    `fields` sets fields of `RunConfig` (`steps`, `seed`, ...) and of `sac.Config` by name.
+    `fields` sets fields of `RunConfig` (`steps`, `seed`, ...) and of `sac.Config` or `td3.Config` by name.
     Raises InputError before any long work, DivergenceError if a loss is not finite, StorageError if the disk refuses.
     """
-    config = override(RunConfig(SHORT_NAMES.get(env_id, env_id)), fields or {}, "sac")
+    config = override(KINDS[kind][0](SHORT_NAMES.get(env_id, env_id)), fields or {}, kind)
     return run(config, Path(out), console or make_console())
+
+
+def learning(config: RunConfig) -> Learning:
+    kind = next(name for name, (own, _) in KINDS.items() if isinstance(config, own))
+    return Learning(kind, KINDS[kind][1], getattr(config, kind))
 
 
 def validate(config: RunConfig) -> None:
@@ -113,21 +141,22 @@ def validate(config: RunConfig) -> None:
             f"capacity must hold a block of envs * steps_per_block = {config.envs * config.steps_per_block} steps, "
             f"got {config.capacity}"
         )
-    sac.validate(config.sac)
+    _, agent, own = learning(config)
+    agent.validate(own)
 
 
 # --- acting --------------------------------------------------------------------------------------------------------
 
 
 def explore(
-    config: RunConfig, policy: ActingPolicy, observations: np.ndarray, time_step: int
+    config: RunConfig, agent: Agent, policy: ActingPolicy, observations: np.ndarray, time_step: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Actions [E, A] in [-1, 1] and their log densities [E] at one step of all environments."""
     rng = np.random.default_rng([config.seed, NOISE, time_step])
     shape = (config.envs, policy.mean[1].shape[0])
     if time_step * config.envs < config.uniform_steps:
         return rng.uniform(-1, 1, shape).astype(np.float32), np.full(config.envs, -shape[1] * np.log(2))
-    return act(policy, observations, rng.standard_normal(shape, np.float32))
+    return agent.act(policy, observations, rng.standard_normal(shape, np.float32))
 
 
 def updates_after(config: RunConfig, steps: int) -> int:
@@ -142,19 +171,19 @@ def run(config: RunConfig, out: Path, console: Console) -> Finished:
     """Trains, or continues where the folder left off. Raises what `train` does."""
     validate(config)
     xla.prepare()
-    folder = RunFolder(out)
+    folder, (kind, agent, _) = RunFolder(out), learning(config)
     env_id = config.env_id
     allow(env_id)
     spaces = spaces_of(env_id)
     if isinstance(spaces.spec, DiscreteSpec):
-        raise InputError(f"{env_id}: actions are Discrete({spaces.spec.num_actions}); SAC learns vectors")
+        raise InputError(f"{env_id}: actions are Discrete({spaces.spec.num_actions}); {agent.name} learns vectors")
     pool = rollout.make_pool(env_id, 2, config.episodes)  # "seed" 0 acts with samples, 1 with modes
     with folder.lock(), stop_on_signal(console) as signals, closing(pool):
         folder.begin_or_continue(
-            "sac",
+            kind,
             to_json(config),
             console,
-            reader="itrpo sac replay",
+            reader=f"itrpo {kind} replay",
             free=("steps", "until"),
             least={"steps": folder.reached().get("step", 0)},
         )
@@ -175,6 +204,7 @@ class Trainer:
     """A run between two blocks."""
 
     config: RunConfig
+    learning: Learning
     env_id: str
     spaces: Spaces
     folder: RunFolder
@@ -195,7 +225,7 @@ class Trainer:
 class Saved(NamedTuple):
     """What a checkpoint holds besides its number of steps; the rows are in rows.bin."""
 
-    state: sac.State
+    state: Any
     sums: Metrics
     count: Any
     episodes: Any  # of the environments
@@ -204,14 +234,14 @@ class Saved(NamedTuple):
 
 def open_trainer(config: RunConfig, env_id: str, spaces: Spaces, folder: RunFolder, console: Console) -> Trainer:
     """A fresh run, or the one that the folder's newest checkpoint and rows hold. Raises StorageError."""
-    key = jax.random.key(config.seed)
-    init = jax.jit(sac.make(config.sac, spaces.vectors).init)
+    key, own = jax.random.key(config.seed), learning(config)
+    init, sums = jax.jit(own.agent.make(own.config, spaces.vectors).init), fresh_sums(own.agent)
     none = np.zeros(config.envs, np.int32)
     saved = folder.newest(console)
     if saved is None:
-        time_step, start = 0, Saved(init(jax.random.fold_in(key, INIT)), *fresh_sums(), none, none)
+        time_step, start = 0, Saved(init(jax.random.fold_in(key, INIT)), *sums, none, none)
     else:
-        shapes = Saved(jax.eval_shape(init, key), *fresh_sums(), none, none)
+        shapes = Saved(jax.eval_shape(init, key), *sums, none, none)
         time_step, start = saved.step // config.envs, folder.restored(saved, shapes)
     path = folder.path / ROWS
     history = rows_until(path, row_type(spaces.vectors), time_step, config.envs)
@@ -219,13 +249,13 @@ def open_trainer(config: RunConfig, env_id: str, spaces: Spaces, folder: RunFold
     environments = open_environments(env_id, config.seed, spaces, episodes, begun, history)
     buffer = jnp.asarray(filled_buffer(buffer_size(config), spaces.vectors, history.reshape(-1)))
     learner = Learner(start.state, buffer, start.sums, start.count)
-    policy = acting_policy(sac.acting_arrays(start.state.policy.params))
-    block, updates = make_block(config.sac, spaces.vectors), jax.random.fold_in(key, UPDATE)
+    policy = acting_policy(own.agent.acting_arrays(start.state.policy.params, own.config))
+    block, updates = make_block(own.agent, own.config, spaces.vectors), jax.random.fold_in(key, UPDATE)
     with files.storage_errors(path):
         rows = files.open_log(path, history.nbytes)  # without what a killed run wrote after its checkpoint
     curve = [row for row in read_curve(folder.path) if row["step"] <= time_step * config.envs]
     return Trainer(
-        config, env_id, spaces, folder, learner, policy, block, updates, environments, rows, time_step, curve
+        config, own, env_id, spaces, folder, learner, policy, block, updates, environments, rows, time_step, curve
     )
 
 
@@ -253,7 +283,7 @@ def train_blocks(trainer: Trainer, pool: rollout.EvaluationPool, signals: list[i
     until = math.inf if config.until is None else config.until
     saved_at = measured_at = time.monotonic()
     measured, cpu_at = trainer.steps, time.process_time()
-    with LiveLine(console, f"sac {trainer.env_id}", config.steps, 1, trainer.steps) as live:
+    with LiveLine(console, f"{trainer.learning.kind} {trainer.env_id}", config.steps, 1, trainer.steps) as live:
         while trainer.steps < config.steps and trainer.curve[-1]["sampled_mean"] < until:
             first = trainer.steps
             one_block(trainer)
@@ -288,7 +318,8 @@ def one_block(trainer: Trainer) -> None:
     config, first = trainer.config, trainer.steps
     parts = []
     for _ in range(config.steps_per_block):
-        actions, log_probs = explore(config, trainer.policy, trainer.environments.observations, trainer.time_step)
+        observations, agent = trainer.environments.observations, trainer.learning.agent
+        actions, log_probs = explore(config, agent, trainer.policy, observations, trainer.time_step)
         parts.append(trainer.environments.step(trainer.time_step, actions, log_probs))
         trainer.time_step += 1
     rows = np.concatenate(parts)
@@ -302,7 +333,7 @@ def one_block(trainer: Trainer) -> None:
     trainer.learner = trainer.block(
         trainer.learner, trainer.key, buffer_rows(rows), slots, min(trainer.steps, size), *bounds
     )
-    arrays = sac.acting_arrays(trainer.learner.state.policy.params)  # waits for the device
+    arrays = policy_arrays(trainer)  # waits for the device
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise DivergenceError(
             f"training diverged: the policy is not finite after step {trainer.steps:,}; the last checkpoint in "
@@ -311,9 +342,14 @@ def one_block(trainer: Trainer) -> None:
     trainer.policy = acting_policy(arrays)
 
 
+def policy_arrays(trainer: Trainer) -> dict[str, np.ndarray]:
+    """The policy as a file of it has it."""
+    return trainer.learning.agent.acting_arrays(trainer.learner.state.policy.params, trainer.learning.config)
+
+
 def draw_curve(trainer: Trainer) -> None:
     if trainer.curve:
-        title = f"SAC in {trainer.env_id}, seed {trainer.config.seed}"
+        title = f"{trainer.learning.agent.name} in {trainer.env_id}, seed {trainer.config.seed}"
         returns_curve(trainer.curve, title, trainer.env_id, trainer.folder.path / "curve.png")
 
 
@@ -322,7 +358,7 @@ def record(trainer: Trainer, pool: rollout.EvaluationPool) -> None:
 
     Losses in the row are means over the updates since the last one.
     """
-    config = trainer.config
+    config, agent = trainer.config, trainer.learning.agent
     rng = np.random.default_rng([config.seed, EVALUATION_NOISE, trainer.steps])
 
     def both(observations: np.ndarray) -> np.ndarray:
@@ -330,7 +366,7 @@ def record(trainer: Trainer, pool: rollout.EvaluationPool) -> None:
         actions = []
         for scale, kind_observations in zip((1, 0), observations, strict=True):  # sampled, mode
             noise = rng.standard_normal((len(kind_observations), trainer.spaces.vectors.action_dim), np.float32)
-            actions.append(act(trainer.policy, kind_observations, scale * noise)[0])
+            actions.append(agent.act(trainer.policy, kind_observations, scale * noise)[0])
         return trainer.spaces.to_env(np.stack(actions))
 
     returns, lengths = rollout.evaluate(pool, both, config.seed, trainer.steps)
@@ -343,19 +379,19 @@ def record(trainer: Trainer, pool: rollout.EvaluationPool) -> None:
     for kind, kind_returns, kind_lengths in zip(("sampled", "mode"), returns, lengths, strict=True):
         row |= {f"{kind}_mean": float(kind_returns.mean()), f"{kind}_std": float(kind_returns.std())}
         row[f"{kind}_length"] = float(kind_lengths.mean())
-    row |= {name: means[name] for name in METRICS} if trainer.learner.count else dict.fromkeys(METRICS)
+    row |= {name: means[name] for name in agent.metrics} if trainer.learner.count else dict.fromkeys(agent.metrics)
     metadata = {
         "env_id": config.env_id,
-        "algorithm": f"SAC, seed {config.seed}",
+        "algorithm": f"{agent.name}, seed {config.seed}",
         "environment_steps": str(trainer.steps),
     }
     metadata |= {name: repr(row[name]) for name in ("sampled_mean", "sampled_std", "mode_mean", "mode_std")}
-    arrays = sac.acting_arrays(trainer.learner.state.policy.params)
+    arrays = policy_arrays(trainer)
     path = trainer.folder.path / "policies" / f"step_{trainer.steps:07d}.safetensors"
     files.write(path, policy_file(arrays, metadata))
     trainer.curve.append(row)
     files.write(trainer.folder.path / CURVE, "".join(json.dumps(row) + "\n" for row in trainer.curve).encode())
-    sums, count = fresh_sums()
+    sums, count = fresh_sums(agent)
     trainer.learner = trainer.learner._replace(sums=sums, count=count)
 
 

@@ -1,4 +1,4 @@
-"""SAC's learner on the device: the replay buffer, and blocks of updates on it as one compiled program."""
+"""The learner on the device: the replay buffer, and blocks of updates on it as one compiled program."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from itrpo.collection import sac
+from itrpo.collection.agent import Agent
 from itrpo.types import Metrics, SpaceSpec, Transition
 
-METRICS = ("critic_loss", "policy_loss", "entropy", "q_target", "entropy_weight")
 ROWS_READ = 10_000  # at a time
 
 
 class Learner(NamedTuple):
     """What is on the device."""
 
-    state: sac.State
+    state: Any  # the agent's
     buffer: Any  # [capacity, 2O + A + 2] float32: observation, action, reward, continues, next observation
     sums: Metrics  # metrics added up over `count` updates
     count: Any
@@ -39,20 +38,21 @@ def buffer_rows(rows: np.ndarray) -> np.ndarray:
     return np.concatenate([*columns, rows["next_observation"]], axis=1)
 
 
-def make_block(config: sac.Config, spec: SpaceSpec) -> Block:
+def make_block(agent: Agent, config: Any, spec: SpaceSpec) -> Block:
     """-> block(learner, key, rows [n, 2O + A + 2], slots [n], filled, first, last): puts rows into the buffer's slots,
     then does the updates numbered from `first` to before `last` on its first `filled` rows. It consumes its learner.
+    config: the agent's own.
     """
-    update = sac.make(config, spec).update
+    update = agent.make(config, spec).update
     ends = np.cumsum([spec.observation_dim, spec.action_dim, 1, 1])
 
-    def one_update(buffer: Any, filled: Any, key: Array, state: sac.State) -> tuple[sac.State, Metrics]:
+    def one_update(buffer: Any, filled: Any, key: Array, number: Any, state: Any) -> tuple[Any, Metrics]:
         rows_key, update_key = jax.random.split(key)
         rows = buffer[jax.random.randint(rows_key, (config.batch_size,), 0, filled)]
         observation, action, reward, continues, following = jnp.split(rows, ends, axis=1)
         no_next_action = jnp.zeros_like(action)  # nothing asks for it
         batch = Transition(observation, action, reward[:, 0], continues[:, 0], following, no_next_action)
-        return update(state, batch, update_key)
+        return update(state, batch, update_key, number)
 
     @partial(jax.jit, donate_argnums=0)
     def block(learner: Learner, key: Array, rows: Any, slots: Any, filled: Any, first: Any, last: Any) -> Learner:
@@ -60,7 +60,7 @@ def make_block(config: sac.Config, spec: SpaceSpec) -> Block:
 
         def body(number: Any, carry: tuple[Any, ...]) -> tuple[Any, ...]:
             state, sums, count = carry
-            state, metrics = one_update(buffer, filled, jax.random.fold_in(key, number), state)
+            state, metrics = one_update(buffer, filled, jax.random.fold_in(key, number), number, state)
             return state, {name: sums[name] + metrics[name] for name in sums}, count + 1.0
 
         state, sums, count = jax.lax.fori_loop(first, last, body, (learner.state, learner.sums, learner.count))
@@ -69,8 +69,8 @@ def make_block(config: sac.Config, spec: SpaceSpec) -> Block:
     return block
 
 
-def fresh_sums() -> tuple[Metrics, Any]:
-    return {name: jnp.zeros(()) for name in METRICS}, jnp.zeros(())
+def fresh_sums(agent: Agent) -> tuple[Metrics, Any]:
+    return {name: jnp.zeros(()) for name in agent.metrics}, jnp.zeros(())
 
 
 def filled_buffer(size: int, spec: SpaceSpec, past: np.ndarray) -> np.ndarray:

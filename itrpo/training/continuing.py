@@ -30,7 +30,7 @@ from itrpo.training.restore import read_config, recorded
 from itrpo.training.scaling import scaled_config
 from itrpo.types import Dataset
 
-ANEW = ("behavior_params", "cvae")  # models of pi_beta in a state
+ANEW = ("behavior_params", "cvae", "dynamics")  # models of the data in a state
 OPTIMIZER = "opt_state"
 
 

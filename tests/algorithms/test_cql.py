@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from itrpo.algorithms import cql
+from itrpo.algorithms import cql, soft_actor_critic
 from itrpo.algorithms.cql import Config, Rows, State
 from itrpo.algorithms.soft_actor_critic import Backbone
 from itrpo.errors import InputError
@@ -61,7 +61,7 @@ def test_loss_of_a_batch_in_numpy():
 
 def test_sampled_actions_come_with_the_densities_they_were_drawn_from_and_pass_no_gradient():
     it, key = batch(), jax.random.key(0)
-    draw = jax.jit(partial(cql.conservative_actions, NETWORKS, 5))
+    draw = jax.jit(partial(soft_actor_critic.conservative_actions, NETWORKS, 5))
     actions, densities = (np.asarray(found, np.float64) for found in draw(POLICY, it, key))
     assert actions.shape == (4, 15, 2)
     np.testing.assert_allclose(densities[:, :5], np.log(0.25), rtol=1e-6)  # uniform on a square of area 4
@@ -111,7 +111,7 @@ def step_by_hand(config, clones, before, it, key):
         best.append(np.max([q_of(w, it.next_observation, action) for action in tried], axis=0))
     y = np.asarray(it.reward) + GAMMA * np.asarray(it.continues) * np.min(best, axis=0)
 
-    actions, densities = numbers(cql.conservative_actions(NETWORKS, 3, POLICY, it, action_key))
+    actions, densities = numbers(soft_actor_critic.conservative_actions(NETWORKS, 3, POLICY, it, action_key))
 
     def gap(w):
         q = np.stack([q_of(w, it.observation, actions[:, j]) for j in range(actions.shape[1])], axis=1)

@@ -18,6 +18,7 @@ TUNING = yaml.safe_load((PLANS / "tuning.yaml").read_text())
 WITHOUT_COLUMN = (
     "algae_dice",
     "bppo",
+    "combo",
     "edac",
     "emaq",
     "fisher_brc",

@@ -214,7 +214,7 @@ def test_each_optimiser_has_its_own_rate_and_the_target_is_the_negative_action_s
     config = replace(CONFIG, policy_learning_rate=0.02, critic_learning_rate=0.003, entropy_learning_rate=0.0004)
     algorithm = sac.make(config, SPEC)
     state = algorithm.init(jax.random.key(0))
-    after, metrics = jax.jit(algorithm.update)(state, make_batch(0), jax.random.key(1))
+    after, metrics = jax.jit(algorithm.update)(state, make_batch(0), jax.random.key(1), 0)
     for part, rate in ((0, 0.02), (1, 0.003)):
         moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), after[part].params, state[part].params)
         np.testing.assert_allclose(max(jax.tree.leaves(moved)), rate, rtol=1e-3)
@@ -224,7 +224,7 @@ def test_each_optimiser_has_its_own_rate_and_the_target_is_the_negative_action_s
 
 def test_the_saved_policy_acts_as_the_trained_one(networks: sac.Networks) -> None:
     params = jax.tree.map(lambda it: 4 * it, networks.actor.init(jax.random.key(5)))
-    arrays = sac.acting_arrays(params)
+    arrays = sac.acting_arrays(params, CONFIG)
     assert {name: array.shape for name, array in arrays.items() if name.endswith("weight")} == {
         "hidden0.weight": (3, 6),
         "hidden1.weight": (6, 5),

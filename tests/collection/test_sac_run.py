@@ -24,9 +24,9 @@ from rich.console import Console
 
 from itrpo import files
 from itrpo.cli import main
-from itrpo.collection import sac, sac_rows, sac_run, sac_updates
+from itrpo.collection import sac, sac_rows, sac_run, sac_updates, td3
 from itrpo.collection.rollout import load_acting_policy
-from itrpo.collection.sac_run import RunConfig
+from itrpo.collection.sac_run import RunConfig, SacRun, Td3Run
 from itrpo.data import attributes
 from itrpo.data.formats import hdf5
 from itrpo.data.load import load_dataset
@@ -97,12 +97,13 @@ def compiled_once() -> Iterator[None]:
     """Most of the time of such short runs is compilation; runs of one size share their program."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sac_run, "make_block", functools.cache(sac_run.make_block))
-        patch.setattr(sac, "make", functools.cache(sac.make))
+        for kind, (run, agent) in sac_run.KINDS.items():
+            patch.setitem(sac_run.KINDS, kind, (run, agent._replace(make=functools.cache(agent.make))))
         yield
 
 
-def config(env_id: str, **fields: Any) -> RunConfig:
-    small = RunConfig(env_id, steps=300, envs=4, uniform_steps=100, steps_per_block=5, every=100, episodes=3, sac=TINY)
+def config(env_id: str, **fields: Any) -> SacRun:
+    small = SacRun(env_id, steps=300, envs=4, uniform_steps=100, steps_per_block=5, every=100, episodes=3, sac=TINY)
     return replace(small, **fields)
 
 
@@ -128,7 +129,6 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_it_learns_to_steer_as_well_as_the_best_controller(tmp_path: Path) -> None:
-    """The optimum is known: a = -2x, cut to the bounds, which differ by direction and are not -1 and 1."""
     network = sac.Config(
         gamma=0.9,
         polyak_rate=0.02,
@@ -139,7 +139,25 @@ def test_it_learns_to_steer_as_well_as_the_best_controller(tmp_path: Path) -> No
         policy_hidden=(32, 32),
         critic_hidden=(32, 32),
     )
-    it = config("Steer-v0", steps=3_000, uniform_steps=500, every=3_000, episodes=20, sac=network)
+    assert_steers(config("Steer-v0", steps=3_000, uniform_steps=500, every=3_000, episodes=20, sac=network), tmp_path)
+
+
+def test_td3_learns_to_steer_as_well_as_the_best_controller(tmp_path: Path) -> None:
+    network = td3.Config(
+        gamma=0.9,
+        polyak_rate=0.02,
+        batch_size=64,
+        policy_learning_rate=3e-3,
+        critic_learning_rate=3e-3,
+        policy_hidden=(32, 32),
+        critic_hidden=(32, 32),
+    )
+    it = Td3Run("Steer-v0", 3_000, envs=4, uniform_steps=500, every=3_000, episodes=20, td3=network)
+    assert_steers(it, tmp_path)
+
+
+def assert_steers(it: RunConfig, tmp_path: Path) -> None:
+    """The optimum is known: a = -2x, cut to the bounds, which differ by direction and are not -1 and 1."""
     curve = sac_run.run(it, tmp_path / "run", QUIET).curve
     env, best = Steer(), []
     for episode in range(200):
@@ -169,14 +187,14 @@ def test_an_episode_cut_by_the_clock_bootstraps_and_one_that_ended_does_not(
 
 
 @pytest.fixture(scope="module")
-def within(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunConfig]:
+def within(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SacRun]:
     """A run with episodes that end and episodes that are cut."""
     folder, it = tmp_path_factory.mktemp("within") / "run", config("SteerWithin-v0")
     sac_run.run(it, folder, QUIET)
     return folder, it
 
 
-def test_every_row_is_what_the_environment_does(within: tuple[Path, RunConfig]) -> None:
+def test_every_row_is_what_the_environment_does(within: tuple[Path, SacRun]) -> None:
     """The rows of each environment are replayed in one of our own, from the seeds that the documentation names."""
     folder, it = within
     rows, ends = rows_of(folder, it), {"terminal": 0, "timeout": 0}
@@ -201,7 +219,7 @@ def test_every_row_is_what_the_environment_does(within: tuple[Path, RunConfig]) 
     assert min(ends.values()) > 0
 
 
-def test_log_densities_are_those_of_the_policy_that_acted(within: tuple[Path, RunConfig]) -> None:
+def test_log_densities_are_those_of_the_policy_that_acted(within: tuple[Path, SacRun]) -> None:
     """Uniform in the first steps; then of the policy that was saved at the start of the block."""
     folder, it = within
     rows = rows_of(folder, it)
@@ -222,7 +240,7 @@ def test_log_densities_are_those_of_the_policy_that_acted(within: tuple[Path, Ru
         np.testing.assert_allclose(block["action_log_prob"], log_density.sum(1), rtol=1e-3, atol=2e-3)
 
 
-def test_the_replay_file_reads_as_d4rls_with_whole_episodes(within: tuple[Path, RunConfig], tmp_path: Path) -> None:
+def test_the_replay_file_reads_as_d4rls_with_whole_episodes(within: tuple[Path, SacRun], tmp_path: Path) -> None:
     folder, it = within
     rows = rows_of(folder, it)
     by_environment = rows.T.reshape(-1)
@@ -254,7 +272,7 @@ def test_the_replay_file_reads_as_d4rls_with_whole_episodes(within: tuple[Path, 
     np.testing.assert_array_equal(part.observations, rows[:25].T.reshape(-1)["observation"])
 
 
-def test_the_curve_and_the_ladder(within: tuple[Path, RunConfig]) -> None:
+def test_the_curve_and_the_ladder(within: tuple[Path, SacRun]) -> None:
     folder = within[0]
     curve = [json.loads(line) for line in (folder / "curve.jsonl").read_text().splitlines()]
     assert [(row["step"], row["updates"], row["episodes"]) for row in curve] == [
@@ -284,8 +302,10 @@ def test_a_block_is_its_updates_one_by_one_on_the_rows_that_are_there() -> None:
     state = jax.jit(algorithm.init)(jax.random.key(0))
     buffer = np.full((300, 2 + 2 + 1 + 1 + 2), np.nan, np.float32)
     buffer[:20] = sac_updates.buffer_rows(rows[:20])
-    learner = sac_updates.Learner(jax.tree.map(jnp.array, state), jnp.asarray(buffer), *sac_updates.fresh_sums())
-    block = sac_updates.make_block(TINY, SpaceSpec(2, 2))
+    learner = sac_updates.Learner(
+        jax.tree.map(jnp.array, state), jnp.asarray(buffer), *sac_updates.fresh_sums(sac.AGENT)
+    )
+    block = sac_updates.make_block(sac.AGENT, TINY, SpaceSpec(2, 2))
     after = block(learner, key, sac_updates.buffer_rows(rows[20:]), np.arange(20, 40), 40, 3, 5)
 
     update, losses = jax.jit(algorithm.update), []
@@ -294,7 +314,7 @@ def test_a_block_is_its_updates_one_by_one_on_the_rows_that_are_there() -> None:
         chosen = rows[np.asarray(jax.random.randint(rows_key, (16,), 0, 40))]
         continues = np.where(chosen["terminal"], np.float32(0), np.float32(1))
         columns = (chosen["observation"], chosen["action"], chosen["reward"], continues, chosen["next_observation"])
-        state, metrics = update(state, Transition(*columns, 0 * chosen["action"]), update_key)
+        state, metrics = update(state, Transition(*columns, 0 * chosen["action"]), update_key, number)
         losses.append(metrics["critic_loss"])
     for got, expected in zip(jax.tree.leaves(after.state), jax.tree.leaves(state), strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
@@ -322,7 +342,7 @@ def test_updates_are_numbered_through_the_run(tmp_path: Path, monkeypatch: pytes
 
 
 def test_the_same_seed_gives_the_same_bits_however_the_run_is_cut(
-    within: tuple[Path, RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    within: tuple[Path, SacRun], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped by Ctrl-C in the middle of episodes, then extended. Blocks with one size of buffer are one program."""
     folder, it = within
@@ -340,7 +360,7 @@ def test_the_same_seed_gives_the_same_bits_however_the_run_is_cut(
         sac_run.run(it, tmp_path / "run", QUIET)
     sac_run.run(replace(it, steps=200), tmp_path / "run", QUIET)
     sac_run.run(it, tmp_path / "run", QUIET)
-    block: Any = sac_run.make_block(it.sac, SpaceSpec(2, 2))
+    block: Any = sac_run.make_block(sac_run.KINDS["sac"][1], it.sac, SpaceSpec(2, 2))
     assert block._cache_size() <= 2  # buffers of 200 and of 300 rows
     again, first = contents(tmp_path / "run"), contents(folder)
     assert [name for name in first if again[name] != first[name]] == []
@@ -349,13 +369,33 @@ def test_the_same_seed_gives_the_same_bits_however_the_run_is_cut(
     assert rows_of(tmp_path / "other", other)["action"].tolist() != rows_of(folder, it)["action"].tolist()
 
 
+def test_a_run_of_td3_is_the_same_however_it_is_cut_and_its_replay_has_no_densities(tmp_path: Path) -> None:
+    """Extended in the middle of episodes, at an odd number of updates, between two of the actor."""
+    small = td3.Config(gamma=0.5, batch_size=16, policy_delay=3, policy_hidden=(8, 8), critic_hidden=(8, 8))
+    it = Td3Run("SteerWithin-v0", 300, envs=4, uniform_steps=101, every=100, episodes=3, capacity=100, td3=small)
+    sac_run.run(replace(it, steps=140), tmp_path / "cut", QUIET)
+    done = sac_run.run(it, tmp_path / "cut", QUIET)
+    sac_run.run(it, tmp_path / "whole", QUIET)
+    cut, whole = contents(tmp_path / "cut"), contents(tmp_path / "whole")
+    assert [name for name in whole if cut[name] != whole[name] and name != "curve.jsonl"] == []  # which has 140 as well
+    assert done.curve[-1]["policy_loss"] != 0
+    rows = rows_of(tmp_path / "whole", it).reshape(-1)
+    assert np.isfinite(rows["action_log_prob"]).sum() == 104  # the uniform actions', in whole steps
+    episodes = hdf5.read(tmp_path / "whole" / "replay.hdf5")
+    assert episodes.behavior_log_probs is None
+    np.testing.assert_array_equal(episodes.rewards, rows_of(tmp_path / "whole", it).T.reshape(-1)["reward"])
+    with pytest.raises(InputError, match="belongs to a run of another kind"):
+        sac_run.run(config("SteerWithin-v0"), tmp_path / "whole", QUIET)
+
+
 @pytest.mark.slow
-def test_a_run_killed_in_a_real_environment_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["sac", "td3"])
+def test_a_run_killed_in_a_real_environment_goes_on_to_the_same_bits(kind: str, tmp_path: Path) -> None:
     """HalfCheetah's episodes have 1000 steps: all are unfinished, in the middle of contacts and warm starts."""
     flags = ["--steps", "600", "--every", "300", "--envs", "2", "--episodes", "1", "--uniform-steps", "100"]
     flags += ["--policy-hidden", "8,8", "--critic-hidden", "8,8", "--batch-size", "8", "--steps-per-block", "10"]
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    command = ["sac", "HalfCheetah-v4", *flags, "--out"]
+    command = [kind, "HalfCheetah-v4", *flags, "--out"]
     script = f"""
 import os, signal
 from itrpo.cli import main
@@ -421,7 +461,7 @@ def test_bad_input_is_one_message_and_leaves_nothing(
 
 
 def test_a_folder_of_something_else_is_refused(
-    within: tuple[Path, RunConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    within: tuple[Path, SacRun], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, it = within
     with pytest.raises(InputError, match=r"belongs to another run \(sac.gamma: 0.5 -> 0.9; seed: 0 -> 7\)"):
@@ -433,7 +473,7 @@ def test_a_folder_of_something_else_is_refused(
     with pytest.raises(InputError, match="belongs to a run of another kind"):
         sac_run.run(it, tmp_path, QUIET)
     assert main(["sac", "replay", str(tmp_path / "nowhere")]) == 2
-    assert "holds no run of `itrpo sac`" in capsys.readouterr().err
+    assert "holds no run of `itrpo sac` or `itrpo td3`" in capsys.readouterr().err
     assert main(["sac", "replay", str(folder), "--steps", "301"]) == 2
     assert "has 300 steps so far; asked for 301" in capsys.readouterr().err
 
