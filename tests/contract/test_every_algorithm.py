@@ -36,8 +36,8 @@ OTHER_PRESETS = [
 ]
 # Algorithms that share nearly all of their code: one stands for the others, whose tests are slow ones, as the suite has
 # to end within minutes. brac_v stands for brac_p and, with brac_dual_kl, for brac_mmd; brac_dual_kl for
-# brac_wasserstein, edac for sac_n, uwac for bear, combo for cql, itrpo_discrete for all over choices.
-STOOD_FOR = {"brac_p", "brac_mmd", "brac_wasserstein", "sac_n", "bear", "cql"} | {
+# brac_wasserstein, edac for sac_n, uwac for bear, cql for combo, itrpo_discrete for all over choices.
+STOOD_FOR = {"brac_p", "brac_mmd", "brac_wasserstein", "sac_n", "bear", "combo"} | {
     name for name in ALL if ENTRIES[name].actions == "discrete"
 }
 STOOD_FOR -= {"itrpo_discrete"}
