@@ -316,3 +316,12 @@ def test_damaged_bytes(tmp_path: Path, write: Writer) -> None:
 def test_missing_files(name: str) -> None:
     with pytest.raises(InputError, match=f"{name}: no such file"):
         load_dataset(name)
+
+
+@pytest.mark.parametrize("text", ["a" + ".a" * 50_000 + " = 1", "observations = " + "[" * 100_000])
+def test_a_map_that_is_endlessly_deep_is_no_map(tmp_path: Path, text: str) -> None:
+    """The first would take gigabytes, the second ends in a RecursionError."""
+    path = tmp_path / "deep.toml"
+    path.write_text(text)
+    with pytest.raises(InputError, match="not a TOML file"):
+        parse_columns([str(path)])
