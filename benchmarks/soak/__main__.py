@@ -43,13 +43,21 @@ def soak(
 
 
 def run_group(group: Group, log: Log, place: Path, short: bool, only: str) -> None:
+    from benchmarks.soak import disk, downloads, files, kills, long, numbers
+
     match group:
         case "kills":
-            from benchmarks.soak import kills
-
             kills.run(log, place, 20 if short else 100, only)
-        case _:
-            raise NotImplementedError(group)
+        case "files":
+            files.run(log, place, 2_000 if short else 11_000, only)
+        case "disk":
+            disk.run(log, place, 1 if short else 5, only)
+        case "numbers":
+            numbers.run(log, place, 1 if short else 3, only)
+        case "time":
+            long.run(log, place, short, only)
+        case "downloads":
+            downloads.run(log, place, only)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ for line in sys.stdin:
     answer = reading.read(kind, Path(path))
     signal.setitimer(signal.ITIMER_PROF, 0)
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024
-    print(f"{grown}\\t" + answer.replace("\\n", " ")[:600], flush=True)
+    print(f"{grown}\\t" + ascii(answer)[1:600], flush=True)
 """
 
 
