@@ -1,4 +1,4 @@
-"""Downloads from servers that misbehave: over HTTPS with an authority of our own, by a proxy, by eight processes at once.
+"""Downloads from servers that misbehave: over HTTPS with an authority of our own, by a proxy, by eight processes.
 
 The servers are those of tests/data/test_download.py. Whatever they do, the file that comes is the published one, or
 none comes and one sentence says why.
@@ -44,22 +44,30 @@ def run(log: Log, place: Path, only: str = "") -> None:
             if case == "eight at once":
                 wrong, fetched = eight(place / "eight", server, extra)
             else:
-                for behaviour in ["good", "breaks", "wrong"] if "unknown" in case else sorted(BEHAVIOURS):
-                    cache = place / f"{case}-{behaviour}".replace(" ", "-").replace(",", "")
-                    process = start(cache, server.mirror(behaviour), extra)
-                    printed, errors = process.communicate(timeout=300)
+                names = ["good", "breaks", "wrong"] if "unknown" in case else sorted(BEHAVIOURS)
+                running = {}
+                for name in names:  # each into a cache of its own
+                    cache = place / f"{case}-{name}".replace(" ", "-").replace(",", "")
+                    running[name] = (cache, start(cache, server.mirror(name), extra))
+                for name, (cache, process) in running.items():
+                    comes = None if name in EITHER else name in COMES and "unknown" not in case
                     path = cache / "d4rl" / "tiny.hdf5"
+                    wrong += [f"{name}: {it}" for it in judged(process, path, comes)]
                     fetched += path.exists()
-                    comes = behaviour in COMES and "unknown" not in case
-                    if path.exists() != comes and behaviour not in ("no-ranges-breaks", "endless", "busy-at-first"):
-                        wrong.append(f"{behaviour}: {'came' if path.exists() else printed[-200:]}")
-                    if path.exists() and path.read_bytes() != CONTENT:
-                        wrong.append(f"{behaviour}: other bytes")
-                    if process.returncode not in (0, 2) or "Traceback" in errors:
-                        wrong.append(f"{behaviour}: exit status {process.returncode}: {errors[-300:]}")
             if "proxy" in case and not through.asked:
                 wrong.append("nobody asked the proxy")
             done(not wrong, "; ".join(wrong[:4]), fetched=fetched, requests=len(server.requests))
+
+
+def judged(process: subprocess.Popen[str], path: Path, comes: bool | None) -> Iterator[str]:
+    """What is wrong with how a download ended; `comes`: whether the file has to, None: it may."""
+    printed, errors = process.communicate(timeout=300)
+    if comes is not None and path.exists() != comes:
+        yield "it came" if path.exists() else printed[-200:]
+    if path.exists() and path.read_bytes() != CONTENT:
+        yield "other bytes"
+    if process.returncode not in (0, 2) or "Traceback" in errors:
+        yield f"exit status {process.returncode}: {errors[-300:]}"
 
 
 def eight(cache: Path, server: Any, extra: dict[str, str]) -> tuple[list[str], int]:

@@ -497,7 +497,7 @@ def write_bad(kind: str, good: Path, target: Path, draw: random.Random, canary: 
     """A copy of `good` that is malformed. -> the path to read."""
     if target.is_dir():
         shutil.rmtree(target)
-    target.unlink(missing_ok=True)
+    target.with_suffix(good.suffix).unlink(missing_ok=True)  # polars may have it mapped into its memory
     if good.is_dir():
         shutil.copytree(good, target)
         inside = {"minari rows": "data/main_data.hdf5", "minari metadata": "data/metadata.json"}
@@ -651,6 +651,7 @@ def cases(
 ) -> Iterator[tuple[int, Path, Path]]:
     for place_, make in enumerate(FIXED.get(kind, [])):
         bad = (place / "bad").with_suffix(good[0].suffix)
+        bad.unlink(missing_ok=True)
         bad.write_bytes(make(good[0], canary))
         if one is None or one == -1 - place_:
             yield -1 - place_, bad, good[0]

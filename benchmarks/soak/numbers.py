@@ -5,11 +5,12 @@ optimisers, multipliers, running scales) or a column of the rows that it trains 
 (`training.loop`), and what is said is what a run would say (`training.divergence`). Where a quantity washes out, so
 that no number of the state is bad at the end, nothing need be said.
 
-An injection may end in four ways:
-    named     the seed and a step no later than `WITHIN` steps on; the other seed is good, and goes on to the same bits
-    healed    the state is finite at the end
-    hidden    a number of the state is still bad, and nobody was told: a failure
-    wrong     another seed or an earlier step is named, or the other seed's numbers changed: a failure
+An injection may end in five ways:
+    named        the seed, and a step no later than `WITHIN` steps on; the other seed goes on to the same bits
+    named later  no metric shows it, but the look at the state that comes before each checkpoint does
+    healed       the state is finite at the end
+    hidden       a number of the state is still bad, and nobody was told: a failure
+    wrong        another seed or an earlier step is named, or the other seed's numbers changed: a failure
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def run(log: Log, place: Path, times: int, only: str = "") -> None:
 
 def inject_everywhere(name: str, seed: int, times: int) -> dict[str, list[str]]:
     block, begun, rows, keys, limits = built(name)
-    found: dict[str, list[str]] = {"named": [], "healed": [], "hidden": [], "wrong": []}
+    found: dict[str, list[str]] = {"named": [], "named_later": [], "healed": [], "hidden": [], "wrong": []}
     good = block(fresh(begun), rows, keys, limits, 0, LAST)
     paths = jax.tree_util.tree_flatten_with_path(begun.state)[0]
     places = [jax.tree_util.keystr(path, simple=True, separator="/") for path, leaf in paths if is_float(leaf)]
@@ -83,7 +84,7 @@ def inject(
     if place.startswith("rows/"):
         named = {it for it in told if it != loop.NEVER}
         if not named:
-            return ends(carry, victim, f"{here}")
+            return by_state(carry, None, here)
         return (
             f"named: {said}" if named == {step} and said and f"at step {step:,}" in said else f"wrong: {here}, {told}"
         )
@@ -91,15 +92,25 @@ def inject(
     if told[other] != loop.NEVER or not same(carry, good, other):
         return f"wrong: {here} reached the other seed, {told}"
     if told[victim] == loop.NEVER:
-        return ends(carry, victim, here)
+        return by_state(carry, victim, here)
     if not step <= told[victim] <= step + WITHIN or not said or f"of seed {victim} " not in said:
         return f"wrong: {here}, told {told}: {said}"
     return f"named: {said}"
 
 
-def ends(carry: Any, victim: int, here: str) -> str:
-    finite = all(np.isfinite(np.asarray(leaf)[victim]).all() for leaf in jax.tree.leaves(carry.state) if is_float(leaf))
-    return f"{'healed' if finite else 'hidden'}: {here}"
+def by_state(carry: Any, victim: int | None, here: str) -> str:
+    """No metric was bad: the look at the state, which every checkpoint has before it, must have seen it."""
+    first_bad = {it: np.asarray(steps) for it, steps in carry.first_bad.items()}
+    said = divergence(first_bad, range(2), Path("checkpoints"), carry.state, LAST)
+    bad = [seed for seed in range(2) if any(not np.isfinite(leaf[seed]).all() for leaf in floats(carry.state))]
+    if said is None:
+        return f"hidden: {here}" if bad else f"healed: {here}"
+    right = f"of seed {bad[0]} " in said if bad else False
+    return f"named_later: {said}" if right and (victim is None or bad == [victim]) else f"wrong: {here}: {said}"
+
+
+def floats(state: Any) -> list[np.ndarray]:
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(state) if is_float(leaf)]
 
 
 def same(carry: Any, good: Any, seed: int) -> bool:

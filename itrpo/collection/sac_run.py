@@ -235,6 +235,7 @@ def save_checkpoint(trainer: Trainer) -> None:
     with files.storage_errors(path):
         files.sync(path)  # a checkpoint must not know of rows that a power cut takes
     state = Saved(learner.state, learner.sums, learner.count, environments.episodes, environments.begun)
+    trainer.folder.require()
     trainer.folder.save("train", trainer.steps, state, {"env_id": trainer.env_id})
 
 

@@ -148,3 +148,11 @@ def test_what_killed_writers_left_is_removed(folder):
     (folder.checkpoints / ".train_0000000001.1.0.tmp").mkdir(parents=True)
     begin(folder)
     assert not list(folder.path.rglob("*.tmp"))
+
+
+def test_a_checkpoint_whose_description_is_endlessly_deep_is_damaged(tmp_path):
+    """JSON that nests so far ends Python's reader in a RecursionError."""
+    checkpoint.save(tmp_path, "train", 20, {"w": np.ones(3)}, {})
+    (tmp_path / "train_0000000020" / "meta.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="recursion"):
+        checkpoint.load(tmp_path / "train_0000000020")
