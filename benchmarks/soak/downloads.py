@@ -23,6 +23,7 @@ from benchmarks.soak.log import Log
 from tests.data.test_download import BEHAVIOURS, CONTENT, ENTRY, FETCH, Handler, Server
 
 COMES = {"good", "breaks", "no-ranges", "says-nothing", "says-nonsense", "says-nothing-breaks", "moved", "stalls-later"}
+EITHER = {"no-ranges-breaks", "endless", "busy-at-first"}
 FAST = (
     FETCH.replace("timeout=60.0", "timeout=3.0, pauses=()").replace(
         "print(fetch(", "from itrpo.errors import ItrpoError\ntry: print(fetch("
