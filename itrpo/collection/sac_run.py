@@ -231,11 +231,11 @@ def open_trainer(config: RunConfig, env_id: str, spaces: Spaces, folder: RunFold
 
 def save_checkpoint(trainer: Trainer) -> None:
     """Raises StorageError."""
+    trainer.folder.require()
     path, learner, environments = trainer.folder.path / ROWS, trainer.learner, trainer.environments
     with files.storage_errors(path):
         files.sync(path)  # a checkpoint must not know of rows that a power cut takes
     state = Saved(learner.state, learner.sums, learner.count, environments.episodes, environments.begun)
-    trainer.folder.require()
     trainer.folder.save("train", trainer.steps, state, {"env_id": trainer.env_id})
 
 
@@ -335,6 +335,7 @@ def record(trainer: Trainer, pool: rollout.EvaluationPool) -> None:
         return trainer.spaces.to_env(np.stack(actions))
 
     returns, lengths = rollout.evaluate(pool, both, config.seed, trainer.steps)
+    trainer.folder.require()
     means = {name: float(value / max(trainer.learner.count, 1)) for name, value in trainer.learner.sums.items()}
     row = {
         "step": trainer.steps,
