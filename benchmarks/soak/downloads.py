@@ -7,6 +7,7 @@ none comes and one sentence says why.
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import socketserver
 import ssl
@@ -33,7 +34,8 @@ FAST = (
 
 
 def run(log: Log, place: Path, only: str = "") -> None:
-    place.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
     authority, certificate = certificates(place)
     for case in ("https", "https, unknown authority", "https through a proxy", "eight at once"):
         if only not in case:
