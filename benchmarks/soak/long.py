@@ -19,8 +19,21 @@ from benchmarks.soak import kills, processes
 from benchmarks.soak.log import Log
 from benchmarks.soak.processes import Command
 
-BC = ("--algorithm", "bc", "--seeds", "1", "--batch-size", "8", "--eval-every", "5000", "--eval-episodes", "1")
-BC += ("--action-low", "-2", "--action-high", "2", "--env", "none", "--policy-hidden", "8")
+TINY = (
+    "--algorithm",
+    "td3_bc",
+    "--critic-hidden",
+    "8",
+    "--seeds",
+    "1",
+    "--batch-size",
+    "8",
+    "--eval-every",
+    "5000",
+    "--eval-episodes",
+    "1",
+)
+TINY += ("--action-low", "-2", "--action-high", "2", "--env", "none", "--policy-hidden", "8")
 YEAR = 365 * 86_400.0
 
 
@@ -62,7 +75,7 @@ def resident(pid: int) -> int:
 
 def memory(log: Log, place: Path, steps: int, done: Any) -> None:
     """Resident memory each second; the last half must not lie above the second quarter by more than 3 % and 8 MB."""
-    it = made(place, "memory", (*BC, "--steps", str(steps)))
+    it = made(place, "memory", (*TINY, "--steps", str(steps)))
     process, curve = processes.start(it), list[int]()
     while process.exitcode is None:
         process.join(1.0)
@@ -91,7 +104,7 @@ def whole(place: Path, words: tuple[str, ...]) -> tuple[dict[str, str], float]:
 
 def stopped(log: Log, place: Path, times: int, done: Any) -> None:
     """Ctrl-C as soon as there is a checkpoint more, so many times."""
-    words = (*BC, "--steps", str(times * 2_000), "--eval-every", "1000")
+    words = (*TINY, "--steps", str(times * 2_000), "--eval-every", "1000")
     expected, _ = whole(place, words)
     it, stops, statuses = made(place, "stopped", words), 0, set[Any]()
     checkpoints = it.folder / "run" / "checkpoints"
@@ -119,7 +132,7 @@ def newest(checkpoints: Path) -> str:
 
 def terminated(log: Log, place: Path, times: int, done: Any) -> None:
     """SIGTERM at a random moment of training: a checkpoint and the end within 30 seconds."""
-    words, slowest, wrong = (*BC, "--steps", "3000000", "--eval-every", "1000000"), 0.0, list[str]()
+    words, slowest, wrong = (*TINY, "--steps", "3000000", "--eval-every", "1000000"), 0.0, list[str]()
     for number in range(times):
         it, draw = made(place, f"term-{number}", words), random.Random(f"{log.seed} {number}")
         process = processes.start(it)
@@ -139,7 +152,7 @@ def terminated(log: Log, place: Path, times: int, done: Any) -> None:
 
 
 def clock(log: Log, place: Path, done: Any) -> None:
-    words = (*BC, "--steps", "8000", "--eval-every", "1000")
+    words = (*TINY, "--steps", "8000", "--eval-every", "1000")
     expected, _ = whole(place, words)
     it = made(place, "clock", words)
     process = processes.start(it)

@@ -464,7 +464,7 @@ def _dimensions(parts: Sequence[np.ndarray], names: Sequence[str]) -> list[str]:
 
 def _side_by_side(parts: Sequence[np.ndarray], names: Sequence[str], where: str) -> np.ndarray:
     """Columns as [N, size]."""
-    parts = [part[:, None] if part.ndim == 1 else part.reshape(len(part), -1) for part in parts]
+    parts = [part[:, None] if part.ndim == 1 else part.reshape(len(part), math.prod(part.shape[1:])) for part in parts]
     if len({len(part) for part in parts}) > 1:
         lengths = ", ".join(f"{name} {len(part):,}" for name, part in zip(names, parts, strict=True))
         raise InputError(f"{where}: the columns have unequal lengths ({lengths})")

@@ -325,3 +325,11 @@ def test_a_map_that_is_endlessly_deep_is_no_map(tmp_path: Path, text: str) -> No
     path.write_text(text)
     with pytest.raises(InputError, match="not a TOML file"):
         parse_columns([str(path)])
+
+
+def test_a_table_of_vectors_without_a_row_says_so(tmp_path: Path) -> None:
+    vectors = {name: polars.Series([], dtype=polars.Array(polars.Float64, 2)) for name in ("observations", "actions")}
+    numbers = {name: polars.Series([], dtype=polars.Float64) for name in ("rewards", "terminals", "timeouts")}
+    polars.DataFrame(vectors | numbers).write_parquet(tmp_path / "empty.parquet")
+    with pytest.raises(InputError, match=r"empty\.parquet"):
+        load_dataset(tmp_path / "empty.parquet")
