@@ -84,10 +84,8 @@ JOBS = {
         ),
         result="made.hdf5",
     ),
-    "sweep": Job(lambda data, out: ("sweep", str(data / "plan.yaml"), "--out", str(out), "--workers", "2")),
-    "sweep with Ray": Job(
-        lambda data, out: ("sweep", str(data / "plan.yaml"), "--out", str(out), "--executor", "ray", "--workers", "2")
-    ),
+    "sweep": Job(lambda data, out: ("sweep", str(data / "plan.yaml"), "--out", str(out))),
+    "sweep with Ray": Job(lambda data, out: ("sweep", str(data / "plan.yaml"), "--out", str(out), "--executor", "ray")),
 }
 
 

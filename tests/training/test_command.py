@@ -502,19 +502,3 @@ def test_ctrl_c_saves_and_says_how_to_go_on(pendulum, tmp_path):
     assert read_status(out).state == "stopped"
     reached = checkpoint.sorted_checkpoints(out / "checkpoints")[0]
     assert checkpoint.load(reached)[1]["step"] > 20
-
-
-def test_a_folder_that_is_deleted_under_its_run_is_not_written_on_in_parts(pendulum, tmp_path):
-    """The run says so, rather than to finish with a part of its rows."""
-    out = tmp_path / "deleted"
-    process = command(*arguments(pendulum, out, "--steps", "6000000", "--eval-every", "3000000"))
-    deadline = time.monotonic() + 300
-    while not any((out / "checkpoints").glob("*_0*")):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    shutil.rmtree(out, ignore_errors=True)
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate()
-    assert process.returncode == 1, errors
-    assert f"{out} was deleted while its run went on; the same command begins it anew" in errors
