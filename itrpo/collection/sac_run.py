@@ -313,7 +313,7 @@ def one_block(trainer: Trainer) -> None:
 
 
 def draw_curve(trainer: Trainer) -> None:
-    if trainer.curve:
+    if trainer.curve and (trainer.folder.path / "config.json").exists():  # else the folder was deleted
         title = f"SAC in {trainer.env_id}, seed {trainer.config.seed}"
         returns_curve(trainer.curve, title, trainer.env_id, trainer.folder.path / "curve.png")
 
