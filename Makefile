@@ -4,6 +4,7 @@
 # make docs     the documentation site into build/site, warnings as errors; open build/site/index.html
 # make lowest   the quick tests with the lowest versions that pyproject.toml allows, in an environment of their own
 # make bench    how fast training is here, next to the machine's limit and other libraries: under 15 minutes on two cores
+# make soak     kills, disks, damaged files, numbers, time and downloads: an hour; `make soak SOAK=short` in minutes
 # make lock     resolve the locked versions again; `make lock UPGRADE=--upgrade` takes the newest ones
 # make clean    remove what this file made; runs/ is kept
 #
@@ -25,7 +26,7 @@ LOCK := $(COMPILE) pyproject.toml --group build --extra test
 
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: demo test lint docs lowest bench lock clean
+.PHONY: demo test lint docs lowest bench soak lock clean
 
 demo: .venv/installed
 	$(BIN)/$(DEMO)
@@ -51,6 +52,11 @@ lowest: .venv/dev-versions
 # BENCH='--python PEER/bin/python' adds d3rlpy; `benchmarks/bench.py --help` lists what else there is.
 bench: .venv/installed
 	$(BIN)/python benchmarks/bench.py $(BENCH)
+
+# What it found, and what it is: docs/reliability.md. GROUPS='kills disk' takes some; SEED repeats a failure.
+SEED := 0
+soak: .venv/installed
+	$(BIN)/python -m benchmarks.soak $(GROUPS) --seed $(SEED) $(if $(filter short,$(SOAK)),--short)
 
 lock: .venv/dev-versions
 	$(LOCK) --output-file requirements.lock

@@ -159,13 +159,16 @@ class Policy:
         return self._as_actions(raw, done)
 
     def _warn(self, rows: np.ndarray, outside: np.ndarray) -> None:
-        low, high = self.metadata["trained_low"], self.metadata["trained_high"]
+        low, high = (self.metadata.get(f"trained_{end}") for end in ("low", "high"))
         for column in np.flatnonzero(outside.any(axis=0) & (self.outside == 0)):
             value, name = rows[outside[:, column], column][0], column_name(self.metadata, "observation", column)
             named = f"observation {column}" + (f" ({name})" if name else "")
+            known = low is not None and high is not None
+            seen = (
+                f", and in training it was from {float(low[column]):.6g} to {float(high[column]):.6g}" if known else ""
+            )
             warnings.warn(
-                f"{named} is {value:.6g}, and in training it was from {low[column]:.6g} to"
-                f" {high[column]:.6g}: the policy has not learned how to act there",
+                f"{named} is {value:.6g}{seen}: the policy has not learned how to act there",
                 RuntimeWarning,
                 stacklevel=3,
             )

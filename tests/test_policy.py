@@ -330,3 +330,10 @@ def test_it_says_once_what_is_far_outside_and_counts_all(tmp_path):
 def test_a_range_that_is_none_is_refused(tmp_path, metadata):
     with pytest.raises(PolicyFileError, match="trained_low and trained_high"):
         save(tmp_path / "p.npz", {"kind": "tanh_mlp", **arrays(ACTION)}, metadata=metadata)
+
+
+def test_a_policy_of_no_known_ranges_says_that_a_number_is_missing(tmp_path):
+    """Its file may lack what the data's ranges were: files of strangers do."""
+    save(tmp_path / "p.npz", {"kind": "tanh_mlp", **arrays(ACTION)})
+    with pytest.warns(RuntimeWarning, match=r"observation 1 is nan: the policy has not learned"):
+        load_policy(tmp_path / "p.npz")([0.0, np.nan, 0.0])

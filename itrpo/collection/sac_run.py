@@ -261,6 +261,7 @@ def open_trainer(config: RunConfig, env_id: str, spaces: Spaces, folder: RunFold
 
 def save_checkpoint(trainer: Trainer) -> None:
     """Raises StorageError."""
+    trainer.folder.require()
     path, learner, environments = trainer.folder.path / ROWS, trainer.learner, trainer.environments
     with files.storage_errors(path):
         files.sync(path)  # a checkpoint must not know of rows that a power cut takes
@@ -348,7 +349,7 @@ def policy_arrays(trainer: Trainer) -> dict[str, np.ndarray]:
 
 
 def draw_curve(trainer: Trainer) -> None:
-    if trainer.curve:
+    if trainer.curve and (trainer.folder.path / "config.json").exists():  # else the folder was deleted
         title = f"{trainer.learning.agent.name} in {trainer.env_id}, seed {trainer.config.seed}"
         returns_curve(trainer.curve, title, trainer.env_id, trainer.folder.path / "curve.png")
 
@@ -370,6 +371,7 @@ def record(trainer: Trainer, pool: rollout.EvaluationPool) -> None:
         return trainer.spaces.to_env(np.stack(actions))
 
     returns, lengths = rollout.evaluate(pool, both, config.seed, trainer.steps)
+    trainer.folder.require()
     means = {name: float(value / max(trainer.learner.count, 1)) for name, value in trainer.learner.sums.items()}
     row = {
         "step": trainer.steps,

@@ -67,6 +67,8 @@ EXCLUDE = "exclude"
 UNITS = ("observation_units", "action_units")
 BOUNDS = ("action_low", "action_high", "observation_low", "observation_high")
 LABELS = (*UNITS, *BOUNDS)  # texts and numbers, not columns
+# a.b.c...: parsing takes memory that grows with the square of their number
+DEEP_KEY = re.compile(r"(?:[\w'\"-]{1,200}\s{0,9}\.\s{0,9}){100}")
 UNREAD = ("episode", "time", *LABELS)  # no arrays of their own
 GUESSES = {  # what others call the fields
     "observations": ("obs", "observation", "state", "states"),
@@ -293,12 +295,15 @@ def _check_order(selected: Mapping[str, Sequence[str]], where: str) -> None:
 
 def _read_map(path: Path) -> dict[str, list[str]]:
     try:
-        content = tomllib.loads(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
+        if DEEP_KEY.search(text):
+            raise ValueError("a key has 100 parts or more")
+        content = tomllib.loads(text)
     except FileNotFoundError:
         raise InputError(
             f"--columns {path}: no such file; give FIELD=COLUMN[,COLUMN...] words, or the name of a TOML file"
         ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not a TOML file ({error})") from error
     columns: dict[str, list[str]] = {}
     for field, value in content.items():
@@ -460,7 +465,7 @@ def _dimensions(parts: Sequence[np.ndarray], names: Sequence[str]) -> list[str]:
 
 def _side_by_side(parts: Sequence[np.ndarray], names: Sequence[str], where: str) -> np.ndarray:
     """Columns as [N, size]."""
-    parts = [part[:, None] if part.ndim == 1 else part.reshape(len(part), -1) for part in parts]
+    parts = [part[:, None] if part.ndim == 1 else part.reshape(len(part), math.prod(part.shape[1:])) for part in parts]
     if len({len(part) for part in parts}) > 1:
         lengths = ", ".join(f"{name} {len(part):,}" for name, part in zip(names, parts, strict=True))
         raise InputError(f"{where}: the columns have unequal lengths ({lengths})")

@@ -73,7 +73,7 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         if path.name != f"{meta['phase']}_{meta['step']:010d}":
             raise ValueError(f"it says that it is {meta['phase']} at step {meta['step']}")
         return from_bytes(content), meta
-    except (OSError, KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
+    except (OSError, KeyError, TypeError, ValueError, RecursionError, SafetensorError) as error:
         raise ValueError(str(error)) from error
 
 

@@ -116,6 +116,8 @@ def read_path(path: Path, console: Console | None) -> Iterator[tuple[dict[str, A
 
 def read_run(folder: Path, config: dict[str, Any], console: Console | None) -> tuple[dict[str, Any], polars.DataFrame]:
     """Raises StorageError naming the file that is damaged."""
+    import polars
+
     status, provenance = store.read_status(folder), files.read_json(folder / "provenance.json")
     path = folder / store.METRICS
     if console is not None and path.exists() and not path.read_bytes().endswith(b"\n"):
@@ -149,8 +151,10 @@ def read_run(folder: Path, config: dict[str, Any], console: Console | None) -> t
             "alpha": number(own.get("alpha")),
             "tau": number(own.get("tau")),
         }
-    except (KeyError, TypeError, ValueError) as error:
-        raise StorageError(f"{folder}: config.json or provenance.json is not that of a run ({error!r})") from error
+        polars.DataFrame([about], schema=runs_schema())  # says here of which run a number is none
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, polars.exceptions.PolarsError) as error:
+        what = "config.json, provenance.json or status.json is not that of a run"
+        raise StorageError(f"{folder}: {what} ({' '.join(repr(error).split())})") from error
     return about, store.read_metrics(folder)
 
 

@@ -56,6 +56,11 @@ class RunFolder:
         refusal = f"another process is training in {self.path}; wait for it, or choose another --out"
         return files.lock(self.path / LOCK, refusal)
 
+    def require(self) -> None:
+        """Raises StorageError if the folder was deleted since the run began: writing on would leave a part of one."""
+        if not (self.path / "config.json").exists():
+            raise StorageError(f"{self.path} was deleted while its run went on; the same command begins it anew")
+
     # --- identity --------------------------------------------------------------------------------------------------
 
     def begin_or_continue(

@@ -46,7 +46,7 @@ def read_timing(run_dir: Path | str) -> list[dict[str, Any]]:
     path = Path(run_dir) / TIMING
     try:
         return [json.loads(line) for line in whole_lines(path)] if path.exists() else []
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StorageError(f"{path}: a line is no record of timing ({error})") from error
 
 
@@ -65,7 +65,7 @@ def read_rows(path: Path | str) -> list[Row]:
     for number, line in enumerate(whole_lines(path), start=1):
         try:
             rows.append(row_from_json(line))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise StorageError(f"{path}, line {number}: not a row of metrics ({error!r})") from error
     return rows
 

@@ -38,6 +38,7 @@ ARM = ("algorithm", "title", "options", "fields", "grid")
 BY_DATASET = ("options", "fields")
 BY_SCALE = ("datasets", "arms")  # and the options
 OPTIONS = {name: kind for name, kind, _ in leaves(RunOptions()) if name not in ("scale", "out")}
+MOST_VALUES = 100_000  # of a plan
 LABEL = re.compile(r"\w[\w.,=+-]*")
 OWN_SCALE = "laptop"  # the one that a plan's `options` are of
 
@@ -293,10 +294,30 @@ def parsed(path: Path, file: str) -> Any:
     """The file's content. YAML lets a later key replace an earlier one without a word: here that is an error."""
     try:
         text = path.read_text("utf-8")
-        refuse_doubles(yaml.compose(text, Loader=yaml.SafeLoader), file, set())
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if written_out(node, {}) > MOST_VALUES:
+            raise InputError(
+                f"{file}: with each *name written out it has more than {MOST_VALUES:,} values; no plan does"
+            )
+        refuse_doubles(node, file, set())
         return yaml.safe_load(text)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise InputError(f"{file}: can't be read as YAML: {error}") from error
+
+
+def written_out(node: yaml.Node | None, known: dict[int, int]) -> int:
+    """How many values it has where each *name stands for all that it names; too many in a node that holds itself."""
+    if node is None:
+        return 0
+    if id(node) not in known:
+        known[id(node)] = MOST_VALUES + 1
+        inner: list[yaml.Node] = []
+        if isinstance(node, yaml.MappingNode):
+            inner = [it for pair in node.value for it in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            inner = node.value
+        known[id(node)] = 1 + sum(written_out(it, known) for it in inner)
+    return known[id(node)]
 
 
 def refuse_doubles(node: yaml.Node | None, file: str, seen: set[int]) -> None:

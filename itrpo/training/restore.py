@@ -10,7 +10,7 @@ import jax
 
 from itrpo import files, registry
 from itrpo.config import DataConfig, EvalConfig, RunConfig, TrainConfig, checked, leaves, override
-from itrpo.errors import InputError
+from itrpo.errors import InputError, StorageError
 from itrpo.results import checkpoint
 from itrpo.training.configure import choose
 from itrpo.training.scaling import scaled_config
@@ -32,9 +32,16 @@ def recorded(folder: Path) -> dict[str, Any]:
 def read_config(folder: Path, named: str | None = None) -> RunConfig:
     """The inverse of `config.to_json`. Raises InputError as `recorded` does, for an algorithm of a module of the user's
     own, which no file may have imported, unless it is the one that the user `named`; and for fields that this version
-    does not have.
+    does not have. StorageError for a damaged one.
     """
-    own = recorded(folder)["config"]
+    path = folder / "config.json"
+    try:
+        return _config(recorded(folder)["config"], folder, named)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise StorageError(f"{path}: not the configuration of a run, or damaged ({error!r})") from error
+
+
+def _config(own: Any, folder: Path, named: str | None) -> RunConfig:
     if ":" in own["algorithm"] and own["algorithm"] != named:
         raise InputError(f"{folder} was trained with {own['algorithm']}, whose module is imported only if you name it")
     setup = choose(own["algorithm"], own["preset"], own["behavior"])

@@ -103,8 +103,14 @@ class Session:
         by_seed = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(root, indices)
         return jax.vmap(jax.random.fold_in, in_axes=(0, None))(by_seed, stream)
 
+    def require_folders(self) -> None:
+        """Raises StorageError if one of the runs' folders was deleted."""
+        for _, run, _ in self.going_on:
+            run.folder.require()
+
     def append_metrics(self, step: int, metrics: Mapping[str, Any]) -> None:
         """metrics: name -> [S]. Raises StorageError."""
+        self.require_folders()
         for _, run, own in self.going_on:
             run.folder.append_metrics(
                 Row(run.run_hash, index, step, name, float(value))
@@ -141,12 +147,15 @@ class Session:
     def check(self, phase: str, step: int, carry: loop.Carry) -> None:
         """Settles an evaluation, and writes it into the status of a run that has diverged since.
 
-        Raises DivergenceError if no run goes on.
+        Raises DivergenceError if no run goes on, StorageError if a folder was deleted.
         """
+        self.require_folders()
         self.evaluations.settle()
+        plain = unswept(carry).state
         for place, run, own in self.going_on:
             bad = {name: np.asarray(steps)[own] for name, steps in carry.first_bad.items()}
-            message = divergence(bad, self.seeds, run.folder.checkpoints)
+            state = jax.tree.map(lambda leaf, own=own: leaf[own], plain)
+            message = divergence(bad, self.seeds, run.folder.checkpoints, state, step)
             if message is not None:
                 self.write_status_of(run, step if phase == "train" else 0, "diverged", message)
                 self.diverged[place] = message

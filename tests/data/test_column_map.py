@@ -316,3 +316,20 @@ def test_damaged_bytes(tmp_path: Path, write: Writer) -> None:
 def test_missing_files(name: str) -> None:
     with pytest.raises(InputError, match=f"{name}: no such file"):
         load_dataset(name)
+
+
+@pytest.mark.parametrize("text", ["a" + ".a" * 50_000 + " = 1", "observations = " + "[" * 100_000])
+def test_a_map_that_is_endlessly_deep_is_no_map(tmp_path: Path, text: str) -> None:
+    """The first would take gigabytes, the second ends in a RecursionError."""
+    path = tmp_path / "deep.toml"
+    path.write_text(text)
+    with pytest.raises(InputError, match="not a TOML file"):
+        parse_columns([str(path)])
+
+
+def test_a_table_of_vectors_without_a_row_says_so(tmp_path: Path) -> None:
+    vectors = {name: polars.Series([], dtype=polars.Array(polars.Float64, 2)) for name in ("observations", "actions")}
+    numbers = {name: polars.Series([], dtype=polars.Float64) for name in ("rewards", "terminals", "timeouts")}
+    polars.DataFrame(vectors | numbers).write_parquet(tmp_path / "empty.parquet")
+    with pytest.raises(InputError, match=r"empty\.parquet"):
+        load_dataset(tmp_path / "empty.parquet")

@@ -160,6 +160,13 @@ def test_a_damaged_folder_is_an_error_that_names_it(tmp_path, file, content):
         frames.read_results([tmp_path])
 
 
+def test_a_number_that_is_none_is_named_with_its_run(tmp_path):
+    status = make_run(tmp_path / "run") / "status.json"
+    status.write_text(status.read_text().replace('"step": 20', '"step": NaN'))
+    with pytest.raises(StorageError, match=r"run: config\.json, provenance\.json or status\.json is not that of a run"):
+        frames.read_results([tmp_path])
+
+
 def test_runs_of_another_kind_are_passed_over(tmp_path):
     make_run(tmp_path / "run")
     files.write_json(tmp_path / "sac" / "config.json", {"sac": {}})

@@ -148,3 +148,20 @@ def test_what_killed_writers_left_is_removed(folder):
     (folder.checkpoints / ".train_0000000001.1.0.tmp").mkdir(parents=True)
     begin(folder)
     assert not list(folder.path.rglob("*.tmp"))
+
+
+def test_a_checkpoint_whose_description_is_endlessly_deep_is_damaged(tmp_path):
+    """JSON that nests so far ends Python's reader in a RecursionError."""
+    checkpoint.save(tmp_path, "train", 20, {"w": np.ones(3)}, {})
+    (tmp_path / "train_0000000020" / "meta.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match="recursion"):
+        checkpoint.load(tmp_path / "train_0000000020")
+
+
+def test_a_folder_that_is_deleted_under_its_run_is_not_written_on(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    files.write_json(folder.path / "config.json", {})
+    folder.require()
+    (folder.path / "config.json").unlink()
+    with pytest.raises(StorageError, match=r"run was deleted while its run went on; the same command begins it anew"):
+        folder.require()

@@ -77,3 +77,11 @@ def test_status_round_trip_and_damage(tmp_path):
     (tmp_path / "status.json").write_text('{"run": "abc"}')
     with pytest.raises(StorageError, match=r"status\.json"):
         store.read_status(tmp_path)
+
+
+def test_lines_that_are_endlessly_deep_are_named(tmp_path):
+    """JSON that nests so far ends Python's reader in a RecursionError."""
+    for name, read in (("metrics.jsonl", store.read_metrics), ("timing.jsonl", store.read_timing)):
+        (tmp_path / name).write_text("[" * 100_000 + "\n")
+        with pytest.raises(StorageError, match=name):
+            read(tmp_path)

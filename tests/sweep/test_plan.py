@@ -153,3 +153,14 @@ def test_reading_a_plan_runs_no_code(write_plan):
     path = write_plan(("name: small", "name: !!python/object/apply:os.system ['true']"))
     with pytest.raises(InputError, match="can't be read as YAML"):
         read_plan(str(path))
+
+
+def test_names_that_stand_for_each_other_cannot_fill_the_memory(write_plan):
+    """Ten lines of ten names each, 10^9 values written out; and a list that holds itself."""
+    tower = "&a [x, x, x, x, x, x, x, x, x, x]"
+    for name, below in zip("bcdefghi", "abcdefgh", strict=True):
+        tower = f"&{name} [{tower}{f', *{below}' * 9}]"
+    for value in (tower, "&a [*a]"):
+        path = write_plan(("name: small", f"name: {value}"))
+        with pytest.raises(InputError, match=r"written out it has more than 100,000 values"):
+            read_plan(str(path))

@@ -10,7 +10,7 @@ import pytest
 
 from itrpo import files, registry
 from itrpo.config import DataConfig, EvalConfig, RunConfig, TrainConfig, to_json
-from itrpo.errors import InputError
+from itrpo.errors import InputError, StorageError
 from itrpo.results import checkpoint
 from itrpo.training import loop
 from itrpo.training.configure import make_config
@@ -71,4 +71,10 @@ def test_a_file_imports_no_module_of_its_own_naming(tmp_path):
     about["config"]["algorithm"] = "os:path"
     files.write_json(tmp_path / "config.json", about)
     with pytest.raises(InputError, match="whose module is imported only if you name it"):
+        read_config(tmp_path)
+
+
+def test_a_configuration_that_lacks_a_part_is_damaged(tmp_path):
+    (tmp_path / "config.json").write_text('{"config": {"algorithm": "td3_bc"}}')
+    with pytest.raises(StorageError, match=r"config\.json: not the configuration of a run, or damaged"):
         read_config(tmp_path)

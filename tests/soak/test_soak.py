@@ -1,0 +1,41 @@
+"""A cheap part of `make soak`, which is in benchmarks/soak and takes an hour."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.soak import kills, numbers
+from benchmarks.soak.files import run as read_malformed_files
+from benchmarks.soak.log import Log
+
+
+def test_malformed_maps_end_in_one_sentence(tmp_path: Path) -> None:
+    log = Log(tmp_path / "soak.jsonl", seed=3)
+    read_malformed_files(log, tmp_path / "files", 20, "toml")
+    assert [(row["case"], row["ok"], row["inputs"]) for row in log.rows] == [("toml", True, 23)], log.rows
+
+
+@pytest.mark.slow
+def test_malformed_files_of_every_format_end_in_one_sentence(tmp_path: Path) -> None:
+    log = Log(tmp_path / "soak.jsonl", seed=3)
+    read_malformed_files(log, tmp_path / "files", 550)
+    assert all(row["ok"] for row in log.rows), log.rows
+    assert sum(row["inputs"] for row in log.rows) >= 550
+
+
+@pytest.mark.slow
+def test_a_bad_number_in_any_quantity_is_named(tmp_path: Path) -> None:
+    log = Log(tmp_path / "soak.jsonl", seed=3)
+    numbers.run(log, tmp_path / "numbers", 1, "td3_bc")
+    assert [row["ok"] for row in log.rows] == [True], log.rows
+    assert log.rows[0]["named"] > 20
+
+
+@pytest.mark.slow
+def test_kills_change_no_bit(tmp_path: Path) -> None:
+    log = Log(tmp_path / "soak.jsonl", seed=3)
+    kills.run(log, tmp_path / "kills", 3, "TD3")
+    assert all(row["ok"] for row in log.rows), log.rows
+    assert sum(row.get("kills", 0) for row in log.rows) >= 3
