@@ -163,10 +163,9 @@ class Policy:
         for column in np.flatnonzero(outside.any(axis=0) & (self.outside == 0)):
             value, name = rows[outside[:, column], column][0], column_name(self.metadata, "observation", column)
             named = f"observation {column}" + (f" ({name})" if name else "")
-            known = low is not None and high is not None
-            seen = (
-                f", and in training it was from {float(low[column]):.6g} to {float(high[column]):.6g}" if known else ""
-            )
+            seen = ""
+            if low is not None and high is not None:
+                seen = f", and in training it was from {float(low[column]):.6g} to {float(high[column]):.6g}"
             warnings.warn(
                 f"{named} is {value:.6g}{seen}: the policy has not learned how to act there",
                 RuntimeWarning,

@@ -151,7 +151,7 @@ class Session:
         """
         self.require_folders()
         self.evaluations.settle()
-        plain = unswept(carry).state
+        plain = jax.device_get(unswept(carry).state)
         for place, run, own in self.going_on:
             bad = {name: np.asarray(steps)[own] for name, steps in carry.first_bad.items()}
             state = jax.tree.map(lambda leaf, own=own: leaf[own], plain)
