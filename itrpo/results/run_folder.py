@@ -58,7 +58,9 @@ class RunFolder:
 
     def require(self) -> None:
         """Raises StorageError if the folder was deleted since the run began: writing on would leave a part of one."""
-        if not (self.path / "config.json").exists():
+        if not any(
+            (self.path / name).exists() for name in ("config.json", store.STATUS)
+        ):  # seeds to be added: a status
             raise StorageError(f"{self.path} was deleted while its run went on; the same command begins it anew")
 
     # --- identity --------------------------------------------------------------------------------------------------

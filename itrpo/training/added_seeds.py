@@ -20,7 +20,7 @@ from itrpo.errors import InputError
 from itrpo.evaluation.beside import Evaluations
 from itrpo.results.moments import moments_path
 from itrpo.results.run_folder import Checkpoint, RunFolder
-from itrpo.results.store import METRICS, read_rows
+from itrpo.results.store import METRICS, STATUS, read_rows
 from itrpo.training.evaluate import policy_path
 from itrpo.training.loop import Carry
 from itrpo.training.session import Session
@@ -45,6 +45,8 @@ def train_all(session: Session, train: Train, saved: Checkpoint | None) -> None:
         session.write_status(session.config.train.steps, "unfinished")  # whatever happens: it has not all its seeds
         session.console.print(f"training {len(added)} more seeds for {folder.path}")
         alone = dataclasses.replace(session, runs=tuple(run._replace(folder=part) for run in session.runs))
+        if not (part.path / STATUS).exists():
+            dataclasses.replace(alone, seeds=added).write_status(0, "unfinished")
         new = train_some(alone, added, train, part.newest(session.console))
         join(session, carry, part, new, added)
 

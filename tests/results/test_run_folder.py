@@ -160,8 +160,9 @@ def test_a_checkpoint_whose_description_is_endlessly_deep_is_damaged(tmp_path):
 
 def test_a_folder_that_is_deleted_under_its_run_is_not_written_on(tmp_path):
     folder = RunFolder(tmp_path / "run")
-    files.write_json(folder.path / "config.json", {})
-    folder.require()
-    (folder.path / "config.json").unlink()
+    for name in ("config.json", "status.json"):  # seeds that are to be added to a run have the second alone
+        files.write_json(folder.path / name, {})
+        folder.require()
+        (folder.path / name).unlink()
     with pytest.raises(StorageError, match=r"run was deleted while its run went on; the same command begins it anew"):
         folder.require()

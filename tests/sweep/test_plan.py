@@ -82,8 +82,8 @@ def test_a_pattern_of_paths_is_one_dataset(write_plan):
 MISTAKES = [
     (("name: small", "nmae: small"), "small.yaml: unknown name 'nmae' (did you mean 'name'?)"),
     (
-        ("algorithm: brac_v", "algorithm: brac_w"),
-        "arms.brac.algorithm: unknown algorithm 'brac_w' (did you mean 'brac_v'?)",
+        ("algorithm: brac_v", "algorithm: brac_vv"),
+        "arms.brac.algorithm: unknown algorithm 'brac_vv' (did you mean 'brac_v'?)",
     ),
     (("algorithm: brac_v", "algorithm: os:system"), "arms.brac.algorithm: a plan takes algorithms that go by name"),
     (("algorithm: brac_v", "algorthm: brac_v"), "arms.brac: unknown name 'algorthm' (did you mean 'algorithm'?)"),

@@ -66,7 +66,7 @@ def test_one_algorithm_can_have_a_preset_of_its_own(tmp_path):
     ("words", "message"),
     [
         (["--itrpo.preset", "quik"], "did you mean 'quick'?"),
-        (["--algorithms", "itrpo,brac_w"], "did you mean 'brac_v'?"),
+        (["--algorithms", "itrpo,brac_vv"], "did you mean 'brac_v'?"),
         (["--preset", "mached"], "did you mean 'matched'?"),
         (["--itrpo.alhpa", "3"], "did you mean '--itrpo.alpha'?"),
         (["--alpha", "3"], "--ALGORITHM.FIELD"),

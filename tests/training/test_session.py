@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import pytest
 from rich.console import Console
 
+from itrpo import files
 from itrpo.config import DataConfig, EvalConfig, RunConfig, TrainConfig
 from itrpo.console import LiveLine
 from itrpo.evaluation.beside import Evaluations
@@ -28,6 +29,7 @@ def session(folder: Path, signals: list[int]) -> Session:
     dataset = Dataset(
         "arrays", nothing, None, nothing, nothing, nothing, nothing, 0, 0, 0, DataSource("arrays", "arrays")
     )
+    files.write_json(folder / "config.json", {})  # as every run begins
     own = Own(RunFolder(folder), config, "0")
     return Session((own,), range(1), dataset, nothing, nothing, Evaluations(), Console(quiet=True), signals)
 
