@@ -17,6 +17,7 @@ import numpy as np
 from itrpo import files
 from itrpo.data.layout import Column
 from itrpo.errors import InputError, StorageError
+from itrpo.registry import nearest
 from itrpo.types import Attributes
 
 BOUNDLESS = 1e9  # actions "within" such bounds aren't scaled by them
@@ -137,7 +138,10 @@ def read_beside(path: Path) -> dict[str, Any]:
     env_id = said.get("env_id")
     if env_id is not None and not isinstance(env_id, str):
         raise InputError(f"{place}: 'env_id' must be one string, like 'Hopper-v4'; {advice}")
-    return {key: said[key] for key in ("env_id", *KEYS) if key in said}
+    for key in said:
+        if key not in ("env_id", *KEYS):
+            raise InputError(f"{place}: unknown key {key!r}{nearest(key, ('env_id', *KEYS))} in 'itrpo'; {advice}")
+    return said
 
 
 def _count(value: Any, where: str) -> int:

@@ -86,8 +86,11 @@ def target_path(target: str | os.PathLike[str]) -> Path:
                 f"{path}: unknown file ending; a dataset is written as {', '.join(formats.FORMATS)},"
                 f" {minari_ids.PREFIX}ID, or a Minari folder named like NAME-v0"
             )
-    about = [beside(path)] if path.suffix.lower() == ".csv" else []
-    for there in (path, *about):
-        if there.exists():
-            raise InputError(f"{there}: exists already; delete it or choose another name")
+    if path.exists():
+        raise InputError(f"{path}: exists already; delete it or choose another name")
+    if path.suffix.lower() == ".csv" and beside(path).exists():
+        raise InputError(
+            f"{beside(path)}: exists already, and is read with {path.name}, which is not there; delete it (a "
+            "conversion that was killed leaves it) or choose another name"
+        )
     return path

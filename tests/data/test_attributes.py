@@ -15,7 +15,7 @@ from itrpo.data.convert import convert, read_contents
 from itrpo.data.formats import hostile
 from itrpo.data.health import check_dataset
 from itrpo.data.load import load_dataset
-from itrpo.errors import InputError
+from itrpo.errors import InputError, StorageError
 from itrpo.report.datasets import describe
 from tests.data.hdf5_files import columns, write
 
@@ -92,8 +92,30 @@ def test_what_a_csv_file_has_no_place_for_is_beside_it(tmp_path: Path) -> None:
     assert other.attributes == one.attributes
     assert (other.action_low, other.action_high, other.bounds) == ([0], [100], "declared")
     made.unlink()
-    with pytest.raises(InputError, match=r"b\.csv-metadata\.json: exists already"):
+    with pytest.raises(InputError, match=r"b\.csv-metadata\.json: exists already, and is read with b\.csv"):
         convert(tmp_path / "a.hdf5", made)
+
+
+def test_a_csv_file_that_can_not_be_written_leaves_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    source = own_file(tmp_path / "a.npz")
+    with monkeypatch.context() as patch:
+        patch.setattr(polars.DataFrame, "write_csv", full)
+        with pytest.raises(StorageError, match="No space left"):
+            convert(source, tmp_path / "b.csv")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
+    assert load_dataset(convert(tmp_path / "a.npz", tmp_path / "b.csv").path).action_high == [100]
+
+
+def test_patterns_of_csv_files_read_what_is_beside_each(tmp_path: Path) -> None:
+    for name in "ab":
+        convert(own_file(tmp_path / f"{name}.npz"), tmp_path / f"{name}.csv")
+    dataset = load_dataset(str(tmp_path / "*.csv"))
+    assert (dataset.action_high, dataset.attributes.action_names) == ([100], ("valve",))
 
 
 def test_bounds_may_be_given_where_a_file_is_converted(tmp_path: Path) -> None:
@@ -135,6 +157,7 @@ def test_infinite_bounds_go_through_a_csv_file(tmp_path: Path) -> None:
         ("[" * 100_000, "can't read .*log.csv-metadata.json"),
         ('{"itrpo": 3}', "log.csv-metadata.json: it must be"),
         ('{"itrpo": {"env_id": 3}}', "log.csv-metadata.json: 'env_id' must be one string"),
+        ('{"itrpo": {"action_hihg": [1]}}', r"unknown key 'action_hihg' \(did you mean 'action_high'\?\) in 'itrpo'"),
         (
             '{"itrpo": {"action_low": [1, 2], "action_high": 3}}',
             "log.csv-metadata.json: the attribute 'action_low' must",

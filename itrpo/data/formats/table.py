@@ -76,8 +76,13 @@ def write(contents: Contents, path: Path) -> tuple[str, ...]:
         else:
             flat |= {f"{name}_{index}": column for index, column in enumerate(values.reshape(len(values), -1).T)}
     about = attributes.write_beside(path, contents.env_id, contents.attributes)
-    with files.replacing(path) as target:
-        polars.DataFrame(flat).write_csv(target)
+    try:
+        with files.replacing(path) as target:
+            polars.DataFrame(flat).write_csv(target)
+    except BaseException:  # of a file that is not there it would only be in the way
+        if about is not None:
+            about.unlink(missing_ok=True)
+        raise
     return notes if about is None else (*notes, f"environment, bounds, names and units are in {about.name}, beside it")
 
 
