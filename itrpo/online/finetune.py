@@ -2,7 +2,8 @@
 
 The protocol is CORL's (Tarasov et al., NeurIPS 2023, arXiv:2210.07105; algorithms/finetune): the dataset stays in the
 replay buffer, each step of the environment is added to it, and followed by an update on a batch of both. For algorithms
-whose papers fine-tune (IQL, CQL, SPOT), and for iTRPO. pi_beta stays the model of the offline data.
+whose papers fine-tune (IQL, CQL, SPOT), and for iTRPO. pi_beta stays the model of the offline data; with `refit_rate`
+iTRPO's goes on being fitted, to what is in the buffer.
 
 Each seed has a folder of its own, which the same command continues to the same bits, after a kill too: nothing random
 has a state, rows.bin has every step, and an episode that had begun is played again (as in `collection.sac_run`).
@@ -47,7 +48,7 @@ from itrpo.errors import DivergenceError, InputError
 from itrpo.evaluation import rollout
 from itrpo.evaluation.environments import Spaces, allow, check_sizes, normalized_score, spaces_of
 from itrpo.policy import Policy, load_policy, save_policy
-from itrpo.ranges import Count, Interval, NonNegative, Seed, check_ranges
+from itrpo.ranges import Count, Interval, NonNegative, Positive, Seed, check_ranges
 from itrpo.results.run_folder import CHECKPOINT_SECONDS, RunFolder
 from itrpo.results.schema import Row, Status, row_to_json
 from itrpo.results.store import METRICS, STATUS
@@ -56,13 +57,15 @@ from itrpo.training import continuing
 from itrpo.training.evaluate import load_policies, spec_of
 from itrpo.training.restore import recorded
 from itrpo.training.scaling import scaled_config
-from itrpo.types import Algorithm, Dataset, Transition
+from itrpo.types import Algorithm, Dataset, DensityModel, Metrics, Transition
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 # algorithm -> the field that weighs its penalty, which `cool_to` lets fall (SPOT's lambda; the others' is ours)
 WEIGHT = {"iql": None, "cql": "conservative_weight", "spot": "support_weight", "itrpo": "alpha"}
+REFITTED = ("itrpo",)  # those whose state has pi_beta as `behavior_params`
+NO_DROP = 2**31 - 1  # steps of a fit whose learning rate does not fall
 INIT, ACT, UPDATE = range(3)  # streams of randomness: fold_in(fold_in(key(seed), index of the seed), STREAM)
 CURVE = "curve.jsonl"
 NOISE_LIMIT = 0.5  # of the noise on a deterministic policy's actions (CORL's noise_clip)
@@ -82,6 +85,7 @@ class Config:
     )
     action_noise: NonNegative = 0.1  # standard deviation on the actions of a deterministic policy (SPOT in CORL)
     cool_to: Share = 1.0  # share of the penalty's weight that is left at the end, linearly (SPOT's lambd_end; 1: all)
+    refit_rate: Positive | None = None  # Adam's rate for pi_beta, a step on each batch (ours); none: it stays as it is
     every: Count = 5_000  # steps between evaluations
     episodes: Count = 10  # of each evaluation
     seed: Seed = 0  # everything random comes from it, and from the index of the seed
@@ -119,6 +123,8 @@ def finetune(
     check_ranges(own)
     if own.cool_to != 1 and WEIGHT[algorithm] is None:
         raise InputError(f"cool_to: {algorithm} has no penalty whose weight could fall")
+    if own.refit_rate is not None and algorithm not in REFITTED:
+        raise InputError(f"refit_rate: {algorithm} asks no pi_beta for its density; that does: {', '.join(REFITTED)}")
     policies = load_policies(folder)
     allow(env_id)
     spaces, first = spaces_of(env_id), policies[0]
@@ -171,6 +177,7 @@ class Setting(NamedTuple):
     config: Config
     parent: dict[str, Any]
     some_behavior: Any  # params of pi_beta's model of the right shapes; None without one
+    refit: DensityModel | None  # pi_beta, where it goes on being fitted
     first_step: int  # gradient steps of the run: warm-ups are over
     seeds: int
     dataset: str
@@ -188,10 +195,13 @@ def make_setting(
     policy: Policy,
 ) -> Setting:
     preset, entry = registry.algorithm(config.algorithm).presets[config.preset], registry.algorithm(config.algorithm)
-    behavior = None
+    behavior = refit = None
     if config.behavior is not None:
         model = registry.lookup(config.behavior, registry.BEHAVIOR_MODELS, "behaviour model")
         behavior = model.make(config.behavior_config, dataset.spec, about["behavior_steps"])
+        if own.refit_rate is not None:
+            steady = replace_leaves(config.behavior_config, {"fit_learning_rate": own.refit_rate})
+            refit = model.make(steady, dataset.spec, NO_DROP)
     constants = scaled_config(config, preset.steps, about["begun_steps"])
     scheduled = "schedule_steps" in {name for name, _, _ in leaves(constants)}
     if scheduled:  # IQL's cosine falls once more, over these updates
@@ -226,6 +236,7 @@ def make_setting(
         own,
         parent,
         None if behavior is None else behavior.params(behavior.init(jax.random.key(0))),
+        refit,
         files.read_json(place / "meta.json")["step"],
         about["config"]["train"]["seeds"],
         dataset.name,
@@ -243,6 +254,7 @@ class Learner(NamedTuple):
     buffer: Transition  # the offline rows, then a place for each step
     sums: Any
     count: Any
+    fit: Any = ()  # state of pi_beta's fit, where it goes on
 
 
 class Saved(NamedTuple):
@@ -253,6 +265,7 @@ class Saved(NamedTuple):
     count: Any
     episodes: Any
     begun: Any
+    fit: Any = ()
 
 
 @dataclass
@@ -311,10 +324,11 @@ def open_trainer(
     root = jax.random.fold_in(jax.random.key(config.seed), index)
     keys = jnp.stack([jax.random.fold_in(root, stream) for stream in (INIT, ACT, UPDATE)])
     begun = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), initial(setting, index, keys[INIT]))
-    names = metric_names(setting, begun)
+    fit = () if setting.refit is None else fit_from(setting.refit, begun.behavior_params)
+    names = metric_names(setting, begun, fit)
     fresh = {name: jnp.zeros(()) for name in names}, jnp.zeros(())
     none, saved = np.zeros(1, np.int32), folder.newest(console)
-    start = Saved(begun, *fresh, none, none)
+    start = Saved(begun, *fresh, none, none, fit)
     step = 0
     if saved is not None:
         step, start = saved.step, folder.restored(saved, jax.tree.map(as_shape, start))
@@ -326,7 +340,7 @@ def open_trainer(
     )
     online, so_far = returns_of(history[:, 0])
     buffer = filled(setting, config, history[:, 0])
-    learner = Learner(start.state, buffer, start.sums, start.count)
+    learner = Learner(start.state, buffer, start.sums, start.count, start.fit)
     with files.storage_errors(path):
         rows = files.open_log(path, history.nbytes)  # without what a killed run wrote after its checkpoint
     curve = [row for row in read_curve(folder.path) if row["step"] <= step]
@@ -360,6 +374,13 @@ def initial(setting: Setting, index: int, key: Array) -> Any:
         lambda leaf: np.asarray(leaf)[None], jax.jit(setting.algorithm.init)(key, setting.some_behavior)
     )
     return continuing.carried(fresh, setting.arrays, range(index, index + 1), "the run", anew=())
+
+
+def fit_from(model: DensityModel, params: Any) -> Any:
+    """The state of a fit that goes on from `params`: a fresh optimiser, and an entropy floor that does not push yet."""
+    fit = model.init(jax.random.key(0))
+    own, still = jax.tree.map(jnp.array, (params, jnp.zeros_like(fit.multiplier.params)))  # copies: a step donates them
+    return fit._replace(policy=fit.policy._replace(params=own), multiplier=fit.multiplier._replace(params=still))
 
 
 def returns_of(rows: np.ndarray) -> tuple[list[float], float]:
@@ -437,25 +458,39 @@ def make_step(setting: Setting, config: Config) -> Callable[..., Learner]:
         buffer = jax.tree.map(put, learner.buffer, row)
         share = jnp.maximum(config.cool_to, 1.0 - step / config.steps)
         algorithm = setting.algorithm if config.cool_to == 1 else setting.weighed(share)
-        state, sums, count = learner.state, learner.sums, learner.count
+        state, sums, count, fit = learner.state, learner.sums, learner.count, learner.fit
         for number in range(config.updates_per_step):
             total = step * config.updates_per_step + number
             rows_key, update_key = jax.random.split(jax.random.fold_in(key, total))
             places = drawn_rows(rows_key, config, size, offline, step + 1)
             batch = jax.tree.map(lambda held, at=places: held[at], buffer)
+            fit_key = jax.random.fold_in(rows_key, 2)  # the first two are spent on places
+            state, fit, of_fit = refitted(setting.refit, state, fit, batch, fit_key)
             state, metrics = algorithm.update(state, batch, update_key, setting.first_step + total)
+            metrics = metrics | of_fit
             sums = {name: sums[name] + metrics[name] for name in sums}
             count = count + 1.0
-        return Learner(state, buffer, sums, count)
+        return Learner(state, buffer, sums, count, fit)
 
     return one_step
 
 
-def metric_names(setting: Setting, state: Any) -> list[str]:
-    size = setting.algorithm.batch_size
+def refitted(
+    model: DensityModel | None, state: Any, fit: Any, batch: Transition, key: Array
+) -> tuple[Any, Any, Metrics]:
+    """The algorithm's state with pi_beta after a step of its fit on the batch; without a model, all as it was."""
+    if model is None:
+        return state, fit, {}
+    fit, metrics = model.fit_step(fit, batch, key)
+    return state._replace(behavior_params=model.params(fit)), fit, metrics
+
+
+def metric_names(setting: Setting, state: Any, fit: Any) -> list[str]:
+    size, key = setting.algorithm.batch_size, jax.random.key(0)
     batch = jax.tree.map(lambda it: jax.ShapeDtypeStruct((size, *it.shape[1:]), it.dtype), setting.offline)
-    _, metrics = jax.eval_shape(setting.algorithm.update, state, batch, jax.random.key(0), jnp.zeros((), jnp.int32))
-    return sorted(metrics)
+    _, metrics = jax.eval_shape(setting.algorithm.update, state, batch, key, jnp.zeros((), jnp.int32))
+    of_fit = jax.eval_shape(partial(refitted, setting.refit), state, fit, batch, key)[2]
+    return sorted({*metrics, *of_fit})
 
 
 def train_steps(trainer: Trainer, pool: rollout.EvaluationPool, signals: list[int], console: Console) -> None:
@@ -499,7 +534,8 @@ def save(trainer: Trainer) -> None:
     learner, environments, path = trainer.learner, trainer.environments, trainer.folder.path / ROWS
     with files.storage_errors(path):
         files.sync(path)  # a checkpoint must not know of rows that a power cut takes
-    state = Saved(learner.state, learner.sums, learner.count, environments.episodes, environments.begun)
+    begun, episodes = environments.begun, environments.episodes
+    state = Saved(learner.state, learner.sums, learner.count, episodes, begun, learner.fit)
     trainer.folder.save("train", trainer.step, state, {"env_id": trainer.config.env_id})
 
 

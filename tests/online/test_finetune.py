@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from itrpo import RunOptions, evaluate, train
+from itrpo.behavior import gaussian
+from itrpo.behavior.likelihood import LikelihoodFit
 from itrpo.cli import main
 from itrpo.collection.sac_rows import row_type
 from itrpo.data.preprocess import Preprocess
@@ -19,7 +24,7 @@ from itrpo.online.finetune import Config, drawn_rows, finetune, regret, returns_
 from itrpo.policy import load_policy
 from itrpo.report.runs import list_runs
 from itrpo.results.store import read_metrics
-from itrpo.types import SpaceSpec
+from itrpo.types import SpaceSpec, Transition
 
 FIELDS = {"policy_hidden": (8,), "critic_hidden": (8,), "value_hidden": (8,), "batch_size": 16}
 ONLINE = {"steps": 230, "every": 115, "episodes": 2}  # more than an episode of 200
@@ -103,6 +108,71 @@ def test_a_kill_changes_no_bit(run, finetuned, tmp_path, monkeypatch):
         finetune(run, tmp_path / "run", fields=ONLINE | {"seed": 1})
 
 
+class Holding(NamedTuple):
+    """A state of an algorithm, as far as a refit sees it."""
+
+    behavior_params: Any
+
+
+def test_a_refit_ends_at_the_largest_likelihood_of_the_buffer():
+    """One state: mean and deviation of u = atanh(a) over the batch, from wherever pi_beta was."""
+    u = np.random.default_rng(0).normal([0.6, -0.3], [0.4, 0.2], (256, 2)).astype(np.float32)
+    config = gaussian.Config(hidden=(), fit=LikelihoodFit(fit_learning_rate=1e-2, entropy_floor=-20.0))
+    model = gaussian.make(config, SpaceSpec(1, 2), finetuning.NO_DROP)
+    state = Holding(model.params(model.init(jax.random.key(1))))
+    rows = np.zeros((256, 1), np.float32)
+    batch = Transition(rows, np.tanh(u), rows[:, 0], rows[:, 0], rows, np.tanh(u))
+    fit = finetuning.fit_from(model, state.behavior_params)
+    same, nothing, none = finetuning.refitted(None, state, (), batch, jax.random.key(0))
+    assert (same, nothing, none) == (state, (), {})
+    step = jax.jit(lambda *it: finetuning.refitted(model, *it)[:2])
+    for number in range(600):
+        state, fit = step(state, fit, batch, jax.random.key(number))
+    assert model.moments is not None
+    mean, log_std = model.moments(state.behavior_params, jnp.asarray(rows[:1]))
+    np.testing.assert_allclose(mean[0], u.mean(0), atol=5e-3)
+    np.testing.assert_allclose(np.exp(log_std[0]), u.std(0), rtol=2e-2)
+
+
+def test_a_refit_is_in_the_checkpoint(log, tmp_path, monkeypatch):
+    """A kill changes no bit; without it pi_beta is the run's to the end."""
+    fields = {"policy_hidden": (8,), "critic_hidden": (8,), "behavior_hidden": (8,), "batch_size": 16}
+    options = RunOptions(
+        steps=10, seeds=1, eval_every=10, eval_episodes=1, env="Pendulum-v1", action_low=-2.0, action_high=2.0
+    )
+    run = tmp_path / "run"
+    train(log, "itrpo", replace(options, out=run), fields=fields)
+    own = {"steps": 60, "every": 30, "episodes": 1, "refit_rate": 1e-3}
+    record = finetuning.record
+
+    def killed(trainer, pool):
+        if trainer.step == 60:
+            raise MemoryError
+        record(trainer, pool)
+
+    finetune(run, tmp_path / "whole", fields=own)
+    with monkeypatch.context() as patch:
+        patch.setattr(finetuning, "record", killed)
+        with pytest.raises(MemoryError):
+            finetune(run, tmp_path / "killed", fields=own)
+    finetune(run, tmp_path / "killed", fields=own)
+    finetune(run, tmp_path / "frozen", fields=own | {"refit_rate": None})
+    place = Path("checkpoints") / "train_0000000060" / "arrays.safetensors"
+    whole, again, frozen = (tmp_path / name / "seed0" / place for name in ("whole", "killed", "frozen"))
+    assert whole.read_bytes() == again.read_bytes()
+    before = load_file(run / "checkpoints" / "train_0000000010" / "arrays.safetensors")
+    refitted, kept = load_file(whole), load_file(frozen)
+    names = [name for name in kept if "behavior_params" in name]
+    assert names
+    for name in names:
+        np.testing.assert_array_equal(kept[name], before[name][0])
+        assert (refitted[name] != kept[name]).any()
+    assert not any(name.startswith("fit") for name in kept)
+    assert {"behavior_nll", "kl"} <= set(finetuning.read_curve(tmp_path / "whole" / "seed0")[-1])
+    with pytest.raises(InputError, match="belongs to another run"):
+        finetune(run, tmp_path / "whole", fields=own | {"refit_rate": 1e-4})
+
+
 def test_runs_list_and_plot_know_it(finetuned, tmp_path, capsys):
     (entry,) = list_runs(finetuned.parent)
     assert entry.status is not None
@@ -178,6 +248,8 @@ def test_regret_and_returns():
 def test_what_can_not_be_finetuned(run, log, tmp_path):
     with pytest.raises(InputError, match="cool_to: iql has no penalty"):
         finetune(run, tmp_path / "x", fields={"cool_to": 0.5})
+    with pytest.raises(InputError, match="refit_rate: iql asks no pi_beta for its density; that does: itrpo"):
+        finetune(run, tmp_path / "x", fields={"refit_rate": 1e-3})
     with pytest.raises(InputError, match="its observations have 3 numbers and those of Hopper-v4 have 11"):
         finetune(run, tmp_path / "x", env="Hopper-v4")
     other = dict(np.load(log))
