@@ -1,5 +1,7 @@
 """Offline to online on Pendulum: iTRPO and IQL learn from random torques, then go on in the environment.
 
+iTRPO does so twice, once with a pi_beta that goes on being fitted.
+
     python benchmarks/finetune.py runs/finetune
 
 40 logged episodes of uniform torques; 2,000 gradient steps offline, then 4,000 steps of the environment with an update
@@ -19,7 +21,7 @@ from itrpo.console import make_console
 from itrpo.files import write
 from itrpo.online.finetune import finetune
 
-ALGORITHMS = ("itrpo", "iql")
+ARMS = {"itrpo": {}, "itrpo, pi_beta refitted at 1e-3": {"refit_rate": 1e-3}, "iql": {}}
 OFFLINE, ONLINE, SEEDS, EPISODES = 2_000, 4_000, 3, 20
 
 
@@ -52,16 +54,19 @@ def main(out: Path) -> None:
         "| algorithm | seed | before | after | while learning |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for algorithm in ALGORITHMS:
+    for arm, more in ARMS.items():
+        algorithm = arm.partition(",")[0]
         options = RunOptions(steps=OFFLINE, seeds=SEEDS, eval_every=OFFLINE, eval_episodes=EPISODES, preset="quick")
         bounds = {"action_low": -2.0, "action_high": 2.0, "out": out / algorithm}
         train(log, algorithm, RunOptions(**vars(options) | bounds), console=console)
-        fields = {"steps": ONLINE, "every": 1_000, "episodes": EPISODES}
-        done = finetune(out / algorithm, out / f"{algorithm}-finetuned", fields=fields, console=console)
+        fields = {"steps": ONLINE, "every": 1_000, "episodes": EPISODES} | more
+        done = finetune(
+            out / algorithm, out / f"{'-'.join([algorithm, *more])}-finetuned", fields=fields, console=console
+        )
         for index, curve in enumerate(done.curves):
             first, last = curve[0], curve[-1]
             numbers = (first["return"], last["return"], last["online_return"])
-            lines.append(f"| {algorithm} | {index} | " + " | ".join(f"{it:,.0f}" for it in numbers) + " |")
+            lines.append(f"| {arm} | {index} | " + " | ".join(f"{it:,.0f}" for it in numbers) + " |")
     path = Path(__file__).parent / "results" / "finetune.md"
     write(path, ("\n".join(lines) + "\n").encode())
 
