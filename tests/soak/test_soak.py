@@ -34,7 +34,8 @@ def test_a_bad_number_in_any_quantity_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_kills_change_no_bit(tmp_path: Path) -> None:
+def test_kills_change_no_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path / "matplotlib"))  # a killed process leaves its list of fonts
     log = Log(tmp_path / "soak.jsonl", seed=3)
     kills.run(log, tmp_path / "kills", 3, "TD3")
     assert all(row["ok"] for row in log.rows), log.rows
