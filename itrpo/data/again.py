@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from itrpo.data.load import load_dataset
+from itrpo.data.ogbench_names import PREFIX
 from itrpo.data.series import Rules
 from itrpo.types import Dataset
 
@@ -18,6 +19,8 @@ def source_again(about: Mapping[str, Any]) -> Any:
     source = about["dataset"]["source"]
     if source["kind"] in ("d4rl", "generated"):
         return source["name"]
+    if source["kind"] == "ogbench":  # its file holds no rewards
+        return PREFIX + source["name"]
     return source["path"] or [it["file"] for it in (source.get("recipe") or {}).get("files", ())] or None
 
 

@@ -109,5 +109,5 @@ def read(name: str) -> Episodes:
     """As `read_contents`, for training."""
     contents, path = read_contents(name), find(name)
     recipe = {"rewards": f"those of {contents.env_id}, by ogbench {version('ogbench')}"}
-    source = DataSource(f"{name}", "ogbench", str(path.resolve()), files.file_sha256(path), recipe=recipe)
+    source = DataSource(name, "ogbench", str(path.resolve()), files.file_sha256(path), recipe=recipe)
     return to_episodes(contents.columns, str(path), source, contents.env_id, contents.attributes)

@@ -41,8 +41,8 @@ from itrpo.collection.sac_rows import ROWS, Environments, open_environments, row
 from itrpo.collection.sac_run import read_curve
 from itrpo.config import RunConfig, leaves, override, replace_leaves, to_json
 from itrpo.console import LiveLine, make_console
+from itrpo.data.again import load_again, source_again
 from itrpo.data.fit import same_bounds, users_env
-from itrpo.data.load import load_dataset
 from itrpo.data.preprocess import Preprocess, apply
 from itrpo.errors import DivergenceError, InputError
 from itrpo.evaluation import rollout
@@ -146,20 +146,10 @@ def finetune(
 def read_data(folder: Path, config: RunConfig, data: Any, console: Console) -> Dataset:
     """The run's own. Raises InputError for another."""
     about = files.read_json(folder / "provenance.json")
-    source = about["dataset"]["source"]
-    known = source["name"] if source["kind"] in ("d4rl", "generated") else source["path"]
-    if data is None and known is None:
-        raise InputError(f"{folder} was trained on {source['name']}, which has no file; give data")
-    own = config.data
-    dataset = load_dataset(
-        known if data is None else data,
-        columns=own.columns,
-        env="none",
-        action_low=own.action_low,
-        action_high=own.action_high,
-        num_actions=own.num_actions,
-        console=console,
-    )
+    known = source_again(about) if data is None else data
+    if known is None:
+        raise InputError(f"{folder} was trained on {about['dataset']['name']}, which has no file; give data")
+    dataset = load_again(known, to_json(config.data), console=console)
     if dataset.source.sha256 != about["dataset_sha256"]:
         raise InputError(f"{dataset.name} is not the data of {folder} (SHA-256 differs); give that with --data")
     return dataset

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from itrpo import load_dataset
 from itrpo.cli import main
 from itrpo.data import ogbench_names
+from itrpo.data.again import load_again, source_again
 from itrpo.data.convert import convert
 from itrpo.errors import InputError
 from itrpo.evaluation.environments import make_env, normalized_score
@@ -113,6 +115,9 @@ def test_a_run_scores_successes(home, tmp_path, capsys):
     assert main(["train", f"ogbench:{name}", *words.split(), str(out)]) == 0
     printed = capsys.readouterr()
     assert "score" in printed.out + printed.err
+    about, config = (json.loads((out / f"{it}.json").read_text()) for it in ("provenance", "config"))
+    again = load_again(source_again(about), config["config"]["data"])  # as judge, export and finetune read it
+    np.testing.assert_array_equal(again.transitions.reward, load_dataset(f"ogbench:{name}").transitions.reward)
     convert(f"ogbench:{name}", tmp_path / "task.npz")
     assert load_dataset(tmp_path / "task.npz").env_id == "pointmaze-medium-singletask-v0"
 
