@@ -147,13 +147,13 @@ class RunFolder:
 
     def drop_metrics_after(self, step: int) -> None:
         """Drops the rows of metrics.jsonl past `step`, and a line that a kill cut short: the run resumes there."""
-        if (self.path / store.METRICS).exists():
-            self.keep_metrics(lambda row: row.step <= step)
+        self.keep_metrics(lambda row: row.step <= step)
 
     def keep_metrics(self, wanted: Callable[[Row], bool]) -> None:
-        """Drops all other rows of metrics.jsonl."""
+        """Drops all other rows of metrics.jsonl, where there are any yet."""
         path = self.path / store.METRICS
-        files.write(path, "".join(row_to_json(row) for row in store.read_rows(path) if wanted(row)).encode())
+        if path.exists():
+            files.write(path, "".join(row_to_json(row) for row in store.read_rows(path) if wanted(row)).encode())
 
     def append_timing(self, record: Mapping[str, Any]) -> None:
         """Adds one wall-clock record (seconds, steps per second, ...) to timing.jsonl. It is never cut."""

@@ -19,6 +19,7 @@ import pytest
 import itrpo
 from itrpo.cli import main
 from itrpo.cli.flags import Flag, value_of
+from itrpo.console import LiveLine
 from itrpo.errors import InputError
 from itrpo.evaluation import beside
 from itrpo.files import read_json
@@ -142,6 +143,25 @@ def test_kill_and_resume_is_bit_identical(finished, pendulum, tmp_path):
     assert resumed.returncode == 0, errors
     assert f"resuming train at step {int(reached.name[-10:])}" in printed
     assert_same_run(finished, out)
+
+
+def test_what_was_stopped_before_its_first_rows_goes_on(pendulum, tmp_path, monkeypatch):
+    """Nothing is measured of an algorithm without pi_beta until its first evaluation."""
+    words = ["train", str(pendulum), *BOUNDS, "--algorithm", "td3_bc", "--preset", "quick", "--policy-hidden", "16,16"]
+    words += ["--seeds", "2", "--steps", "20", "--eval-every", "20", "--eval-episodes", "1", "--out"]
+    whole, out = tmp_path / "whole", tmp_path / "stopped"
+    assert main([*words, str(whole)]) == 0
+
+    def ask_to_stop(*_: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LiveLine, "update", ask_to_stop)
+        assert main([*words, str(out)]) == 130
+    assert read_status(out).step == 1
+    assert not (out / "metrics.jsonl").exists()
+    assert main([*words, str(out)]) == 0
+    assert_same_run(whole, out)
 
 
 @pytest.mark.slow
