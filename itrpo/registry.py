@@ -42,6 +42,7 @@ ALGORITHMS = {
     "itrpo_discrete": "itrpo.algorithms.itrpo_discrete:ITRPO_DISCRETE",
     "itrpo_insample": "itrpo.algorithms.itrpo_insample:ITRPO_INSAMPLE",
     "munchausen_dqn": "itrpo.algorithms.munchausen_dqn:MUNCHAUSEN_DQN",
+    "munchausen_iqn": "itrpo.algorithms.munchausen_iqn:MUNCHAUSEN_IQN",
     "pbrl": "itrpo.algorithms.pbrl:PBRL",
     "plas": "itrpo.algorithms.plas:PLAS",
     "qr_dqn": "itrpo.algorithms.qr_dqn:QR_DQN",

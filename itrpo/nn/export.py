@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Float
 
-from itrpo.nn.heads import MLP
+from itrpo.nn.heads import MLP, ImplicitQuantiles
 from itrpo.nn.layer_norm import EPSILON
 from itrpo.types import Params
 
@@ -56,3 +58,18 @@ def value_arrays(params: Params, combined: Array | None = None) -> dict[str, Any
         arrays |= arrays_of([*hidden, (weight, bias)], f"q{i}_" if i else "")
         arrays |= {"epsilon": EPSILON} if mlp.norms else {}
     return arrays
+
+
+def quantile_arrays(network: ImplicitQuantiles, levels: Float[Array, "K"]) -> dict[str, Any]:
+    """The mean of the quantiles of K fixed levels, as the policy kind "argmax" has it: an ordinary network, whose last
+    hidden layer is as many times wider.
+    """
+    scales, count = network.scales(levels), len(levels)
+    *hidden, (weight, bias) = layers_of(network.tail)
+    if not hidden:
+        tail = [(weight * jnp.mean(scales, axis=0, keepdims=True), bias)]
+    else:
+        (inner, shift), *_ = hidden
+        wide = (inner[None] * scales[:, None]).reshape(count * len(inner), -1)
+        tail = [(wide, jnp.tile(shift, count)), (jnp.tile(weight / count, (1, count)), bias)]
+    return arrays_of([*layers_of(network.body), *tail])

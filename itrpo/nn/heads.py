@@ -306,3 +306,39 @@ class ActionValues(eqx.Module):
     def __call__(self, observation: Float[Array, "*rows O"]) -> Float[Array, "*rows_and_n"]:
         outputs = self.mlp(observation)
         return outputs if self.each == 1 else outputs.reshape(*outputs.shape[:-1], -1, self.each)
+
+
+class ImplicitQuantiles(eqx.Module):
+    """(observation, levels in [0, 1]) -> quantiles of those levels, for each of n choices (arXiv 1806.06923, Eq. 4).
+
+    Cosines of a level, through a layer of their own, scale what the last hidden layer but one, or the only one, makes
+    of the observation.
+    """
+
+    body: MLP
+    of_level: Linear
+    tail: MLP
+    cosines: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        draw: Draw,
+        spec: DiscreteSpec,
+        hidden: tuple[int, ...],
+        cosines: int,
+        initializer: Initializer = "fan_in",
+    ):
+        before, after = (hidden[:-1], hidden[-1:]) if len(hidden) > 1 else (hidden, ())
+        self.body = MLP(draw, (spec.observation_dim, *before), initializer)
+        self.of_level = Linear(draw, cosines, before[-1], initializer)
+        self.tail = MLP(draw, (before[-1], *after, spec.num_actions), initializer, head_scale=3e-3)
+        self.cosines = cosines
+
+    def scales(self, levels: Float[Array, "*rows K"]) -> Float[Array, "*rows K width"]:
+        times = jnp.broadcast_to(jnp.arange(self.cosines), (*levels.shape, self.cosines))
+        return jax.nn.relu(self.of_level(jnp.cos(jnp.pi * times * levels[..., None])))
+
+    def __call__(
+        self, observation: Float[Array, "*rows O"], levels: Float[Array, "*rows K"]
+    ) -> Float[Array, "*rows K n"]:
+        return self.tail(jax.nn.relu(self.body(observation))[..., None, :] * self.scales(levels))

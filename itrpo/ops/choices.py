@@ -52,14 +52,19 @@ def huber(error: Float[Array, "*rows"], limit: Scalar) -> Float[Array, "*rows"]:
 
 
 def quantile_loss(
-    quantiles: Float[Array, "*rows K"], targets: Float[Array, "*rows M"], limit: Scalar
+    quantiles: Float[Array, "*rows K"],
+    targets: Float[Array, "*rows M"],
+    limit: Scalar,
+    levels: Float[Array, "*rows K"] | None = None,
 ) -> Float[Array, "*rows"]:
-    """sum_i mean_j |tau_i - 1{u_ij < 0}| huber(u_ij) / limit, u_ij = target_j - quantile_i, tau_i = (i + 1/2) / K.
+    """sum_i mean_j |tau_i - 1{u_ij < 0}| huber(u_ij) / limit, u_ij = target_j - quantile_i, tau_i = (i + 1/2) / K, or
+    `levels` (IQN, arXiv 1806.06923, Eq. 3).
 
     For a small limit least where quantile_i is the tau_i-quantile of the targets (QR-DQN, arXiv 1710.10044, Eq. 10).
     """
     count = quantiles.shape[-1]
-    levels = (jnp.arange(count) + 0.5) / count
+    if levels is None:
+        levels = jnp.broadcast_to((jnp.arange(count) + 0.5) / count, quantiles.shape)
     error = targets[..., None, :] - quantiles[..., :, None]
-    weight = jnp.abs(jnp.broadcast_to(levels[:, None], error.shape) - (error < 0))
+    weight = jnp.abs(jnp.broadcast_to(levels[..., None], error.shape) - (error < 0))
     return jnp.sum(jnp.mean(weight * huber(error, limit), axis=-1), axis=-1) / limit

@@ -32,6 +32,7 @@ _NAMES = {
     "itrpo_discrete": "iTRPO, discrete",
     "itrpo_insample": "iTRPO in-sample",
     "munchausen_dqn": "Munchausen DQN",
+    "munchausen_iqn": "Munchausen IQN",
     "qr_dqn": "QR-DQN",
     "rebrac": "ReBRAC",
     "sac_n": "SAC-N",

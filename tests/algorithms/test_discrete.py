@@ -24,6 +24,7 @@ from itrpo.algorithms import (
     iql_discrete,
     itrpo_discrete,
     munchausen_dqn,
+    munchausen_iqn,
     qr_dqn,
     rem,
 )
@@ -31,10 +32,10 @@ from itrpo.algorithms.action_values import Backbone
 from itrpo.algorithms.exact_kl import Penalty
 from itrpo.nn.ensemble import Ensemble
 from itrpo.nn.network import Network
-from itrpo.nn.trainable import trainable
+from itrpo.nn.trainable import Trainable, trainable
 from itrpo.theory import schemes
 from itrpo.theory.mdp import make_mdp, optimal_values
-from itrpo.types import Transition
+from itrpo.types import DiscreteSpec, Transition
 
 S, A, GAMMA = 4, 3, 0.8
 RNG = np.random.default_rng(3)
@@ -116,6 +117,53 @@ def test_an_update_of_munchausen_dqn_is_an_iteration_of_munchausen_value_iterati
     config = munchausen_dqn.Config(tau=0.9, log_policy_low=-np.inf, penalty=Penalty(0.3), backbone=BACKBONE)
     found = iterated(munchausen_dqn.update, kl_state(networks, 0.3), 40, config, networks)
     np.testing.assert_allclose(found, schemes.munchausen_vi(MDP, 0.3, 0.9, 40).q_values[1:], rtol=1e-3, atol=1e-3)
+
+
+def test_targets_of_munchausen_iqn_are_an_iteration_of_munchausen_value_iteration():
+    """Rewards and successors are known, so all quantiles of a choice are its value."""
+    apply = lambda q, observation, levels: jnp.repeat((observation @ q)[:, None], levels.shape[1], axis=1)  # noqa: E731
+    networks = munchausen_iqn.Networks(Network(None, apply), optax.sgd(1.0))
+    config = munchausen_iqn.Config(alpha=0.3, tau=0.9, log_policy_low=-np.inf, gamma=GAMMA)
+    levels = jnp.asarray(RNG.uniform(size=(S * A, 5)))
+
+    @jax.jit
+    def iterate(q):
+        return munchausen_iqn.critic_targets(
+            config, networks, munchausen_iqn.State(Trainable(q, None, q)), ROWS, levels
+        )
+
+    q, found = jnp.zeros((S, A)), []
+    for _ in range(40):
+        targets = np.asarray(iterate(q))
+        np.testing.assert_allclose(targets, np.broadcast_to(targets[:, :1], targets.shape), rtol=1e-5, atol=1e-5)
+        q = jnp.asarray(targets[:, 0].reshape(S, A))
+        found.append(np.asarray(q))
+    np.testing.assert_allclose(found, schemes.munchausen_vi(MDP, 0.3, 0.9, 40).q_values[1:], rtol=1e-3, atol=1e-3)
+
+
+def test_munchausen_iqn_learns_the_quantiles_of_a_return():
+    """One state, two choices, episodes of one step: rewards U(0, 1) and U(0, 1) + 2 have quantiles u and u + 2."""
+    config = munchausen_iqn.Config(
+        tau=0.0, quantiles=8, target_quantiles=8, critic_hidden=(32, 32), critic_learning_rate=3e-3, kappa=0.02
+    )
+    networks = munchausen_iqn.make_networks(config, DiscreteSpec(1, 2))
+    critic = trainable(networks.critic_optimizer, networks.critic.init(jax.random.key(0)), target=True)
+
+    def step(state, key):
+        row_key, choice_key, update_key = jax.random.split(key, 3)
+        choice = jax.random.randint(choice_key, (128,), 0, 2)
+        ones = jnp.ones((128, 1))
+        reward = jax.random.uniform(row_key, (128,)) + 2.0 * choice
+        batch = Transition(ones, choice, reward, jnp.zeros(128), ones, choice)
+        return munchausen_iqn.update(config, networks, state, batch, update_key, jnp.asarray(0))[0], None
+
+    state, _ = jax.lax.scan(step, munchausen_iqn.State(critic), jax.random.split(jax.random.key(1), 2500))
+    levels = jnp.linspace(0.05, 0.95, 19)
+    params = state.critic.target_params  # steps averaged
+    found = networks.critic.apply(params, jnp.ones((1, 1)), levels[None])[0]
+    np.testing.assert_allclose(found, np.stack([levels, levels + 2.0], axis=1), atol=0.06)
+    q = munchausen_iqn.q_of(config, networks, params, jnp.ones((1, 1)))
+    np.testing.assert_allclose(q, [[0.5, 2.5]], atol=0.04)
 
 
 def best_q() -> np.ndarray:

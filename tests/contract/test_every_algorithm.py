@@ -369,7 +369,10 @@ def test_probes_are_finite_and_hold_what_reports_need(name):
         assert algorithm.value_metric in metric_names(name)  # what says that a run diverges
 
 
-@pytest.mark.parametrize("name", each([name for name in ALL if build(name)[0].value_metric]))
+ONE_CRITIC = {"munchausen_iqn"}  # never more
+
+
+@pytest.mark.parametrize("name", each([it for it in ALL if build(it)[0].value_metric and it not in ONE_CRITIC]))
 def test_probed_q_values_are_those_of_the_least_critic(name):
     """Raising the output of one critic by 1000 changes nothing; raising all of them does."""
     algorithm, _ = build(name)

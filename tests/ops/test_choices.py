@@ -60,6 +60,10 @@ def test_the_quantile_loss_is_its_sums_and_least_at_the_quantiles():
         loss = 0.5 * u**2 if abs(u) <= 0.5 else 0.5 * (abs(u) - 0.25)
         expected[b] += abs(level - (u < 0)) * loss / 0.5 / 4
     np.testing.assert_allclose(choices.quantile_loss(jnp.asarray(own), jnp.asarray(target), 0.5), expected, rtol=1e-5)
+    order = [2, 0, 1]  # levels that are given go with their quantiles
+    levels = jnp.broadcast_to((jnp.asarray(order) + 0.5) / 3, (2, 3))
+    found = choices.quantile_loss(jnp.asarray(own[:, order]), jnp.asarray(target), 0.5, levels)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
     sample, grid = jnp.sort(jnp.asarray(RNG.normal(size=101))), np.linspace(-2.5, 2.5, 201)
     for i in range(3):  # the others stay where they are
         tried = jnp.zeros((201, 3)).at[:, i].set(grid)
