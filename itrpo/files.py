@@ -7,6 +7,7 @@ which stands alone.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -61,7 +62,7 @@ def replacing(path: Path, folder: Path | None = None) -> Generator[IO[bytes]]:
     temporary = temporary_name(path, folder)
     try:
         with storage_errors(path):
-            temporary.parent.mkdir(parents=True, exist_ok=True)
+            make_parents(temporary)
             with open(temporary, "x+b") as file:
                 yield file
             put(temporary, path)
@@ -86,7 +87,8 @@ def replacing_folder(path: Path) -> Generator[Path]:
     temporary = temporary_name(path)
     try:
         with storage_errors(path):
-            temporary.mkdir(parents=True)
+            make_parents(temporary)
+            temporary.mkdir()
             yield temporary
             for it in sorted(temporary.rglob("*"), reverse=True):
                 sync(it)
@@ -120,7 +122,7 @@ def append(path: Path, content: bytes) -> None:
     disk. Raises StorageError.
     """
     with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_parents(path)
         with open(path, "a+b") as file:
             file.seek(0)
             present = file.read()
@@ -160,6 +162,35 @@ def scratch_folder(within: Path, prefix: str) -> Generator[Path]:
     make_folder(within)
     with storage_errors(within), tempfile.TemporaryDirectory(dir=within, prefix=prefix) as name:
         yield Path(name)
+
+
+HELD: set[Path] = set()  # see `never_made_again`
+
+
+@contextmanager
+def never_made_again(folder: Path) -> Generator[None]:
+    """In the block, nothing that is written below makes `folder` itself: one that was deleted stays so."""
+    own = folder.absolute()
+    HELD.add(own)
+    try:
+        yield
+    finally:
+        HELD.discard(own)
+
+
+def make_parents(path: Path) -> None:
+    """Makes the folders above a file, but none that is `never_made_again`. Raises OSError."""
+    parent = path.parent.absolute()
+    missing = list[Path]()
+    for it in (parent, *parent.parents):
+        if it in HELD:
+            if not it.exists():
+                raise FileNotFoundError(errno.ENOENT, f"{it} was deleted")
+            for below in reversed(missing):  # the first fails if `it` is gone since
+                below.mkdir(exist_ok=True)
+            return
+        missing.append(it)
+    parent.mkdir(parents=True, exist_ok=True)
 
 
 def make_folder(path: Path) -> None:

@@ -195,6 +195,7 @@ def run(config: RunConfig, out: Path, console: Console) -> Finished:
             trainer.environments.close()
             draw_curve(trainer)
         if trainer.steps:
+            folder.require()
             write_replay(out, out / "replay.hdf5")
     return Finished(out, config, trainer.curve)
 
