@@ -75,6 +75,7 @@ def put(finished: Path, path: Path) -> None:
     """Moves a finished file of the same disk to `path`, in place of what is there. Raises OSError."""
     sync(finished)
     os.replace(finished, path)
+    note(path)
     sync(path.parent)
 
 
@@ -96,6 +97,7 @@ def replacing_folder(path: Path) -> Generator[Path]:
             if path.exists():
                 shutil.rmtree(path)
             os.replace(temporary, path)
+            note(path)
             sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -123,6 +125,7 @@ def append(path: Path, content: bytes) -> None:
     """
     with storage_errors(path):
         make_parents(path)
+        note(path)
         with open(path, "a+b") as file:
             file.seek(0)
             present = file.read()
@@ -164,18 +167,47 @@ def scratch_folder(within: Path, prefix: str) -> Generator[Path]:
         yield Path(name)
 
 
-HELD: set[Path] = set()  # see `never_made_again`
+HELD: dict[Path, list[set[Path]]] = {}  # see `never_made_again`; what was written below since each of two looks
 
 
 @contextmanager
 def never_made_again(folder: Path) -> Generator[None]:
     """In the block, nothing that is written below makes `folder` itself: one that was deleted stays so."""
     own = folder.absolute()
-    HELD.add(own)
+    HELD[own] = [set(), set()]
     try:
         yield
     finally:
-        HELD.discard(own)
+        del HELD[own]
+
+
+def looked_at(folder: Path) -> None:
+    """Says that a held folder is still what it was; see `remove_rest`."""
+    if (written := HELD.get(folder.absolute())) is not None:
+        written[:] = [written[1], set()]
+
+
+def note(path: Path) -> None:
+    for folder, written in HELD.items():
+        if path.absolute().is_relative_to(folder):
+            written[1].add(path.absolute())
+
+
+def remove_rest(folder: Path, keep: str) -> None:
+    """Removes what was still written into a held folder while somebody deleted it; `keep` is a file that may stay.
+
+    That is everything that is there, all of it written since the last look but one. Where anything else is there too,
+    the folder was not deleted, and nothing is removed.
+    """
+    own = folder.absolute()
+    written = set[Path]().union(*HELD[own])
+    rest = [it for it in own.rglob("*") if not it.is_dir() and it.name != keep]
+    if written and all(it in written or not written.isdisjoint(it.parents) for it in rest):
+        for it in rest:
+            it.unlink(missing_ok=True)
+        for it in (*sorted(own.rglob("*"), reverse=True), own):
+            with suppress(OSError):  # `keep` is in it
+                it.rmdir()
 
 
 def make_parents(path: Path) -> None:

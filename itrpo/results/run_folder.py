@@ -59,13 +59,21 @@ class RunFolder:
         """
         refusal = f"another process is training in {self.path}; wait for it, or choose another --out"
         with files.lock(self.path / LOCK, refusal), files.never_made_again(self.path):
-            yield
+            try:
+                yield
+            finally:
+                if self.was_deleted():
+                    files.remove_rest(self.path, LOCK)
+
+    def was_deleted(self) -> bool:
+        """Whether the folder of a run has neither a configuration nor a status: seeds to be added have that alone."""
+        return not any((self.path / name).exists() for name in ("config.json", store.STATUS))
 
     def require(self) -> None:
         """Raises StorageError if the folder was deleted since the run began: writing on would leave a part of one."""
-        if not any(
-            (self.path / name).exists() for name in ("config.json", store.STATUS)
-        ):  # seeds to be added: a status
+        if not self.was_deleted():
+            files.looked_at(self.path)
+        else:
             raise StorageError(f"{self.path} was deleted while its run went on; the same command begins it anew")
 
     # --- identity --------------------------------------------------------------------------------------------------
