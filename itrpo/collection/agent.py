@@ -11,16 +11,18 @@ from jaxtyping import Int, Key
 
 from itrpo.collection.rollout import ActingPolicy
 from itrpo.errors import InputError
-from itrpo.types import Metrics, SpaceSpec, Transition
+from itrpo.types import Metrics, SpaceSpec
 
 HIDDEN_LAYERS = 2  # of an acting policy: its file format has this many
 
 
 class Updates(NamedTuple):
-    """A state is a NamedTuple of arrays; `policy`, a `Trainable`, is in it."""
+    """A state is a NamedTuple of arrays; `policy`, a `Trainable`, is in it. An update sees a `Transition` of rows [B],
+    on policy an `on_policy.Recent`.
+    """
 
     init: Callable[[Key[Array, ""]], Any]
-    update: Callable[[Any, Transition, Key[Array, ""], Int[Array, ""]], tuple[Any, Metrics]]  # (.., number of updates)
+    update: Callable[[Any, Any, Key[Array, ""], Int[Array, ""]], tuple[Any, Metrics]]  # (.., number of updates)
 
 
 class Agent(NamedTuple):

@@ -64,15 +64,15 @@ class Sized(NamedTuple):
 class Running(NamedTuple):
     """Of all numbers so far."""
 
-    count: Float[Array, ""]
+    seen: Float[Array, ""]
     mean: Float[Array, "*n"]
     squares: Float[Array, "*n"]  # sum of squared deviations from the mean
 
     @property
     def std(self) -> Float[Array, "*n"]:
         """1 before anything was seen."""
-        variance = self.squares / jnp.maximum(self.count, 1.0)
-        return jnp.where(self.count > 0, jnp.sqrt(variance + VARIANCE), 1.0)
+        variance = self.squares / jnp.maximum(self.seen, 1.0)
+        return jnp.where(self.seen > 0, jnp.sqrt(variance + VARIANCE), 1.0)
 
 
 class State(NamedTuple):
@@ -171,9 +171,9 @@ def start(networks: Networks, sized: Sized, spec: SpaceSpec, batches: int, key: 
 def merged(running: Running, values: Float[Array, "N *n"]) -> Running:
     """With more numbers (Chan's update)."""
     count, mean = float(len(values)), jnp.mean(values, axis=0)
-    total, gap = running.count + count, mean - running.mean
+    total, gap = running.seen + count, mean - running.mean
     squares = running.squares + jnp.sum(jnp.square(values - mean[None]), axis=0)
-    return Running(total, running.mean + gap * count / total, squares + jnp.square(gap) * running.count * count / total)
+    return Running(total, running.mean + gap * count / total, squares + jnp.square(gap) * running.seen * count / total)
 
 
 def standardised(running: Running, observation: Float[Array, "*rows O"]) -> Float[Array, "*rows O"]:
@@ -228,11 +228,8 @@ def prepared(
     following = networks.value.apply(state.value.params, standardised(state.observations, rows.next_observation))
     errors = rows.reward / state.returns.std + shared.gamma * rows.continues * following - value
     in_time = partial(jnp.swapaxes, axis1=0, axis2=1)  # [T, M, E]: batches side by side
-    advantage = in_time(
-        trust_region.advantages(
-            *map(in_time, (errors, rows.goes_on, centre)), shared.gamma * shared.gae_lambda, ratio_limit
-        )
-    )
+    inputs = in_time(errors), in_time(rows.goes_on), in_time(centre)
+    advantage = in_time(trust_region.advantages(*inputs, shared.gamma * shared.gae_lambda, ratio_limit))
     target = value + jnp.minimum(centre, ratio_limit) * advantage
     data = Data(observation, pre_tanh, log_probs, centre, advantage, target, weight)
     flat = Data(*(leaf.reshape(-1, *leaf.shape[3:]) for leaf in data))

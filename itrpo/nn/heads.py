@@ -356,7 +356,8 @@ class ImplicitQuantiles(eqx.Module):
         cosines: int,
         initializer: Initializer = "fan_in",
     ):
-        before, after = (hidden[:-1], hidden[-1:]) if len(hidden) > 1 else (hidden, ())
+        size = max(1, len(hidden) - 1)
+        before, after = hidden[:size], hidden[size:]
         self.body = MLP(draw, (spec.observation_dim, *before), initializer)
         self.of_level = Linear(draw, cosines, before[-1], initializer)
         self.tail = MLP(draw, (before[-1], *after, spec.num_actions), initializer, head_scale=3e-3)

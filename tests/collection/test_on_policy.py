@@ -134,7 +134,7 @@ def test_the_first_batch_only_sets_scales():
         after, metrics = jax.jit(updates.update)(state, Recent(rows, jnp.asarray(0), jnp.asarray(is_policy)), key, 0)
         moved = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), after.policy.params, state.policy.params)
         assert (max(jax.tree.leaves(moved)) > 0) is is_policy
-        assert after.observations.count == STEPS * ENVS
+        assert after.observations.seen == STEPS * ENVS
         assert (metrics["kl"] > 0) == is_policy
 
 
