@@ -16,64 +16,51 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Sac:
+class InEnvironment:
+    env: Annotated[str, Word("ENV")]  # gymnasium id, MODULE:ID whose module registers it, or goal-ant
+    out: Path | None = None  # folder of the run [must be given]
+    fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True)
+class Sac(InEnvironment):
     """Train a policy in an environment with soft actor-critic; keep a ladder of policies, and the replay buffer.
 
     The same command on the same folder continues it; more --steps extend it. See docs/datasets.md.
     """
 
-    env: Annotated[str, Word("ENV")]  # gymnasium id, MODULE:ID whose module registers it, or goal-ant
-    out: Path | None = None  # folder of the run [must be given]
-    fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
-
 
 @dataclass(frozen=True)
-class Td3:
+class Td3(InEnvironment):
     """Train a policy in an environment with TD3; keep a ladder of policies, and the replay buffer.
 
     The same command on the same folder continues it; more --steps extend it. See docs/datasets.md.
     """
 
-    env: Annotated[str, Word("ENV")]  # gymnasium id, MODULE:ID whose module registers it, or goal-ant
-    out: Path | None = None  # folder of the run [must be given]
-    fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
-
 
 @dataclass(frozen=True)
-class Ppo:
+class Ppo(InEnvironment):
     """Train a policy in an environment with PPO; keep a ladder of policies, and all steps as a dataset.
 
     The same command on the same folder continues it; more --steps extend it. See docs/datasets.md.
     """
 
-    env: Annotated[str, Word("ENV")]  # gymnasium id, MODULE:ID whose module registers it, or goal-ant
-    out: Path | None = None  # folder of the run [must be given]
-    fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
-
 
 @dataclass(frozen=True)
-class Geppo:
+class Geppo(InEnvironment):
     """Train a policy in an environment with GePPO, PPO that goes over the batches of its last policies as well.
 
     Keeps a ladder of policies, and all steps as a dataset. The same command on the same folder continues it; more
     --steps extend it. See docs/datasets.md.
     """
 
-    env: Annotated[str, Word("ENV")]  # gymnasium id, MODULE:ID whose module registers it, or goal-ant
-    out: Path | None = None  # folder of the run [must be given]
-    fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
-
 
 @dataclass(frozen=True)
-class Trpo:
+class Trpo(InEnvironment):
     """Train a policy in an environment with TRPO; keep a ladder of policies, and all steps as a dataset.
 
     The same command on the same folder continues it; more --steps extend it. See docs/datasets.md.
     """
-
-    env: Annotated[str, Word("ENV")]  # gymnasium id, MODULE:ID whose module registers it, or goal-ant
-    out: Path | None = None  # folder of the run [must be given]
-    fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 def run_fields(kind: str) -> list[Flag]:
@@ -123,7 +110,7 @@ def trpo(command: Trpo, console: Console) -> None:
     train("trpo", command, console)
 
 
-def train(kind: str, command: Sac | Td3 | Ppo | Geppo | Trpo, console: Console) -> None:
+def train(kind: str, command: InEnvironment, console: Console) -> None:
     from itrpo.collection import sac_run
 
     allow_own(command.env)
