@@ -59,6 +59,12 @@ COMMANDS = {
     "sac replay": Command(sac.Replay, sac.replay),
     "td3": Command(sac.Td3, sac.td3, sac.td3_fields),
     "td3 replay": Command(sac.Replay, sac.replay),
+    "ppo": Command(sac.Ppo, sac.ppo, sac.ppo_fields),
+    "ppo replay": Command(sac.Replay, sac.replay),
+    "geppo": Command(sac.Geppo, sac.geppo, sac.geppo_fields),
+    "geppo replay": Command(sac.Replay, sac.replay),
+    "trpo": Command(sac.Trpo, sac.trpo, sac.trpo_fields),
+    "trpo replay": Command(sac.Replay, sac.replay),
     "algorithms": Command(training.Algorithms, training.algorithms),
     "theory": Command(theory.Theory, theory.theory),
     "about": Command(about.About, about.about),
@@ -89,7 +95,7 @@ USAGE = """usage: itrpo COMMAND ...
   datasets make NAME   make one by D4RL's protocol     itrpo datasets make hopper-medium
   sac ENV              train an acting policy          itrpo sac Hopper-v4 --out runs/hopper
   sac replay RUN       its replay buffer as a dataset
-  td3 ENV, td3 replay  the same with TD3
+  td3 ENV, td3 replay  the same with TD3; and with ppo, geppo and trpo
   algorithms [NAME]    algorithms, their presets and fields
   theory [STATEMENT]   the paper's statements on exact MDPs
   about                versions, devices, cache: for reports of faults

@@ -16,27 +16,51 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Sac:
-    """Train a policy in an environment with soft actor-critic; keep a ladder of policies, and the replay buffer.
-
-    The same command on the same folder continues it; more --steps extend it. See docs/datasets.md.
-    """
-
+class InEnvironment:
     env: Annotated[str, Word("ENV")]  # gymnasium id, MODULE:ID whose module registers it, or goal-ant
     out: Path | None = None  # folder of the run [must be given]
     fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True)
-class Td3:
+class Sac(InEnvironment):
+    """Train a policy in an environment with soft actor-critic; keep a ladder of policies, and the replay buffer.
+
+    The same command on the same folder continues it; more --steps extend it. See docs/datasets.md.
+    """
+
+
+@dataclass(frozen=True)
+class Td3(InEnvironment):
     """Train a policy in an environment with TD3; keep a ladder of policies, and the replay buffer.
 
     The same command on the same folder continues it; more --steps extend it. See docs/datasets.md.
     """
 
-    env: Annotated[str, Word("ENV")]  # gymnasium id, MODULE:ID whose module registers it, or goal-ant
-    out: Path | None = None  # folder of the run [must be given]
-    fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+@dataclass(frozen=True)
+class Ppo(InEnvironment):
+    """Train a policy in an environment with PPO; keep a ladder of policies, and all steps as a dataset.
+
+    The same command on the same folder continues it; more --steps extend it. See docs/datasets.md.
+    """
+
+
+@dataclass(frozen=True)
+class Geppo(InEnvironment):
+    """Train a policy in an environment with GePPO, PPO that goes over the batches of its last policies as well.
+
+    Keeps a ladder of policies, and all steps as a dataset. The same command on the same folder continues it; more
+    --steps extend it. See docs/datasets.md.
+    """
+
+
+@dataclass(frozen=True)
+class Trpo(InEnvironment):
+    """Train a policy in an environment with TRPO; keep a ladder of policies, and all steps as a dataset.
+
+    The same command on the same folder continues it; more --steps extend it. See docs/datasets.md.
+    """
 
 
 def run_fields(kind: str) -> list[Flag]:
@@ -54,6 +78,18 @@ def td3_fields(words: Sequence[str]) -> list[Flag]:
     return run_fields("td3")
 
 
+def ppo_fields(words: Sequence[str]) -> list[Flag]:
+    return run_fields("ppo")
+
+
+def geppo_fields(words: Sequence[str]) -> list[Flag]:
+    return run_fields("geppo")
+
+
+def trpo_fields(words: Sequence[str]) -> list[Flag]:
+    return run_fields("trpo")
+
+
 def sac(command: Sac, console: Console) -> None:
     train("sac", command, console)
 
@@ -62,7 +98,19 @@ def td3(command: Td3, console: Console) -> None:
     train("td3", command, console)
 
 
-def train(kind: str, command: Sac | Td3, console: Console) -> None:
+def ppo(command: Ppo, console: Console) -> None:
+    train("ppo", command, console)
+
+
+def geppo(command: Geppo, console: Console) -> None:
+    train("geppo", command, console)
+
+
+def trpo(command: Trpo, console: Console) -> None:
+    train("trpo", command, console)
+
+
+def train(kind: str, command: InEnvironment, console: Console) -> None:
     from itrpo.collection import sac_run
 
     allow_own(command.env)
@@ -80,7 +128,7 @@ def train(kind: str, command: Sac | Td3, console: Console) -> None:
 
 @dataclass(frozen=True)
 class Replay:
-    """Write all steps of a run of `itrpo sac` or `itrpo td3` as a dataset, also while it goes on."""
+    """Write all steps of a run of `itrpo sac`, `td3`, `ppo`, `geppo` or `trpo` as a dataset, also while it goes on."""
 
     run: Annotated[Path, Word("RUN")]  # folder of the run
     steps: Count | None = None  # environment steps from the first on, over all environments [all so far]

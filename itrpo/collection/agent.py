@@ -11,16 +11,18 @@ from jaxtyping import Int, Key
 
 from itrpo.collection.rollout import ActingPolicy
 from itrpo.errors import InputError
-from itrpo.types import Metrics, Params, SpaceSpec, Transition
+from itrpo.types import Metrics, SpaceSpec
 
 HIDDEN_LAYERS = 2  # of an acting policy: its file format has this many
 
 
 class Updates(NamedTuple):
-    """A state is a NamedTuple of arrays; `policy`, a `Trainable`, is in it."""
+    """A state is a NamedTuple of arrays; `policy`, a `Trainable`, is in it. An update sees a `Transition` of rows [B],
+    on policy an `on_policy.Recent`.
+    """
 
     init: Callable[[Key[Array, ""]], Any]
-    update: Callable[[Any, Transition, Key[Array, ""], Int[Array, ""]], tuple[Any, Metrics]]  # (.., number of updates)
+    update: Callable[[Any, Any, Key[Array, ""], Int[Array, ""]], tuple[Any, Metrics]]  # (.., number of updates)
 
 
 class Agent(NamedTuple):
@@ -28,11 +30,14 @@ class Agent(NamedTuple):
     metrics: tuple[str, ...]  # those of an update that curve.jsonl has
     validate: Callable[[Any], None]  # (config); raises InputError
     make: Callable[[Any, SpaceSpec], Updates]  # (config, spec)
-    # (policy's parameters, config) -> an acting policy's file: NAME.weight [in, out], NAME.bias; float32 on the host
-    acting_arrays: Callable[[Params, Any], dict[str, np.ndarray]]
+    # (state, config) -> an acting policy's file: NAME.weight [in, out], NAME.bias; float32 on the host
+    acting_arrays: Callable[[Any, Any], dict[str, np.ndarray]]
     # (policy, observations [B, O], standard normal noise [B, A]) -> actions [B, A] in [-1, 1], their log densities [B],
     # NaN where they have none; without noise the actions are the policy's modes
     act: Callable[[ActingPolicy, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+    # (config) -> batches of steps that an iteration goes over, `make` and `acting_arrays` being given an
+    # `on_policy.Sized` for a config; None: updates sample from a replay buffer
+    batches: Callable[[Any], int] | None = None
 
 
 def check_policy_hidden(widths: tuple[int, ...]) -> None:

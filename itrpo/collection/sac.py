@@ -33,7 +33,7 @@ from itrpo.nn.ensemble import critic_ensemble
 from itrpo.nn.soft import Networks, State
 from itrpo.nn.trainable import gradient_step, polyak
 from itrpo.ranges import Count, Discount, Interval, Positive, Rate, Widths, check_ranges
-from itrpo.types import Metrics, Params, SpaceSpec, Transition
+from itrpo.types import Metrics, SpaceSpec, Transition
 
 METRICS = ("critic_loss", "policy_loss", "entropy", "q_target", "entropy_weight")
 
@@ -101,8 +101,8 @@ def make_networks(config: Config, spec: SpaceSpec) -> Networks:
     )
 
 
-def acting_arrays(policy_params: Params, config: Config) -> dict[str, np.ndarray]:
-    *hidden, head = policy_params.mlp.layers
+def acting_arrays(state: State, config: Config) -> dict[str, np.ndarray]:
+    *hidden, head = state.policy.params.mlp.layers
     weights, biases = np.split(np.asarray(head.weight), 2), np.split(np.asarray(head.bias), 2)
     return file_arrays(hidden, dict(zip(("mean", "log_std"), zip(weights, biases, strict=True), strict=True)))
 

@@ -25,7 +25,8 @@ ROWS = "rows.bin"
 EPISODE = 0  # stream of the seeds of episodes; sac_run has the others
 
 
-NAMES = {"sac": "SAC", "td3": "TD3"}  # commands that make such runs, and what learns in them
+# commands that make such runs, and what learns in them
+NAMES = {"sac": "SAC", "td3": "TD3", "ppo": "PPO", "geppo": "GePPO", "trpo": "TRPO"}
 SHORT_NAMES = {"goal-ant": "itrpo.collection.goal_ant:GoalAnt-v0"}
 
 
@@ -129,7 +130,8 @@ def write_replay(folder: Path, path: Path, steps: int | None = None, env: str | 
     recorded = files.read_json(folder / "config.json") if (folder / "config.json").exists() else {}
     kind = next((name for name in NAMES if name in recorded), None)
     if kind is None:
-        raise InputError(f"{folder} holds no run of {' or '.join(f'`itrpo {name}`' for name in NAMES)}")
+        *names, last = (f"`itrpo {name}`" for name in NAMES)
+        raise InputError(f"{folder} holds no run of {', '.join(names)} or {last}")
     recorded = recorded[kind]
     env_id, envs = recorded["env_id"], recorded["envs"]
     if env not in (None, env_id):

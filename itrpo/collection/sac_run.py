@@ -1,4 +1,4 @@
-"""Training an acting policy with SAC or TD3, from nothing to a ladder of policies and the replay buffer as a dataset.
+"""Training an acting policy, from nothing to a ladder of policies and all steps as a dataset.
 
 A folder holds `config.json`, `provenance.json`, `checkpoints/`, `rows.bin` (every step of every environment, in the
 order in which they were made), `curve.jsonl`, `curve.png`, `timing.jsonl`, `policies/step_NNNNNNN.safetensors` and, at
@@ -6,7 +6,7 @@ the end, `replay.hdf5`.
 
 Steps go in blocks: `steps_per_block` steps of each of `envs` environments, acting with NumPy on the host; then all
 updates that are due, as one compiled program on the device, where the replay buffer is. So the host waits for the
-device once per block, and the acting weights are at most one block old.
+device once per block, and the acting weights are at most one block old. Of PPO, GePPO and TRPO a block is a batch.
 
 The same command on the same folder continues it to the same bits. Nothing random has a state: the noise of a step, the
 rows of an update and the start of an episode follow from the seed and the number of the step, the update and the
@@ -21,7 +21,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +33,7 @@ import numpy as np
 from jax import Array
 
 from itrpo import files, xla
-from itrpo.collection import sac, td3
+from itrpo.collection import on_policy, ppo, sac, td3, trpo
 from itrpo.collection.agent import Agent
 from itrpo.collection.rollout import ActingPolicy, acting_policy
 from itrpo.collection.sac_rows import (
@@ -75,26 +75,69 @@ class RunConfig:
     until: float | None = None  # ends earlier, at the first evaluation whose mean return (sampled) is this much
     seed: Seed = 0  # everything random comes from it
     envs: Count = 10  # environments stepped together
-    updates_per_step: Positive = 1.0  # gradient steps per environment step, once the uniform steps are done
-    uniform_steps: Count = 5_000  # first environment steps, with uniform actions and without updates
     steps_per_block: Count = 5  # steps of each environment between two changes of the acting weights
     every: Count = 20_000  # environment steps between evaluations; each saves a policy and a checkpoint
     episodes: Count = 20  # per evaluation, of sampled actions and as many of the policy's mode
+
+    @property
+    def block(self) -> int:
+        """Environment steps of a block."""
+        return self.envs * self.steps_per_block
+
+
+@dataclass(frozen=True)
+class OffPolicyRun(RunConfig):
+    updates_per_step: Positive = 1.0  # gradient steps per environment step, once the uniform steps are done
+    uniform_steps: Count = 5_000  # first environment steps, with uniform actions and without updates
     capacity: Count = 1_000_000  # environment steps that updates sample from: the newest ones
 
 
 @dataclass(frozen=True)
-class SacRun(RunConfig):
+class SacRun(OffPolicyRun):
     sac: sac.Config = field(default_factory=sac.Config)
 
 
 @dataclass(frozen=True)
-class Td3Run(RunConfig):
+class Td3Run(OffPolicyRun):
     uniform_steps: Count = 25_000  # first environment steps, with uniform actions and without updates (author's code)
     td3: td3.Config = field(default_factory=td3.Config)
 
 
-KINDS: dict[str, tuple[type[RunConfig], Agent]] = {"sac": (SacRun, sac.AGENT), "td3": (Td3Run, td3.AGENT)}
+@dataclass(frozen=True)
+class OnPolicyRun(RunConfig):
+    envs: Count = 8  # environments stepped together
+    steps_per_block: Count = 256  # steps of each environment in a batch (with 8 of them GePPO's code's PPO: 2,048)
+
+    @property
+    def uniform_steps(self) -> int:
+        """The first batch, which observations and rewards are first scaled by."""
+        return self.block
+
+
+@dataclass(frozen=True)
+class PpoRun(OnPolicyRun):
+    ppo: ppo.Config = field(default_factory=ppo.Config)
+
+
+@dataclass(frozen=True)
+class GeppoRun(OnPolicyRun):
+    steps_per_block: Count = 128  # steps of each environment in a batch (with 8 of them GePPO's code: 1,024)
+    geppo: ppo.Config = field(default_factory=lambda: ppo.GEPPO_CONFIG)
+
+
+@dataclass(frozen=True)
+class TrpoRun(OnPolicyRun):
+    trpo: trpo.Config = field(default_factory=trpo.Config)
+
+
+AnyRun = OffPolicyRun | OnPolicyRun
+KINDS: dict[str, tuple[type[AnyRun], Agent]] = {
+    "sac": (SacRun, sac.AGENT),
+    "td3": (Td3Run, td3.AGENT),
+    "ppo": (PpoRun, ppo.PPO),
+    "geppo": (GeppoRun, ppo.GEPPO),
+    "trpo": (TrpoRun, trpo.TRPO),
+}
 
 
 class Learning(NamedTuple):
@@ -102,12 +145,12 @@ class Learning(NamedTuple):
 
     kind: str  # of `KINDS`, also the key of config.json and the command's word
     agent: Agent
-    config: Any  # the agent's own
+    config: Any  # the agent's own; on policy with the sizes of a batch
 
 
 class Finished(NamedTuple):
     folder: Path
-    config: RunConfig
+    config: AnyRun
     curve: list[dict[str, Any]]  # the rows of curve.jsonl
 
 
@@ -119,37 +162,47 @@ def train(
     fields: Mapping[str, Any] | None = None,
     console: Console | None = None,
 ) -> Finished:
-    """Trains in `env_id` by SAC, or by TD3 (`kind`), or continues `out`; more steps extend it.
+    """Trains in `env_id` by SAC, or by another of `KINDS` (`kind`), or continues `out`; more steps extend it.
 
-    `fields` sets fields of `RunConfig` (`steps`, `seed`, ...) and of `sac.Config` or `td3.Config` by name.
+    `fields` sets fields of `RunConfig` (`steps`, `seed`, ...) and of the algorithm's own `Config` by name.
     Raises InputError before any long work, DivergenceError if a loss is not finite, StorageError if the disk refuses.
     """
     config = override(KINDS[kind][0](SHORT_NAMES.get(env_id, env_id)), fields or {}, kind)
     return run(config, Path(out), console or make_console())
 
 
-def learning(config: RunConfig) -> Learning:
+def learning(config: AnyRun) -> Learning:
     kind = next(name for name, (own, _) in KINDS.items() if isinstance(config, own))
-    return Learning(kind, KINDS[kind][1], getattr(config, kind))
+    own: Any = getattr(config, kind)
+    if isinstance(config, OnPolicyRun):
+        own = on_policy.Sized(own, config.steps_per_block, config.envs)
+    return Learning(kind, KINDS[kind][1], own)
 
 
-def validate(config: RunConfig) -> None:
+def validate(config: AnyRun) -> None:
     """Raises InputError for a value outside its range."""
     check_ranges(config)
-    if config.capacity < config.envs * config.steps_per_block:
-        raise InputError(
-            f"capacity must hold a block of envs * steps_per_block = {config.envs * config.steps_per_block} steps, "
-            f"got {config.capacity}"
-        )
-    _, agent, own = learning(config)
+    kind, agent, _ = learning(config)
+    own = getattr(config, kind)
     agent.validate(own)
+    if isinstance(config, OnPolicyRun):
+        rows = batches_of(config) * config.block
+        if rows < own.shared.minibatches:
+            raise InputError(
+                f"minibatches: {own.shared.minibatches} can't be made of the {rows} steps of envs * steps_per_block "
+                "that an iteration goes over"
+            )
+    elif config.capacity < config.block:
+        raise InputError(
+            f"capacity must hold a block of envs * steps_per_block = {config.block} steps, got {config.capacity}"
+        )
 
 
 # --- acting --------------------------------------------------------------------------------------------------------
 
 
 def explore(
-    config: RunConfig, agent: Agent, policy: ActingPolicy, observations: np.ndarray, time_step: int
+    config: AnyRun, agent: Agent, policy: ActingPolicy, observations: np.ndarray, time_step: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Actions [E, A] in [-1, 1] and their log densities [E] at one step of all environments."""
     rng = np.random.default_rng([config.seed, NOISE, time_step])
@@ -159,15 +212,16 @@ def explore(
     return agent.act(policy, observations, rng.standard_normal(shape, np.float32))
 
 
-def updates_after(config: RunConfig, steps: int) -> int:
-    """Updates that are done once `steps` environment steps are."""
-    return int(config.updates_per_step * max(0, steps - config.uniform_steps))
+def updates_after(config: AnyRun, steps: int) -> int:
+    """Updates that are done once `steps` environment steps are; on policy: iterations."""
+    due = max(0, steps - config.uniform_steps)
+    return due // config.block if isinstance(config, OnPolicyRun) else int(config.updates_per_step * due)
 
 
 # --- one run -------------------------------------------------------------------------------------------------------
 
 
-def run(config: RunConfig, out: Path, console: Console) -> Finished:
+def run(config: AnyRun, out: Path, console: Console) -> Finished:
     """Trains, or continues where the folder left off. Raises what `train` does."""
     validate(config)
     xla.prepare()
@@ -204,7 +258,7 @@ def run(config: RunConfig, out: Path, console: Console) -> Finished:
 class Trainer:
     """A run between two blocks."""
 
-    config: RunConfig
+    config: AnyRun
     learning: Learning
     env_id: str
     spaces: Spaces
@@ -233,7 +287,7 @@ class Saved(NamedTuple):
     begun: Any
 
 
-def open_trainer(config: RunConfig, env_id: str, spaces: Spaces, folder: RunFolder, console: Console) -> Trainer:
+def open_trainer(config: AnyRun, env_id: str, spaces: Spaces, folder: RunFolder, console: Console) -> Trainer:
     """A fresh run, or the one that the folder's newest checkpoint and rows hold. Raises StorageError."""
     key, own = jax.random.key(config.seed), learning(config)
     init, sums = jax.jit(own.agent.make(own.config, spaces.vectors).init), fresh_sums(own.agent)
@@ -248,10 +302,11 @@ def open_trainer(config: RunConfig, env_id: str, spaces: Spaces, folder: RunFold
     history = rows_until(path, row_type(spaces.vectors), time_step, config.envs)
     episodes, begun = np.array(start.episodes), np.array(start.begun)
     environments = open_environments(env_id, config.seed, spaces, episodes, begun, history)
-    buffer = jnp.asarray(filled_buffer(buffer_size(config), spaces.vectors, history.reshape(-1)))
+    buffer = jnp.asarray(filled_buffer(buffer_size(config), history.reshape(-1), as_rows(config)))
     learner = Learner(start.state, buffer, start.sums, start.count)
-    policy = acting_policy(own.agent.acting_arrays(start.state.policy.params, own.config))
-    block, updates = make_block(own.agent, own.config, spaces.vectors), jax.random.fold_in(key, UPDATE)
+    policy = acting_policy(own.agent.acting_arrays(start.state, own.config))
+    of_kind = make_block if own.agent.batches is None else on_policy.make_block
+    block, updates = of_kind(own.agent, own.config, spaces.vectors), jax.random.fold_in(key, UPDATE)
     with files.storage_errors(path):
         rows = files.open_log(path, history.nbytes)  # without what a killed run wrote after its checkpoint
     curve = [row for row in read_curve(folder.path) if row["step"] <= time_step * config.envs]
@@ -270,10 +325,23 @@ def save_checkpoint(trainer: Trainer) -> None:
     trainer.folder.save("train", trainer.steps, state, {"env_id": trainer.env_id})
 
 
-def buffer_size(config: RunConfig) -> int:
-    """Rows of the buffer on the device: no more than the run makes."""
-    block_steps = config.envs * config.steps_per_block
-    return min(config.capacity, -(-config.steps // block_steps) * block_steps)
+def batches_of(config: OnPolicyRun) -> int:
+    """That an iteration goes over."""
+    kind, agent, _ = learning(config)
+    assert agent.batches is not None
+    return agent.batches(getattr(config, kind))
+
+
+def buffer_size(config: AnyRun) -> int:
+    """Rows of the buffer on the device: off policy no more than the run makes."""
+    if isinstance(config, OnPolicyRun):
+        return batches_of(config) * config.block
+    return min(config.capacity, -(-config.steps // config.block) * config.block)
+
+
+def as_rows(config: AnyRun) -> Callable[[np.ndarray], np.ndarray]:
+    """What makes rows of the buffer from rows of `row_type`."""
+    return on_policy.buffer_rows if isinstance(config, OnPolicyRun) else buffer_rows
 
 
 def train_blocks(trainer: Trainer, pool: rollout.EvaluationPool, signals: list[int], console: Console) -> None:
@@ -333,7 +401,7 @@ def one_block(trainer: Trainer) -> None:
     slots = np.arange(first, trainer.steps) % size
     bounds = (updates_after(config, first), updates_after(config, trainer.steps))
     trainer.learner = trainer.block(
-        trainer.learner, trainer.key, buffer_rows(rows), slots, min(trainer.steps, size), *bounds
+        trainer.learner, trainer.key, as_rows(config)(rows), slots, min(trainer.steps, size), *bounds
     )
     arrays = policy_arrays(trainer)  # waits for the device
     if not all(np.isfinite(array).all() for array in arrays.values()):
@@ -346,7 +414,7 @@ def one_block(trainer: Trainer) -> None:
 
 def policy_arrays(trainer: Trainer) -> dict[str, np.ndarray]:
     """The policy as a file of it has it."""
-    return trainer.learning.agent.acting_arrays(trainer.learner.state.policy.params, trainer.learning.config)
+    return trainer.learning.agent.acting_arrays(trainer.learner.state, trainer.learning.config)
 
 
 def draw_curve(trainer: Trainer) -> None:

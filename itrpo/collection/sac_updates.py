@@ -21,7 +21,7 @@ class Learner(NamedTuple):
     """What is on the device."""
 
     state: Any  # the agent's
-    buffer: Any  # [capacity, 2O + A + 2] float32: observation, action, reward, continues, next observation
+    buffer: Any  # [capacity, 2O + A + 2] float32, rows of `buffer_rows`; on policy those of `on_policy.buffer_rows`
     sums: Metrics  # metrics added up over `count` updates
     count: Any
 
@@ -73,10 +73,13 @@ def fresh_sums(agent: Agent) -> tuple[Metrics, Any]:
     return {name: jnp.zeros(()) for name in agent.metrics}, jnp.zeros(())
 
 
-def filled_buffer(size: int, spec: SpaceSpec, past: np.ndarray) -> np.ndarray:
-    """A buffer of `size` rows as it is after `past` [N], rows of `row_type`: row n is in slot n modulo `size`."""
-    buffer = np.zeros((size, 2 * spec.observation_dim + spec.action_dim + 2), np.float32)
+def filled_buffer(size: int, past: np.ndarray, as_rows: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """A buffer of `size` rows as it is after `past` [N], rows of `row_type`: row n is in slot n modulo `size`.
+
+    as_rows: `buffer_rows`, or another that gives the rows of a buffer.
+    """
+    buffer = np.zeros((size, as_rows(past[:0]).shape[1]), np.float32)
     for start in range(max(0, len(past) - size), len(past), ROWS_READ):
         part = past[start : start + ROWS_READ]
-        buffer[np.arange(start, start + len(part)) % size] = buffer_rows(part)
+        buffer[np.arange(start, start + len(part)) % size] = as_rows(part)
     return buffer

@@ -133,8 +133,8 @@ def make(config: Config, spec: SpaceSpec) -> Updates:
 # --- acting on the host --------------------------------------------------------------------------------------------
 
 
-def acting_arrays(policy_params: Params, config: Config) -> dict[str, np.ndarray]:
-    *hidden, head = policy_params.mlp.layers
+def acting_arrays(state: State, config: Config) -> dict[str, np.ndarray]:
+    *hidden, head = state.policy.params.mlp.layers
     weight, bias = np.asarray(head.weight), np.asarray(head.bias)
     noise = np.full_like(bias, np.log(config.exploration_noise))
     return file_arrays(hidden, {"mean": (weight, bias), "log_std": (np.zeros_like(weight), noise)})

@@ -120,6 +120,34 @@ class BoundedMeanPolicy(eqx.Module):
         return mean, jnp.broadcast_to(jnp.clip(self.log_std, self.low, self.high), mean.shape)
 
 
+class ConstantStdPolicy(eqx.Module):
+    """observation -> pre-tanh mean, and a log_std that is a parameter, the same at every observation; clipped to
+    [low, high].
+    """
+
+    mlp: MLP
+    log_std: Float[Array, "A"]
+    low: float = eqx.field(static=True)
+    high: float = eqx.field(static=True)
+
+    def __init__(
+        self,
+        draw: Draw,
+        spec: SpaceSpec,
+        hidden: tuple[int, ...],
+        log_std: float,
+        log_std_range: tuple[float, float],
+        initializer: Initializer = "fan_in",
+    ):
+        self.mlp = MLP(draw, (spec.observation_dim, *hidden, spec.action_dim), initializer, head_scale=1e-3)
+        self.log_std = jnp.full(spec.action_dim, log_std)
+        self.low, self.high = log_std_range
+
+    def __call__(self, observation: Float[Array, "*rows O"]) -> tuple[Float[Array, "*rows A"], Float[Array, "*rows A"]]:
+        mean = self.mlp(observation)
+        return mean, jnp.broadcast_to(jnp.clip(self.log_std, self.low, self.high), mean.shape)
+
+
 class MixturePolicy(eqx.Module):
     """observation -> pre-tanh mixture: logits, means, log_stds."""
 
@@ -328,7 +356,8 @@ class ImplicitQuantiles(eqx.Module):
         cosines: int,
         initializer: Initializer = "fan_in",
     ):
-        before, after = (hidden[:-1], hidden[-1:]) if len(hidden) > 1 else (hidden, ())
+        size = max(1, len(hidden) - 1)
+        before, after = hidden[:size], hidden[size:]
         self.body = MLP(draw, (spec.observation_dim, *before), initializer)
         self.of_level = Linear(draw, cosines, before[-1], initializer)
         self.tail = MLP(draw, (before[-1], *after, spec.num_actions), initializer, head_scale=3e-3)

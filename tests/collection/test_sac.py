@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import equinox as eqx
@@ -16,7 +17,7 @@ import pytest
 from itrpo.collection import sac
 from itrpo.collection.rollout import ActingPolicy, act
 from itrpo.errors import InputError
-from itrpo.nn.trainable import trainable
+from itrpo.nn.trainable import Trainable, trainable
 from itrpo.types import SpaceSpec, Transition
 
 SPEC = SpaceSpec(3, 2)
@@ -224,7 +225,8 @@ def test_each_optimiser_has_its_own_rate_and_the_target_is_the_negative_action_s
 
 def test_the_saved_policy_acts_as_the_trained_one(networks: sac.Networks) -> None:
     params = jax.tree.map(lambda it: 4 * it, networks.actor.init(jax.random.key(5)))
-    arrays = sac.acting_arrays(params, CONFIG)
+    state: Any = SimpleNamespace(policy=Trainable(params, None, None))
+    arrays = sac.acting_arrays(state, CONFIG)
     assert {name: array.shape for name, array in arrays.items() if name.endswith("weight")} == {
         "hidden0.weight": (3, 6),
         "hidden1.weight": (6, 5),

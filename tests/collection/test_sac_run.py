@@ -474,7 +474,10 @@ def test_a_folder_of_something_else_is_refused(
     with pytest.raises(InputError, match="belongs to a run of another kind"):
         sac_run.run(it, tmp_path, QUIET)
     assert main(["sac", "replay", str(tmp_path / "nowhere")]) == 2
-    assert "holds no run of `itrpo sac` or `itrpo td3`" in capsys.readouterr().err
+    assert (
+        "holds no run of `itrpo sac`, `itrpo td3`, `itrpo ppo`, `itrpo geppo` or `itrpo trpo`"
+        in capsys.readouterr().err
+    )
     assert main(["sac", "replay", str(folder), "--steps", "301"]) == 2
     assert "has 300 steps so far; asked for 301" in capsys.readouterr().err
 

@@ -88,7 +88,7 @@ UPDATE = jax.jit(partial(td3.update, CONFIG, NETWORKS))
 def test_it_acts_with_noise_on_its_action_that_is_cut_and_its_file_has_its_mode():
     config = Config(policy_hidden=(6, 5), critic_hidden=(4,), exploration_noise=0.5)
     state = jax.jit(td3.make(config, SpaceSpec(3, 2)).init)(jax.random.key(0))
-    policy = acting_policy(td3.acting_arrays(state.policy.params, config))
+    policy = acting_policy(td3.acting_arrays(state, config))
     rng = np.random.default_rng(0)
     observations, noise = rng.normal(size=(400, 3)).astype(np.float32), rng.normal(size=(400, 2)).astype(np.float32)
     actor = td3.deterministic_actor(SpaceSpec(3, 2), (6, 5), "fan_in")

@@ -148,6 +148,35 @@ def test_an_average_curve_is_the_mean_over_tasks_of_each_seed():
     assert four.high[0] - four.mean[0] == pytest.approx(3.18245 * np.sqrt(5 / 3) / 2, rel=1e-5)
 
 
+def test_a_plan_that_leaves_runs_to_another_shows_them():
+    """As `ablation` leaves iTRPO and one control to `table2`; a run of another length is no stand-in."""
+    arms = {"itrpo": ("itrpo", 3.0, 0.8), "brac_lambda": ("brac_v", 0.6, None), "iql": ("iql", None, None)}
+    more = {"no_shaping": ("itrpo", 3.0, 0.0), "clipped": ("itrpo", 3.0, 0.8)}
+    table2 = make_results("table2", TWO, arms, seeds=2, evaluations=4)
+    ablation = make_results("ablation", TWO, more, seeds=2, evaluations=4)
+    both = {it.plan: it for it in evidence.tables(joined(table2, ablation))}
+    assert {it.label for it in both["table2"].arms} == {*arms, "no_shaping"}
+    assert {it.label for it in both["ablation"].arms} == {*more, "itrpo", "brac_lambda"}
+    for table in both.values():
+        assert {it.label: it.control for it in table.arms if it.control} == {"no_shaping": ALPHA, "brac_lambda": LAMBDA}
+        assert len(evidence.ablation(table)) == 4
+    longer = make_results("ablation", TWO, more, seeds=2, evaluations=4, steps=60_000)
+    apart = {it.plan: it for it in evidence.tables(joined(table2, longer))}
+    assert {it.label for it in apart["table2"].arms} == {*arms}
+    assert {it.label for it in apart["ablation"].arms} == {*more}
+
+
+def test_a_family_of_tau_takes_what_another_plan_has_of_it():
+    grid = {f"itrpo-tau={tau}": ("itrpo", 3.0, tau) for tau in (0.25, 0.9)}
+    figure = make_results("figure2", TWO, grid, seeds=2, evaluations=4)
+    table = make_results("table2", TWO, {"itrpo": ("itrpo", 3.0, 0.5)}, seeds=2, evaluations=4)
+    found = evidence.by_tau(evidence.runs_of(joined(figure, table)))
+    assert {(it.plan, tuple(it.runs)) for it in found} == {("figure2", (0.25, 0.5, 0.9))}
+    other = make_results("table2", TWO, {"itrpo": ("itrpo", 3.0, 0.5)}, seeds=2, evaluations=4, steps=60_000)
+    found = evidence.by_tau(evidence.runs_of(joined(figure, other)))
+    assert {tuple(it.runs) for it in found} == {(0.25, 0.9)}
+
+
 def test_the_map_has_both_lambda_and_tau_and_tables_have_none():
     cells = evidence.trust_region_map(everything())
     assert {it.plan for it in cells} == {"trust_region"}

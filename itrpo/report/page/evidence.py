@@ -147,7 +147,45 @@ def tables(results: Results) -> list[Table]:
     rows = split(results.rows)
     order = {"locomotion": 0, "antmaze": 1, "other": 2}
     keys = sorted(groups, key=lambda it: (not it[0].startswith("table"), order[it[2]], it[1] != "d4rl", it[0]))
-    return [make_table(*key, groups[key], rows) for key in keys]
+    lent = {
+        key: [*own, *lent_to(own, [it for other in keys if other[1:] == key[1:] for it in groups[other]])]
+        for key, own in groups.items()
+    }
+    return [make_table(*key, lent[key], rows) for key in keys]
+
+
+def lent_to(own: Sequence[dict[str, Any]], everyone: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What a plan's table takes from other plans, whose runs stand for its own: iTRPO, and its controls at its alpha
+    and at alpha (1 - tau), each of the same dataset, preset, steps and seeds, where the plan has one but not the other.
+    """
+    found = list[dict[str, Any]]()
+    for dataset in sorted({it["dataset"] for it in own}):
+        mine = [it for it in own if it["dataset"] == dataset and of_family(it)]
+        if not mine:
+            continue
+        like = (mine[0]["preset"], budget(mine[0]))
+        others = [
+            it
+            for it in everyone
+            if it["dataset"] == dataset
+            and it["plan"] != mine[0]["plan"]
+            and of_family(it)
+            and it["state"] == "finished"
+            and (it["preset"], budget(it)) == like
+        ]
+        ours = next((it for it in [*mine, *others] if it["label"] == "itrpo"), None)
+        if ours is None or not any(map(without_shaping, [*mine, *others])):
+            continue
+        found += [] if ours in mine else [ours]
+        for name in (ALPHA, LAMBDA):
+            if not any(is_control(it, ours, name) for it in mine):
+                found += [it for it in others if is_control(it, ours, name)][:1]
+    return found
+
+
+def of_family(run: dict[str, Any]) -> bool:
+    """Whether it is iTRPO or BRAC, with the numbers that say which."""
+    return run["algorithm"] in ("itrpo", "brac_v") and run["alpha"] is not None
 
 
 def is_main(plan: str) -> bool:
@@ -245,13 +283,17 @@ def control(arm: Sequence[dict[str, Any]], runs: Sequence[dict[str, Any]]) -> st
     alpha (1 - tau). Both are BRAC's equations, by whichever of the two programs.
     """
     ours = {it["dataset"]: it for it in runs if it["label"] == "itrpo"}
-    pairs = [(it["alpha"], ours[it["dataset"]]) for it in arm if it["dataset"] in ours and without_shaping(it)]
-    if len(pairs) < len(arm) or any(None in (alpha, it["alpha"]) or not it["tau"] for alpha, it in pairs):
+    if any(it["dataset"] not in ours for it in arm):
         return None
-    for name, weight in ((ALPHA, lambda it: it["alpha"]), (LAMBDA, lambda it: it["alpha"] * (1 - it["tau"]))):
-        if pairs and all(np.isclose(alpha, weight(it)) for alpha, it in pairs):
-            return name
-    return None
+    names = [name for name in (ALPHA, LAMBDA) if all(is_control(it, ours[it["dataset"]], name) for it in arm)]
+    return names[0] if names and arm else None
+
+
+def is_control(run: dict[str, Any], ours: dict[str, Any], name: str) -> bool:
+    """Whether a run is iTRPO's run `ours` without the shaping, at its alpha (`ALPHA`) or alpha (1 - tau) (`LAMBDA`)."""
+    if not without_shaping(run) or None in (run["alpha"], ours["alpha"]) or not ours["tau"]:
+        return False
+    return bool(np.isclose(run["alpha"], ours["alpha"] * (1 - ours["tau"] if name == LAMBDA else 1)))
 
 
 def without_shaping(run: dict[str, Any]) -> bool:
@@ -390,7 +432,9 @@ class Family(NamedTuple):
 
 
 def by_tau(runs: Iterable[dict[str, Any]]) -> list[Family]:
-    """Figures 2(b, c, e, f): families with two values of tau or more."""
+    """Figures 2(b, c, e, f): families with two values of tau or more, in one plan; then also those of other plans that
+    differ from them in tau alone.
+    """
     groups: dict[tuple[str, str, str, float, str], dict[float, dict[str, Any]]] = {}
     runs = list(runs)
     ours = [it for it in runs if it["algorithm"] == "itrpo"]
@@ -399,7 +443,18 @@ def by_tau(runs: Iterable[dict[str, Any]]) -> list[Family]:
         if run["algorithm"] == "itrpo" and run["alpha"] is not None and run["tau"] is not None:
             key = (run["plan"], run["kind"], run["dataset"], round(run["alpha"], 9), variant(run, vary[run["plan"]]))
             groups.setdefault(key, {}).setdefault(run["tau"], run)
-    return [Family(*key, dict(sorted(it.items()))) for key, it in sorted(groups.items()) if len(it) > 1]
+    families = {key: dict(it) for key, it in groups.items() if len(it) > 1}
+    for (plan, kind, dataset, *_), family in families.items():
+        first = next(iter(family.values()))
+        for run in ours:
+            if run["plan"] != plan and (run["kind"], run["dataset"], but_tau(run)) == (kind, dataset, but_tau(first)):
+                family.setdefault(run["tau"], run)
+    return [Family(*key, dict(sorted(it.items()))) for key, it in sorted(families.items())]
+
+
+def but_tau(run: dict[str, Any]) -> tuple[Any, ...]:
+    """All that a run's numbers follow from, but for the data and tau."""
+    return run["preset"], *budget(run), {name: it for name, it in flattened(run).items() if name != "tau"}
 
 
 class MapCell(NamedTuple):
