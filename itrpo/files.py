@@ -7,6 +7,7 @@ which stands alone.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -61,7 +62,7 @@ def replacing(path: Path, folder: Path | None = None) -> Generator[IO[bytes]]:
     temporary = temporary_name(path, folder)
     try:
         with storage_errors(path):
-            temporary.parent.mkdir(parents=True, exist_ok=True)
+            make_parents(temporary)
             with open(temporary, "x+b") as file:
                 yield file
             put(temporary, path)
@@ -74,6 +75,7 @@ def put(finished: Path, path: Path) -> None:
     """Moves a finished file of the same disk to `path`, in place of what is there. Raises OSError."""
     sync(finished)
     os.replace(finished, path)
+    note(path)
     sync(path.parent)
 
 
@@ -86,7 +88,8 @@ def replacing_folder(path: Path) -> Generator[Path]:
     temporary = temporary_name(path)
     try:
         with storage_errors(path):
-            temporary.mkdir(parents=True)
+            make_parents(temporary)
+            temporary.mkdir()
             yield temporary
             for it in sorted(temporary.rglob("*"), reverse=True):
                 sync(it)
@@ -94,6 +97,7 @@ def replacing_folder(path: Path) -> Generator[Path]:
             if path.exists():
                 shutil.rmtree(path)
             os.replace(temporary, path)
+            note(path)
             sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -120,7 +124,8 @@ def append(path: Path, content: bytes) -> None:
     disk. Raises StorageError.
     """
     with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_parents(path)
+        note(path)
         with open(path, "a+b") as file:
             file.seek(0)
             present = file.read()
@@ -160,6 +165,64 @@ def scratch_folder(within: Path, prefix: str) -> Generator[Path]:
     make_folder(within)
     with storage_errors(within), tempfile.TemporaryDirectory(dir=within, prefix=prefix) as name:
         yield Path(name)
+
+
+HELD: dict[Path, list[set[Path]]] = {}  # see `never_made_again`; what was written below since each of two looks
+
+
+@contextmanager
+def never_made_again(folder: Path) -> Generator[None]:
+    """In the block, nothing that is written below makes `folder` itself: one that was deleted stays so."""
+    own = folder.absolute()
+    HELD[own] = [set(), set()]
+    try:
+        yield
+    finally:
+        del HELD[own]
+
+
+def looked_at(folder: Path) -> None:
+    """Says that a held folder is still what it was; see `remove_rest`."""
+    if (written := HELD.get(folder.absolute())) is not None:
+        written[:] = [written[1], set()]
+
+
+def note(path: Path) -> None:
+    for folder, written in HELD.items():
+        if path.absolute().is_relative_to(folder):
+            written[1].add(path.absolute())
+
+
+def remove_rest(folder: Path, keep: str) -> None:
+    """Removes what was still written into a held folder while somebody deleted it; `keep` is a file that may stay.
+
+    That is everything that is there, all of it written since the last look but one. Where anything else is there too,
+    the folder was not deleted, and nothing is removed.
+    """
+    own = folder.absolute()
+    written = set[Path]().union(*HELD[own])
+    rest = [it for it in own.rglob("*") if not it.is_dir() and it.name != keep]
+    if written and all(it in written or not written.isdisjoint(it.parents) for it in rest):
+        for it in rest:
+            it.unlink(missing_ok=True)
+        for it in (*sorted(own.rglob("*"), reverse=True), own):
+            with suppress(OSError):  # `keep` is in it
+                it.rmdir()
+
+
+def make_parents(path: Path) -> None:
+    """Makes the folders above a file, but none that is `never_made_again`. Raises OSError."""
+    parent = path.parent.absolute()
+    missing = list[Path]()
+    for it in (parent, *parent.parents):
+        if it in HELD:
+            if not it.exists():
+                raise FileNotFoundError(errno.ENOENT, f"{it} was deleted")
+            for below in reversed(missing):  # the first fails if `it` is gone since
+                below.mkdir(exist_ok=True)
+            return
+        missing.append(it)
+    parent.mkdir(parents=True, exist_ok=True)
 
 
 def make_folder(path: Path) -> None:

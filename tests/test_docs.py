@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from itrpo import cli
+from itrpo.cli.flags import flags_of
+from itrpo.sweep.plan import read_plan
 from tests.test_imports import imports, modules
 
 REPOSITORY = Path(__file__).parents[1]
@@ -91,9 +93,42 @@ def broken_links(name: str, page: str) -> list[str]:
 
 
 def commands(page: str) -> list[str]:
-    """The lines of blocks that call itrpo, continued ones joined."""
-    lines = [line for _, block in BLOCK.findall(page) for line in block.replace("\\\n", " ").splitlines()]
-    return [line.strip() for line in lines if line.strip().startswith("itrpo ")]
+    """The lines of blocks that call itrpo, continued ones joined, those of `srun` too, and the block's own $NAMES
+    written out."""
+    found = []
+    for _, block in BLOCK.findall(page):
+        for name, value in re.findall(r'^(\w+)="([^"$]*)"$', block, re.MULTILINE):
+            block = re.sub(rf"\${name}\b", value, block)
+        lines = block.replace("\\\n", " ").splitlines()
+        found += [line[starts.end() :].strip() for line in lines if (starts := CALL.match(line))]
+    return found
+
+
+CALL = re.compile(r"\s*(?:srun .*)?(?=itrpo )")
+
+
+def mentions(page: str) -> list[str]:
+    """What the text calls by `itrpo COMMAND ...`, outside of blocks."""
+    return [" ".join(it.split()) for it in re.findall(r"`(itrpo [^`]+)`", BLOCK.sub("", page))]
+
+
+def unknown_flags(mention: str) -> list[str]:
+    """Flags that the command of a mention lacks; of one that isn't there, its words. What values flags need, and which
+    words are missing, is no matter: a mention need not be whole."""
+    words = mention.split()[1:]
+    if words[0].startswith("-"):
+        return []
+    try:
+        name, rest = cli.find_command([word for word in words if word != "COMMAND"])
+    except cli.ItrpoError:
+        return words
+    command = cli.COMMANDS[name]
+    try:
+        fields = command.fields(rest)
+    except cli.ItrpoError:  # NAME, and flags without values
+        fields = command.fields([])
+    known = {flag.text for flag in (*flags_of(command.kind), *fields)} | {"--help"}
+    return [word for word in rest if word.startswith("--") and word not in known]
 
 
 def problem(line: str) -> str | None:
@@ -132,6 +167,55 @@ def test_commands_parse(name, monkeypatch, tmp_path):
     assert {line: why for line in commands(PAGES[name]) if (why := problem(line))} == {}
 
 
+@pytest.mark.parametrize("name", [name for name in PAGES if name != "CHANGELOG.md"])  # which may name what is gone
+def test_commands_that_the_text_mentions_have_these_flags(name):
+    assert {it: flags for it in mentions(PAGES[name]) if (flags := unknown_flags(it))} == {}
+
+
+def test_targets_of_make_are_there():
+    targets = set(re.findall(r"^([\w-]+):", (REPOSITORY / "Makefile").read_text("utf-8"), re.MULTILINE))
+    lines = [line for page in PAGES.values() for _, block in BLOCK.findall(page) for line in block.splitlines()]
+    lines += [it for page in PAGES.values() for it in re.findall(r"`(make [^`]+)`", BLOCK.sub("", page))]
+    named = {line.split()[1] for line in lines if re.match(r"make [a-z]", line)}
+    assert len(named) > 5
+    assert named - targets == set()
+
+
+SCRIPT = re.compile(r"python (?:((?:benchmarks|tests|docs)/[\w/]+\.py)|-m ((?:benchmarks|tests)[\w.]+))")
+
+
+def test_files_that_commands_name_are_there():
+    """`python benchmarks/x.py`, `python -m benchmarks.x`."""
+    missing = []
+    for name, page in PAGES.items():
+        if name == "CHANGELOG.md" or name.startswith("benchmarks/results/"):  # as it was when it was measured
+            continue
+        for file, module in re.findall(
+            r"python (?:((?:benchmarks|tests|docs)/[\w/]+\.py)|-m ((?:benchmarks|tests)[\w.]+))", page
+        ):
+            path = REPOSITORY / (file or module.replace(".", "/"))
+            if not (path.is_file() or path.with_suffix(".py").is_file() or (path / "__main__.py").is_file()):
+                missing.append((name, file or module))
+    assert missing == []
+
+
+def test_the_plan_in_sweeps_md_is_a_plan(tmp_path, monkeypatch):
+    (block,) = (block for language, block in BLOCK.findall(PAGES["docs/sweeps.md"]) if language == "yaml")
+    (tmp_path / "mine.yaml").write_text(block)
+    (tmp_path / "mylog.npz").touch()
+    monkeypatch.chdir(tmp_path)
+    plan = read_plan(str(tmp_path / "mine.yaml"))
+    assert set(plan.arms) == {
+        "itrpo",
+        "brac",
+        "uwac",
+        *(f"grid-lambda={it}-tau={t}" for it in (0.03, 0.1) for t in (0.0, 0.9)),
+    }
+    assert len(plan.runs) == 2 * 7
+    for scale in ("smoke", "paper"):
+        read_plan(str(tmp_path / "mine.yaml"), scale)
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_python_is_python(name):
     for language, block in BLOCK.findall(PAGES[name]):
@@ -147,6 +231,10 @@ def test_what_leads_nowhere_is_noticed():
     assert problem("itrpo trian x") is not None
     assert problem("itrpo train x --stepz 3") is not None
     assert problem("itrpo train x --steps 3 | tee log") is None
+    assert unknown_flags("itrpo finetune --refit-ratez 1e-4") == ["--refit-ratez"]
+    assert unknown_flags("itrpo datasets infos x") != []
+    assert unknown_flags("itrpo finetune --refit-rate 1e-4") == []
+    assert commands('```sh\nF="--stepz 3"\nsrun -n 1 \\\n  itrpo train x $F\n```\n') == ["itrpo train x --stepz 3"]
 
 
 EQUATIONS = (REPOSITORY / "docs" / "equations.md").read_text("utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -44,6 +45,30 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path):
         (folder / "c").write_text("3")
     assert [entry.name for entry in path.iterdir()] == ["c"]
     assert [entry.name for entry in path.parent.iterdir()] == ["checkpoint"]
+
+
+def test_a_folder_that_somebody_deletes_is_not_made_again(tmp_path):
+    run = tmp_path / "run"
+    writers = (
+        lambda: files.write(run / "a.bin", b"1"),
+        lambda: files.write(run / "deep" / "er" / "a.bin", b"1"),
+        lambda: files.append(run / "lines", b"1\n"),
+        lambda: files.append(run / "deep" / "lines", b"1\n"),
+    )
+    for write in writers:
+        write()  # nobody holds it: it is made
+        shutil.rmtree(run)
+        files.make_folder(run)
+        with files.never_made_again(run):
+            write()
+            shutil.rmtree(run)
+            with pytest.raises(StorageError, match="run was deleted"):
+                write()
+            with pytest.raises(StorageError, match="run was deleted"), files.replacing_folder(run / "x" / "checkpoint"):
+                pass
+            assert not run.exists()
+            files.write(tmp_path / "other" / "a.bin", b"1")
+        write()
 
 
 def test_a_disk_that_refuses_is_one_error_that_names_the_file(tmp_path):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 SCRIPT = """\
 _itrpo() {{
     local word="${{COMP_WORDS[COMP_CWORD]}}" before="${{COMP_WORDS[COMP_CWORD-1]}}" offered=""
-    case "${{COMP_WORDS[*]:1:COMP_CWORD-1}} " in
+    case "${{COMP_WORDS[*]:1:$((COMP_CWORD-1))}} " in
 {cases}
     esac
     case "$before" in
@@ -24,6 +24,11 @@ _itrpo() {{
     COMPREPLY=($(compgen -W "$offered" -- "$word"))
 }}
 complete -o default -F _itrpo itrpo"""
+
+ZSH = """\
+(( $+functions[compdef] )) || { autoload -U compinit && compinit; }
+autoload -U +X bashcompinit && bashcompinit
+"""
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,7 @@ class Completion:
 def completion(command: Completion, console: Console) -> None:
     from itrpo.cli import COMMANDS
 
-    before = "autoload -U +X bashcompinit && bashcompinit\n" if command.shell == "zsh" else ""
-    print(before + script({name: entry.kind for name, entry in COMMANDS.items()}))
+    print((ZSH if command.shell == "zsh" else "") + script({name: entry.kind for name, entry in COMMANDS.items()}))
 
 
 def script(commands: dict[str, type]) -> str:

@@ -146,6 +146,8 @@ def read(
         )
     if "fields" in members:
         values["fields"] = {flag.name: given[flag.name] for flag in fields if flag.name in given}
+    if missing := [flag for flag in own if flag.required and flag.name not in given]:
+        raise InputError(needs(prog, missing))
     filled = command(**values)
     check_ranges(filled)
     return filled

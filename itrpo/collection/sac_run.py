@@ -249,6 +249,7 @@ def run(config: AnyRun, out: Path, console: Console) -> Finished:
             trainer.environments.close()
             draw_curve(trainer)
         if trainer.steps:
+            folder.require()
             write_replay(out, out / "replay.hdf5")
     return Finished(out, config, trainer.curve)
 

@@ -6,8 +6,8 @@ What the files hold is in `schema`; who only reads them needs `store`.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -51,16 +51,29 @@ class RunFolder:
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
-    def lock(self) -> AbstractContextManager[None]:
-        """Makes the folder and holds it for this process. Raises InputError if another process holds it."""
+    @contextmanager
+    def lock(self) -> Generator[None]:
+        """Makes the folder and holds it for this process, which does not make it again if somebody deletes it.
+
+        Raises InputError if another process holds it.
+        """
         refusal = f"another process is training in {self.path}; wait for it, or choose another --out"
-        return files.lock(self.path / LOCK, refusal)
+        with files.lock(self.path / LOCK, refusal), files.never_made_again(self.path):
+            try:
+                yield
+            finally:
+                if self.was_deleted():
+                    files.remove_rest(self.path, LOCK)
+
+    def was_deleted(self) -> bool:
+        """Whether the folder of a run has neither a configuration nor a status: seeds to be added have that alone."""
+        return not any((self.path / name).exists() for name in ("config.json", store.STATUS))
 
     def require(self) -> None:
         """Raises StorageError if the folder was deleted since the run began: writing on would leave a part of one."""
-        if not any(
-            (self.path / name).exists() for name in ("config.json", store.STATUS)
-        ):  # seeds to be added: a status
+        if not self.was_deleted():
+            files.looked_at(self.path)
+        else:
             raise StorageError(f"{self.path} was deleted while its run went on; the same command begins it anew")
 
     # --- identity --------------------------------------------------------------------------------------------------

@@ -70,6 +70,8 @@ def test_compare_takes_every_option_that_train_takes():
         (["sac"], "itrpo sac needs ENV (gymnasium id"),
         (["judge"], "itrpo judge needs RUN (run folders"),
         (["sac", "Hopper-v4"], "needs --out"),
+        (["report"], "itrpo report needs --runs (folders of runs"),
+        (["report", "--runs", "x"], "itrpo report needs --out (folder for report.html"),
         (["theory", "--instances", "many"], "--instances must be a whole number"),
         (["theory", "--instances", "0"], "instances must be at least 1"),
         (["theory", "--x"], "--x"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -490,6 +491,24 @@ def test_lost_rows_and_steps_that_do_not_repeat_are_said(tmp_path: Path) -> None
     os.truncate(tmp_path / "run" / "rows.bin", 1000)
     with pytest.raises(StorageError, match=r"rows.bin is damaged: 1,000 bytes, not"):
         sac_run.run(replace(it, steps=400), tmp_path / "run", QUIET)
+
+
+def test_a_folder_deleted_while_the_curve_is_drawn_leaves_nothing_and_the_command_begins_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drawing takes longer than anything else between two looks at the folder."""
+    it, draws = config("Steer-v0"), sac_run.returns_curve
+
+    def deleted_meanwhile(*given: Any) -> None:
+        shutil.rmtree(tmp_path / "run")
+        draws(*given)
+
+    monkeypatch.setattr(sac_run, "returns_curve", deleted_meanwhile)
+    with pytest.raises(StorageError, match="run was deleted"):
+        sac_run.run(it, tmp_path / "run", QUIET)
+    assert not (tmp_path / "run").exists()
+    monkeypatch.undo()
+    assert len(sac_run.run(it, tmp_path / "run", QUIET).curve) == 4
 
 
 def test_until_ends_at_the_first_evaluation_that_reaches_it(tmp_path: Path) -> None:

@@ -203,7 +203,7 @@ def test_a_minari_dataset_comes_back_with_its_spaces_and_its_origin(tmp_path: Pa
 
 
 def test_a_column_map_gives_names_and_units(tmp_path: Path) -> None:
-    log = {"t": [1.0, 2, 3], "p": [[0.0, 1]] * 3, "v": [0.5] * 3, "r": [1.0] * 3}
+    log = {"t": [1.0, 2, 3], "p": [[0.0, 1.0]] * 3, "v": [0.5] * 3, "r": [1.0] * 3}
     polars.DataFrame(log).write_parquet(tmp_path / "log.parquet")
     mapped = {"observations": ["t", "p"], "actions": "v", "rewards": "r", "terminals": "none", "timeouts": "none"}
     mapped |= {"observation_units": ["°C", "bar", "bar"], "action_units": "%"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -166,3 +167,29 @@ def test_a_folder_that_is_deleted_under_its_run_is_not_written_on(tmp_path):
         (folder.path / name).unlink()
     with pytest.raises(StorageError, match=r"run was deleted while its run went on; the same command begins it anew"):
         folder.require()
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_what_was_written_while_a_folder_was_being_deleted_goes_too(tmp_path, older):
+    """Files put into it after `rm -r` has listed it stay; with an older file there, it was not deleted."""
+    folder = RunFolder(tmp_path / "run")
+    with folder.lock():
+        files.write_json(folder.path / "config.json", {})
+        files.write(folder.path / "policies" / "step_1", b"1")
+        folder.save("train", 1, STATE, {})
+        folder.require()
+        folder.require()
+        folder.append_timing({"step": 2})
+        files.write(folder.path / "policies" / "step_2", b"2")
+        folder.save("train", 2, STATE, {})
+        (folder.path / "config.json").unlink()
+        if not older:
+            (folder.path / "policies" / "step_1").unlink()
+            shutil.rmtree(folder.checkpoints / "train_0000000001")
+    left = {it.name for it in folder.path.rglob("*")}
+    if older:
+        assert left >= {"step_1", "step_2", "train_0000000001", "train_0000000002", "timing.jsonl"}
+    else:
+        assert left <= {".lock"}
+        with folder.lock():
+            begin(folder)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -40,3 +43,40 @@ def test_kills_change_no_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     kills.run(log, tmp_path / "kills", 3, "TD3")
     assert all(row["ok"] for row in log.rows), log.rows
     assert sum(row.get("kills", 0) for row in log.rows) >= 3
+
+
+READER = """
+import sys
+import subprocess
+import sys
+import time
+from pathlib import Path
+from itrpo.data.formats import table
+from itrpo.errors import InputError
+print("up", flush=True)
+while True:
+    try:
+        with table.opened(Path(sys.argv[1])) as opened:
+            opened.expect(["x"])
+    except (InputError, KeyError):
+        pass
+"""
+
+
+def test_a_log_that_another_program_cuts_while_it_is_read_kills_nobody(tmp_path: Path) -> None:
+    """Mapped into memory, it would: the process ended by SIGBUS after some dozens of cuts."""
+    log, content = tmp_path / "log.csv", b"x,y\n" + b"1.5,2.5\n" * 5_000
+    log.write_bytes(content)
+    reader = subprocess.Popen([sys.executable, "-c", READER, str(log)], stdout=subprocess.PIPE)
+    assert reader.stdout is not None
+    reader.stdout.readline()
+    with log.open("r+b", buffering=0) as file:
+        for _ in range(1_000):
+            file.truncate(0)
+            file.seek(0)
+            file.write(content)
+            time.sleep(0.002)  # in which it is whole
+    alive = reader.poll() is None
+    reader.kill()
+    reader.communicate()
+    assert alive, reader.returncode

@@ -104,10 +104,13 @@ def _csv_table(path: Path) -> Table:
     import polars
 
     with path.open("rb") as file:
-        header = file.readline(1 << 20).decode("utf-8-sig", "replace")
+        begins = file.read(1 << 20)
+    header = begins.partition(b"\n")[0].decode("utf-8-sig", "replace")
     separator = max(SEPARATORS, key=header.count)  # a comma where there is none at all
     titles = next(csv.reader([header], delimiter=separator), [])
-    scanned = polars.scan_csv(path, separator=separator, infer_schema=False, glob=False)
+    # asked for the names itself, polars maps the file, and one that another program cuts meanwhile ends us by SIGBUS
+    names = polars.read_csv(begins, separator=separator, infer_schema=False, n_rows=0).columns
+    scanned = polars.scan_csv(path, separator=separator, schema=dict.fromkeys(names, polars.String), glob=False)
     where, parsed = str(path), dict[str, polars.Series]()
 
     def expect(names: Sequence[str]) -> None:  # one pass over the file, not one for each column
@@ -117,7 +120,6 @@ def _csv_table(path: Path) -> Table:
     def series(name: str) -> polars.Series:
         return parsed.pop(name) if name in parsed else scanned.select(name).collect().to_series()
 
-    names = scanned.collect_schema().names()
     about = attributes.read_beside(path)
     table = series_table(names, series, where, about.pop("env_id", None), line_of_first=2)
     return table._replace(expect=expect, about=about, about_in=str(attributes.beside(path)) if about else "")
