@@ -34,7 +34,7 @@ from itrpo.nn import critics
 from itrpo.nn.critics import critic_step
 from itrpo.nn.ensemble import Ensemble, critic_ensemble
 from itrpo.nn.export import layer_arrays
-from itrpo.nn.heads import BoundedMeanPolicy, StateValue
+from itrpo.nn.heads import ConstantStdPolicy, StateValue
 from itrpo.nn.network import Initializer, Network, network
 from itrpo.nn.trainable import Trainable, gradient_step, polyak, trainable
 from itrpo.ops import distributions, policy_losses, td
@@ -131,7 +131,9 @@ def update(
 def make_networks(config: Config, spec: SpaceSpec) -> Networks:
     hidden, log_std_range = config.policy_hidden, (config.log_std_low, config.log_std_high)
     return Networks(
-        network(lambda draw: BoundedMeanPolicy(draw, spec, hidden, log_std_range, config.initializer)),
+        network(
+            lambda draw: ConstantStdPolicy(draw, spec, hidden, 0.0, log_std_range, config.initializer, bounded=True)
+        ),
         critic_ensemble(spec, config.critic_hidden, 2, config.initializer, config.critic_layer_norm),
         network(lambda draw: StateValue(draw, spec, config.value_hidden, config.initializer)),
         optax.adam(optax.cosine_decay_schedule(config.policy_learning_rate, config.schedule_steps)),

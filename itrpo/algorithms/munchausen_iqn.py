@@ -6,10 +6,10 @@
     rho_i    Huber's loss at kappa, weighed by |u_i - 1{error < 0}|;   u_i, u_j ~ U(0, 1), anew in each step
 
 theta(u; s,a) is the u-quantile of the return for any u, from an implicit quantile network (Dabney et al. 2018, arXiv
-1806.06923, Eq. 4). What is regularised, and the letters, are those of `munchausen_dqn`. `source` has the paper's
-constants (0.03, 0.9, low -1; 64 and 64 quantiles, 32 in Q, kappa 1) with the networks of discrete BCQ's code. One
-departure: the paper's 32 quantiles in Q are drawn anew each time, here they are midpoints, so that targets and the
-exported policy, which is a function of the observation, see one Q.
+1806.06923, Eq. 4). What is regularised, and the letters, are those of `munchausen_dqn`. `source` has the
+constants of its code (google-research, munchausen_rl: 0.03, 0.9, low -1; 64 and 64 quantiles, 32 in Q, kappa 1) with
+the networks of discrete BCQ's. One departure: its 32 quantiles in Q are drawn anew each time, here they are midpoints,
+so that targets and the exported policy, which is a function of the observation, see one Q.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ class Config:
     alpha: Positive = 0.03  # the paper's tau: the temperature
     tau: Share = 0.9  # the paper's alpha: weight of the scaled log-policy in the reward
     log_policy_low: float = -1.0  # lower clip of alpha log pi, in units of reward (the paper's l_0)
-    quantiles: Count = 64  # drawn in each step, of the critic (the paper: 64)
-    target_quantiles: Count = 64  # drawn in each step, of its target (the paper: 64)
-    q_quantiles: Count = 32  # K, whose mean is Q (the paper: 32)
-    cosines: Count = 64  # of u, that the network sees (IQN: 64)
+    quantiles: Count = 64  # drawn in each step, of the critic (its code: 64)
+    target_quantiles: Count = 64  # drawn in each step, of its target (its code: 64)
+    q_quantiles: Count = 32  # K, whose mean is Q (its code: 32)
+    cosines: Count = 64  # of u, that the network sees (its code: 64)
     kappa: Positive = 1.0  # where Huber's loss becomes linear (the paper: 1)
-    gamma: Discount = 0.99  # discount per step (the paper)
-    polyak_rate: Rate = 0.005  # target averaging per step (discrete BCQ's code; the paper copies every 8,000 frames)
-    batch_size: Count = 256  # transitions per step (discrete BCQ's code 64, the paper 32)
-    critic_learning_rate: Positive = 3e-4  # Adam (discrete BCQ's code; the paper 5e-5)
+    gamma: Discount = 0.99  # discount per step (its code)
+    polyak_rate: Rate = 0.005  # target averaging per step (discrete BCQ's code; its code copies every 8,000 steps)
+    batch_size: Count = 256  # transitions per step (discrete BCQ's code 64, its own 32)
+    critic_learning_rate: Positive = 3e-4  # Adam (discrete BCQ's code; its own 5e-5)
     critic_hidden: Widths = (256, 256)  # u joins before the last of them (discrete BCQ's code: widths)
     initializer: Initializer = "fan_in"  # PyTorch's default (discrete BCQ's code)
 

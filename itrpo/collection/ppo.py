@@ -57,7 +57,7 @@ def validate(config: Config) -> None:
 
 
 def epsilon(config: Config) -> float:
-    """GePPO, Theorem 2: clip / sum_i w_i (i + 1)."""
+    """clip / sum_i w_i (i + 1) (GePPO's code: eps_mult)."""
     return config.clip / config.batches  # by `policy_weights` the mean of i + 1
 
 

@@ -305,7 +305,7 @@ def open_trainer(config: AnyRun, env_id: str, spaces: Spaces, folder: RunFolder,
     buffer = jnp.asarray(filled_buffer(buffer_size(config), history.reshape(-1), as_rows(config)))
     learner = Learner(start.state, buffer, start.sums, start.count)
     policy = acting_policy(own.agent.acting_arrays(start.state, own.config))
-    of_kind = make_block if own.agent.batches is None else on_policy.make_block
+    of_kind = on_policy.make_block if isinstance(config, OnPolicyRun) else make_block
     block, updates = of_kind(own.agent, own.config, spaces.vectors), jax.random.fold_in(key, UPDATE)
     with files.storage_errors(path):
         rows = files.open_log(path, history.nbytes)  # without what a killed run wrote after its checkpoint

@@ -92,43 +92,17 @@ class DeterministicPolicy(eqx.Module):
         return self.mlp(observation)
 
 
-class BoundedMeanPolicy(eqx.Module):
-    """observation -> mean in [-1, 1], log_std of a Gaussian of the action itself, not of its atanh (IQL).
-
-    log_std is a parameter, the same at every observation; it starts at 0 and is clipped to [low, high].
-    """
-
-    mlp: MLP
-    log_std: Float[Array, "A"]
-    low: float = eqx.field(static=True)
-    high: float = eqx.field(static=True)
-
-    def __init__(
-        self,
-        draw: Draw,
-        spec: SpaceSpec,
-        hidden: tuple[int, ...],
-        log_std_range: tuple[float, float],
-        initializer: Initializer = "fan_in",
-    ):
-        self.mlp = MLP(draw, (spec.observation_dim, *hidden, spec.action_dim), initializer, head_scale=1e-3)
-        self.log_std = jnp.zeros(spec.action_dim)
-        self.low, self.high = log_std_range
-
-    def __call__(self, observation: Float[Array, "*rows O"]) -> tuple[Float[Array, "*rows A"], Float[Array, "*rows A"]]:
-        mean = jnp.tanh(self.mlp(observation))
-        return mean, jnp.broadcast_to(jnp.clip(self.log_std, self.low, self.high), mean.shape)
-
-
 class ConstantStdPolicy(eqx.Module):
-    """observation -> pre-tanh mean, and a log_std that is a parameter, the same at every observation; clipped to
-    [low, high].
+    """observation -> pre-tanh mean, log_std: a parameter, the same at every observation, clipped to [low, high].
+
+    With `bounded` the mean is one in [-1, 1], of a Gaussian of the action itself and not of its atanh (IQL).
     """
 
     mlp: MLP
     log_std: Float[Array, "A"]
     low: float = eqx.field(static=True)
     high: float = eqx.field(static=True)
+    bounded: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -138,13 +112,16 @@ class ConstantStdPolicy(eqx.Module):
         log_std: float,
         log_std_range: tuple[float, float],
         initializer: Initializer = "fan_in",
+        bounded: bool = False,
     ):
         self.mlp = MLP(draw, (spec.observation_dim, *hidden, spec.action_dim), initializer, head_scale=1e-3)
         self.log_std = jnp.full(spec.action_dim, log_std)
         self.low, self.high = log_std_range
+        self.bounded = bounded
 
     def __call__(self, observation: Float[Array, "*rows O"]) -> tuple[Float[Array, "*rows A"], Float[Array, "*rows A"]]:
         mean = self.mlp(observation)
+        mean = jnp.tanh(mean) if self.bounded else mean
         return mean, jnp.broadcast_to(jnp.clip(self.log_std, self.low, self.high), mean.shape)
 
 

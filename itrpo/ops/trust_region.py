@@ -26,7 +26,7 @@ def advantages(
 
     errors: delta_t = r_t + gamma V(s_{t+1}) - V(s_t); goes_on: 0 where the step is its episode's last, else 1; ratios:
     pi_k(a_t|s_t) over the density that acted; rate: gamma lambda. With ratios of 1 this is generalised advantage
-    estimation (arXiv 1506.02438, Eq. 16), else GePPO's form of V-trace (its appendix; arXiv 1802.01561).
+    estimation (arXiv 1506.02438, Eq. 16), else GePPO's form of V-trace (its code; arXiv 1802.01561).
     """
 
     def back(after: tuple[Array, Array], step: tuple[Array, Array, Array]) -> tuple[tuple[Array, Array], Array]:
@@ -45,7 +45,7 @@ def clipped_surrogate(
 ) -> Float[Array, "*rows"]:
     """min(ratio A, clip(ratio, centre - limit, centre + limit) A), both over pi_{k-i}: ratio of pi, centre of pi_k.
 
-    GePPO, Section 4; where the sample is pi_k's own, the centre is 1 and this is PPO's (arXiv 1707.06347, Eq. 7).
+    GePPO's; where the sample is pi_k's own, the centre is 1 and this is PPO's (arXiv 1707.06347, Eq. 7).
     """
     clipped = jnp.clip(ratio, centre - limit, centre + limit)
     return jnp.minimum(ratio * advantage, clipped * advantage)
@@ -61,7 +61,7 @@ def policy_weights(batches: int) -> np.ndarray:
 
     Of all weights under which a policy moves as far per sample as PPO's that has `batches` batches at a time, these
     have the largest effective sample size, 1 / sum p_i^2: min sum_i p_i^2 with sum_i p_i = 1 and sum_i i p_i = batches,
-    i from 1 (GePPO, Section 5, its end for sample size, which its code takes by default; there solved numerically).
+    i from 1 (what GePPO's code takes by default, there solved numerically).
     """
     count = 3 * batches - 2
     return 2.0 * np.arange(count, 0, -1) / (count * (count + 1))
