@@ -18,13 +18,14 @@ import numpy as np
 
 from itrpo import files
 from itrpo.errors import InputError
-from itrpo.evaluation.environments import reference_score
+from itrpo.evaluation.environments import as_reference, reference_score
 from itrpo.registry import nearest
 from itrpo.report.aggregate import FEW, mean_interval, over_seeds
 from itrpo.report.runs import RunEntry, labels, named_runs
 from itrpo.report.tables import algorithm_name
 from itrpo.results.moments import moments_path, read_moments
 from itrpo.results.store import read_metrics, read_status
+from itrpo.types import Reference
 
 if TYPE_CHECKING:
     import polars
@@ -99,7 +100,7 @@ def learning_curve(run_dir: Path | str, path: Path) -> bool:
             if metric == "return":
                 about = files.read_json(run_dir / "provenance.json")["dataset"]
                 shown += _draw_references(axes, metrics, about)
-                _draw_score_axis(axes, status.env_id)
+                _draw_score_axis(axes, status.env_id, as_reference(about.get("reference")))
             _fit(axes, shown, metric)
             axes.set_ylabel(PANELS.get(metric, metric))
         all_axes[-1].set_xlabel("gradient steps")
@@ -370,13 +371,13 @@ def _draw_references(axes: Axes, metrics: polars.DataFrame, dataset: dict[str, A
     return shown
 
 
-def _draw_score_axis(axes: Axes, env_id: str | None) -> None:
-    reference = reference_score(env_id) if env_id else None
+def _draw_score_axis(axes: Axes, env_id: str | None, own: Reference | None = None) -> None:
+    reference = reference_score(env_id, own) if env_id else None
     if reference is None:
         return
     low, high = reference
     functions = (lambda value: 100 * (value - low) / (high - low), lambda score: low + score * (high - low) / 100)
     right = axes.secondary_yaxis("right", functions=functions)
-    right.set_ylabel("D4RL-normalised score")
+    right.set_ylabel("D4RL-normalised score" if own is None else "score by the dataset's references")
     right.yaxis.set_major_formatter(_number)
     right.spines["right"].set_visible(True)

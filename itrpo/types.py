@@ -79,6 +79,8 @@ class Attributes(NamedTuple):
 
 NO_ATTRIBUTES = Attributes()
 
+Reference = tuple[float, float]  # the returns that score 0 and 100
+
 
 @dataclass(frozen=True)
 class Episodes:
@@ -133,6 +135,7 @@ class Dataset:
     holdout: float = 0.0  # share of the episodes that are not here, but in `held`: `itrpo.data.holdout`
     held: Dataset | None = field(default=None, repr=False)
     num_actions: int | None = None  # an action is one of so many choices; None: it is a vector
+    reference: Reference | None = None  # of returns in env_id, by the dataset's own word; None: it says nothing
 
     @property
     def spec(self) -> SpaceSpec | DiscreteSpec:

@@ -47,5 +47,6 @@ class Mine(gymnasium.Env[np.ndarray, np.ndarray]):
 
 
 gymnasium.register("Mine-v0", Mine)
+gymnasium.register("Other-v0", Mine)
 for fault in ("reset", "old reset", "step", "old step", "reward", "observation", "picture"):
     gymnasium.register(f"Faulty-{fault.replace(' ', '-')}-v0", Mine, kwargs={"fault": fault}, max_episode_steps=5)

@@ -29,7 +29,7 @@ from itrpo.data.column_map import ColumnMap, without
 from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.data.episodes import both_flags, episode_statistics, left_out_rows, to_transitions, transition_rows
 from itrpo.data.fit import users_env
-from itrpo.data.formats import FORMATS, hdf5, npz
+from itrpo.data.formats import FORMATS, hdf5, minari_metadata, npz
 from itrpo.data.history import with_history
 from itrpo.data.holdout import split, starts_of, transition_episodes
 from itrpo.data.layout import Contents, left_out, to_episodes
@@ -127,6 +127,7 @@ def load_dataset(
         if bounds == "assumed" and env_id is None and not discrete:
             sides = one_sided(episodes, *logged)
     returns, lengths = episode_statistics(episodes)
+    references = minari_metadata.references(episodes.attributes.minari, env_id)
     notes = (
         *episodes.source.recipe.get("changes", ()),
         sides and f"{sides}; {ONE_SIDED}",
@@ -134,6 +135,7 @@ def load_dataset(
         both_flags(episodes),
         discrete and f"actions are {discrete}: {DISCRETE}",
         found and found.note,
+        references.note,
     )
     rows, log_probs = transition_rows(episodes), episodes.behavior_log_probs
     number = transition_episodes(episodes)  # before the transitions take over the memory of the rows
@@ -157,6 +159,7 @@ def load_dataset(
         stack=stack,
         starts=starts_of(number),
         num_actions=None if found is None else found.number,
+        reference=references.known,
     )
     return split(dataset, holdout, episodes, number, where, in_place) if holdout else dataset
 

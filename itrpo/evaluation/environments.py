@@ -1,7 +1,7 @@
-"""Gymnasium environments by id, and D4RL's normalised scores.
+"""Gymnasium environments by id, and normalised scores: D4RL's, or by the references of a Minari dataset.
 
 `-v4` MuJoCo environments keep the rewards and models of the `-v2` ones that D4RL's data came from; `-v5` changes both,
-so a `-v5` return has no normalised score here. D4RL's mazes are our own (`itrpo/AntMaze_UMaze-v0`, ...: see
+so a `-v5` return has no D4RL score here. D4RL's mazes are our own (`itrpo/AntMaze_UMaze-v0`, ...: see
 itrpo.evaluation.mazes); gymnasium-robotics' mazes, which are other tasks, and its Adroit hands need the extra `maze`.
 An environment of the user's own is MODULE:ID, gymnasium's form: the module registers the id. It is imported only on the
 user's own word (`allow`), never on that of a file.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import math
 import re
 import traceback
 import warnings
@@ -20,7 +21,7 @@ import numpy as np
 
 from itrpo.errors import InputError, ItrpoError
 from itrpo.registry import import_own, nearest
-from itrpo.types import DiscreteSpec, SpaceSpec
+from itrpo.types import DiscreteSpec, Reference, SpaceSpec
 
 if TYPE_CHECKING:
     import gymnasium
@@ -78,25 +79,39 @@ def is_maze(env_id: str) -> bool:
     return re.fullmatch(r"(itrpo/)?(AntMaze|PointMaze)_\w+-v\d+", env_id) is not None
 
 
-def reference_score(env_id: str) -> tuple[float, float] | None:
-    """The returns that D4RL scores 0 and 100 in this environment, or None where D4RL has none."""
-    return next(((low, high) for pattern, low, high in REFERENCE_SCORES if re.fullmatch(pattern, env_id)), None)
-
-
-def normalized_score(env_id: str, returns: Any) -> np.ndarray | None:
-    """100 * (return - min) / (max - min), the score of D4RL (Fu et al. 2020, arXiv:2004.07219), in the shape of
-    `returns`; None where D4RL has no reference for this environment.
+def reference_score(env_id: str, own: Reference | None = None) -> Reference | None:
+    """The returns that score 0 and 100 in this environment: `own`, those that a dataset has for it
+    (`Dataset.reference`), else D4RL's; None where there are none.
     """
-    reference = reference_score(env_id)
+    known = ((low, high) for pattern, low, high in REFERENCE_SCORES if re.fullmatch(pattern, env_id))
+    return own or next(known, None)
+
+
+def normalized_score(env_id: str, returns: Any, own: Reference | None = None) -> np.ndarray | None:
+    """100 * (return - min) / (max - min), the score of D4RL (Fu et al. 2020, arXiv:2004.07219), in the shape of
+    `returns`; None where there is no reference for this environment (`reference_score`).
+    """
+    reference = reference_score(env_id, own)
     if reference is None:
         return None
     low, high = reference
     return 100.0 * (np.asarray(returns, np.float64) - low) / (high - low)
 
 
-def logged_score(env_id: str, returns: Any) -> np.ndarray | None:
+def logged_score(env_id: str, returns: Any, own: Reference | None = None) -> np.ndarray | None:
     """As `normalized_score`, of returns in data: None for OGBench's, whose rewards are not those of an evaluation."""
-    return None if _OGBENCH.fullmatch(env_id) else normalized_score(env_id, returns)
+    return None if _OGBENCH.fullmatch(env_id) else normalized_score(env_id, returns, own)
+
+
+def as_reference(value: Any) -> Reference | None:
+    """Two finite numbers that a file holds, the smaller one first; None for anything else."""
+    if not (isinstance(value, list | tuple) and len(value) == 2 and all(type(it) in (int, float) for it in value)):
+        return None
+    try:
+        low, high = map(float, value)
+    except OverflowError:
+        return None
+    return (low, high) if low < high and math.isfinite(high - low) else None
 
 
 _ALLOWED = set[str]()  # modules that the user has named himself, imported

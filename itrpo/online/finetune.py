@@ -54,7 +54,7 @@ from itrpo.results.schema import Row, Status, row_to_json
 from itrpo.results.store import METRICS, STATUS
 from itrpo.signals import stop_on_signal
 from itrpo.training import continuing
-from itrpo.training.evaluate import load_policies, spec_of
+from itrpo.training.evaluate import load_policies, reference_of, spec_of
 from itrpo.training.restore import recorded
 from itrpo.training.scaling import scaled_config
 from itrpo.types import Algorithm, Dataset, DensityModel, Metrics, Transition
@@ -535,12 +535,14 @@ def record(trainer: Trainer, pool: rollout.EvaluationPool) -> None:
     export = trainer.setting.algorithm.acting.export(trainer.learner.state)
     if not all(np.isfinite(it).all() for name, it in export.items() if name != "kind"):
         raise DivergenceError(f"seed {trainer.index}: the policy is not finite at step {trainer.step:,}")
-    about = old.metadata | {"env_id": config.env_id, "itrpo": itrpo.__version__, "finetuned_steps": trainer.step}
+    reference = reference_of(old, config.env_id)
+    kept = {key: it for key, it in old.metadata.items() if key != "reference" or reference is not None}
+    about = kept | {"env_id": config.env_id, "itrpo": itrpo.__version__, "finetuned_steps": trainer.step}
     save_policy(path, export, old.observation_mean, old.observation_std, old.action_low, old.action_high, about)
     act = rollout.acting([load_policy(path)])
     returns = rollout.evaluate(pool, act, config.seed, trainer.step, [trainer.index]).returns[0]
     row: dict[str, Any] = {"step": trainer.step, "return": float(returns.mean()), "return_std": float(returns.std())}
-    score = normalized_score(config.env_id, returns.mean())
+    score = normalized_score(config.env_id, returns.mean(), reference)
     earlier = [it for it in trainer.curve if it["step"] > 0]
     if score is not None:
         row["score"] = float(score)
@@ -548,7 +550,7 @@ def record(trainer: Trainer, pool: rollout.EvaluationPool) -> None:
             row["regret"] = regret([it["score"] for it in earlier] + [row["score"]])
     if trainer.online:
         row |= {"online_episodes": len(trainer.online), "online_return": float(np.mean(trainer.online))}
-        scores = normalized_score(config.env_id, np.array(trainer.online))
+        scores = normalized_score(config.env_id, np.array(trainer.online), reference)
         if scores is not None:
             row["online_regret"] = regret(scores.tolist())
     if trainer.step:

@@ -59,9 +59,12 @@ def describe(dataset: Dataset, misfit: Misfit | None = None, unusable: str = "")
         facts["episode length"] = f"{lengths.mean():,.0f} (from {lengths.min():,} to {lengths.max():,})"
         facts["return"] = _spread(returns)
         env_id = None if misfit is not None and misfit.of_sizes else dataset.env_id
-        scores = None if env_id is None else logged_score(env_id, returns)
-        if scores is not None:
+        own = dataset.reference
+        scores = None if env_id is None else logged_score(env_id, returns, own)
+        if scores is not None and own is None:
             facts["D4RL-normalised score"] = _spread(scores)
+        elif scores is not None and own is not None:
+            facts["normalised score"] = f"{_spread(scores)} (0 and 100: returns of {own[0]:,.6g} and {own[1]:,.6g})"
     for beginning in ("observation", "action"):
         names, units = (getattr(dataset.attributes, f"{beginning}_{it}") for it in ("names", "units"))
         if names or units:

@@ -17,11 +17,18 @@ from itrpo.data.fit import same_bounds, users_env
 from itrpo.errors import InputError, StorageError
 from itrpo.evaluation import rollout
 from itrpo.evaluation.beside import Evaluated
-from itrpo.evaluation.environments import check_sizes, is_allowed, normalized_score, numbers, spaces_of
+from itrpo.evaluation.environments import (
+    as_reference,
+    check_sizes,
+    is_allowed,
+    normalized_score,
+    numbers,
+    spaces_of,
+)
 from itrpo.policy import Policy, PolicyFileError, load_policy, save_policy
 from itrpo.results.schema import Evaluation
 from itrpo.training.session import Session
-from itrpo.types import DiscreteSpec, SpaceSpec
+from itrpo.types import DiscreteSpec, Reference, SpaceSpec
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,6 +63,7 @@ def save_policies(session: Session, exports: list[dict[str, Any]], step: int) ->
                 "trained_low": preprocess.observation_low.tolist(),
                 "trained_high": preprocess.observation_high.tolist(),
             }
+            metadata |= {} if dataset.reference is None else {"reference": dataset.reference}
             metadata |= attributes.for_policy(dataset.attributes)
             save_policy(path, export, mean, std, dataset.action_low, dataset.action_high, metadata)
     good = paths[session.going_on[0][2]]  # stand in for those of runs that have diverged, whose returns nobody reads
@@ -72,16 +80,17 @@ def start_evaluation(
     """
 
     def then(evaluated: Evaluated) -> None:
-        write({} if evaluated.returns is None else summary(session.config.data.env, *evaluated.returns), evaluated)
+        env_id, own = session.config.data.env, session.dataset.reference
+        write({} if evaluated.returns is None else summary(env_id, own, *evaluated.returns), evaluated)
 
     indices = [index for _, index in session.members]
     session.evaluations.start(policies, session.config.train.seed, step, indices, then)
 
 
-def summary(env_id: str, returns: np.ndarray, lengths: np.ndarray) -> dict[str, np.ndarray]:
+def summary(env_id: str, own: Reference | None, returns: np.ndarray, lengths: np.ndarray) -> dict[str, np.ndarray]:
     """[S, E] each -> metric -> [S]."""
     metrics = {"return": returns.mean(1), "return_std": returns.std(1), "episode_length": lengths.mean(1)}
-    score = normalized_score(env_id, returns.mean(1))
+    score = normalized_score(env_id, returns.mean(1), own)
     return metrics if score is None else metrics | {"score": score}
 
 
@@ -120,7 +129,13 @@ def evaluate(
         returns, lengths = rollout.evaluate(pool, rollout.acting(policies), seed, EVALUATE_STEP)
     finally:
         pool.close()
-    return Evaluation(env_id, policies[0].metadata.get("step", 0), returns, lengths, normalized_score(env_id, returns))
+    scores = normalized_score(env_id, returns, reference_of(policies[0], env_id))
+    return Evaluation(env_id, policies[0].metadata.get("step", 0), returns, lengths, scores)
+
+
+def reference_of(policy: Policy, env_id: str) -> Reference | None:
+    """What the policy's dataset says of returns in this environment, if it is the one that it was trained for."""
+    return as_reference(policy.metadata.get("reference")) if env_id == policy.metadata.get("env_id") else None
 
 
 def spec_of(policy: Policy) -> SpaceSpec | DiscreteSpec:

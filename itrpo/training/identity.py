@@ -56,18 +56,18 @@ OBSERVATION_DIMENSIONS = 200  # of more, means and deviations are not kept
 
 def describe(dataset: Dataset) -> dict[str, Any]:
     """What a report needs to know of the dataset once its file is gone."""
-    returns = dataset.episode_returns
+    returns, own = dataset.episode_returns, dataset.reference
     about: dict[str, Any] = {
         "name": dataset.name,
         "source": dataclasses.asdict(dataset.source),
         "env_id": dataset.env_id,
         "transitions": len(dataset),
         "episodes": len(returns),
-    }
+    } | ({} if own is None else {"reference": own})
     if len(returns):
         about |= {"return_mean": returns.mean(), "return_std": returns.std(), "return_max": returns.max()}
         about["length_mean"] = dataset.episode_lengths.mean()
-        score = logged_score(dataset.env_id, returns.mean()) if dataset.env_id else None
+        score = logged_score(dataset.env_id, returns.mean(), own) if dataset.env_id else None
         if score is not None:
             about["score_mean"] = float(score)
     size = dataset.frame.observation_dim

@@ -254,7 +254,8 @@ def evaluate_what_is_saved(session: Session, step: int, trackers: list[Tracker])
 
 def evaluated_at(folder: Path, step: int, session: Session) -> bool:
     """Whether the last row of the evaluation is there."""
-    last = EVALUATED[-1 if normalized_score(session.config.data.env, 0.0) is not None else -2]
+    scored = normalized_score(session.config.data.env, 0.0, session.dataset.reference) is not None
+    last = EVALUATED[-1 if scored else -2]
     wanted = ("behavior_" if step == 0 else "") + last
     rows = read_rows(folder / METRICS) if (folder / METRICS).exists() else []
     return any((row.step, row.seed, row.metric) == (step, session.seeds[-1], wanted) for row in rows)

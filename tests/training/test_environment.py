@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import itrpo
 from itrpo.cli import main
 from itrpo.data.fit import misfit
 from itrpo.evaluation import environments
 from itrpo.evaluation.environments import spaces_of
 from itrpo.files import read_json
+from itrpo.policy import load_policy
 from itrpo.results import checkpoint
 from itrpo.results.store import read_metrics, read_status
 from itrpo.types import SpaceSpec
+from tests.data.formats.test_minari import BOX, write_folder
 from tests.own_envs import FAULT
 
 OWN = "tests.own_envs:Mine-v0"
@@ -71,6 +75,32 @@ def test_it_is_trained_evaluated_and_named_again_by_who_evaluates(finished, caps
     monkeypatch.setattr(environments, "_ALLOWED", set())  # as another process would find the folder
     assert main(["evaluate", str(finished)]) == 2
     assert f"only if you name it yourself: itrpo evaluate {finished} --env {OWN}" in capsys.readouterr().err
+
+
+def test_references_of_a_minari_set_make_the_score(tmp_path, capsys):
+    """-1 to 3: D4RL knows nothing of `Mine`. In another environment they say nothing."""
+    said = {"env_spec": json.dumps({"id": "Mine-v0"}), "ref_min_score": -1.0, "ref_max_score": 3.0}
+    data, out = tmp_path / "mine-v0", tmp_path / "run"
+    steps = {
+        "observations": np.random.default_rng(0).normal(size=(6, 2)),
+        "actions": np.linspace(-2, 2, 5)[:, None].astype(np.float32),
+        "rewards": np.linspace(-2, 2, 5),
+        "terminations": np.zeros(5, bool),
+        "truncations": np.arange(5) == 4,
+    }
+    write_folder(data, [steps] * 4, action_space=json.dumps(BOX | {"low": [-2.0], "high": [2.0]}), **said)
+    assert train(data, out, "--env", OWN) == 0
+    rows = read_metrics(out)
+    returns, scores = (rows.filter(rows["metric"] == it)["value"].to_numpy() for it in ("return", "score"))
+    np.testing.assert_allclose(scores, 25 * (returns + 1), rtol=1e-12)
+    assert len(scores) == 2
+    assert read_json(out / "provenance.json")["dataset"]["reference"] == [-1, 3]
+    assert load_policy(out / "seed0" / "policy.npz").metadata["reference"] == [-1, 3]
+    found = itrpo.evaluate(out, env=OWN, episodes=2)
+    np.testing.assert_allclose(found.scores, 25 * (found.returns + 1), rtol=1e-12)
+    assert itrpo.evaluate(out, env="tests.own_envs:Other-v0", episodes=2).scores is None
+    assert main(["datasets", "info", str(data), "--env", OWN]) == 0
+    assert "normalised score" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

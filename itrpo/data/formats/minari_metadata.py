@@ -17,8 +17,8 @@ from itrpo.data import attributes
 from itrpo.data.layout import Contents
 from itrpo.data.minari_ids import METADATA, data_folder
 from itrpo.errors import InputError
-from itrpo.evaluation.environments import env_spec_json
-from itrpo.types import Attributes
+from itrpo.evaluation.environments import as_reference, env_spec_json, time_limit
+from itrpo.types import Attributes, Reference
 
 VERSION = "0.5.0"  # of the layout that `itrpo.data.formats.minari` writes; every later minari reads it
 MAX_METADATA = 1 << 24  # bytes; Minari's own are kilobytes
@@ -35,6 +35,7 @@ ORIGIN = (
     "ref_max_score",
     "num_episodes_average_score",
 )
+OF_THE_ENVIRONMENT = ("env_spec", "eval_env_spec", "ref_min_score", "ref_max_score", "num_episodes_average_score")
 
 
 class Record(NamedTuple):
@@ -131,6 +132,44 @@ def about(record: Record, parts: Sequence[str]) -> dict[str, Any]:
     return found
 
 
+class References(NamedTuple):
+    known: Reference | None  # the returns that score 0 and 100
+    note: str = ""  # why references that are there are not used
+
+
+NO_REFERENCES = References(None)
+
+
+def references(said: str | None, env_id: str | None) -> References:
+    """`ref_min_score` and `ref_max_score` of the Minari dataset that `said` (`Attributes.minari`) is from: the score of
+    `minari.get_normalized_score`. They are means of returns in its environment, with its options and its clock, so they
+    say nothing of any other.
+    """
+    try:
+        origin = json.loads(said or "{}")
+        given = origin.get("ref_min_score"), origin.get("ref_max_score")
+        spec = json.loads(origin.get("eval_env_spec") or origin.get("env_spec") or "{}")
+        theirs, steps = spec.get("id"), spec.get("max_episode_steps")
+        options = {**(spec.get("kwargs") or {})}
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return NO_REFERENCES  # somebody else's attribute of the same name
+    if None in given or env_id is None:
+        return NO_REFERENCES
+    low, high = (str(it)[:40] for it in given)
+    known, unused = as_reference(given), f"the dataset's references ({low}, {high}) are not used: "
+    if known is None:
+        return References(None, f"{unused}they must be two finite numbers, the smaller one first")
+    if theirs != env_id.rpartition(":")[2]:
+        return References(None, f"{unused}they are those of {theirs or 'no environment'}, not of {env_id}")
+    options.pop("render_mode", None)
+    if options or spec.get("additional_wrappers"):
+        return References(None, f"{unused}they are those of {env_id} with options, which are not applied")
+    clock = time_limit(env_id)
+    if clock is not None and isinstance(steps, int) and steps != clock:
+        return References(None, f"{unused}they are of {steps:,} steps an episode, and {env_id} is played for {clock:,}")
+    return References(known)
+
+
 def _json(text: Any) -> Any:
     return json.loads(text) if isinstance(text, str) else None
 
@@ -186,7 +225,7 @@ def _origin(contents: Contents) -> dict[str, Any]:
     except (ValueError, TypeError, RecursionError):
         return {}  # somebody else's attribute of the same name
     if not specs or not isinstance(specs[0], dict) or specs[0].get("id") != contents.env_id:
-        kept = {key: value for key, value in kept.items() if not key.endswith("env_spec")}
+        kept = {key: value for key, value in kept.items() if key not in OF_THE_ENVIRONMENT}
     return kept
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from itrpo.evaluation.environments import reference_score
+from itrpo.evaluation.environments import as_reference, reference_score
 from itrpo.report.aggregate import FEW, Interval, final_score, mean_interval, over_seeds
 from itrpo.report.published import TABLES
 from itrpo.report.tables import algorithm_name, count
@@ -352,9 +352,10 @@ def wins(tasks: Sequence[str], arms: Sequence[Arm], cells: dict[tuple[str, str],
     return won
 
 
-def score_deviations(rows: polars.DataFrame, env_id: str | None) -> np.ndarray | None:
+def score_deviations(rows: polars.DataFrame, run: Mapping[str, Any]) -> np.ndarray | None:
     """[S]: the standard deviation over episodes of each seed's last evaluation, in points of the score."""
-    reference = reference_score(env_id) if env_id else None
+    env_id, dataset = run["env_id"], json.loads(run["provenance"])["dataset"]
+    reference = reference_score(env_id, as_reference(dataset.get("reference"))) if env_id else None
     final = final_score(rows, "return_std", 1)
     return None if reference is None or final is None else 100 * final.per_seed / (reference[1] - reference[0])
 

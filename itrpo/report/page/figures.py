@@ -354,7 +354,7 @@ def picked_curves(table: Table, rows: dict[str, polars.DataFrame], runs: dict[st
         curves = []
         for task in table.compared:
             cell = table.cells[task, arm.label]
-            deviations = evidence.score_deviations(rows[cell.run], runs[cell.run]["env_id"])
+            deviations = evidence.score_deviations(rows[cell.run], runs[cell.run])
             if deviations is None or len(deviations) < len(cell.scores["last"]):
                 return None
             curves.append(bandit.picked_score(np.array(cell.scores["last"]), deviations, BUDGET, repetitions=300))

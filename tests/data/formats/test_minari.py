@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +15,13 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
+from itrpo.data.convert import convert
 from itrpo.data.formats import hdf5, hostile
 from itrpo.data.formats import minari as minari_format
 from itrpo.data.layout import Contents
 from itrpo.data.load import load_dataset, read_episodes
 from itrpo.errors import InputError
+from itrpo.evaluation.environments import logged_score
 from tests.data.hdf5_files import columns, write
 
 BOX = {"type": "Box", "dtype": "float32", "shape": [1], "low": [-1.0], "high": [1.0]}
@@ -251,6 +255,78 @@ def test_we_read_what_the_minari_package_writes(root: Path) -> None:
     np.testing.assert_allclose(
         minari_format.read_contents(root / "own" / "set-v0").columns["infos/speed"], [0, 0.1, 0.2, 0, 0.1, 0.2]
     )
+
+
+def test_scores_are_those_of_the_minari_package(root: Path) -> None:
+    minari = pytest.importorskip("minari")
+    import gymnasium
+
+    spec = gymnasium.spec("Hopper-v5").to_json()
+    one = [episode(0, 3, terminated=True), episode(20, 3, truncated=True)]
+    space = json.dumps(BOX | {"low": [-9.0], "high": [9.0]})
+    write_folder(
+        root / "own" / "set-v0", one, env_spec=spec, ref_min_score=10, ref_max_score=60.5, observation_space=space
+    )
+    dataset = load_dataset("minari:own/set-v0")
+    assert dataset.env_id == "Hopper-v5"  # for which D4RL has no references
+    assert dataset.reference == (10, 60.5)
+    scores = logged_score(dataset.env_id, dataset.episode_returns, dataset.reference)
+    theirs = minari.get_normalized_score(minari.load_dataset("own/set-v0"), dataset.episode_returns)
+    np.testing.assert_allclose(scores, 100 * theirs, rtol=1e-12)
+
+
+def spec(env_id: str, **more: Any) -> str:
+    return json.dumps({"id": env_id, "max_episode_steps": None, "kwargs": {}} | more)
+
+
+TWO = {"ref_min_score": -20.0, "ref_max_score": 30.0}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "env", "known", "note"),
+    [
+        ({"env_spec": spec("Hopper-v5")}, None, None, None),  # as in Minari's `mujoco/hopper/...`
+        (TWO | {"env_spec": spec("Hopper-v5", max_episode_steps=1000)}, None, (-20, 30), None),
+        (TWO | {"env_spec": spec("Other-v0")}, None, (-20, 30), None),  # its clock can't be known here
+        (TWO | {"env_spec": spec("Hopper-v5", kwargs={"render_mode": "human"})}, None, (-20, 30), None),
+        (TWO | {"env_spec": spec("Hopper-v5")}, "none", None, None),
+        (TWO | {"env_spec": spec("Hopper-v5")}, "Hopper-v4", None, "those of Hopper-v5, not of Hopper-v4"),
+        (TWO, "Hopper-v4", None, "those of no environment, not of Hopper-v4"),
+        (TWO | {"env_spec": spec("Hopper-v5"), "eval_env_spec": spec("Ant-v5")}, "Hopper-v5", None, "those of Ant-v5"),
+        (TWO | {"env_spec": spec("Hopper-v5", kwargs={"healthy_reward": 2})}, None, None, "options, which are not"),
+        (TWO | {"env_spec": spec("Hopper-v5", additional_wrappers=[{}])}, None, None, "options, which are not applied"),
+        (TWO | {"env_spec": spec("Hopper-v5", max_episode_steps=50)}, None, None, "of 50 steps .* for 1,000"),
+        (
+            TWO | {"env_spec": spec("AdroitHandPen-v1", max_episode_steps=200)},
+            None,
+            None,
+            "of 200 steps .* for 100",
+        ),
+        ({"ref_min_score": 5, "ref_max_score": 5, "env_spec": spec("Hopper-v5")}, None, None, r"\(5, 5\) are not used"),
+        ({"ref_min_score": "0", "ref_max_score": 5, "env_spec": spec("Hopper-v5")}, None, None, "two finite numbers"),
+        ({"ref_min_score": 0, "ref_max_score": np.inf, "env_spec": spec("Hopper-v5")}, None, None, "finite numbers"),
+        ({"ref_max_score": 5, "env_spec": spec("Hopper-v5")}, None, None, None),
+        (TWO | {"env_spec": spec("Hopper-v5", kwargs=[1])}, None, None, None),
+    ],
+)
+def test_references_are_those_of_the_environment_that_is_played(
+    tmp_path: Path, metadata: dict[str, Any], env: str | None, known: tuple[float, float] | None, note: str | None
+) -> None:
+    dataset = load_dataset(write_folder(tmp_path / "set-v0", [episode(0, 3)], **metadata), env=env)
+    assert dataset.reference == known
+    assert (note is None) == (dataset.notes == ())
+    assert note is None or re.search(note, dataset.notes[0])
+
+
+def test_references_survive_another_format_but_not_another_environment(tmp_path: Path) -> None:
+    path = write_folder(tmp_path / "set-v0", [episode(0, 3)], env_spec=spec("Hopper-v5"), **TWO)
+    convert(path, tmp_path / "a.hdf5")
+    convert(tmp_path / "a.hdf5", tmp_path / "back-v0")
+    for copy in ("a.hdf5", "back-v0"):
+        assert load_dataset(tmp_path / copy).reference == (-20, 30)
+    contents = replace(minari_format.read_contents(path), env_id="Ant-v5")
+    minari_format.write(contents, tmp_path / "ant-v0")
+    assert load_dataset(tmp_path / "ant-v0").reference is None
 
 
 def test_an_id_that_is_not_here_says_what_to_do(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
