@@ -240,9 +240,10 @@ def _read_one(source: Any, console: Console | None, columns: ColumnMap | None, s
         from itrpo.data.download import download_url
 
         known = D4RL_FILES[name]
-        episodes = hdf5.read(path, sha256=known.sha256, probe=False)  # its bytes are the published ones
+        episodes = hdf5.read(path, sha256=known.sha256, probe=known.sha256 is None)  # else its bytes are the known ones
         fetched = replace(episodes.source, name=name, kind="d4rl", url=download_url(path))
-        return replace(episodes, env_id=known.env_id, source=fetched)
+        said = episodes.attributes._replace(d4rl_view=True)
+        return replace(episodes, env_id=known.env_id, source=fetched, attributes=said)
     episodes = formats.read(path, columns)
     if name in GENERATED_DATASETS:
         return replace(episodes, source=replace(episodes.source, name=name, kind="generated"))

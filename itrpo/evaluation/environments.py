@@ -2,14 +2,16 @@
 
 `-v4` MuJoCo environments keep the rewards and models of the `-v2` ones that D4RL's data came from; `-v5` changes both,
 so a `-v5` return has no D4RL score here. D4RL's mazes are our own (`itrpo/AntMaze_UMaze-v0`, ...: see
-itrpo.evaluation.mazes); gymnasium-robotics' mazes, which are other tasks, and its Adroit hands need the extra `maze`.
-An environment of the user's own is MODULE:ID, gymnasium's form: the module registers the id. It is imported only on the
-user's own word (`allow`), never on that of a file.
+itrpo.evaluation.mazes), and so is its kitchen (itrpo.evaluation.kitchen); gymnasium-robotics' mazes, which are other
+tasks, and its Adroit hands, with D4RL's rewards (itrpo.evaluation.adroit), need the extra `maze`. An environment of the
+user's own is MODULE:ID, gymnasium's form: the module registers the id. It is imported only on the user's own word
+(`allow`), never on that of a file.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import logging
 import math
 import re
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from gymnasium.envs.registration import EnvSpec
 
 _ROBOTICS = re.compile(r"(AntMaze|PointMaze|AdroitHand|FrankaKitchen)")
+_ADROIT = re.compile(r"AdroitHand(Door|Hammer|Pen|Relocate)-v\d+")
+_FRANKA = re.compile(r"FrankaKitchen-v\d+")
 _OGBENCH = re.compile(r"(antmaze|humanoidmaze|pointmaze|antsoccer|cube|scene|puzzle)(-\w+)*-singletask(-task[1-5])?-v0")
 
 # Pattern of gymnasium ids, return of the random policy, return of the expert. Source: D4RL's infos.py, REF_MIN_SCORE
@@ -45,6 +49,7 @@ REFERENCE_SCORES = (
     (r"AdroitHandHammer-v\d+", -274.856578, 12794.1349),
     (r"AdroitHandRelocate-v\d+", -6.425911, 4233.8778),
     (r"AdroitHandDoor-v\d+", -56.512833, 2880.5693),
+    (r"itrpo/Kitchen_\w+-v0", 0.0, 4.0),  # a return is the number of subtasks that were completed
     (_OGBENCH.pattern, 0.0, 1.0),  # a return is a success
 )
 
@@ -99,8 +104,11 @@ def normalized_score(env_id: str, returns: Any, own: Reference | None = None) ->
 
 
 def logged_score(env_id: str, returns: Any, own: Reference | None = None) -> np.ndarray | None:
-    """As `normalized_score`, of returns in data: None for OGBench's, whose rewards are not those of an evaluation."""
-    return None if _OGBENCH.fullmatch(env_id) else normalized_score(env_id, returns, own)
+    """As `normalized_score`, of returns in data: None for OGBench's and the kitchen's, whose rewards are not those of
+    an evaluation.
+    """
+    other_rewards = _OGBENCH.fullmatch(env_id) or env_id.startswith("itrpo/Kitchen")
+    return None if other_rewards else normalized_score(env_id, returns, own)
 
 
 def as_reference(value: Any) -> Reference | None:
@@ -169,7 +177,7 @@ def check_known(env_id: str) -> None:
 
 def make_env(env_id: str, render_mode: str | None = None) -> gymnasium.Env:
     """One environment, ready to `reset`. Observations of mazes are laid out as D4RL's: one vector, without the goal.
-    Rewards of OGBench's tasks are 1 for success (`itrpo.evaluation.ogbench`).
+    Rewards of OGBench's tasks are 1 for success (`itrpo.evaluation.ogbench`), those of Adroit's D4RL's.
 
     Raises InputError as `check_known` does, and if it can't be built.
     """
@@ -178,6 +186,10 @@ def make_env(env_id: str, render_mode: str | None = None) -> gymnasium.Env:
         from itrpo.evaluation.ogbench import Success
 
         return Success(env)
+    if adroit := _ADROIT.fullmatch(name):
+        from itrpo.evaluation.adroit import D4RL
+
+        return D4RL(env, adroit[1])
     return _d4rl_maze_layout(env) if re.match("AntMaze|PointMaze", name) else env
 
 
@@ -185,8 +197,14 @@ def build_env(env_id: str, render_mode: str | None = None) -> gymnasium.Env:
     """The environment with its own observations and rewards. Raises InputError as `make_env` does."""
     import gymnasium
 
-    check_known(env_id)
     name = env_id.rpartition(":")[2]
+    if _FRANKA.fullmatch(name):
+        raise InputError(
+            f"{env_id}: its observations are a Dict with other numbers than D4RL's kitchen files have; for these give "
+            "--env itrpo/Kitchen_MicrowaveKettleLightSlider-v0 (kitchen-mixed: _MicrowaveKettleBottomBurnerLight-v0), "
+            "for others --env none"
+        )
+    check_known(env_id)
     _quiet_mujoco()
     # In D4RL an AntMaze episode ends at the goal; gymnasium-robotics goes on by default.
     options: dict[str, Any] = {"continuing_task": False} if name.startswith("AntMaze") else {}
@@ -382,8 +400,12 @@ def _register(env_id: str) -> None:
     """Make ids known that gymnasium alone does not know."""
     import gymnasium
 
-    if env_id.startswith("itrpo/"):
-        importlib.import_module("itrpo.evaluation.mazes")  # registers its environments
+    if env_id.startswith("itrpo/Kitchen"):
+        if importlib.util.find_spec("gymnasium_robotics") is None:
+            raise InputError(f"{env_id} needs the model of gymnasium-robotics: pip install 'itrpo[maze]'")
+        importlib.import_module("itrpo.evaluation.kitchen")  # registers its environments
+    elif env_id.startswith("itrpo/"):
+        importlib.import_module("itrpo.evaluation.mazes")
     if _OGBENCH.fullmatch(env_id):
         try:
             importlib.import_module("ogbench")  # an extra; it registers its environments

@@ -212,7 +212,7 @@ def fitting(kind: str) -> list[str]:
 def is_benchmark(dataset: Dataset, env_id: str) -> bool:
     """Whether presets have a published rule for it: a set of D4RL's or of this package, or one of D4RL's tasks."""
     known = dataset.source.kind in ("d4rl", "generated") or reference_score(env_id) is not None
-    return known or any(it.sha256 == dataset.source.sha256 for it in D4RL_FILES.values())
+    return known or dataset.source.sha256 in {it.sha256 for it in D4RL_FILES.values() if it.sha256 is not None}
 
 
 def observations_in_words(config: DataConfig, dataset: Dataset) -> str:

@@ -6,12 +6,21 @@ from itrpo.data.d4rl_files import D4RL_FILES, MIRRORS
 
 
 def test_every_entry_is_complete_and_its_own() -> None:
-    assert len(D4RL_FILES) == 18 + 6 + 9
-    assert len({entry.sha256 for entry in D4RL_FILES.values()}) == len(D4RL_FILES)
+    assert len(D4RL_FILES) == 18 + 6 + 12 + 3
+    known = {name: entry for name, entry in D4RL_FILES.items() if entry.sha256 is not None}
+    assert D4RL_FILES.keys() - known.keys() == {"relocate-human-v1", "relocate-expert-v1"}
+    assert len({entry.sha256 for entry in known.values()}) == len(known)
     assert len({entry.file for entry in D4RL_FILES.values()}) == len(D4RL_FILES)
+    for name, entry in known.items():
+        assert re.fullmatch("[0-9a-f]{64}", entry.sha256 or ""), name
+        assert (5e5 if "-human-" in name or "kitchen" in name else 50e6) < (entry.size or 0) < 600e6, name
+
+
+def test_adroit_names_follow_from_the_files() -> None:
     for name, entry in D4RL_FILES.items():
-        assert re.fullmatch("[0-9a-f]{64}", entry.sha256), name
-        assert (1e6 if "-human-" in name else 50e6) < entry.size < 600e6, name
+        if entry.folder == "hand_dapg_v1":
+            assert entry.file == f"{name}.hdf5"
+            assert entry.env_id == f"AdroitHand{name.partition('-')[0].capitalize()}-v1"
 
 
 def test_mujoco_names_follow_from_the_files() -> None:

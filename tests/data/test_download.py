@@ -21,7 +21,7 @@ import pytest
 from rich.console import Console
 
 from itrpo.data.d4rl_files import D4RLFile
-from itrpo.data.download import download_url, fetch
+from itrpo.data.download import SIGNATURE, download_url, fetch
 from itrpo.errors import InputError, StorageError
 from itrpo.files import cache_dir
 
@@ -59,6 +59,9 @@ class Handler(BaseHTTPRequestHandler):
             else:
                 BEHAVIOURS[behaviour](self, int(wanted[6:-1]) if wanted else 0)
 
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
     def reply(
         self, body: bytes, start: int = 0, *, length: int | str | None = None, content_range: str | None = None
     ) -> None:
@@ -69,7 +72,8 @@ class Handler(BaseHTTPRequestHandler):
         if length != "none":
             self.send_header("Content-Length", str(len(CONTENT) - start if length is None else length))
         self.end_headers()
-        self.wfile.write(body[start:])
+        if self.command != "HEAD":
+            self.wfile.write(body[start:])
 
     def redirect(self, path: str) -> None:
         self.send_response(302)
@@ -306,6 +310,42 @@ def test_offline_says_which_file_to_put_where(cache: Path, monkeypatch: pytest.M
     (cache / "tiny.hdf5").write_bytes(CONTENT)  # as the message says
     path = get("http://127.0.0.1:9/{file}")
     assert download_url(path) is None
+
+
+def unknown(*mirrors: str) -> Path:
+    """A file of which neither size nor hash is known."""
+    entry = ENTRY._replace(size=None, sha256=None)
+    return fetch("tiny-v2", mirrors=mirrors, files={"tiny-v2": entry}, timeout=TIMEOUT, pauses=())
+
+
+def test_a_file_without_a_known_hash(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BEHAVIOURS, "hdf5", lambda it, start: it.reply(SIGNATURE + CONTENT[8:]))
+    monkeypatch.setitem(
+        BEHAVIOURS, "hdf5-breaks", lambda it, start: it.reply(SIGNATURE + CONTENT[8:HALF], length=HALF + 9)
+    )
+    cache.mkdir(parents=True)
+    (cache / "tiny.hdf5.part").write_bytes(CONTENT[:1000])  # of who knows what
+    with pytest.raises(InputError) as caught:
+        unknown(*map(server.mirror, ("good", "404", "says-nothing", "hdf5-breaks")))
+    for reason in (
+        "good/folder/tiny.hdf5: gave something that is no HDF5 file",
+        "HTTP 404 Not Found",
+        "does not say how many bytes the file has",
+        f"broke off after {HALF:,} of {HALF + 9:,} bytes",
+        "its size and SHA-256 are not known",
+    ):
+        assert reason in str(caught.value)
+    assert not (cache / "tiny.hdf5").exists()
+    path = unknown(server.mirror("hdf5"))
+    assert path.read_bytes() == SIGNATURE + CONTENT[8:]
+    assert download_url(path) == f"{server.address}/hdf5/folder/tiny.hdf5"
+    assert unknown(server.mirror("404")) == path
+
+
+def test_a_file_without_a_known_hash_is_asked_for_where_the_line_is_encrypted(server: Server) -> None:
+    with pytest.raises(InputError) as caught:
+        unknown(server.mirror("404"), "https://127.0.0.1:9/{file}")
+    assert re.search(r"https://127.0.0.1:9/tiny.hdf5: .*\n.*404", str(caught.value))
 
 
 def test_threads_share_one_download(server: Server) -> None:
