@@ -18,7 +18,7 @@ import numpy as np
 
 from itrpo import files
 from itrpo.errors import InputError
-from itrpo.evaluation.environments import as_reference, reference_score
+from itrpo.evaluation.environments import as_reference, reference_score, score_name
 from itrpo.registry import nearest
 from itrpo.report.aggregate import FEW, mean_interval, over_seeds
 from itrpo.report.runs import RunEntry, labels, named_runs
@@ -146,7 +146,8 @@ def run_curves(paths: Sequence[Path], path: Path, metric: str | None = None) -> 
                 shown += _draw_seeds(axes, frames[index], metric, names[index], *line)
             _fit(axes, shown, metric)
             axes.set(title=dataset, xlabel="gradient steps")
-            axes.set_ylabel({**PANELS, "score": "D4RL-normalised score"}.get(metric, metric))
+            status = entries[members[0]].status
+            axes.set_ylabel({**PANELS, "score": score_name(status and status.env_id)}.get(metric, metric))
             axes.legend(fontsize=8.0, loc="upper left", bbox_to_anchor=(0, -0.16), borderpad=0)
         save(figure, path)
     return entries

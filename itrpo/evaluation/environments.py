@@ -92,6 +92,11 @@ def reference_score(env_id: str, own: Reference | None = None) -> Reference | No
     return own or next(known, None)
 
 
+def score_name(env_id: str | None) -> str:
+    """What a table calls the score: D4RL's, or one by other references."""
+    return "score" if env_id is None or reference_score(env_id) is None else "D4RL score"
+
+
 def normalized_score(env_id: str, returns: Any, own: Reference | None = None) -> np.ndarray | None:
     """100 * (return - min) / (max - min), the score of D4RL (Fu et al. 2020, arXiv:2004.07219), in the shape of
     `returns`; None where there is no reference for this environment (`reference_score`).

@@ -1,8 +1,9 @@
 """D4RL's kitchen (Gupta et al. 2019, arXiv:1910.11956; Fu et al. 2020, arXiv:2004.07219) on MuJoCo alone.
 
 Its model is the one that gymnasium-robotics ships (extra `maze`), D4RL's with other names of joints; none of that
-package's code runs. Its own `FrankaKitchen-v1` is another task: 59 numbers in a Dict, with speeds and without goals, and a tenth to a
-two-hundredth of the sensors' noise. The rules here are D4RL's (`d4rl/kitchen`, facts from its sources; no code):
+package's code runs. Its own `FrankaKitchen-v1` is another task: 59 numbers in a Dict, with speeds and without goals,
+and a tenth to a two-hundredth of the sensors' noise. The rules here are D4RL's (`d4rl/kitchen`, facts from its sources;
+no code):
 
 - A step is 40 x 0.002 s. An action in [-1, 1] is half the speed (rad/s, m/s) at which a joint is to go from where the
   last observation saw it; the place where that leads within the step, cut at the joint's bounds, is the actuator's.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from itrpo.evaluation.environments import score_name
 from itrpo.online.finetune import Finetuned
+from itrpo.results.store import read_status
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,7 +19,7 @@ def print_finetuned(done: Finetuned, console: Console) -> None:
     scored = all("score" in curve[-1] for curve in done.curves)
     table = Table(title=f"{done.folder}, after {done.curves[0][-1]['step']:,} steps of each seed", title_justify="left")
     table.add_column("seed", justify="right")
-    kinds = [("return", "return")] + [("score", "D4RL score")] * scored
+    kinds = [("return", "return")] + [("score", score_name(read_status(done.folder).env_id))] * scored
     for _, name in kinds:
         table.add_column(f"{name} before", justify="right")
         table.add_column("after", justify="right")

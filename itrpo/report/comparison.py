@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from itrpo import files
+from itrpo.evaluation.environments import score_name
 from itrpo.registry import folder_name
 from itrpo.report.aggregate import FEW, Interval, final_score, mean_interval, window
 from itrpo.report.published import TABLES
@@ -107,10 +108,11 @@ def table_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     rows = comparison.rows
     by_score = sorted(rows, key=lambda it: -(it.score or it.returns or Interval(float("-inf"), None)).mean)
     dataset_return = None if comparison.dataset_return is None else Interval(comparison.dataset_return, None)
+    named = score_name(comparison.status.env_id)
     columns = {
         "algorithm": [algorithm_name(it.algorithm) for it in by_score] + ["dataset"],
         "return": [format_returns(it.returns) for it in by_score] + [format_returns(dataset_return)],
-        "D4RL score": [format_interval(it.score, 1) for it in by_score] + [_number(comparison.dataset_score, 1)],
+        named: [format_interval(it.score, 1) for it in by_score] + [_number(comparison.dataset_score, 1)],
         "each seed": [_seeds(it) for it in by_score] + [""],
         "paper": [_paper(it.paper) for it in by_score] + [""],
         "train time": [_duration(it.train_seconds) for it in by_score] + [""],

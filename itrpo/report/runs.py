@@ -225,7 +225,7 @@ def print_runs(root: Path, console: Console, as_json: bool = False) -> None:
     if same:
         console.print(Text(f"All have {', '.join(same)}."))
     if windows:
-        score = " and D4RL score" if with_score else ""
+        score = " and score" if with_score else ""
         of = "evaluations, so many as stand there" if len(windows) > 1 else count(windows.pop(), "evaluation")
         console.print(Text(f"Return{score}: mean of the last {of}, ± 95% interval over seeds, or (each of few seeds)."))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from itrpo.evaluation.environments import score_name
 from itrpo.files import read_json
 from itrpo.report.aggregate import FEW, Interval, final_score, mean_interval, over_seeds
 from itrpo.results.schema import Evaluation
@@ -92,7 +93,7 @@ def print_run_summary(run_dir: Path, console: Console) -> None:
     table.add_column("return", justify="right")
     with_score = any(row.score for row in rows)
     if with_score:
-        table.add_column("D4RL score", justify="right")
+        table.add_column(score_name(status.env_id), justify="right")
     table.add_column("seeds", justify="right")
     table.add_column("mean of")
     for row in rows:
@@ -131,7 +132,7 @@ def print_evaluation(result: Evaluation, console: Console) -> None:
     title = f"{result.env_id}, policies after {result.step:,} gradient steps, {count(episodes, 'episode')} per seed"
     table = Table("seed", "return", "std over episodes", "episode length", title=title, title_justify="left")
     if result.scores is not None:
-        table.add_column("D4RL score")
+        table.add_column(score_name(result.env_id))
     for column in table.columns[1:]:
         column.justify = "right"
     for seed, (returns, lengths) in enumerate(zip(result.returns, result.lengths, strict=True)):

@@ -60,7 +60,7 @@ class Evaluation(NamedTuple):
     step: int  # gradient steps of the policies
     returns: np.ndarray  # [S, E]: undiscounted sums of rewards
     lengths: np.ndarray  # [S, E]: environment steps
-    scores: np.ndarray | None  # [S, E]: D4RL-normalised; None where there is no reference
+    scores: np.ndarray | None  # [S, E]: normalised; None where there is no reference
 
 
 def row_to_json(row: Row) -> str:

@@ -100,7 +100,9 @@ def test_references_of_a_minari_set_make_the_score(tmp_path, capsys):
     np.testing.assert_allclose(found.scores, 25 * (found.returns + 1), rtol=1e-12)
     assert itrpo.evaluate(out, env="tests.own_envs:Other-v0", episodes=2).scores is None
     assert main(["datasets", "info", str(data), "--env", OWN]) == 0
-    assert "normalised score" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "0 and 100: returns of -1 and 3" in printed
+    assert "D4RL" not in printed
 
 
 @pytest.mark.parametrize(
