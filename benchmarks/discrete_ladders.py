@@ -1,8 +1,11 @@
-"""Trains DQN online in CartPole-v1 and Acrobot-v1, and writes the acting policies that the package's sets over choices
-are rolled out from: itrpo/collection/policies/NAME_dqn_STEPk.npz, and prints their lines for ladders.json.
+"""Trains DQN online, and writes the acting policies that the package's sets over choices are rolled out from:
+itrpo/collection/policies/NAME_dqn_STEPk.npz, and prints their lines for ladders.json.
 
 python benchmarks/discrete_ladders.py CartPole-v1 --steps 60000 --every 4000
 python benchmarks/discrete_ladders.py Acrobot-v1 --steps 30000 --every 3000
+python benchmarks/discrete_ladders.py itrpo/Breakout-v0 --steps 300000 --every 20000
+python benchmarks/discrete_ladders.py itrpo/Asterix-v0 --steps 300000 --every 20000
+python benchmarks/discrete_ladders.py LunarLander-v3 --steps 200000 --every 20000
 """
 
 from __future__ import annotations
@@ -10,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 
-import gymnasium
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +21,7 @@ from itrpo.algorithms import dqn
 from itrpo.algorithms.action_values import Backbone
 from itrpo.collection.choices import ENVIRONMENTS, EPSILON
 from itrpo.collection.ladders import POLICY_FOLDER
+from itrpo.evaluation.environments import make_env
 from itrpo.policy import load_policy, save_policy
 from itrpo.types import DiscreteSpec, Transition
 
@@ -29,12 +32,17 @@ CONSTANTS = {  # found by hand: in CartPole larger steps unlearn what was learne
     "Acrobot-v1": Backbone(
         polyak_rate=0.01, batch_size=64, critic_learning_rate=1e-3, critic_hidden=(32, 32), huber_limit=10.0
     ),
+    # not searched; the least that learns within minutes
+    "itrpo/Breakout-v0": Backbone(batch_size=128, critic_learning_rate=1e-3, critic_hidden=(64, 64), huber_limit=1.0),
+    "itrpo/Asterix-v0": Backbone(batch_size=64, critic_hidden=(64, 64), huber_limit=1.0),
+    "LunarLander-v3": Backbone(batch_size=64, critic_learning_rate=5e-4, critic_hidden=(64, 64), huber_limit=10.0),
 }
 WARM_UP, PER_CALL = 1_000, 10
+STEPS_PER_CALL = {"LunarLander-v3": 20}  # in the other environments 10: an update per step
 
 
 def returns(env_id: str, path: str, epsilon: float, episodes: int) -> tuple[float, float]:
-    policy, env, rng, found = load_policy(path), gymnasium.make(env_id), np.random.default_rng(0), []
+    policy, env, rng, found = load_policy(path), make_env(env_id), np.random.default_rng(0), []
     for episode in range(episodes):
         observation, ended, total = env.reset(seed=10_000 + episode)[0], False, 0.0
         while not ended:
@@ -47,7 +55,7 @@ def returns(env_id: str, path: str, epsilon: float, episodes: int) -> tuple[floa
 
 
 def train(env_id: str, steps: int, every: int, seed: int) -> None:
-    env, rng = gymnasium.make(env_id), np.random.default_rng(seed)
+    env, rng = make_env(env_id), np.random.default_rng(seed)
     size, number = env.observation_space.shape[0], ENVIRONMENTS[env_id]
     backbone = CONSTANTS[env_id]
     algorithm = dqn.make(dqn.Config(True, backbone), DiscreteSpec(size, number), None)
@@ -59,9 +67,11 @@ def train(env_id: str, steps: int, every: int, seed: int) -> None:
 
     values = jax.jit(lambda state, observation: algorithm.acting.act(state, observation[None], jax.random.key(0), True))
     state = algorithm.init(jax.random.key(seed), None)
+    seen = env.observation_space.dtype  # of the grids one byte
+    kinds = ("f4", "i4", "f4", "f4", "f4")
     rows = [
         np.zeros((steps, *it), kind)
-        for it, kind in (((size,), "f4"), ((), "i4"), ((), "f4"), ((), "f4"), ((size,), "f4"))
+        for it, kind in (((size,), seen), ((), "i4"), ((), "f4"), ((), "f4"), ((size,), seen))
     ]
     observation = env.reset(seed=seed)[0]
     for step in range(steps):
@@ -72,12 +82,12 @@ def train(env_id: str, steps: int, every: int, seed: int) -> None:
         for column, value in zip(rows, (observation, action, reward, 1.0 - terminal, following), strict=True):
             column[step] = value
         observation = env.reset()[0] if terminal or truncated else following
-        if step > WARM_UP and step % PER_CALL == 0:
+        if step > WARM_UP and step % STEPS_PER_CALL.get(env_id, PER_CALL) == 0:
             chosen = rng.integers(0, step + 1, (PER_CALL, backbone.batch_size))
-            picked = [jnp.asarray(column[chosen]) for column in rows]
+            picked = [jnp.asarray(column[chosen].astype(kind)) for column, kind in zip(rows, kinds, strict=True)]
             state = learn(state, Transition(*picked, jnp.zeros_like(picked[1])))
         if (step + 1) % every == 0:
-            name = f"{env_id.partition('-')[0].lower()}_dqn_{(step + 1) // 1000:03}k"
+            name = f"{env_id.removeprefix('itrpo/').partition('-')[0].lower()}_dqn_{(step + 1) // 1000:03}k"
             path = POLICY_FOLDER / f"{name}.npz"
             metadata = {"env_id": env_id, "algorithm": f"DQN, seed {seed}", "environment_steps": step + 1}
             export = jax.tree.map(np.asarray, {k: v for k, v in algorithm.acting.export(state).items() if k != "kind"})

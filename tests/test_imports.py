@@ -80,7 +80,7 @@ LAZY = {
 }
 # modules that define environments: gymnasium's class stands in the class statement, so these import it at the top,
 # and every other module imports these inside a function
-ENVIRONMENTS = ("evaluation.mazes", "evaluation.ogbench", "collection.goal_ant")
+ENVIRONMENTS = ("evaluation.grids", "evaluation.mazes", "evaluation.ogbench", "collection.goal_ant")
 ONLY_IN = {"tyro": ("cli",), "yaml": ("sweep.plan",)}
 SHARED_BY_ALGORITHMS = (
     "algorithms.kl_actor_critic",
