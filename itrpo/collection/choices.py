@@ -7,6 +7,7 @@ acts epsilon-greedily, so that every choice is made everywhere and its probabili
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,14 +15,21 @@ from itrpo.collection.rollout import PROGRESS_EVERY, UNIFORM, Task
 from itrpo.evaluation.environments import make_env, time_limit
 from itrpo.policy import load_policy
 
-ENVIRONMENTS = {  # and how many choices they have
-    "CartPole-v1": 2,
-    "Acrobot-v1": 3,
-    "itrpo/Breakout-v0": 3,
-    "itrpo/Asterix-v0": 5,
-    "LunarLander-v3": 4,
+
+class Choices(NamedTuple):
+    """How one environment is played."""
+
+    number: int
+    epsilon: float = 0.1  # share of the steps at which any choice is made, the same in all of its sets
+
+
+ENVIRONMENTS = {
+    "CartPole-v1": Choices(2),
+    "Acrobot-v1": Choices(3),
+    "itrpo/Breakout-v0": Choices(3, 0.02),  # a paddle that falls behind by one cell has often lost the ball
+    "itrpo/Asterix-v0": Choices(5),
+    "LunarLander-v3": Choices(4),
 }
-EPSILON = 0.1  # share of the steps at which any choice is made, the same in all sets
 
 
 def collect(task: Task, on_progress: Callable[[int], None] = lambda steps: None) -> dict[str, np.ndarray]:
@@ -30,7 +38,7 @@ def collect(task: Task, on_progress: Callable[[int], None] = lambda steps: None)
     are complete.
     """
     env_id, path, steps, seeds = task
-    policy, number = None if path == UNIFORM else load_policy(path), ENVIRONMENTS[env_id]
+    policy, (number, epsilon) = None if path == UNIFORM else load_policy(path), ENVIRONMENTS[env_id]
     rngs = [np.random.default_rng(seed) for seed in seeds]
     envs, limit = [make_env(env_id) for _ in seeds], time_limit(env_id)
     seen = envs[0].observation_space.dtype  # of a grid int8: a quarter of the file
@@ -42,9 +50,9 @@ def collect(task: Task, on_progress: Callable[[int], None] = lambda steps: None)
         greedy = None if policy is None else policy.act(observations[active])
         for place, slot in enumerate(active.tolist()):
             rng = rngs[slot]
-            explores, other = rng.random() < EPSILON, int(rng.integers(number))
+            explores, other = rng.random() < epsilon, int(rng.integers(number))
             action = other if greedy is None or explores else int(greedy[place])
-            probability = 1 / number if greedy is None else EPSILON / number + (1 - EPSILON) * (action == greedy[place])
+            probability = 1 / number if greedy is None else epsilon / number + (1 - epsilon) * (action == greedy[place])
             following, reward, terminal, truncated, _ = envs[slot].step(action)
             following = np.asarray(following, seen)
             ended = terminal or truncated

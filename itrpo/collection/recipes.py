@@ -26,6 +26,8 @@ are rolled out instead, each for the steps of training that it is nearest to, wi
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,7 +35,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from itrpo.collection import demo
-from itrpo.collection.choices import ENVIRONMENTS, EPSILON
+from itrpo.collection.choices import ENVIRONMENTS
 from itrpo.collection.ladders import Rung, expert, ladder, medium, policy_path, policy_sha256
 from itrpo.collection.making import Part, Plan, make, versions
 from itrpo.collection.mazes import SUFFIX, make_maze
@@ -147,22 +149,31 @@ def plan(name: str, steps: int | None = None, seed: int = 0) -> Plan:
         Part(_tasks(env_id, share, share.end - start + (LONGEST_EPISODE if start else 0), seed), share.end)
         for start, share in zip(starts, shares, strict=False)
     )
+    acting = f"epsilon-greedy, {ENVIRONMENTS[env_id].epsilon}" if choices else "sampled"
     recipe: dict[str, Any] = {
         "name": name,
         "env_id": env_id,
         "rows": shares[-1].end,
         "seed": seed,
-        "actions": "uniform" if kind == "random" else f"epsilon-greedy, {EPSILON}" if choices else "sampled",
+        "actions": "uniform" if kind == "random" else acting,
         "parts": [_describe(share) for share in shares],
-        "versions": versions(),
+        "versions": versions() | _box2d_version(env_id),
     }
     if kind.endswith("replay"):
         recipe["note"] = REPLAY_NOTE
     done = sum(task.steps * len(task.seeds) for part in parts for task in part.tasks)
     if choices:
-        said = {"num_actions": ENVIRONMENTS[env_id]}
+        said = {"num_actions": ENVIRONMENTS[env_id].number}
         return Plan(env_id, "itrpo.collection.choices:collect", parts, done, recipe, {}, said)
     return Plan(env_id, "itrpo.collection.rollout:collect", parts, done, recipe, _metadata(kind, shares))
+
+
+def _box2d_version(env_id: str) -> dict[str, str]:
+    """Of LunarLander's physics, which go by two names; nothing where they are not installed."""
+    for name in ("box2d", "box2d-py") if env_id == "LunarLander-v3" else ():
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return {"box2d": importlib.metadata.version(name)}
+    return {}
 
 
 def _shares(env_id: str, kind: str, steps: int | None) -> list[Share]:

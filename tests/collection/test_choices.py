@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
+import pytest
 
 from itrpo.collection import recipes
-from itrpo.collection.choices import EPSILON
-from itrpo.collection.ladders import expert, medium, policy_path
+from itrpo.collection.choices import ENVIRONMENTS
+from itrpo.collection.ladders import expert, ladder, medium, policy_path
 from itrpo.data.load import load_dataset
+from itrpo.errors import InputError
+from itrpo.evaluation.environments import make_env, reference_score
 from itrpo.policy import load_policy
 
 
@@ -24,13 +29,70 @@ def test_a_set_is_what_its_policy_does(tmp_path: Path) -> None:
     np.testing.assert_allclose(rows.next_observation[going_on, 0], position + 0.02 * velocity, atol=1e-5)  # its physics
     greedy = load_policy(policy_path(medium("CartPole-v1").policy)).act(rows.observation) == rows.action
     assert 0.9 < greedy.mean() < 1
-    expected = np.log(np.where(greedy, 1 - EPSILON / 2, EPSILON / 2))
+    expected = np.log(np.where(greedy, 0.95, 0.05))
     np.testing.assert_allclose(dataset.behavior_log_probs, expected, rtol=1e-5)
 
 
-def test_ladders_of_choices() -> None:
-    for env_id in ("CartPole-v1", "Acrobot-v1"):
-        assert medium(env_id).environment_steps < expert(env_id).environment_steps
-        assert medium(env_id).sampled[0] < expert(env_id).sampled[0]
-    names = {f"{environment}-random-itrpo1" for environment in recipes.CHOICE_ENV_IDS}
-    assert all(recipes.plan(name).said["num_actions"] in (2, 3) for name in names)
+@pytest.mark.parametrize(("name", "choices"), [("breakout", 3), ("asterix", 5)])
+def test_rows_of_a_grid_follow_its_rules(name: str, choices: int, tmp_path: Path) -> None:
+    path = recipes.make_dataset(f"{name}-medium", tmp_path / "set.hdf5", steps=600, workers=1)
+    with h5py.File(path) as file:
+        assert file["observations"].dtype == file["next_observations"].dtype == np.int8
+    dataset = load_dataset(path)
+    rows, env_id = dataset.transitions, recipes.CHOICE_ENV_IDS[name]
+    assert (dataset.num_actions, dataset.env_id, dataset.bounds) == (choices, env_id, "declared")
+    before, after = (it.reshape(-1, 10, 10, 4) for it in (rows.observation, rows.next_observation))
+    assert set(np.unique(before)) == {0, 1}
+    if name == "breakout":  # the trail is where the ball was, and a brick that is gone pays 1
+        np.testing.assert_array_equal(after[..., 2], before[..., 1])
+        np.testing.assert_array_equal((before - after)[..., 3].sum(axis=(1, 2)), rows.reward)
+    else:  # the player moves as it is told, and stays where there is no way
+        place, then = (np.stack(np.nonzero(it[..., 0])[:0:-1], axis=1) for it in (before, after))
+        moved = np.clip(place + np.array([(0, 0), (-1, 0), (0, -1), (1, 0), (0, 1)])[rows.action], [0, 1], [9, 8])
+        np.testing.assert_array_equal(then, moved)
+    assert rows.reward.sum() > 0
+    greedy = load_policy(policy_path(medium(env_id).policy)).act(rows.observation) == rows.action
+    epsilon = ENVIRONMENTS[env_id].epsilon
+    expected = np.log(np.where(greedy, 1 - epsilon + epsilon / choices, epsilon / choices))
+    np.testing.assert_allclose(dataset.behavior_log_probs, expected, rtol=1e-5)
+
+
+def test_lunar_lander(tmp_path: Path) -> None:
+    pytest.importorskip("Box2D")
+    dataset = load_dataset(recipes.make_dataset("lunarlander-medium", tmp_path / "set.hdf5", steps=400, workers=1))
+    assert (dataset.num_actions, dataset.env_id, dataset.observation_dim) == (4, "LunarLander-v3", 8)
+    assert "box2d" in dataset.source.recipe["versions"]
+
+
+def test_what_a_set_needs_is_known_before_the_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "Box2D", None)  # as if it were not installed
+    with pytest.raises(InputError, match=r"LunarLander-v3 needs Box2D and pygame: pip install 'itrpo\[box2d\]'"):
+        recipes.make_dataset("lunarlander-medium", tmp_path / "set.hdf5")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("env_id", ENVIRONMENTS)
+def test_ladders_of_choices(env_id: str) -> None:
+    assert medium(env_id).environment_steps < expert(env_id).environment_steps
+    assert medium(env_id).sampled[0] < expert(env_id).sampled[0]
+    for rung in ladder(env_id):
+        policy = load_policy(policy_path(rung.policy))
+        assert (policy.num_actions, policy.metadata["env_id"]) == (ENVIRONMENTS[env_id].number, env_id)
+    name = next(name for name, it in recipes.CHOICE_ENV_IDS.items() if it == env_id)
+    assert recipes.plan(f"{name}-random").said["num_actions"] == ENVIRONMENTS[env_id].number
+
+
+@pytest.mark.parametrize("env_id", ["itrpo/Breakout-v0", "itrpo/Asterix-v0"])
+def test_scores_of_a_grid_are_between_chance_and_the_expert(env_id: str) -> None:
+    reference = reference_score(env_id)
+    assert reference is not None
+    assert reference[1] == expert(env_id).mode[0]
+    env, rng, returns = make_env(env_id), np.random.default_rng(0), []
+    for episode in range(300):
+        ended, total = False, 0.0
+        env.reset(seed=episode)
+        while not ended:
+            _, reward, terminal, truncated, _ = env.step(rng.integers(ENVIRONMENTS[env_id].number))
+            total, ended = total + float(reward), terminal or truncated
+        returns.append(total)
+    assert abs(np.mean(returns) - reference[0]) < 4 * np.std(returns) / np.sqrt(300)
