@@ -27,7 +27,6 @@ ENVIRONMENTS = {
     "CartPole-v1": Choices(2),
     "Acrobot-v1": Choices(3),
     "itrpo/Breakout-v0": Choices(3, 0.02),  # a paddle that falls behind by one cell has often lost the ball
-    "itrpo/Asterix-v0": Choices(5),
     "LunarLander-v3": Choices(4),
 }
 
