@@ -82,6 +82,7 @@ LAZY = {
 # and every other module imports these inside a function
 ENVIRONMENTS = (
     "evaluation.adroit",
+    "evaluation.grids",
     "evaluation.kitchen",
     "evaluation.mazes",
     "evaluation.ogbench",

@@ -12,8 +12,8 @@ recipes: a changed recipe must get a new one, or cached files would no longer ma
 | medium-replay | every rung up to the medium one, as long as training was near it | as many as the training had |
 | full-replay | the same, up to the last rung | as many as the training had |
 
-CartPole and Acrobot, whose actions are choices, have random, medium, medium-replay and expert, of 50,000 rows each,
-from the policies of one online DQN each, which act epsilon-greedily.
+CartPole, Acrobot, LunarLander and Breakout on a grid, whose actions are choices, have random, medium, medium-replay and
+expert, of 50,000 rows each, from the policies of one online DQN each, which act epsilon-greedily.
 
 What follows D4RL's scripts (Farama-Foundation/D4RL, scripts/generation/mujoco): `collect_data.py` draws the actions of
 random uniformly (the paper has "a randomly initialized policy"; the published hopper-random-v2 fits uniform actions,
@@ -26,6 +26,8 @@ are rolled out instead, each for the steps of training that it is nearest to, wi
 
 from __future__ import annotations
 
+import contextlib
+import importlib.metadata
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,13 +35,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from itrpo.collection import demo
-from itrpo.collection.choices import ENVIRONMENTS, EPSILON
+from itrpo.collection.choices import ENVIRONMENTS
 from itrpo.collection.ladders import Rung, expert, ladder, medium, policy_path, policy_sha256
 from itrpo.collection.making import Part, Plan, make, versions
 from itrpo.collection.mazes import SUFFIX, make_maze
 from itrpo.collection.rollout import LOG_STD_RANGE, UNIFORM, Task, load_acting_policy
 from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.errors import InputError
+from itrpo.evaluation.environments import check_known
 from itrpo.files import generated_path
 from itrpo.registry import GENERATED_DATASETS, nearest
 
@@ -47,7 +50,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 ENV_IDS = {"halfcheetah": "HalfCheetah-v4", "hopper": "Hopper-v4", "walker2d": "Walker2d-v4"}
-CHOICE_ENV_IDS = {"cartpole": "CartPole-v1", "acrobot": "Acrobot-v1"}  # rolled out by `itrpo.collection.choices`
+CHOICE_ENV_IDS = {  # rolled out by `itrpo.collection.choices`
+    "cartpole": "CartPole-v1",
+    "acrobot": "Acrobot-v1",
+    "breakout": "itrpo/Breakout-v0",
+    "lunarlander": "LunarLander-v3",
+}
 CHOICE_ROWS = 50_000
 SETS = ("random", "medium", "medium-replay", "full-replay", "medium-expert", "expert")
 DEMO = "hopper-demo"
@@ -81,7 +89,8 @@ def make_dataset(
 
     `out` is an HDF5 file; None is the place in the cache where the name is looked up, which holds the set as its name
     promises: with its own number of `steps`, and seed 0. `workers` 0: one per core, at most 8.
-    Raises InputError for an unknown name or impossible options, StorageError if the file can't be written.
+    Raises InputError for an unknown name, impossible options or a missing extra, StorageError if the file can't be
+    written.
     """
     full = full_name(name)
     if console is not None and full != name:
@@ -102,7 +111,9 @@ def make_dataset(
     if full.startswith(("antmaze-", "pointmaze-")):
         make_maze(full, path, steps=steps, seed=seed, workers=workers, console=console)
     else:
-        make(demo.plan() if full == DEMO else plan(full, steps, seed), path, workers, console)
+        planned = demo.plan() if full == DEMO else plan(full, steps, seed)
+        check_known(planned.env_id)  # an extra may be missing
+        make(planned, path, workers, console)
     return path
 
 
@@ -137,22 +148,31 @@ def plan(name: str, steps: int | None = None, seed: int = 0) -> Plan:
         Part(_tasks(env_id, share, share.end - start + (LONGEST_EPISODE if start else 0), seed), share.end)
         for start, share in zip(starts, shares, strict=False)
     )
+    acting = f"epsilon-greedy, {ENVIRONMENTS[env_id].epsilon}" if choices else "sampled"
     recipe: dict[str, Any] = {
         "name": name,
         "env_id": env_id,
         "rows": shares[-1].end,
         "seed": seed,
-        "actions": "uniform" if kind == "random" else f"epsilon-greedy, {EPSILON}" if choices else "sampled",
+        "actions": "uniform" if kind == "random" else acting,
         "parts": [_describe(share) for share in shares],
-        "versions": versions(),
+        "versions": versions() | _box2d_version(env_id),
     }
     if kind.endswith("replay"):
         recipe["note"] = REPLAY_NOTE
     done = sum(task.steps * len(task.seeds) for part in parts for task in part.tasks)
     if choices:
-        said = {"num_actions": ENVIRONMENTS[env_id]}
+        said = {"num_actions": ENVIRONMENTS[env_id].number}
         return Plan(env_id, "itrpo.collection.choices:collect", parts, done, recipe, {}, said)
     return Plan(env_id, "itrpo.collection.rollout:collect", parts, done, recipe, _metadata(kind, shares))
+
+
+def _box2d_version(env_id: str) -> dict[str, str]:
+    """Of LunarLander's physics, which go by two names; nothing where they are not installed."""
+    for name in ("box2d", "box2d-py") if env_id == "LunarLander-v3" else ():
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return {"box2d": importlib.metadata.version(name)}
+    return {}
 
 
 def _shares(env_id: str, kind: str, steps: int | None) -> list[Share]:

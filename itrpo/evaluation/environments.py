@@ -2,8 +2,9 @@
 
 `-v4` MuJoCo environments keep the rewards and models of the `-v2` ones that D4RL's data came from; `-v5` changes both,
 so a `-v5` return has no D4RL score here. D4RL's mazes are our own (`itrpo/AntMaze_UMaze-v0`, ...: see
-itrpo.evaluation.mazes), and so is its kitchen (itrpo.evaluation.kitchen); gymnasium-robotics' mazes, which are other
-tasks, and its Adroit hands, with D4RL's rewards (itrpo.evaluation.adroit), need the extra `maze`. An environment of the
+itrpo.evaluation.mazes), and so are its kitchen (itrpo.evaluation.kitchen) and the grids (`itrpo/Breakout-v0`, ...:
+itrpo.evaluation.grids); gymnasium-robotics' mazes, which are other tasks, and its Adroit hands, with D4RL's rewards
+(itrpo.evaluation.adroit), need the extra `maze`, gymnasium's LunarLander the extra `box2d`. An environment of the
 user's own is MODULE:ID, gymnasium's form: the module registers the id. It is imported only on the user's own word
 (`allow`), never on that of a file.
 """
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 _ROBOTICS = re.compile(r"(AntMaze|PointMaze|AdroitHand|FrankaKitchen)")
 _ADROIT = re.compile(r"AdroitHand(Door|Hammer|Pen|Relocate)-v\d+")
 _FRANKA = re.compile(r"FrankaKitchen-v\d+")
+_BOX2D = re.compile(r"(LunarLander|LunarLanderContinuous|BipedalWalker|BipedalWalkerHardcore|CarRacing)-v\d+")
 _OGBENCH = re.compile(r"(antmaze|humanoidmaze|pointmaze|antsoccer|cube|scene|puzzle)(-\w+)*-singletask(-task[1-5])?-v0")
 
 # Pattern of gymnasium ids, return of the random policy, return of the expert. Source: D4RL's infos.py, REF_MIN_SCORE
@@ -51,6 +53,8 @@ REFERENCE_SCORES = (
     (r"AdroitHandDoor-v\d+", -56.512833, 2880.5693),
     (r"itrpo/Kitchen_\w+-v0", 0.0, 4.0),  # a return is the number of subtasks that were completed
     (_OGBENCH.pattern, 0.0, 1.0),  # a return is a success
+    # ours, by D4RL's rule: 20,000 episodes of uniform choices (± 0.005); the expert of our sets, greedy
+    (r"itrpo/Breakout-v0", 0.41, 23.5),
 )
 
 
@@ -178,6 +182,17 @@ def check_known(env_id: str) -> None:
             f"unknown environment {env_id!r}{nearest(name, gymnasium.registry, 0.75)}; give the full id of a gymnasium "
             f"environment with its version, and for one of your own the module that registers it too: MODULE:{name}"
         )
+    if _BOX2D.fullmatch(name):
+        _check_box2d(env_id)
+
+
+def _check_box2d(env_id: str) -> None:
+    """gymnasium knows these ids whether or not their packages are there."""
+    try:
+        for package in ("Box2D", "pygame"):
+            importlib.import_module(package)
+    except ImportError as error:
+        raise InputError(f"{env_id} needs Box2D and pygame: pip install 'itrpo[box2d]'") from error
 
 
 def make_env(env_id: str, render_mode: str | None = None) -> gymnasium.Env:
@@ -410,7 +425,8 @@ def _register(env_id: str) -> None:
             raise InputError(f"{env_id} needs the model of gymnasium-robotics: pip install 'itrpo[maze]'")
         importlib.import_module("itrpo.evaluation.kitchen")  # registers its environments
     elif env_id.startswith("itrpo/"):
-        importlib.import_module("itrpo.evaluation.mazes")
+        for module in ("grids", "mazes"):  # they register their environments
+            importlib.import_module(f"itrpo.evaluation.{module}")
     if _OGBENCH.fullmatch(env_id):
         try:
             importlib.import_module("ogbench")  # an extra; it registers its environments
