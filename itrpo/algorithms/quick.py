@@ -56,4 +56,5 @@ def quick(preset: Preset, own: Mapping[str, Any]) -> Preset:
         normalize_observations=True,
         antmaze_normalize_observations=True,
         tasks=None,
+        model_constants=CONSTANTS,
     )
