@@ -33,7 +33,7 @@ ROWS, AT_ONCE, EDGE = 20_000, 2_000, 1e-6
 @dataclass(frozen=True)
 class Command:
     datasets: Annotated[tuple[str, ...], tyro.conf.Positional]
-    models: tuple[str, ...] = ("gaussian", "factored_mixture", "mixture", "flow")
+    models: tuple[str, ...] = ("gaussian", "factored_mixture", "mixture", "flow", "flow_matching")
     steps: int = 10_000
     seeds: int = 2
     holdout: float = 0.1

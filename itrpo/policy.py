@@ -22,6 +22,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any, NamedTuple
@@ -36,6 +37,7 @@ DAMAGE = (
     *(NotImplementedError, zipfile.BadZipFile, zlib.error),
 )
 MAX_CHOICES = 2**20  # that an action may have
+MAX_STEPS = 1_000  # of a flow
 ROWS_AT_ONCE = 64  # observations whose candidate actions are held in memory together
 FAR = 0.5  # of the range of a column in training: what lies farther beyond it is outside
 ALIKE = 1e-3  # of its size: a constant column that differs by no more is as it was
@@ -435,6 +437,23 @@ def _in_order(policy: Policy, rows: Any, count: int, choose: Callable[[int, Any]
     return xp.stack(columns, axis=2)
 
 
+def _flow(policy: Policy, rows: Any, xp: Any) -> tuple[Any, Any]:
+    """`itrpo.ops.interpolants.transported` of z = 0."""
+    times, actions = policy.constants["times"], len(policy.action_low)
+    mean, log_std = xp.split(_forward(policy.networks[""], rows, xp), (actions,), axis=1)
+    x = mean * np.float32(0)
+
+    def velocity(x: Any, t: Any) -> Any:
+        at = xp.tile(np.array([[np.cos(t), np.sin(t)]], np.float32), (len(rows), 1))
+        return _forward(policy.networks["velocity_"], xp.concatenate([rows, x, at], axis=1), xp, smooth=True)
+
+    for start, stop in pairwise(times):
+        half = (stop - start) / 2
+        x = x + 2 * half * velocity(x + half * velocity(x, start), start + half)
+    std = xp.exp(xp.clip(log_std, *policy.constants["log_std_range"]))
+    return xp.tanh(mean + std * x)[:, None], None
+
+
 def _latent_decoder(policy: Policy, rows: Any, xp: Any) -> tuple[Any, Any]:
     latent = policy.constants["max_latent"] * xp.tanh(_forward(policy.networks[""], rows, xp))
     decoded = xp.tanh(_joined(policy.networks["decoder_"], rows, latent[:, None], xp))
@@ -477,6 +496,7 @@ KINDS: dict[str, Acting] = {
     "tanh_mixture_mlp": _tanh_mixture_mlp,
     "tanh_factored_mixture_mlp": _tanh_factored_mixture_mlp,
     "autoregressive_spline": _autoregressive_spline,
+    "flow": _flow,
     "latent_decoder": _latent_decoder,
     "best_of_gaussian": _gaussian_samples,
     "best_of_spline": _spline_samples,
@@ -485,6 +505,7 @@ KINDS: dict[str, Acting] = {
 
 
 SPLINES = ("autoregressive_spline", "best_of_spline")  # kinds whose first network sees the action as well
+FLOWS = (*SPLINES, "flow")  # kinds that this file alone has code for
 
 
 def greedy(policy: Policy, rows: Any, xp: Any) -> Any:
@@ -501,12 +522,17 @@ def greedy(policy: Policy, rows: Any, xp: Any) -> Any:
     return options.reshape(-1, len(policy.action_low))
 
 
-def _forward(layers: Layers, inputs: Any, xp: Any, epsilon: Any = None) -> Any:
-    """A ReLU network: [R, in] -> [R, out]. With `epsilon` what comes out of a ReLU is standardised."""
+def _forward(layers: Layers, inputs: Any, xp: Any, epsilon: Any = None, smooth: bool = False) -> Any:
+    """A ReLU network: [R, in] -> [R, out]. With `epsilon` what comes out of a ReLU is standardised; with `smooth`
+    x sigmoid(x) is in place of ReLUs.
+    """
     weight, bias = layers[0]
     output = inputs @ weight.T + bias
     for weight, bias in layers[1:]:
-        output = xp.maximum(output, np.float32(0))
+        if smooth:  # the sigmoid by a tanh, which has no exponential to overflow
+            output = np.float32(0.5) * output * (np.float32(1) + xp.tanh(np.float32(0.5) * output))
+        else:
+            output = xp.maximum(output, np.float32(0))
         if epsilon is not None:
             averaging = np.full((weight.shape[1], 1), 1 / weight.shape[1], weight.dtype)
             output = output - output @ averaging
@@ -603,6 +629,9 @@ def save_policy(
     - "autoregressive_spline": it sees the action as well, and gives for each dimension mean, log_std, clipped to
       log_std_range [2], and 3 K - 1 numbers of a monotone spline T, which depend on the dimensions before it alone.
       With T(z) standard normal, the action is tanh(mean + std * z) at the densest z, one dimension after the other;
+    - "flow": it gives mean and log_std, clipped to log_std_range [2]. A network "velocity_" of s, x, cos t and sin t,
+      with x sigmoid(x) in place of ReLUs, moves x from 0 along times [K + 1], by the midpoint rule; the action is
+      tanh(mean + std * x);
     - "latent_decoder" (PLAS): it gives [L], z is max_latent times its tanh; the action is tanh(decoder(s, z));
     - "best_of_gaussian" (BEAR, UWAC): it gives mean and log_std, clipped to log_std_range [2]. Of the candidates
       tanh(mean + std * noise_j), noise [n, A], the action is the one with the largest critic(s, a);
@@ -815,6 +844,9 @@ def _expected_sizes(
         if kind == "best_of_spline":
             candidates = max((*found.get("noise", ()), 1)[0], 1)
             sizes |= {"noise": (candidates, actions), "critic_": (on_actions, 1)}
+    elif kind == "flow":
+        sizes |= {"": (observations, 2 * actions), "velocity_": (on_actions + 2, actions), "log_std_range": (2,)}
+        sizes |= {"times": (min(max((*found.get("times", ()), 2)[0], 2), MAX_STEPS + 1),)}
     elif kind == "latent_decoder":
         latents = max(found[""][1], 1)
         sizes |= {"": (observations, latents), "decoder_": (observations + latents, actions), "max_latent": ()}

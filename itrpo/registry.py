@@ -60,6 +60,7 @@ BEHAVIOR_MODELS = {
     "cvae": "itrpo.behavior.cvae:CVAE_MODEL",
     "factored_mixture": "itrpo.behavior.factored_mixture:FACTORED_MIXTURE",
     "flow": "itrpo.behavior.flow:FLOW",
+    "flow_matching": "itrpo.behavior.flow_matching:FLOW_MATCHING",
     "gaussian": "itrpo.behavior.gaussian:GAUSSIAN",
     "mixture": "itrpo.behavior.mixture:MIXTURE",
 }

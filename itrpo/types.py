@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -188,6 +189,7 @@ class Preset(NamedTuple):
     tasks: str | None = None  # itrpo/algorithms/tasks/NAME.toml: constants that differ by task, with their sources
     scaled_fields: tuple[str, ...] = ()  # fields of `config` that count gradient steps: as much of a run as of `steps`
     note: str = ""  # a sentence that a run prints when it begins
+    model_constants: Mapping[str, Any] = MappingProxyType({})  # of a model of pi_beta that is not the preset's own
 
 
 class AlgorithmEntry(NamedTuple):

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 PRELOAD = ["jax", "optax", "equinox", "polars", "matplotlib.pyplot", "gymnasium", "h5py", "safetensors.numpy"]
-PRELOAD += ["itrpo.cli", "itrpo.training.train", "itrpo.collection.sac_run", "itrpo.sweep.run"]
+PRELOAD += ["itrpo.cli", "itrpo.training.train", "itrpo.collection.online_run", "itrpo.sweep.run"]
 FILE_EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree")
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND
 

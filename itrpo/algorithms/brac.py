@@ -139,5 +139,9 @@ PRESETS = {
         MATCHED._replace(behavior_config=gaussian.Config()), WARM | {"alpha": 0.01, "alpha_scale": "relative"}
     ),
 }
-BRAC_V = AlgorithmEntry(Config, PRESETS, "quick", ("gaussian", "mixture", "flow"), partial(make, True), kl.validate)
-BRAC_P = AlgorithmEntry(Config, PRESETS, "quick", ("gaussian", "mixture", "flow"), partial(make, False), kl.validate)
+BRAC_V = AlgorithmEntry(
+    Config, PRESETS, "quick", ("gaussian", "mixture", "flow", "flow_matching"), partial(make, True), kl.validate
+)
+BRAC_P = AlgorithmEntry(
+    Config, PRESETS, "quick", ("gaussian", "mixture", "flow", "flow_matching"), partial(make, False), kl.validate
+)

@@ -191,4 +191,4 @@ PRESETS = {
     "matched": MATCHED,
     "quick": quick(MATCHED._replace(config=RELATIVE), WARM | {"alpha": 10.0}),
 }
-BRAC_MMD = AlgorithmEntry(Config, PRESETS, "quick", ("gaussian", "mixture", "flow"), make, validate)
+BRAC_MMD = AlgorithmEntry(Config, PRESETS, "quick", ("gaussian", "mixture", "flow", "flow_matching"), make, validate)

@@ -246,4 +246,6 @@ PRESETS = {
     "matched": MATCHED,
     "quick": quick(MATCHED, {}),
 }
-FISHER_BRC = AlgorithmEntry(Config, PRESETS, "source", ("factored_mixture", "mixture", "flow", "gaussian"), make)
+FISHER_BRC = AlgorithmEntry(
+    Config, PRESETS, "source", ("factored_mixture", "mixture", "flow", "flow_matching", "gaussian"), make
+)

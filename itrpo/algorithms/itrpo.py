@@ -174,4 +174,4 @@ PRESETS = {
         MATCHED._replace(behavior_config=gaussian.Config()), WARM | {"alpha": 0.03, "alpha_scale": "relative"}
     ),
 }
-ITRPO = AlgorithmEntry(Config, PRESETS, "quick", ("gaussian", "mixture", "flow"), make, kl.validate)
+ITRPO = AlgorithmEntry(Config, PRESETS, "quick", ("gaussian", "mixture", "flow", "flow_matching"), make, kl.validate)

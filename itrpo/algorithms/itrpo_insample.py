@@ -242,4 +242,4 @@ PRESETS = {
     "matched": Preset(MATCHED, "gaussian", rewards=BONUS),
     "quick": quick(Preset(MATCHED, "gaussian", gaussian.Config(), rewards=BONUS), {}),
 }
-ITRPO_INSAMPLE = AlgorithmEntry(Config, PRESETS, "source", ("gaussian", "mixture", "flow"), make)
+ITRPO_INSAMPLE = AlgorithmEntry(Config, PRESETS, "source", ("gaussian", "mixture", "flow", "flow_matching"), make)

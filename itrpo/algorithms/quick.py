@@ -39,6 +39,7 @@ CONSTANTS: Mapping[str, Any] = {  # of the fields that an algorithm, or its mode
     "ood_actions": 4,  # PBRL: 10
     "target_actions": 4,  # BEAR, UWAC, BCQ: 10
     "acting_actions": 10,  # BEAR, UWAC, BCQ: 100; BEAR's older code and BCQ's paper: 10
+    "ode_steps": 5,  # of flow matching's log-density: 10
     "masks": 10,  # UWAC: 100; its authors' 10 to 20 for trials
 }
 
@@ -55,4 +56,5 @@ def quick(preset: Preset, own: Mapping[str, Any]) -> Preset:
         normalize_observations=True,
         antmaze_normalize_observations=True,
         tasks=None,
+        model_constants=CONSTANTS,
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from itrpo import files, registry
-from itrpo.cli import about, completion, datasets, export, judging, report, sac, sweep, theory, training
+from itrpo.cli import about, completion, datasets, export, judging, online, report, sweep, theory, training
 from itrpo.cli.flags import Flag, read
 from itrpo.errors import InputError, ItrpoError
 
@@ -55,16 +55,16 @@ COMMANDS = {
     "datasets check": Command(datasets.Check, datasets.check),
     "datasets convert": Command(datasets.Convert, datasets.convert),
     "datasets make": Command(datasets.Make, datasets.make),
-    "sac": Command(sac.Sac, sac.sac, sac.sac_fields),
-    "sac replay": Command(sac.Replay, sac.replay),
-    "td3": Command(sac.Td3, sac.td3, sac.td3_fields),
-    "td3 replay": Command(sac.Replay, sac.replay),
-    "ppo": Command(sac.Ppo, sac.ppo, sac.ppo_fields),
-    "ppo replay": Command(sac.Replay, sac.replay),
-    "geppo": Command(sac.Geppo, sac.geppo, sac.geppo_fields),
-    "geppo replay": Command(sac.Replay, sac.replay),
-    "trpo": Command(sac.Trpo, sac.trpo, sac.trpo_fields),
-    "trpo replay": Command(sac.Replay, sac.replay),
+    "sac": Command(online.Sac, online.sac, online.sac_fields),
+    "sac replay": Command(online.Replay, online.replay),
+    "td3": Command(online.Td3, online.td3, online.td3_fields),
+    "td3 replay": Command(online.Replay, online.replay),
+    "ppo": Command(online.Ppo, online.ppo, online.ppo_fields),
+    "ppo replay": Command(online.Replay, online.replay),
+    "geppo": Command(online.Geppo, online.geppo, online.geppo_fields),
+    "geppo replay": Command(online.Replay, online.replay),
+    "trpo": Command(online.Trpo, online.trpo, online.trpo_fields),
+    "trpo replay": Command(online.Replay, online.replay),
     "algorithms": Command(training.Algorithms, training.algorithms),
     "theory": Command(theory.Theory, theory.theory),
     "about": Command(about.About, about.about),

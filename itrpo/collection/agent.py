@@ -1,4 +1,4 @@
-"""What a run of training in an environment (`itrpo.collection.sac_run`) asks of whatever learns there."""
+"""What a run of training in an environment (`itrpo.collection.online_run`) asks of whatever learns there."""
 
 from __future__ import annotations
 

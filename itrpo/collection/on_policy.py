@@ -29,7 +29,7 @@ from jaxtyping import Bool, Float, Int, Key
 
 from itrpo.collection import rollout
 from itrpo.collection.agent import Agent, Updates, file_arrays
-from itrpo.collection.sac_updates import Block, Learner
+from itrpo.collection.online_updates import Block, Learner
 from itrpo.nn.heads import ConstantStdPolicy, StateValue
 from itrpo.nn.network import Network, network
 from itrpo.nn.trainable import Trainable, gradient_step, trainable

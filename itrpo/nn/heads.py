@@ -13,14 +13,18 @@ from jaxtyping import Float
 
 from itrpo.nn.layer_norm import LayerNorm
 from itrpo.nn.network import Draw, Initializer, Linear, add_to_rows
+from itrpo.ops.interpolants import Field
 from itrpo.types import DiscreteSpec, SpaceSpec
 
 
 class MLP(eqx.Module):
-    """ReLU layers and a linear output. With `layer_norm`, a LayerNorm follows each ReLU (ReBRAC's order)."""
+    """ReLU layers and a linear output. With `layer_norm`, a LayerNorm follows each ReLU (ReBRAC's order); with `smooth`
+    x sigmoid(x) is in place of ReLUs, for a network whose slopes have slopes of their own.
+    """
 
     layers: list[Linear]
     norms: list[LayerNorm]
+    smooth: bool = eqx.field(static=True)
 
     def __init__(
         self,
@@ -29,6 +33,7 @@ class MLP(eqx.Module):
         initializer: Initializer = "fan_in",
         head_scale: float | None = None,
         layer_norm: bool = False,
+        smooth: bool = False,
     ):
         """sizes: (inputs, hidden..., outputs). head_scale: see `itrpo.nn.network.Linear`."""
         last = len(sizes) - 2
@@ -37,6 +42,7 @@ class MLP(eqx.Module):
             for i in range(last + 1)
         ]
         self.norms = [LayerNorm(width) for width in sizes[1:-1]] if layer_norm else []
+        self.smooth = smooth
 
     def __call__(self, inputs: Float[Array, "*rows inputs"]) -> Float[Array, "*rows outputs"]:
         return self.after_first(self.layers[0](inputs))
@@ -44,7 +50,7 @@ class MLP(eqx.Module):
     def after_first(self, hidden: Float[Array, "*rows width"]) -> Float[Array, "*rows outputs"]:
         """What follows the first layer; hidden: its output, before the ReLU."""
         for i, layer in enumerate(self.layers[1:]):
-            hidden = jax.nn.relu(hidden)
+            hidden = jax.nn.silu(hidden) if self.smooth else jax.nn.relu(hidden)
             hidden = self.norms[i].before(layer, hidden) if self.norms else layer(hidden)
         return hidden
 
@@ -221,6 +227,31 @@ class Autoregressive(eqx.Module):
         else:
             numbers = mlp(jnp.concatenate([observation, action], axis=-1))
         return numbers.reshape(*action.shape, -1)
+
+
+class VelocityField(eqx.Module):
+    """observation -> the field v(x, t) of `itrpo.ops.interpolants` there: x is one of each state [B, A] or n, t one for
+    all or one of each state [B, 1].
+    """
+
+    mlp: MLP
+
+    def __init__(self, draw: Draw, spec: SpaceSpec, hidden: tuple[int, ...]):
+        sizes = (spec.observation_dim + spec.action_dim + 2, *hidden, spec.action_dim)
+        self.mlp = MLP(draw, sizes, head_scale=1e-3, smooth=True)
+
+    def __call__(self, observation: Float[Array, "B O"]) -> Field:
+        first, size = self.mlp.layers[0], observation.shape[-1]
+        shared = add_to_rows(observation @ first.weight[:, :size].T, first.bias)  # the same at every step of a path
+        of_action, of_time = first.weight[:, size:-2], first.weight[:, -2:]
+
+        def velocity(x: Float[Array, "B *n A"], t: Float[Array, "..."]) -> Float[Array, "B *n A"]:
+            angle = jnp.broadcast_to(t, (len(observation), 1))
+            hidden = shared + jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1) @ of_time.T
+            hidden = hidden[:, None] if x.ndim > hidden.ndim else hidden
+            return self.mlp.after_first(hidden + x @ of_action.T)
+
+        return velocity
 
 
 class QValue(eqx.Module):

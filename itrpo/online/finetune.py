@@ -6,7 +6,7 @@ whose papers fine-tune (IQL, CQL, SPOT), and for iTRPO. pi_beta stays the model 
 iTRPO's goes on being fitted, to what is in the buffer.
 
 Each seed has a folder of its own, which the same command continues to the same bits, after a kill too: nothing random
-has a state, rows.bin has every step, and an episode that had begun is played again (as in `collection.sac_run`).
+has a state, rows.bin has every step, and an episode that had begun is played again (as in `collection.online_run`).
 
     seedK/config.json, provenance.json, checkpoints/, rows.bin, curve.jsonl, policy.npz
 
@@ -37,8 +37,8 @@ from jax import Array
 
 import itrpo
 from itrpo import files, registry, xla
-from itrpo.collection.sac_rows import ROWS, Environments, open_environments, row_type, rows_until
-from itrpo.collection.sac_run import read_curve
+from itrpo.collection.online_rows import ROWS, Environments, open_environments, row_type, rows_until
+from itrpo.collection.online_run import read_curve
 from itrpo.config import RunConfig, leaves, override, replace_leaves, to_json
 from itrpo.console import LiveLine, make_console
 from itrpo.data.again import load_again, source_again

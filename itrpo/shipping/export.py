@@ -15,7 +15,7 @@ from itrpo import files
 from itrpo.data.again import load_again, source_again
 from itrpo.errors import InputError, ItrpoError, StorageError
 from itrpo.options import GuardOptions
-from itrpo.policy import BITS, SPLINES, Policy, PolicyFileError, guards_json, load_policy, save_policy, step
+from itrpo.policy import BITS, FLOWS, Policy, PolicyFileError, guards_json, load_policy, save_policy, step
 from itrpo.shipping import c_source, onnx_file, stablehlo, verify
 from itrpo.shipping.guards import make_guards
 from itrpo.types import Dataset
@@ -71,10 +71,10 @@ def export(
         bare = load_policy(path)
     except PolicyFileError as error:
         raise StorageError(str(error)) from error
-    if format != "npz" and bare.kind in SPLINES:
+    if format != "npz" and bare.kind in FLOWS:
         raise InputError(
-            f"{path} draws its actions from a normalising flow (EMaQ, or pi_beta itself with --behavior flow), which"
-            f" acts with NumPy alone: give --format npz, not {format}"
+            f"{path} takes its actions from a flow (EMaQ, or pi_beta itself with --behavior flow or flow_matching),"
+            f" which acts with NumPy alone: give --format npz, not {format}"
         )
     if bare.guards is not None:
         raise InputError(f"{path} has guards already; export the run's own policy.npz")

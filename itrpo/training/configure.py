@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from itrpo import registry
-from itrpo.config import DataConfig, EvalConfig, RunConfig, TrainConfig, checked, leaves, override
+from itrpo.config import DataConfig, EvalConfig, RunConfig, TrainConfig, checked, leaves, override, replace_leaves
 from itrpo.data.actions import DISCRETE, INSIST
 from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.data.fit import users_env
@@ -63,7 +63,8 @@ def choose(
         behavior_config = None
     behavior = behavior or chosen.behavior
     if behavior is not None and behavior_config is None:
-        behavior_config = registry.lookup(behavior, registry.BEHAVIOR_MODELS, "behaviour model").config()
+        model = registry.lookup(behavior, registry.BEHAVIOR_MODELS, "behaviour model")
+        behavior_config = replace_leaves(model.config(), chosen.model_constants)
     return AlgorithmSetup(algorithm, name, chosen.config, behavior, behavior_config, chosen.scaled_fields)
 
 

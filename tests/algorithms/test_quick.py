@@ -10,6 +10,7 @@ import yaml
 
 from itrpo import registry
 from itrpo.algorithms.quick import CONSTANTS, WARM, WIDTHS
+from itrpo.behavior import flow
 from itrpo.config import leaves
 from itrpo.training.configure import make_config
 
@@ -46,15 +47,17 @@ def test_what_algorithms_share_is_the_same_in_all(name):
     assert preset.antmaze_normalize_observations
 
 
-def test_every_shared_constant_is_a_field_of_some_algorithm():
-    fields = {
-        field
-        for entry in ENTRIES.values()
-        for config in (entry.presets["quick"].config, entry.presets["quick"].behavior_config)
-        if config is not None
-        for field, _, _ in leaves(config)
-    }
-    assert set(CONSTANTS) <= fields
+def test_every_shared_constant_is_a_field_of_some_algorithm_or_model():
+    models = [registry.resolve(dotted).config() for dotted in registry.BEHAVIOR_MODELS.values()]
+    configs = [entry.presets["quick"].config for entry in ENTRIES.values()]
+    assert set(CONSTANTS) <= {field for config in (*configs, *models) for field, _, _ in leaves(config)}
+
+
+def test_another_model_of_pi_beta_has_the_shared_constants_too():
+    given = {"warm_start": False}
+    model = make_config("itrpo", preset="quick", behavior="flow_matching", fields=given).behavior_config
+    assert (model.hidden, model.ode_steps) == (WIDTHS, CONSTANTS["ode_steps"])
+    assert make_config("itrpo", preset="matched", behavior="flow", fields=given).behavior_config == flow.Config()
 
 
 def configurations() -> dict[str, list[dict]]:

@@ -80,28 +80,34 @@ def test_each_dimension_of_a_flow_sees_those_before_it_alone():
     np.testing.assert_allclose(several[0, 0], alone, rtol=1e-5, atol=rounding)
 
 
-def test_a_flow_holds_modes_that_two_dimensions_have_together(tmp_path):
+# matching a velocity learns from a noisier loss than the likelihood: a larger network and rate, and it is less close
+@pytest.mark.parametrize(
+    ("name", "fields", "gap"),
+    [("flow", {}, 0.15), ("flow_matching", {"hidden": (64, 64), "fit_learning_rate": 1e-2}, 0.4)],
+)
+def test_a_flow_holds_modes_that_two_dimensions_have_together(tmp_path, name, fields, gap):
     """a_1 is near 0.6 or -0.6, and a_2 near a_1 or -a_1, as the state says: what one dimension has says nothing."""
     rng = np.random.default_rng(0)
     observation = jnp.asarray(rng.uniform(-1, 1, (ROWS, 1)), jnp.float32)
     first = rng.choice([-0.6, 0.6], size=ROWS) + 0.05 * rng.normal(size=ROWS)
     second = np.where(observation[:, 0] > 0, first, -first) + 0.05 * rng.normal(size=ROWS)
     action = np.stack([first, second], axis=1).astype(np.float32)
-    model = build("flow", action_dim=2)
+    model = build(name, action_dim=2, **fields)
     params, _ = fitted(model, observation, jnp.asarray(action))
     states = jnp.array([[0.5], [-0.5]])
     # entropy of the truth: log 2 for the coin and two Gaussians of 0.05
     truth = -(np.log(2) + 2 * (0.5 + 0.5 * np.log(2 * np.pi) + np.log(0.05)))
-    assert truth - 0.15 < float(model.pre_tanh_log_prob(params, observation, jnp.arctanh(action)).mean()) - float(
+    assert truth - gap < float(model.pre_tanh_log_prob(params, observation, jnp.arctanh(action)).mean()) - float(
         distributions.tanh_log_det(jnp.arctanh(action)).mean()
     )
     samples = np.tanh(model.sample(params, jnp.repeat(states, 2_000, axis=0), jax.random.key(1))).reshape(2, 2_000, 2)
     np.testing.assert_allclose((samples[..., 0] > 0).mean(axis=1), 0.5, atol=0.06)
     np.testing.assert_allclose((samples.prod(axis=2) > 0).mean(axis=1), [1.0, 0.0], atol=0.03)
-    # its mode is one of the four, and the same with NumPy alone
     mode = np.tanh(model.mode(params, states))
-    np.testing.assert_allclose(np.abs(mode), 0.6, atol=0.05)
-    assert (np.sign(mode.prod(axis=1)) == [1, -1]).all()
+    if name == "flow":  # its mode is one of the four; that of the other is where it takes z = 0
+        np.testing.assert_allclose(np.abs(mode), 0.6, atol=0.05)
+        assert (np.sign(mode.prod(axis=1)) == [1, -1]).all()
+    # and the same with NumPy alone
     save_policy(tmp_path / "policy.npz", model.export(params), [0.0], [1.0], [-1, -1], [1, 1], {})
     np.testing.assert_allclose(load_policy(tmp_path / "policy.npz")(np.asarray(states)), mode, atol=1e-4)
 

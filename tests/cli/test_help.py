@@ -11,7 +11,7 @@ import pytest
 
 from itrpo import cli, registry
 from itrpo.cli.flags import Flag, flags_of, spelled_out
-from itrpo.collection.sac_run import KINDS
+from itrpo.collection.online_run import KINDS
 from itrpo.config import descriptions
 from itrpo.options import RunOptions
 

@@ -17,9 +17,9 @@ import pytest
 from rich.console import Console
 
 from itrpo.cli import main
-from itrpo.collection import on_policy, ppo, rollout, sac_run, trpo
+from itrpo.collection import on_policy, online_run, ppo, rollout, trpo
 from itrpo.collection.on_policy import Recent, Rows, Running, Shared, Sized
-from itrpo.collection.sac_run import GeppoRun, OnPolicyRun, PpoRun, TrpoRun
+from itrpo.collection.online_run import GeppoRun, OnPolicyRun, PpoRun, TrpoRun
 from itrpo.ops import distributions, divergences
 from itrpo.types import SpaceSpec
 
@@ -225,7 +225,7 @@ RUNS = {
 def test_it_finds_the_best_actions(kind: str, tmp_path: Path):
     it = replace(RUNS[kind], steps=12_000, envs=4, steps_per_block=25 if kind == "geppo" else 50)
     it = replace(it, every=12_000, episodes=50)
-    curve = sac_run.run(it, tmp_path / "run", QUIET).curve
+    curve = online_run.run(it, tmp_path / "run", QUIET).curve
     last = curve[-1]
     assert last["mode_mean"] > -0.02 > -0.3 > curve[0]["sampled_mean"]
     assert last["pre_tanh_std"] < 0.7  # and with less noise
@@ -245,8 +245,8 @@ def test_a_run_of_geppo_is_the_same_however_it_is_cut(tmp_path: Path):
     it = GeppoRun("Pendulum-v1", 600, envs=2, steps_per_block=30, every=180, episodes=1)
     it = replace(it, geppo=replace(ppo.GEPPO_CONFIG, shared=replace(SMALL, minibatches=4)))
     for steps in (120, 300, 600):
-        sac_run.run(replace(it, steps=steps), tmp_path / "cut", QUIET)
-    sac_run.run(it, tmp_path / "whole", QUIET)
+        online_run.run(replace(it, steps=steps), tmp_path / "cut", QUIET)
+    online_run.run(it, tmp_path / "whole", QUIET)
 
     def files(name: str) -> dict[str, bytes]:
         folder = tmp_path / name
@@ -279,5 +279,5 @@ def test_bad_input_is_one_message(
 
 def test_runs_know_their_blocks():
     assert isinstance(RUNS["ppo"], OnPolicyRun)
-    assert (sac_run.updates_after(RUNS["ppo"], 2048), sac_run.updates_after(RUNS["ppo"], 3 * 2048)) == (0, 2)
-    assert (sac_run.buffer_size(RUNS["ppo"]), sac_run.buffer_size(RUNS["geppo"])) == (2048, 4 * 1024)
+    assert (online_run.updates_after(RUNS["ppo"], 2048), online_run.updates_after(RUNS["ppo"], 3 * 2048)) == (0, 2)
+    assert (online_run.buffer_size(RUNS["ppo"]), online_run.buffer_size(RUNS["geppo"])) == (2048, 4 * 1024)

@@ -16,7 +16,7 @@ from itrpo import RunOptions, evaluate, train
 from itrpo.behavior import gaussian
 from itrpo.behavior.likelihood import LikelihoodFit
 from itrpo.cli import main
-from itrpo.collection.sac_rows import row_type
+from itrpo.collection.online_rows import row_type
 from itrpo.data.preprocess import Preprocess
 from itrpo.errors import InputError
 from itrpo.online import finetune as finetuning

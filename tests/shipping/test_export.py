@@ -159,10 +159,19 @@ def test_a_choice_that_rounding_decides_is_a_tie_and_another_one_is_not(tmp_path
         assert "its action is" in verify.check(decided, numpy_runner(tied), inputs).problem
 
 
-def test_what_draws_from_a_flow_acts_with_numpy_alone(tmp_path):
-    parts = network("", (OBSERVATION + ACTION, 6, 7 * ACTION), 0) | {"log_std_range": np.array([-5.0, 2.0])}
+SPLINE = {"kind": "autoregressive_spline", **network("", (OBSERVATION + ACTION, 6, 7 * ACTION), 0)}
+MATCHED = {
+    "kind": "flow",
+    "times": np.array([0.0, 1.0, 1.5]),
+    **network("", (OBSERVATION, 6, 2 * ACTION), 0),
+    **network("velocity_", (OBSERVATION + ACTION + 2, 6, ACTION), 1),
+}
+
+
+@pytest.mark.parametrize("parts", [SPLINE, MATCHED], ids=["flow", "flow_matching"])
+def test_what_takes_its_actions_from_a_flow_acts_with_numpy_alone(tmp_path, parts):
     path, moments = tmp_path / "policy.npz", (np.zeros(OBSERVATION), np.ones(OBSERVATION))
-    save_policy(path, {**parts, "kind": "autoregressive_spline"}, *moments, [-1, 0], [1, 5], {})
+    save_policy(path, {**parts, "log_std_range": np.array([-5.0, 2.0])}, *moments, [-1, 0], [1, 5], {})
     with pytest.raises(InputError, match="give --format npz, not c"):
         export.export(path, format="c", out=tmp_path / "valve.c")
     assert not (tmp_path / "valve.c").exists()

@@ -38,6 +38,14 @@ def planned(path: Path, out: Path, console: Console) -> Sweep:
     return begin(read_plan(str(path)), out, ["one"], console)
 
 
+def environment(pid: int) -> list[str]:
+    """Of a process; empty if it ended meanwhile: not all of them are ours."""
+    try:
+        return Path(f"/proc/{pid}/environ").read_text().split("\0")
+    except OSError:
+        return []
+
+
 class Killer(RayExecutor):
     """Kills the worker of Ray's that a run was given to, and the run itself, once it trains."""
 
@@ -45,7 +53,7 @@ class Killer(RayExecutor):
 
     def ended(self):
         found = subprocess.run(["pgrep", "-f", "itrpo.sweep.worker"], capture_output=True, text=True).stdout.split()
-        mine = [int(pid) for pid in found if self.out in Path(f"/proc/{pid}/environ").read_text().split("\0")]
+        mine = [int(pid) for pid in found if self.out in environment(int(pid))]
         status = self.folder / "status.json"
         if not self.killed and mine and status.exists() and read_status(self.folder).state == "unfinished":
             parents = [int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) for pid in mine]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import gymnasium
 
 ROWS = "rows.bin"
-EPISODE = 0  # stream of the seeds of episodes; sac_run has the others
+EPISODE = 0  # stream of the seeds of episodes; online_run has the others
 
 
 # commands that make such runs, and what learns in them

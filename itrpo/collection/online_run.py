@@ -35,8 +35,7 @@ from jax import Array
 from itrpo import files, xla
 from itrpo.collection import on_policy, ppo, sac, td3, trpo
 from itrpo.collection.agent import Agent
-from itrpo.collection.rollout import ActingPolicy, acting_policy
-from itrpo.collection.sac_rows import (
+from itrpo.collection.online_rows import (
     ROWS,
     SHORT_NAMES,
     Environments,
@@ -45,7 +44,8 @@ from itrpo.collection.sac_rows import (
     rows_until,
     write_replay,
 )
-from itrpo.collection.sac_updates import Block, Learner, buffer_rows, filled_buffer, fresh_sums, make_block
+from itrpo.collection.online_updates import Block, Learner, buffer_rows, filled_buffer, fresh_sums, make_block
+from itrpo.collection.rollout import ActingPolicy, acting_policy
 from itrpo.config import override, to_json
 from itrpo.console import LiveLine, make_console
 from itrpo.errors import DivergenceError, InputError, StorageError
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 # Streams of randomness. Host: numpy seeded by (seed, STREAM, ...). Device: fold_in(key(seed), STREAM).
-NOISE, EVALUATION_NOISE = 1, 2  # 0 is sac_rows.EPISODE
+NOISE, EVALUATION_NOISE = 1, 2  # 0 is online_rows.EPISODE
 INIT, UPDATE = range(2)
 CURVE = "curve.jsonl"
 

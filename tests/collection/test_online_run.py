@@ -25,9 +25,9 @@ from rich.console import Console
 
 from itrpo import files
 from itrpo.cli import main
-from itrpo.collection import sac, sac_rows, sac_run, sac_updates, td3
+from itrpo.collection import online_rows, online_run, online_updates, sac, td3
+from itrpo.collection.online_run import RunConfig, SacRun, Td3Run
 from itrpo.collection.rollout import load_acting_policy
-from itrpo.collection.sac_run import RunConfig, SacRun, Td3Run
 from itrpo.data import attributes
 from itrpo.data.formats import hdf5
 from itrpo.data.load import load_dataset
@@ -97,9 +97,9 @@ def environments() -> Iterator[None]:
 def compiled_once() -> Iterator[None]:
     """Most of the time of such short runs is compilation; runs of one size share their program."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sac_run, "make_block", functools.cache(sac_run.make_block))
-        for kind, (run, agent) in sac_run.KINDS.items():
-            patch.setitem(sac_run.KINDS, kind, (run, agent._replace(make=functools.cache(agent.make))))
+        patch.setattr(online_run, "make_block", functools.cache(online_run.make_block))
+        for kind, (run, agent) in online_run.KINDS.items():
+            patch.setitem(online_run.KINDS, kind, (run, agent._replace(make=functools.cache(agent.make))))
         yield
 
 
@@ -110,7 +110,7 @@ def config(env_id: str, **fields: Any) -> SacRun:
 
 def rows_of(folder: Path, it: RunConfig) -> np.ndarray:
     """[T, E]"""
-    row = sac_rows.row_type(SpaceSpec(2, 2))
+    row = online_rows.row_type(SpaceSpec(2, 2))
     return np.fromfile(folder / "rows.bin", row).reshape(-1, it.envs)
 
 
@@ -159,7 +159,7 @@ def test_td3_learns_to_steer_as_well_as_the_best_controller(tmp_path: Path) -> N
 
 def assert_steers(it: RunConfig, tmp_path: Path) -> None:
     """The optimum is known: a = -2x, cut to the bounds, which differ by direction and are not -1 and 1."""
-    curve = sac_run.run(it, tmp_path / "run", QUIET).curve
+    curve = online_run.run(it, tmp_path / "run", QUIET).curve
     env, best = Steer(), []
     for episode in range(200):
         x, total = env.reset(seed=episode)[0], 0.0
@@ -178,7 +178,7 @@ def test_an_episode_cut_by_the_clock_bootstraps_and_one_that_ended_does_not(
 ) -> None:
     """Reward 1 per step, gamma 1/2, episodes of one step: worth 1 / (1 - gamma) = 2 if only the clock ends them."""
     it = config(env_id, updates_per_step=5)
-    last = sac_run.run(it, tmp_path / "run", QUIET).curve[-1]
+    last = online_run.run(it, tmp_path / "run", QUIET).curve[-1]
     assert last["q_target"] == pytest.approx(value, abs=0.05)
     rows = rows_of(tmp_path / "run", it)
     assert (rows["timeout"].all(), rows["terminal"].any()) == ((True, False) if value == 2 else (False, True))
@@ -191,7 +191,7 @@ def test_an_episode_cut_by_the_clock_bootstraps_and_one_that_ended_does_not(
 def within(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, SacRun]:
     """A run with episodes that end and episodes that are cut."""
     folder, it = tmp_path_factory.mktemp("within") / "run", config("SteerWithin-v0")
-    sac_run.run(it, folder, QUIET)
+    online_run.run(it, folder, QUIET)
     return folder, it
 
 
@@ -295,19 +295,19 @@ def test_the_curve_and_the_ladder(within: tuple[Path, SacRun]) -> None:
 def test_a_block_is_its_updates_one_by_one_on_the_rows_that_are_there() -> None:
     """Updates 3 and 4, on 40 rows of which the block itself puts in the last half; the rest of the buffer is NaN."""
     rng, key = np.random.default_rng(0), jax.random.key(7)
-    rows = np.zeros(40, sac_rows.row_type(SpaceSpec(2, 2)))
+    rows = np.zeros(40, online_rows.row_type(SpaceSpec(2, 2)))
     for name in ("observation", "action", "reward", "next_observation"):
         rows[name] = rng.uniform(-1, 1, rows[name].shape)
     rows["terminal"], rows["timeout"] = rng.random(40) < 0.4, rng.random(40) < 0.4
     algorithm = sac.make(TINY, SpaceSpec(2, 2))
     state = jax.jit(algorithm.init)(jax.random.key(0))
     buffer = np.full((300, 2 + 2 + 1 + 1 + 2), np.nan, np.float32)
-    buffer[:20] = sac_updates.buffer_rows(rows[:20])
-    learner = sac_updates.Learner(
-        jax.tree.map(jnp.array, state), jnp.asarray(buffer), *sac_updates.fresh_sums(sac.AGENT)
+    buffer[:20] = online_updates.buffer_rows(rows[:20])
+    learner = online_updates.Learner(
+        jax.tree.map(jnp.array, state), jnp.asarray(buffer), *online_updates.fresh_sums(sac.AGENT)
     )
-    block = sac_updates.make_block(sac.AGENT, TINY, SpaceSpec(2, 2))
-    after = block(learner, key, sac_updates.buffer_rows(rows[20:]), np.arange(20, 40), 40, 3, 5)
+    block = online_updates.make_block(sac.AGENT, TINY, SpaceSpec(2, 2))
+    after = block(learner, key, online_updates.buffer_rows(rows[20:]), np.arange(20, 40), 40, 3, 5)
 
     update, losses = jax.jit(algorithm.update), []
     for number in (3, 4):
@@ -325,14 +325,14 @@ def test_a_block_is_its_updates_one_by_one_on_the_rows_that_are_there() -> None:
 
 def test_updates_are_numbered_through_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No update happens twice, which would draw the same rows again."""
-    bounds, make_block = [], sac_run.make_block
+    bounds, make_block = [], online_run.make_block
 
     def noting(*given: Any) -> Any:
         block = make_block(*given)
         return lambda *arguments: bounds.append(arguments[-2:]) or block(*arguments)
 
-    monkeypatch.setattr(sac_run, "make_block", noting)
-    sac_run.run(config("SteerWithin-v0", updates_per_step=0.13), tmp_path / "run", QUIET)
+    monkeypatch.setattr(online_run, "make_block", noting)
+    online_run.run(config("SteerWithin-v0", updates_per_step=0.13), tmp_path / "run", QUIET)
     assert len(bounds) == 15  # blocks of 20 steps
     assert bounds[4] == (0, 0)  # the last with uniform actions
     assert [it[0] for it in bounds[1:]] == [it[1] for it in bounds[:-1]]
@@ -347,7 +347,7 @@ def test_the_same_seed_gives_the_same_bits_however_the_run_is_cut(
 ) -> None:
     """Stopped by Ctrl-C in the middle of episodes, then extended. Blocks with one size of buffer are one program."""
     folder, it = within
-    steps, step = 0, sac_rows.Environments.step
+    steps, step = 0, online_rows.Environments.step
 
     def step_and_interrupt(*given: Any) -> np.ndarray:
         nonlocal steps
@@ -356,17 +356,17 @@ def test_the_same_seed_gives_the_same_bits_however_the_run_is_cut(
             os.kill(os.getpid(), signal.SIGINT)
         return step(*given)
 
-    monkeypatch.setattr(sac_rows.Environments, "step", step_and_interrupt)
+    monkeypatch.setattr(online_rows.Environments, "step", step_and_interrupt)
     with pytest.raises(KeyboardInterrupt, match="stopped at step 140; the same command continues"):
-        sac_run.run(it, tmp_path / "run", QUIET)
-    sac_run.run(replace(it, steps=200), tmp_path / "run", QUIET)
-    sac_run.run(it, tmp_path / "run", QUIET)
-    block: Any = sac_run.make_block(sac_run.KINDS["sac"][1], it.sac, SpaceSpec(2, 2))
+        online_run.run(it, tmp_path / "run", QUIET)
+    online_run.run(replace(it, steps=200), tmp_path / "run", QUIET)
+    online_run.run(it, tmp_path / "run", QUIET)
+    block: Any = online_run.make_block(online_run.KINDS["sac"][1], it.sac, SpaceSpec(2, 2))
     assert block._cache_size() <= 2  # buffers of 200 and of 300 rows
     again, first = contents(tmp_path / "run"), contents(folder)
     assert [name for name in first if again[name] != first[name]] == []
     other = replace(it, seed=1)
-    sac_run.run(other, tmp_path / "other", QUIET)
+    online_run.run(other, tmp_path / "other", QUIET)
     assert rows_of(tmp_path / "other", other)["action"].tolist() != rows_of(folder, it)["action"].tolist()
 
 
@@ -374,9 +374,9 @@ def test_a_run_of_td3_is_the_same_however_it_is_cut_and_its_replay_has_no_densit
     """Extended in the middle of episodes, at an odd number of updates, between two of the actor."""
     small = td3.Config(gamma=0.5, batch_size=16, policy_delay=3, policy_hidden=(8, 8), critic_hidden=(8, 8))
     it = Td3Run("SteerWithin-v0", 300, envs=4, uniform_steps=101, every=100, episodes=3, capacity=100, td3=small)
-    sac_run.run(replace(it, steps=140), tmp_path / "cut", QUIET)
-    done = sac_run.run(it, tmp_path / "cut", QUIET)
-    sac_run.run(it, tmp_path / "whole", QUIET)
+    online_run.run(replace(it, steps=140), tmp_path / "cut", QUIET)
+    done = online_run.run(it, tmp_path / "cut", QUIET)
+    online_run.run(it, tmp_path / "whole", QUIET)
     cut, whole = contents(tmp_path / "cut"), contents(tmp_path / "whole")
     assert [name for name in whole if cut[name] != whole[name] and name != "curve.jsonl"] == []  # which has 140 as well
     assert done.curve[-1]["policy_loss"] != 0
@@ -386,7 +386,7 @@ def test_a_run_of_td3_is_the_same_however_it_is_cut_and_its_replay_has_no_densit
     assert episodes.behavior_log_probs is None
     np.testing.assert_array_equal(episodes.rewards, rows_of(tmp_path / "whole", it).T.reshape(-1)["reward"])
     with pytest.raises(InputError, match="belongs to a run of another kind"):
-        sac_run.run(config("SteerWithin-v0"), tmp_path / "whole", QUIET)
+        online_run.run(config("SteerWithin-v0"), tmp_path / "whole", QUIET)
 
 
 @pytest.mark.slow
@@ -400,7 +400,7 @@ def test_a_run_killed_in_a_real_environment_goes_on_to_the_same_bits(kind: str, 
     script = f"""
 import os, signal
 from itrpo.cli import main
-from itrpo.collection.sac_rows import Environments
+from itrpo.collection.online_rows import Environments
 step = Environments.step
 def step_until_killed(self, time_step, *given):
     if time_step == 275:
@@ -425,8 +425,8 @@ main({[*command, str(killed)]!r})
 def test_capacity_keeps_the_newest_rows(tmp_path: Path) -> None:
     it = config("Steer-v0", capacity=200)
     spaces = spaces_of("Steer-v0")
-    sac_run.run(it, tmp_path / "run", QUIET)
-    trainer = sac_run.open_trainer(it, "Steer-v0", spaces, RunFolder(tmp_path / "run"), QUIET)
+    online_run.run(it, tmp_path / "run", QUIET)
+    trainer = online_run.open_trainer(it, "Steer-v0", spaces, RunFolder(tmp_path / "run"), QUIET)
     trainer.rows.close()
     newest = rows_of(tmp_path / "run", it).reshape(-1)[-200:]
     kept = np.asarray(trainer.learner.buffer)
@@ -466,13 +466,13 @@ def test_a_folder_of_something_else_is_refused(
 ) -> None:
     folder, it = within
     with pytest.raises(InputError, match=r"belongs to another run \(sac.gamma: 0.5 -> 0.9; seed: 0 -> 7\)"):
-        sac_run.run(replace(it, seed=7, sac=replace(TINY, gamma=0.9)), folder, QUIET)
+        online_run.run(replace(it, seed=7, sac=replace(TINY, gamma=0.9)), folder, QUIET)
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(InputError, match=r"holds other files and no config.json of a run"):
-        sac_run.run(it, tmp_path, QUIET)
+        online_run.run(it, tmp_path, QUIET)
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(InputError, match="belongs to a run of another kind"):
-        sac_run.run(it, tmp_path, QUIET)
+        online_run.run(it, tmp_path, QUIET)
     assert main(["sac", "replay", str(tmp_path / "nowhere")]) == 2
     assert (
         "holds no run of `itrpo sac`, `itrpo td3`, `itrpo ppo`, `itrpo geppo` or `itrpo trpo`"
@@ -484,37 +484,37 @@ def test_a_folder_of_something_else_is_refused(
 
 def test_lost_rows_and_steps_that_do_not_repeat_are_said(tmp_path: Path) -> None:
     it = config("Drifts-v0")
-    sac_run.run(it, tmp_path / "run", QUIET)
+    online_run.run(it, tmp_path / "run", QUIET)
     time.sleep(0.001)  # another time, another drift
     with pytest.raises(StorageError, match="does not repeat the steps of an unfinished episode"):
-        sac_run.run(replace(it, steps=400), tmp_path / "run", QUIET)
+        online_run.run(replace(it, steps=400), tmp_path / "run", QUIET)
     os.truncate(tmp_path / "run" / "rows.bin", 1000)
     with pytest.raises(StorageError, match=r"rows.bin is damaged: 1,000 bytes, not"):
-        sac_run.run(replace(it, steps=400), tmp_path / "run", QUIET)
+        online_run.run(replace(it, steps=400), tmp_path / "run", QUIET)
 
 
 def test_a_folder_deleted_while_the_curve_is_drawn_leaves_nothing_and_the_command_begins_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Drawing takes longer than anything else between two looks at the folder."""
-    it, draws = config("Steer-v0"), sac_run.returns_curve
+    it, draws = config("Steer-v0"), online_run.returns_curve
 
     def deleted_meanwhile(*given: Any) -> None:
         shutil.rmtree(tmp_path / "run")
         draws(*given)
 
-    monkeypatch.setattr(sac_run, "returns_curve", deleted_meanwhile)
+    monkeypatch.setattr(online_run, "returns_curve", deleted_meanwhile)
     with pytest.raises(StorageError, match="run was deleted"):
-        sac_run.run(it, tmp_path / "run", QUIET)
+        online_run.run(it, tmp_path / "run", QUIET)
     assert not (tmp_path / "run").exists()
     monkeypatch.undo()
-    assert len(sac_run.run(it, tmp_path / "run", QUIET).curve) == 4
+    assert len(online_run.run(it, tmp_path / "run", QUIET).curve) == 4
 
 
 def test_until_ends_at_the_first_evaluation_that_reaches_it(tmp_path: Path) -> None:
-    done = sac_run.run(config("Steer-v0", until=-1e9), tmp_path / "run", QUIET)
+    done = online_run.run(config("Steer-v0", until=-1e9), tmp_path / "run", QUIET)
     assert [row["step"] for row in done.curve] == [0]
-    done = sac_run.run(config("Steer-v0", until=1e9), tmp_path / "run", QUIET)
+    done = online_run.run(config("Steer-v0", until=1e9), tmp_path / "run", QUIET)
     assert [row["step"] for row in done.curve] == [0, 100, 200, 300]
 
 
@@ -527,9 +527,9 @@ def test_an_environment_of_a_module_of_ones_own(tmp_path: Path, monkeypatch: pyt
     run, env_id = tmp_path / "run", "my_envs:Swing-v0"
     files.write_json(run / "config.json", {"sac": {"env_id": env_id, "envs": 2}})
     files.write_json(run / "provenance.json", {"versions": {}})
-    np.zeros((3, 2), sac_rows.row_type(SpaceSpec(3, 1))).tofile(run / "rows.bin")
+    np.zeros((3, 2), online_rows.row_type(SpaceSpec(3, 1))).tofile(run / "rows.bin")
     with pytest.raises(InputError, match=f"itrpo sac replay {run} --env {env_id}"):
-        sac_rows.write_replay(run, tmp_path / "replay.hdf5")
+        online_rows.write_replay(run, tmp_path / "replay.hdf5")
     assert "my_envs" not in sys.modules
     assert main(["sac", "replay", str(run), "--env", env_id]) == 0
     assert load_dataset(run / "replay.hdf5").env_id == env_id

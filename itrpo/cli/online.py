@@ -65,7 +65,7 @@ class Trpo(InEnvironment):
 
 def run_fields(kind: str) -> list[Flag]:
     """The fields of a run, and of what learns in it."""
-    from itrpo.collection.sac_run import KINDS
+    from itrpo.collection.online_run import KINDS
 
     return [flag for flag in field_flags(KINDS[kind][0](""), "", "") if flag.name != "env_id"]
 
@@ -111,12 +111,12 @@ def trpo(command: Trpo, console: Console) -> None:
 
 
 def train(kind: str, command: InEnvironment, console: Console) -> None:
-    from itrpo.collection import sac_run
+    from itrpo.collection import online_run
 
     allow_own(command.env)
     if command.out is None:
         raise InputError(f"itrpo {kind} needs --out, the folder of the run")
-    done = sac_run.train(command.env, command.out, kind, fields=command.fields, console=console)
+    done = online_run.train(command.env, command.out, kind, fields=command.fields, console=console)
     last = done.curve[-1]
     console.print(
         f"{done.config.env_id} after {last['step']:,} steps, {last['episodes']} episodes: "
@@ -137,7 +137,7 @@ class Replay:
 
 
 def replay(command: Replay, console: Console) -> None:
-    from itrpo.collection.sac_rows import write_replay
+    from itrpo.collection.online_rows import write_replay
 
     path = command.out or command.run / "replay.hdf5"
     allow_own(command.env)
