@@ -535,7 +535,9 @@ def record(trainer: Trainer, pool: rollout.EvaluationPool) -> None:
     export = trainer.setting.algorithm.acting.export(trainer.learner.state)
     if not all(np.isfinite(it).all() for name, it in export.items() if name != "kind"):
         raise DivergenceError(f"seed {trainer.index}: the policy is not finite at step {trainer.step:,}")
-    about = old.metadata | {"env_id": config.env_id, "itrpo": itrpo.__version__, "finetuned_steps": trainer.step}
+    step = old.metadata["step"] + trainer.step * config.updates_per_step  # evaluations and judgements know it by that
+    about = old.metadata | {"env_id": config.env_id, "itrpo": itrpo.__version__}
+    about |= {"step": step, "finetuned_steps": trainer.step}
     save_policy(path, export, old.observation_mean, old.observation_std, old.action_low, old.action_high, about)
     act = rollout.acting([load_policy(path)])
     returns = rollout.evaluate(pool, act, config.seed, trainer.step, [trainer.index]).returns[0]
