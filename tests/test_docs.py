@@ -95,16 +95,22 @@ def broken_links(name: str, page: str) -> list[str]:
 def commands(page: str) -> list[str]:
     """The lines of blocks that call itrpo, continued ones joined, those of `srun` too, and the block's own $NAMES
     written out."""
-    found = []
-    for _, block in BLOCK.findall(page):
-        for name, value in re.findall(r'^(\w+)="([^"$]*)"$', block, re.MULTILINE):
-            block = re.sub(rf"\${name}\b", value, block)
-        lines = block.replace("\\\n", " ").splitlines()
-        found += [line[starts.end() :].strip() for line in lines if (starts := CALL.match(line))]
-    return found
+    indented = INDENTED.findall(BLOCK.sub("", page))
+    lines = [
+        line for block in [it for _, it in BLOCK.findall(page)] + indented for line in written_out(block).split("\n")
+    ]
+    return [line[starts.end() :].strip() for line in lines if (starts := CALL.match(line))]
 
 
 CALL = re.compile(r"\s*(?:srun .*)?(?=itrpo )")
+INDENTED = re.compile(r"^ {4}itrpo (?:.*\\\n)*.*$", re.MULTILINE)  # no block between fences, but shown as one
+
+
+def written_out(block: str) -> str:
+    """Of a block of commands: continued lines joined, its own $NAMES written out."""
+    for name, value in re.findall(r'^(\w+)="([^"$]*)"$', block, re.MULTILINE):
+        block = re.sub(rf"\${name}\b", value, block)
+    return block.replace("\\\n", " ")
 
 
 def mentions(page: str) -> list[str]:

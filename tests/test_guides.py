@@ -16,17 +16,17 @@ import pytest
 from itrpo import cli, files
 from itrpo.collection import demo, making
 from itrpo.ope.judgement import read
+from tests.test_docs import written_out
 
 GUIDES = Path(__file__).parents[1] / "docs" / "guides"
 BLOCK = re.compile(r"```(sh|python|toml|c)\n(.*?)```", re.DOTALL)
 FILES = {"toml": "plant.toml", "c": "main.c"}  # what the blocks of these languages are called in the text
 
 
-def play(guide: str, smaller: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Runs all blocks of a guide, words replaced by `smaller`. -> the commands of itrpo that ran."""
-    text = (GUIDES / guide).read_text("utf-8")
+def play(text: str, smaller: dict[str, str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Runs all blocks of a text, words replaced by `smaller`. -> the commands of itrpo that ran."""
     for word, other in smaller.items():
-        assert word in text, f"{guide} no longer has {word!r}"
+        assert word in text, f"no page has {word!r} any more"
         text = text.replace(word, other)
     monkeypatch.chdir(folder)
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
@@ -39,7 +39,7 @@ def play(guide: str, smaller: dict[str, str], folder: Path, monkeypatch: pytest.
         if language in FILES:
             (folder / FILES[language]).write_text(block)
             continue
-        for line in block.replace("\\\n", " ").splitlines():
+        for line in written_out(block).splitlines():
             words = shlex.split(line, comments=True)
             if words[:1] == ["itrpo"]:
                 helped = words[-1] == "--help"
@@ -64,7 +64,7 @@ def test_from_a_d4rl_name_to_a_score(monkeypatch, tmp_path, capsys):
         "--episodes 20": "--episodes 2",
         "hopper-medium-v2": "hopper-demo",
     }
-    ran = play("d4rl_score.md", smaller, tmp_path, monkeypatch)
+    ran = play((GUIDES / "d4rl_score.md").read_text("utf-8"), smaller, tmp_path, monkeypatch)
     assert len(ran) == 11
     assert (tmp_path / "report" / "report.html").exists()
     assert (tmp_path / "hopper-medium.parquet").exists()
@@ -80,7 +80,7 @@ def test_from_a_plants_log_to_an_industrial_pc(monkeypatch, tmp_path, capfd):
         "--steps 3000": "--steps 1000",
         "itrpo judge runs/itrpo runs/bc": "itrpo judge runs/itrpo --steps 1500 --folds 4",
     }
-    ran = play("plant_to_pc.md", smaller, tmp_path, monkeypatch)
+    ran = play((GUIDES / "plant_to_pc.md").read_text("utf-8"), smaller, tmp_path, monkeypatch)
     assert [line.split()[0] for line in ran] == ["datasets", "datasets", "train", "train", "judge", "export"]
     told = capfd.readouterr().out
     assert "57,120 rows became 11,424, one per 5m" in told  # 40 days of 1,440 minutes less 8 hours without the recorder

@@ -45,8 +45,9 @@ def sweep(command: Sweep, console: Console) -> int:
     from itrpo.sweep.plan import read_plan, shipped_plans
 
     if command.plan is None or command.list:
+        width = max(map(len, shipped_plans()))
         for name in shipped_plans():
-            console.print(f"{name:14} {read_plan(name).title}", soft_wrap=True, markup=False)
+            console.print(f"{name:{width}}  {read_plan(name).title}", soft_wrap=True, markup=False)
         return 0
     allow_own(*command.env)
     for env in command.env:

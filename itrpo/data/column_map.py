@@ -31,6 +31,7 @@ from __future__ import annotations
 import fnmatch
 import math
 import re
+import shlex
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -228,7 +229,7 @@ def map_advice(names: Collection[str], ends_known: bool = False) -> str:
             guessed.append(f"{field}={there}{'' if there in names else '/*'}")
         elif field in MINIMUM or (field == "episode" and not ends_known):
             guessed.append(f"{field}={NONE if field == 'terminals' else 'COLUMN'}")
-    example = EXAMPLE if sum("COLUMN" in it for it in guessed) > 2 else f"--columns {' '.join(guessed)}"
+    example = EXAMPLE if sum("COLUMN" in it for it in guessed) > 2 else f"--columns {shlex.join(guessed)}"
     return f"Say which are what: {example} (columns={{...}} in Python)"
 
 

@@ -537,7 +537,8 @@ def record(trainer: Trainer, pool: rollout.EvaluationPool) -> None:
         raise DivergenceError(f"seed {trainer.index}: the policy is not finite at step {trainer.step:,}")
     reference = reference_of(old, config.env_id)
     kept = {key: it for key, it in old.metadata.items() if key != "reference" or reference is not None}
-    about = kept | {"env_id": config.env_id, "itrpo": itrpo.__version__, "finetuned_steps": trainer.step}
+    step = old.metadata["step"] + trainer.step * config.updates_per_step  # evaluations and judgements know it by that
+    about = kept | {"env_id": config.env_id, "itrpo": itrpo.__version__, "step": step, "finetuned_steps": trainer.step}
     save_policy(path, export, old.observation_mean, old.observation_std, old.action_low, old.action_high, about)
     act = rollout.acting([load_policy(path)])
     returns = rollout.evaluate(pool, act, config.seed, trainer.step, [trainer.index]).returns[0]

@@ -110,7 +110,7 @@ def judge_candidates(
             last = candidate.last_action[:, None] if candidate.last_samples is None else candidate.last_samples
             q = fitted.q_values(place, log.rows.observation, log.rows.action[:, None])
             v, tail = fitted.q_values(place, log.rows.observation, samples), fitted.q_values(place, end, last)
-            told, few = _of_overlap(overlap, episodes), overlap.sample_size < SMALL_SAMPLE
+            told, few = overlap_reasons(overlap, episodes), overlap.sample_size < SMALL_SAMPLE
             low, high = possible(log, gamma)
             for name, folds in {
                 "wdr": importance.weighted_doubly_robust(log, ratio, gamma, q, v, many, tail),
@@ -271,13 +271,14 @@ def bias_reasons(fitted_log: np.ndarray, earned: np.ndarray, episodes: int) -> t
     return (Reason("bias", text),)
 
 
-def _of_overlap(overlap: importance.Overlap, episodes: int) -> tuple[Reason, ...]:
+def overlap_reasons(overlap: importance.Overlap, episodes: int) -> tuple[Reason, ...]:
     reasons, (size, mean) = list[Reason](), overlap
     if size < max(SMALL_SAMPLE, SMALL_SHARE * episodes):
         no = ", so there is no interval" if size < SMALL_SAMPLE else ""
         reasons.append(Reason("weights", f"the importance weights are worth {size:.1f} of {episodes} episodes{no}"))
     if not WEIGHT_RANGE[0] <= mean <= WEIGHT_RANGE[1]:
-        text = f"the importance weights are {mean:.2g} on average, and not 1: the log hardly does what it does"
+        why = "the log hardly does what it does" if mean < 1 else "the model of pi_beta is wrong in its tails"
+        text = f"the importance weights are {mean:.2g} on average, and not 1: {why}"
         reasons.append(Reason("overlap", text))
     return tuple(reasons)
 

@@ -72,7 +72,7 @@ ABOUT: dict[Kind, About] = {  # the gravest first
         "Leave the estimates by importance sampling and doubly robust out, and go by fitted Q.",
     ),
     "overlap": About(
-        "The log hardly ever does what this policy does.",
+        "What this policy does can't be weighed by this log.",
         "Leave the estimates by importance sampling and doubly robust out, and go by fitted Q.",
     ),
 }

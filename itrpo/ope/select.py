@@ -247,7 +247,7 @@ def print_selection(selection: Selection, console: Console) -> None:
     for sentence in selection.warnings:
         console.print(Text(f"- {sentence}", style="yellow"))
     table = Table(
-        title=f"{count(len(selection.places), 'policy' if selection.by == 'policy' else 'run')} by"
+        title=f"{count(len(selection.places), selection.by)} by"
         f" {ESTIMATORS[selection.estimator]} on {count(of.episodes, 'episode')} of {of.dataset}",
         title_justify="left",
     )
@@ -302,13 +302,13 @@ def next_step(tried: Tried) -> list[str]:
     lines = [f"Left out: {count(tried.left_out, 'return')} of policies that are not among these, or were trained on."]
     lines = lines if tried.left_out else []
     best = None if advice.best is None else tried.names[advice.best]
-    open_end = "nobody knows by how much another is better" if not np.isfinite(advice.better_by) else ""
+    open_end = "nobody knows yet by how much another is better" if not np.isfinite(advice.better_by) else ""
     margin = open_end or f"another is better by at most {number(max(advice.better_by, 0.0))} (95%)"
     if advice.following is not None:
         following = tried.names[advice.following]
         lines.append(f"Try next: {following}, and say what came: --tried {following}=RETURN")
         if best is not None:
-            lines.append(f"Best so far: {best}; {margin}, and trials end at {number(advice.worth)}.")
+            lines.append(f"Best so far: {best}; {margin}; trials end once that is at most {number(advice.worth)}.")
     elif best is None:
         lines.append("The budget allows no trial.")
     else:

@@ -192,4 +192,5 @@ def return_digits(value: float) -> int:
 
 
 def count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    plural = f"{noun[:-1]}ies" if noun.endswith("cy") else f"{noun}s"
+    return f"{number} {noun if number == 1 else plural}"

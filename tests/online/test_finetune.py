@@ -84,7 +84,7 @@ def test_it_begins_as_the_run_s_policy_and_learns(run, finetuned):
     assert len(rows) == 230
     assert rows["reward"][:200].sum(dtype=np.float64) == pytest.approx(curve[-1]["online_return"], rel=1e-5)
     assert np.flatnonzero(rows["timeout"]).tolist() == [199]
-    evaluate(finetuned, episodes=1)  # the folder is one of policies
+    assert evaluate(finetuned, episodes=1).step == 10 + 230  # the folder is one of policies, which are not the run's
 
 
 def test_a_kill_changes_no_bit(run, finetuned, tmp_path, monkeypatch):

@@ -14,8 +14,17 @@ import pytest
 from itrpo.errors import StorageError
 from itrpo.ope import judgement
 from itrpo.ope.behavior import Behavior
-from itrpo.ope.estimate import Candidate, Settings, bias_reasons, judge_candidates, logged_next_action, next_action
+from itrpo.ope.estimate import (
+    Candidate,
+    Settings,
+    bias_reasons,
+    judge_candidates,
+    logged_next_action,
+    next_action,
+    overlap_reasons,
+)
 from itrpo.ope.fqe import FQE
+from itrpo.ope.importance import Overlap
 from itrpo.ope.judgement import Judgement
 from itrpo.ope.log import Log, make_log
 from itrpo.types import Transition
@@ -126,6 +135,13 @@ def test_an_estimator_that_is_wrong_about_the_log_says_so():
     assert bias_reasons(earned[:2] + 78, earned[:2], 90) != ()
     assert bias_reasons(earned + 20, earned, 90) == ()
     assert bias_reasons(earned + np.array([78, -90, 150, 10]), earned, 90) == ()
+
+
+@pytest.mark.parametrize(("mean", "why"), [(0.01, "the log hardly does what it does"), (3e3, "wrong in its tails")])
+def test_weights_that_are_not_1_say_in_which_direction(mean, why):
+    (reason,) = overlap_reasons(Overlap(50.0, mean), 50)
+    assert why in reason.text
+    assert overlap_reasons(Overlap(50.0, 1.0), 50) == ()
 
 
 def test_next_actions_are_those_of_the_next_row():

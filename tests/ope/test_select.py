@@ -71,6 +71,7 @@ def test_from_the_command_line(folders, capsys):
     assert main(["select", "a", "b"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert said.startswith("- there are only 5 episodes")  # warnings first
+    assert "4 policies by fitted Q on 5 episodes of log" in said
     assert "Can't tell which of the first 2 is best; they are ahead of the other policies." in said
     found = json.loads(Path("selection.json").read_text())
     assert [it["group"] for it in found["places"]] == [0, 0, 1, 1]
@@ -97,6 +98,10 @@ def test_a_trial_goes_on_where_it_was_left(folders, capsys):
     first = select(folders, console=QUIET).places[0].name
     assert f"Try next: {first}, and say what came: --tried {first}=RETURN" in " ".join(capsys.readouterr().out.split())
     assert main(["select", "a", "b", "--trials", "t.json", "--tried", "a/seed0=10", "a/seed0=10.5", "b/seed1=30"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert (
+        "Best so far: b/seed1; nobody knows yet by how much another is better; trials end once that is at most" in said
+    )
     kept = trials.read(Path("t.json"))
     assert (kept.rule.keep, kept.rule.worth, len(kept.tried)) == (3, 1.0, 3)
     tried = try_out(select(folders, console=QUIET), Path("t.json"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,9 @@ def test_the_message_that_misses_a_key_names_a_map_that_works(tmp_path: Path) ->
     path = demonstrations(tmp_path / "low_dim.hdf5")
     with pytest.raises(InputError) as caught:
         load_dataset(path)
-    words = str(caught.value).split("--columns ")[1].split(" (")[0].split()
+    said = str(caught.value).split("--columns ")[1].split(" (")[0]
+    assert said.startswith("'observations=obs/*' ")  # a shell would look for files
+    words = shlex.split(said)
     assert words == ["observations=obs/*", "actions=actions", "rewards=rewards", "terminals=dones"]
     assert len(load_dataset(path, columns=dict(word.split("=") for word in words))) == 8
 
