@@ -60,9 +60,8 @@ SLOW = {
             ),
             "$FAST --steps 800000": "$FAST",
             "$FAST --every 40000": "$FAST",
-            "--steps 200000 --every 50000 --episodes 8 --out runs/ant --policy-hidden 128,128 --critic-hidden 128,128": (
-                f"--out runs/ant {SAC}"
-            ),
+            "--steps 200000 --every 50000 --episodes 8 --out runs/ant"
+            " --policy-hidden 128,128 --critic-hidden 128,128": f"--out runs/ant {SAC}",
         },
     ),
     "new data and going on": Case(
@@ -109,7 +108,8 @@ SLOW = {
         {
             "itrpo sweep table2 --executor ray": "true",  # tests/sweep/test_on_ray.py
             "pip install '.[report]'": "true",
-            "itrpo sweep table2 --packed": "itrpo runs pack runs/table2 --out rows.parquet\nitrpo sweep table2 --packed",
+            "itrpo sweep table2 --packed": "itrpo runs pack runs/table2 --out rows.parquet\n"
+            "itrpo sweep table2 --packed",
             "sweep table2": "sweep tiny.yaml",
             "sweep myplan.yaml": "sweep tiny.yaml --out runs/jobs",
             "/shared/table2": "runs/table2",
@@ -149,7 +149,7 @@ def sections(page: str) -> dict[str, str]:
 
 
 def write_logs(folder: Path) -> None:
-    """What the pages take for granted: log.csv (and by year), low_dim.hdf5, mylog.npz and newlog.npz, a module, a plan."""
+    """What the pages take for granted: log.csv (and by year), low_dim.hdf5, two NPZ files, a module, a plan."""
     rng = np.random.default_rng(0)
     rows = [
         [f"r{run}", 50 + rng.normal(), 1.8 + 0.1 * rng.normal(), 50 * (1 + rng.uniform(-0.9, 0.9)), rng.normal(), 0]
