@@ -4,8 +4,6 @@ itrpo/collection/policies/NAME_dqn_STEPk.npz, and prints their lines for ladders
 python benchmarks/discrete_ladders.py CartPole-v1 --steps 60000 --every 4000
 python benchmarks/discrete_ladders.py Acrobot-v1 --steps 30000 --every 3000
 python benchmarks/discrete_ladders.py itrpo/Breakout-v0 --steps 400000 --every 20000
-python benchmarks/discrete_ladders.py itrpo/Asterix-v0 --steps 300000 --every 20000
-python benchmarks/discrete_ladders.py LunarLander-v3 --steps 200000 --every 20000
 """
 
 from __future__ import annotations
@@ -47,13 +45,6 @@ CONSTANTS = {  # found by hand: in CartPole larger steps unlearn what was learne
         steps_per_update=2,
         last_epsilon=0.02,
         decay=0.1,
-    ),
-    "itrpo/Asterix-v0": Training(
-        Backbone(gamma=0.97, batch_size=64, critic_learning_rate=1e-3, critic_hidden=(128, 64), huber_limit=1.0),
-        steps_per_update=2,
-    ),
-    "LunarLander-v3": Training(
-        Backbone(batch_size=64, critic_learning_rate=5e-4, critic_hidden=(64, 64), huber_limit=10.0), steps_per_update=2
     ),
 }
 WARM_UP, PER_CALL = 1_000, 10

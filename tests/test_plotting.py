@@ -171,7 +171,7 @@ def test_several_runs_in_one_picture(tmp_path, figures):
         "iTRPO, mean of 4 seeds, 95% interval",
         "TD3+BC, mean of 2 seeds",
     ]
-    assert one.get_ylabel() == "D4RL-normalised score"
+    assert one.get_ylabel() == "D4RL score"
     picture = read_png(tmp_path / "curves.png")
     assert all(pixels_of(picture, color) > 500 for color in (BLUE, VERMILLION))
     run_curves([tmp_path / "runs/one", tmp_path / "runs/two"], tmp_path / "kl.png", "probe_kl")

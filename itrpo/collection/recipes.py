@@ -12,7 +12,7 @@ recipes: a changed recipe must get a new one, or cached files would no longer ma
 | medium-replay | every rung up to the medium one, as long as training was near it | as many as the training had |
 | full-replay | the same, up to the last rung | as many as the training had |
 
-CartPole, Acrobot, LunarLander and Breakout on a grid, whose actions are choices, have random, medium, medium-replay and
+CartPole, Acrobot and Breakout on a grid, whose actions are choices, have random, medium, medium-replay and
 expert, of 50,000 rows each, from the policies of one online DQN each, which act epsilon-greedily.
 
 What follows D4RL's scripts (Farama-Foundation/D4RL, scripts/generation/mujoco): `collect_data.py` draws the actions of
@@ -26,8 +26,6 @@ are rolled out instead, each for the steps of training that it is nearest to, wi
 
 from __future__ import annotations
 
-import contextlib
-import importlib.metadata
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -54,7 +52,6 @@ CHOICE_ENV_IDS = {  # rolled out by `itrpo.collection.choices`
     "cartpole": "CartPole-v1",
     "acrobot": "Acrobot-v1",
     "breakout": "itrpo/Breakout-v0",
-    "lunarlander": "LunarLander-v3",
 }
 CHOICE_ROWS = 50_000
 SETS = ("random", "medium", "medium-replay", "full-replay", "medium-expert", "expert")
@@ -156,7 +153,7 @@ def plan(name: str, steps: int | None = None, seed: int = 0) -> Plan:
         "seed": seed,
         "actions": "uniform" if kind == "random" else acting,
         "parts": [_describe(share) for share in shares],
-        "versions": versions() | _box2d_version(env_id),
+        "versions": versions(),
     }
     if kind.endswith("replay"):
         recipe["note"] = REPLAY_NOTE
@@ -165,14 +162,6 @@ def plan(name: str, steps: int | None = None, seed: int = 0) -> Plan:
         said = {"num_actions": ENVIRONMENTS[env_id].number}
         return Plan(env_id, "itrpo.collection.choices:collect", parts, done, recipe, {}, said)
     return Plan(env_id, "itrpo.collection.rollout:collect", parts, done, recipe, _metadata(kind, shares))
-
-
-def _box2d_version(env_id: str) -> dict[str, str]:
-    """Of LunarLander's physics, which go by two names; nothing where they are not installed."""
-    for name in ("box2d", "box2d-py") if env_id == "LunarLander-v3" else ():
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            return {"box2d": importlib.metadata.version(name)}
-    return {}
 
 
 def _shares(env_id: str, kind: str, steps: int | None) -> list[Share]:

@@ -80,6 +80,9 @@ def small(config):
     return replace_leaves(config, changes)
 
 
+KEY = jax.random.key(0)
+
+
 def build_model(behavior, config=None):
     if behavior is None:
         return None
@@ -468,6 +471,9 @@ def test_every_metric_is_documented_and_every_documented_metric_exists():
             state, _, metrics = traced(name, preset)
             probes = jax.eval_shape(algorithm.probes, state, data(name), jax.random.key(0))
             measured |= set(metrics) | set(probes)
+    for name, behavior in BEHAVIORS:
+        model, batch = build_model(behavior), data(name)
+        measured |= set(jax.eval_shape(model.fit_step, jax.eval_shape(model.init, KEY), batch, KEY)[1])
     assert measured == documented_metrics()
 
 

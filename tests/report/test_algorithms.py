@@ -11,7 +11,7 @@ from itrpo.types import RewardRule
 
 
 def printed(function, *arguments) -> str:
-    console = Console(file=io.StringIO(), width=200)
+    console = Console(file=io.StringIO(), width=240)
     function(*arguments, console)
     return console.file.getvalue()
 
