@@ -98,7 +98,10 @@ def reference_score(env_id: str, own: Reference | None = None) -> Reference | No
 
 def score_name(env_id: str | None) -> str:
     """What a table calls the score: D4RL's, or one by other references."""
-    return "score" if env_id is None or reference_score(env_id) is None else "D4RL score"
+    if env_id is None or reference_score(env_id) is None:
+        return "score"
+    elsewhere = env_id.startswith("itrpo/Breakout") or _OGBENCH.fullmatch(env_id)
+    return "score" if elsewhere else "D4RL score"
 
 
 def normalized_score(env_id: str, returns: Any, own: Reference | None = None) -> np.ndarray | None:
