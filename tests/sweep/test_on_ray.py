@@ -47,7 +47,7 @@ def environment(pid: int) -> list[str]:
 
 
 class Killer(RayExecutor):
-    """Kills the worker of Ray's that a run was given to, and the run itself, once it trains."""
+    """Kills the worker of Ray's that a run was given to, and the run itself, once it has a checkpoint to go on from."""
 
     killed: tuple[int, ...] = ()
 
@@ -55,7 +55,7 @@ class Killer(RayExecutor):
         found = subprocess.run(["pgrep", "-f", "itrpo.sweep.worker"], capture_output=True, text=True).stdout.split()
         mine = [int(pid) for pid in found if self.out in environment(int(pid))]
         status = self.folder / "status.json"
-        if not self.killed and mine and status.exists() and read_status(self.folder).state == "unfinished":
+        if not self.killed and mine and status.exists() and 0 < read_status(self.folder).step < 800:
             parents = [int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) for pid in mine]
             self.killed = (*parents, *mine)
             for pid in self.killed:
