@@ -379,6 +379,6 @@ def _draw_score_axis(axes: Axes, env_id: str | None, own: Reference | None = Non
     low, high = reference
     functions = (lambda value: 100 * (value - low) / (high - low), lambda score: low + score * (high - low) / 100)
     right = axes.secondary_yaxis("right", functions=functions)
-    right.set_ylabel("D4RL-normalised score" if own is None else "score by the dataset's references")
+    right.set_ylabel(score_name(env_id, own))
     right.yaxis.set_major_formatter(_number)
     right.spines["right"].set_visible(True)

@@ -18,6 +18,7 @@ import math
 import re
 import traceback
 import warnings
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -52,8 +53,11 @@ REFERENCE_SCORES = (
     (r"AdroitHandRelocate-v\d+", -6.425911, 4233.8778),
     (r"AdroitHandDoor-v\d+", -56.512833, 2880.5693),
     (r"itrpo/Kitchen_\w+-v0", 0.0, 4.0),  # a return is the number of subtasks that were completed
+)
+# By the same rule where D4RL has none.
+OTHER_REFERENCES = (
     (_OGBENCH.pattern, 0.0, 1.0),  # a return is a success
-    # ours, by D4RL's rule: 20,000 episodes of uniform choices (± 0.005); the expert of our sets, greedy
+    # 20,000 episodes of uniform choices (± 0.005); the expert of our sets, greedy
     (r"itrpo/Breakout-v0", 0.41, 23.5),
 )
 
@@ -90,18 +94,19 @@ def is_maze(env_id: str) -> bool:
 
 def reference_score(env_id: str, own: Reference | None = None) -> Reference | None:
     """The returns that score 0 and 100 in this environment: `own`, those that a dataset has for it
-    (`Dataset.reference`), else D4RL's; None where there are none.
+    (`Dataset.reference`), else those listed above; None where there are none.
     """
-    known = ((low, high) for pattern, low, high in REFERENCE_SCORES if re.fullmatch(pattern, env_id))
-    return own or next(known, None)
+    return own or _listed(env_id, (*REFERENCE_SCORES, *OTHER_REFERENCES))
 
 
-def score_name(env_id: str | None) -> str:
-    """What a table calls the score: D4RL's, or one by other references."""
-    if env_id is None or reference_score(env_id) is None:
-        return "score"
-    elsewhere = env_id.startswith("itrpo/Breakout") or _OGBENCH.fullmatch(env_id)
-    return "score" if elsewhere else "D4RL score"
+def _listed(env_id: str, references: Iterable[tuple[str, float, float]]) -> Reference | None:
+    return next(((low, high) for pattern, low, high in references if re.fullmatch(pattern, env_id)), None)
+
+
+def score_name(env_id: str | None, own: Reference | None = None) -> str:
+    """What a table calls the score of `reference_score`: D4RL's, or one by other references."""
+    of_d4rl = own is None and env_id is not None and _listed(env_id, REFERENCE_SCORES) is not None
+    return "D4RL score" if of_d4rl else "score"
 
 
 def normalized_score(env_id: str, returns: Any, own: Reference | None = None) -> np.ndarray | None:

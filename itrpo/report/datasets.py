@@ -13,7 +13,7 @@ from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.data.fit import Misfit
 from itrpo.data.wording import listed
 from itrpo.errors import InputError
-from itrpo.evaluation.environments import logged_score
+from itrpo.evaluation.environments import logged_score, score_name
 from itrpo.files import cache_dir, d4rl_path, generated_path
 from itrpo.registry import GENERATED_DATASETS
 from itrpo.types import Dataset, DiscreteSpec
@@ -61,10 +61,9 @@ def describe(dataset: Dataset, misfit: Misfit | None = None, unusable: str = "")
         env_id = None if misfit is not None and misfit.of_sizes else dataset.env_id
         own = dataset.reference
         scores = None if env_id is None else logged_score(env_id, returns, own)
-        if scores is not None and own is None:
-            facts["D4RL-normalised score"] = _spread(scores)
-        elif scores is not None and own is not None:
-            facts["normalised score"] = f"{_spread(scores)} (0 and 100: returns of {own[0]:,.6g} and {own[1]:,.6g})"
+        if scores is not None:
+            by = "" if own is None else f" (0 and 100: returns of {own[0]:,.6g} and {own[1]:,.6g})"
+            facts[score_name(env_id, own)] = _spread(scores) + by
     for beginning in ("observation", "action"):
         names, units = (getattr(dataset.attributes, f"{beginning}_{it}") for it in ("names", "units"))
         if names or units:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from itrpo.errors import InputError
-from itrpo.evaluation.environments import check_sizes, make_env, normalized_score, spaces_of, time_limit
+from itrpo.evaluation.environments import check_sizes, make_env, normalized_score, score_name, spaces_of, time_limit
 from itrpo.types import DiscreteSpec, SpaceSpec
 
 
@@ -36,6 +36,12 @@ def test_published_scores_of_the_best_medium_trajectories(env_id, best_return, s
 def test_no_score_where_d4rl_has_none():
     assert normalized_score("Swimmer-v4", 100.0) is None
     assert normalized_score("Hopper-v5", 100.0) is None  # other rewards than -v4
+
+
+def test_a_score_is_called_d4rls_where_the_references_are():
+    assert {score_name(it) for it in ("Hopper-v4", "itrpo/AntMaze_Large-v0", "AdroitHandPen-v1")} == {"D4RL score"}
+    others = ("itrpo/Breakout-v0", "cube-single-play-singletask-v0", "Swimmer-v4", None)
+    assert {score_name(it) for it in others} | {score_name("Hopper-v4", (0.0, 1.0))} == {"score"}
 
 
 @pytest.mark.parametrize(

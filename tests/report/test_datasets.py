@@ -46,7 +46,7 @@ def test_info_says_what_the_rows_say(tmp_path: Path) -> None:
     assert facts["episode length"] == "4 (from 3 to 4)"
     assert facts["return"] == "45.5 ± 12.5, max 58.0"  # 33 and 58
     # (R + 20.272305) / (3234.3 + 20.272305): 1.637, 2.405
-    assert facts["D4RL-normalised score"] == "2.0 ± 0.4, max 2.4"
+    assert facts["D4RL score"] == "2.0 ± 0.4, max 2.4"
     assert facts["file"] == str(path.resolve())
     assert facts["recipe: seed"] == "7"
     shown = io.StringIO()
@@ -62,7 +62,7 @@ def test_info_without_episodes_or_environment() -> None:
     assert facts["completed episodes"] == "0"
     assert facts["environment"] == "none known: name it with --env"
     assert facts["actions rescaled from"] == "[-1.0] to [3.0]"
-    assert not {"return", "D4RL-normalised score", "file"} & set(facts)
+    assert not {"return", "D4RL score", "file"} & set(facts)
 
 
 def rows_of_the_policy() -> dict[str, np.ndarray]:
