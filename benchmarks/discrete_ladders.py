@@ -4,6 +4,7 @@ itrpo/collection/policies/NAME_dqn_STEPk.npz, and prints their lines for ladders
 python benchmarks/discrete_ladders.py CartPole-v1 --steps 60000 --every 4000
 python benchmarks/discrete_ladders.py Acrobot-v1 --steps 30000 --every 3000
 python benchmarks/discrete_ladders.py itrpo/Breakout-v0 --steps 400000 --every 20000
+python benchmarks/discrete_ladders.py LunarLander-v3 --steps 150000 --every 25000
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class Training(NamedTuple):
     steps_per_update: int = 1  # of the environment
     last_epsilon: float = 0.05
     decay: float = 0.3  # share of the steps in which epsilon falls to it, from 1
+    halved: bool = False  # stored with half of the digits, and none for inputs that were always 0
 
 
 CONSTANTS = {  # found by hand: in CartPole larger steps unlearn what was learned
@@ -45,6 +47,12 @@ CONSTANTS = {  # found by hand: in CartPole larger steps unlearn what was learne
         steps_per_update=2,
         last_epsilon=0.02,
         decay=0.1,
+        halved=True,
+    ),
+    "LunarLander-v3": Training(
+        Backbone(batch_size=128, critic_learning_rate=6e-4, critic_hidden=(128, 128), huber_limit=1.0),
+        decay=0.12,
+        halved=True,
     ),
 }
 WARM_UP, PER_CALL = 1_000, 10
@@ -109,7 +117,7 @@ def train(env_id: str, steps: int, every: int, seed: int) -> None:
             metadata = {"env_id": env_id, "algorithm": f"DQN, seed {seed}", "environment_steps": step + 1}
             export = jax.tree.map(np.asarray, {k: v for k, v in algorithm.acting.export(state).items() if k != "kind"})
             low, high = np.zeros(1), np.full(1, number - 1)
-            if env_id.startswith("itrpo/"):  # 400 inputs: half of the digits, and none for cells that are always empty
+            if given.halved:
                 export["weight_0"] = export["weight_0"] * rows[0][: step + 1].any(axis=0)
                 export = {k: v.astype(np.float16) for k, v in export.items()}
             save_policy(path, {"kind": "argmax", **export}, np.zeros(size), np.ones(size), low, high, metadata)

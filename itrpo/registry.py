@@ -75,7 +75,7 @@ _GENERATED = (
     ),
     *(
         f"{environment}-{kind}-itrpo1"
-        for environment in ("cartpole", "acrobot", "breakout")
+        for environment in ("cartpole", "acrobot", "lunarlander", "breakout")
         for kind in ("random", "medium", "medium-replay", "expert")
     ),
     *(f"antmaze-{maze}-itrpo1" for maze in ("umaze", "umaze-diverse")),

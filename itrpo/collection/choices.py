@@ -1,4 +1,4 @@
-"""Roll-outs of policies over choices: in gymnasium's CartPole and Acrobot, and in a grid of our own.
+"""Roll-outs of policies over choices: in gymnasium's CartPole, Acrobot and LunarLander, and in a grid of our own.
 
 A policy is a `policy.npz` (`itrpo.policy`) of a DQN that was trained online here, by benchmarks/discrete_ladders.py. It
 acts epsilon-greedily, so that every choice is made everywhere and its probability is known.
@@ -26,6 +26,7 @@ class Choices(NamedTuple):
 ENVIRONMENTS = {
     "CartPole-v1": Choices(2),
     "Acrobot-v1": Choices(3),
+    "LunarLander-v3": Choices(4),
     "itrpo/Breakout-v0": Choices(3, 0.02),  # a paddle that falls behind by one cell has often lost the ball
 }
 

@@ -12,8 +12,9 @@ recipes: a changed recipe must get a new one, or cached files would no longer ma
 | medium-replay | every rung up to the medium one, as long as training was near it | as many as the training had |
 | full-replay | the same, up to the last rung | as many as the training had |
 
-CartPole, Acrobot and Breakout on a grid, whose actions are choices, have random, medium, medium-replay and
-expert, of 50,000 rows each, from the policies of one online DQN each, which act epsilon-greedily.
+CartPole, Acrobot, LunarLander (with the extra `box2d`) and Breakout on a grid, whose actions are choices, have random,
+medium, medium-replay and expert, of 50,000 rows each, from the policies of one online DQN each, which act
+epsilon-greedily.
 
 What follows D4RL's scripts (Farama-Foundation/D4RL, scripts/generation/mujoco): `collect_data.py` draws the actions of
 random uniformly (the paper has "a randomly initialized policy"; the published hopper-random-v2 fits uniform actions,
@@ -51,6 +52,7 @@ ENV_IDS = {"halfcheetah": "HalfCheetah-v4", "hopper": "Hopper-v4", "walker2d": "
 CHOICE_ENV_IDS = {  # rolled out by `itrpo.collection.choices`
     "cartpole": "CartPole-v1",
     "acrobot": "Acrobot-v1",
+    "lunarlander": "LunarLander-v3",
     "breakout": "itrpo/Breakout-v0",
 }
 CHOICE_ROWS = 50_000

@@ -54,6 +54,21 @@ def test_rows_of_a_grid_follow_its_rules(tmp_path: Path) -> None:
     np.testing.assert_allclose(dataset.behavior_log_probs, expected, rtol=1e-5)
 
 
+def test_a_lander_moves_as_its_velocity_says(tmp_path: Path) -> None:
+    pytest.importorskip("Box2D", reason="the extra box2d is not installed")
+    path = recipes.make_dataset("lunarlander-medium", tmp_path / "set.hdf5", steps=400, workers=1)
+    dataset = load_dataset(path)
+    assert (dataset.num_actions, dataset.env_id, dataset.bounds) == (4, "LunarLander-v3", "declared")
+    rows = dataset.transitions
+    on = rows.continues == 1
+    moved, velocity = (rows.next_observation - rows.observation)[on, 0], rows.next_observation[on, 2]
+    np.testing.assert_allclose(moved, velocity / 100, atol=1e-3)  # 50 steps a second, and units of half a width and 1/5
+    assert np.abs(velocity / 100).max() > 5e-3
+    assert set(np.unique(rows.observation[:, 6:])) <= {0, 1}  # whether a leg touches the ground
+    greedy = load_policy(policy_path(medium("LunarLander-v3").policy)).act(rows.observation) == rows.action
+    np.testing.assert_allclose(dataset.behavior_log_probs, np.log(np.where(greedy, 0.925, 0.025)), rtol=1e-5)
+
+
 def test_what_an_environment_needs_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "Box2D", None)  # as if it were not installed
     with pytest.raises(InputError, match=r"LunarLander-v3 needs Box2D and pygame: pip install 'itrpo\[box2d\]'"):
