@@ -1,7 +1,8 @@
 """Time: memory over many steps, a run stopped and resumed many times, SIGTERM, and a clock that is set back.
 
 The clock of the machine stays as it is. A run that "began in the future" is made by dating every file of a half-done
-run a year ahead, which is what a clock set back leaves; a clock set back under a running process is not tried.
+run a year ahead, which is what a clock set back leaves. Under a running process it is libfaketime that moves the clock,
+where that is installed (Debian's `faketime`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -44,7 +47,11 @@ def run(log: Log, place: Path, short: bool, only: str = "") -> None:
         "stopped and resumed": lambda done: stopped(log, place, 8 if short else 50, done),
         "SIGTERM": lambda done: terminated(log, place, 2 if short else 5, done),
         "clock set back": lambda done: clock(log, place, done),
+        "clock moved under a running process": lambda done: moving_clock(place, done),
     }
+    if not faketime():
+        del cases["clock moved under a running process"]
+        print("libfaketime is not installed: no clock is moved under a running process", flush=True)
     for name, do in cases.items():
         if only in name:
             with log.case("time", name, log.seed) as done:
@@ -169,3 +176,38 @@ def clock(log: Log, place: Path, done: Any) -> None:
     status = processes.finish(processes.start(it))
     different = processes.differences(expected, processes.left_by(it.folder / "run"))
     done(status == 0 and not different, "" if status == 0 and not different else f"{status}, {different[:4]}")
+
+
+def faketime() -> Path | None:
+    return next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
+
+
+MOVES = ("-365d", "+30d", "-2h", "+0")  # of the clock, one at each checkpoint
+
+
+def moving_clock(place: Path, done: Any) -> None:
+    """Back a year, forward, back two hours and to what it was, while a run goes on."""
+    words = (*TINY, "--steps", "40000", "--eval-every", "5000")
+    expected, _ = whole(place, words)
+    it, offset = made(place, "moving-clock", words), place / "offset"
+    it.folder.mkdir(parents=True)
+    offset.write_text("+0")
+    own = {"LD_PRELOAD": str(faketime()), "FAKETIME_TIMESTAMP_FILE": str(offset), "FAKETIME_NO_CACHE": "1"}
+    own |= {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1"}
+    own |= {"ITRPO_CACHE": str(it.cache), "JAX_COMPILATION_CACHE_DIR": str(it.compiled)}
+    checkpoints, moves = it.folder / "run" / "checkpoints", 0
+    with it.log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "itrpo", *it.words], env=os.environ | own, stdout=output, stderr=output
+        )
+        for move in MOVES:
+            before = newest(checkpoints)
+            processes.wait_for(lambda before=before: process.poll() is not None or newest(checkpoints) > before, 200)
+            if process.poll() is not None:
+                break
+            offset.write_text(move)
+            moves += 1
+        status = process.wait(600)
+    different = processes.differences(expected, processes.left_by(it.folder / "run"))
+    ok = status == 0 and not different and moves > 1
+    done(ok, "" if ok else f"{status}, {different[:4]}, {moves} moves: {processes.tail(it.log)}", moves=moves)
