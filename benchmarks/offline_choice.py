@@ -1,7 +1,7 @@
 """What choosing a policy from logged data alone is worth: policies whose returns are known, judged without them.
 
     python benchmarks/offline_choice.py judge --snapshots DIR --out runs/choice    # truth, then judgements; resumes
-    python benchmarks/offline_choice.py peer --snapshots DIR --out runs/choice --python PEER/bin/python
+    python benchmarks/offline_choice.py peer --snapshots DIR --out runs/choice --python PEER/bin/python    # resumes
     python benchmarks/offline_choice.py table --out runs/choice > benchmarks/results/offline_choice.md
 
 Pools: `ladder`, the package's own acting policies of an environment, and `snapshots`, files ENV_NAME.npz of DIR with
@@ -66,8 +66,8 @@ class Peer:
     snapshots: Path
     out: Path
     python: Path
-    dataset: str = "hopper-full-replay-itrpo1"
-    pool: str = "snapshots"
+    datasets: tuple[str, ...] = tuple(DATASETS)
+    pools: tuple[str, ...] = POOLS
 
 
 @dataclass(frozen=True)
@@ -253,18 +253,35 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-# --- d3rlpy --------------------------------------------------------------------------------------------------------
+# --- peers -------------------------------------------------------------------------------------------------------
 
 
 def peer(command: Peer) -> None:
-    """d3rlpy's FQE of one pool on the same rows, with as many gradient steps, in an environment of its own."""
-    path, name, pool = command.out / "peer.jsonl", command.dataset, command.pool
-    log, _ = halves(name)
-    rows, given = command.out / f"{name}.npz", command.out / "policy.npz"
+    """The pools by d3rlpy's FQE and SCOPE-RL on the same rows, in an environment of their own: with as many gradient
+    steps, and with our model of pi_beta for the densities.
+    """
+    xla.prepare()
+    for name in command.datasets:
+        rows = command.out / f"{name}.npz"
+        if not rows.exists():
+            write_rows(name, rows)
+        for pool in command.pools:
+            peer_of_pool(command, name, pool, rows)
+
+
+def write_rows(name: str, path: Path) -> None:
+    log, other = halves(name)
     ends = np.zeros(len(log.rows.reward), bool)
     ends[log.ends] = True
     columns = {"observations": log.rows.observation, "actions": log.rows.action, "rewards": log.rows.reward}
-    np.savez(rows, **columns, terminals=log.rows.continues == 0, timeouts=ends & (log.rows.continues != 0))
+    columns["log_density"] = fit_behavior(other.rows).log_prob(log.rows.observation, log.rows.action)
+    part = path.with_suffix(".part.npz")
+    np.savez(part, **columns, terminals=log.rows.continues == 0, timeouts=ends & (log.rows.continues != 0))
+    part.replace(path)
+
+
+def peer_of_pool(command: Peer, name: str, pool: str, rows: Path) -> None:
+    path, given = command.out / "peer.jsonl", command.out / "policy.npz"
     done = {(it["dataset"], it["pool"], it["policy"]) for it in read_lines(path)}
     for it in pool_of(pool, name.split("-")[0], command.snapshots):
         if (name, pool, it.name) in done:
@@ -304,12 +321,15 @@ METHODS = {
     "wpdis": "importance sampling, self-normalised",
     "pdis": "importance sampling",
     "d3rlpy": "d3rlpy's FQE",
+    "scope_pdis": "SCOPE-RL's self-normalised importance sampling",
+    "scope_dr": "SCOPE-RL's self-normalised doubly robust",
     "near": "nearest to the data",
     "last": "longest trained",
     "random": "at random",
 }
 SAMPLED = ("fqe_sampled", "wdr", "dr", "wpdis", "pdis")  # judge the policy as it samples; the others its mode
-VALUES = (*SAMPLED, "fqe", "fqe_low", "d3rlpy")  # estimates of a value, whose error can be told
+PEERS = {"d3rlpy": "value", "scope_pdis": "scope_pdis", "scope_dr": "scope_dr"}  # the name in their rows
+VALUES = (*SAMPLED, "fqe", "fqe_low", *PEERS)  # estimates of a value, whose error can be told
 REPETITIONS = 2_000
 
 
@@ -331,9 +351,11 @@ def read_pools(out: Path) -> dict[tuple[str, str], Pool]:
         score["fqe_low"] = score["fqe"].min(axis=1, keepdims=True)
         score["near"] = -np.array([[it["support"]["far"]] for it in rows])
         score["last"] = np.arange(len(rows), dtype=float)[:, None]
-        theirs = {it["policy"]: it["value"] for it in peers if (it["dataset"], it["pool"]) == (name, pool)}
+        theirs = {it["policy"]: it for it in peers if (it["dataset"], it["pool"]) == (name, pool)}
         if all(it["policy"] in theirs for it in rows):
-            score["d3rlpy"] = np.array([[theirs[it["policy"]]] for it in rows])
+            for method, key in PEERS.items():
+                found_by = [theirs[it["policy"]].get(key) for it in rows]
+                score[method] = np.array([[-np.inf if it is None else it] for it in found_by])
         values = [
             {kind: np.array([it[kind][which] for it in true]) for kind in KINDS} for which in ("return", "discounted")
         ]
