@@ -127,10 +127,11 @@ def append(path: Path, content: bytes) -> None:
         make_parents(path)
         note(path)
         with open(path, "a+b") as file:
-            file.seek(0)
-            present = file.read()
-            if not present.endswith(b"\n"):
-                file.truncate(present.rfind(b"\n") + 1)
+            if end := file.seek(0, os.SEEK_END):
+                file.seek(end - 1)
+                if file.read() != b"\n":
+                    file.seek(0)
+                    file.truncate(file.read().rfind(b"\n") + 1)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
