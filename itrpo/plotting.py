@@ -147,7 +147,8 @@ def run_curves(paths: Sequence[Path], path: Path, metric: str | None = None) -> 
             _fit(axes, shown, metric)
             axes.set(title=dataset, xlabel="gradient steps")
             status = entries[members[0]].status
-            axes.set_ylabel({**PANELS, "score": score_name(status and status.env_id)}.get(metric, metric))
+            named = score_name(status.env_id, status.reference) if status else score_name(None)
+            axes.set_ylabel({**PANELS, "score": named}.get(metric, metric))
             axes.legend(fontsize=8.0, loc="upper left", bbox_to_anchor=(0, -0.16), borderpad=0)
         save(figure, path)
     return entries

@@ -57,7 +57,7 @@ from itrpo.training import continuing
 from itrpo.training.evaluate import load_policies, reference_of, spec_of
 from itrpo.training.restore import recorded
 from itrpo.training.scaling import scaled_config
-from itrpo.types import Algorithm, Dataset, DensityModel, Metrics, Transition
+from itrpo.types import Algorithm, Dataset, DensityModel, Metrics, Reference, Transition
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -558,12 +558,12 @@ def record(trainer: Trainer, pool: rollout.EvaluationPool) -> None:
         row |= {name: float(value / trainer.learner.count) for name, value in trainer.learner.sums.items()}
     trainer.curve.append(row)
     files.write(trainer.folder.path / CURVE, "".join(json.dumps(it) + "\n" for it in trainer.curve).encode())
-    write_together(trainer.setting, trainer.folder.path.parent)
+    write_together(trainer.setting, trainer.folder.path.parent, reference)
     zeros = jax.tree.map(jnp.zeros_like, (trainer.learner.sums, trainer.learner.count))
     trainer.learner = trainer.learner._replace(sums=zeros[0], count=zeros[1])
 
 
-def write_together(setting: Setting, out: Path) -> None:
+def write_together(setting: Setting, out: Path, reference: Reference | None) -> None:
     """What all seeds have reached, as the files of a run. Raises StorageError."""
     config = to_json(dataclasses.replace(setting.config, parent=setting.parent))
     same = json.dumps({name: it for name, it in config.items() if name != "steps"}, sort_keys=True)
@@ -587,6 +587,7 @@ def write_together(setting: Setting, out: Path) -> None:
         step=step,
         steps=setting.config.steps,
         state="finished" if step == setting.config.steps else "unfinished",
+        reference=reference,
     )
     files.write(out / METRICS, "".join(map(row_to_json, rows)).encode())
     files.write(out / "provenance.json", (out / "seed0" / "provenance.json").read_bytes())

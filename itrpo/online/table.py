@@ -19,7 +19,8 @@ def print_finetuned(done: Finetuned, console: Console) -> None:
     scored = all("score" in curve[-1] for curve in done.curves)
     table = Table(title=f"{done.folder}, after {done.curves[0][-1]['step']:,} steps of each seed", title_justify="left")
     table.add_column("seed", justify="right")
-    kinds = [("return", "return")] + [("score", score_name(read_status(done.folder).env_id))] * scored
+    status = read_status(done.folder)
+    kinds = [("return", "return")] + [("score", score_name(status.env_id, status.reference))] * scored
     for _, name in kinds:
         table.add_column(f"{name} before", justify="right")
         table.add_column("after", justify="right")

@@ -108,7 +108,7 @@ def table_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     rows = comparison.rows
     by_score = sorted(rows, key=lambda it: -(it.score or it.returns or Interval(float("-inf"), None)).mean)
     dataset_return = None if comparison.dataset_return is None else Interval(comparison.dataset_return, None)
-    named = score_name(comparison.status.env_id)
+    named = score_name(comparison.status.env_id, comparison.status.reference)
     columns = {
         "algorithm": [algorithm_name(it.algorithm) for it in by_score] + ["dataset"],
         "return": [format_returns(it.returns) for it in by_score] + [format_returns(dataset_return)],

@@ -93,7 +93,7 @@ def print_run_summary(run_dir: Path, console: Console) -> None:
     table.add_column("return", justify="right")
     with_score = any(row.score for row in rows)
     if with_score:
-        table.add_column(score_name(status.env_id), justify="right")
+        table.add_column(score_name(status.env_id, status.reference), justify="right")
     table.add_column("seeds", justify="right")
     table.add_column("mean of")
     for row in rows:
@@ -132,7 +132,7 @@ def print_evaluation(result: Evaluation, console: Console) -> None:
     title = f"{result.env_id}, policies after {result.step:,} gradient steps, {count(episodes, 'episode')} per seed"
     table = Table("seed", "return", "std over episodes", "episode length", title=title, title_justify="left")
     if result.scores is not None:
-        table.add_column(score_name(result.env_id))
+        table.add_column(score_name(result.env_id, result.reference))
     for column in table.columns[1:]:
         column.justify = "right"
     for seed, (returns, lengths) in enumerate(zip(result.returns, result.lengths, strict=True)):

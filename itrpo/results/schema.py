@@ -25,6 +25,8 @@ from itrpo.files import number_name
 if TYPE_CHECKING:
     import numpy as np
 
+    from itrpo.types import Reference
+
 State = Literal["unfinished", "finished", "stopped", "diverged", "failed"]
 
 
@@ -51,6 +53,7 @@ class Status(NamedTuple):
     steps: int
     state: State
     message: str = ""  # for "diverged": the quantity and the step; for "failed": what went wrong
+    reference: Reference | None = None  # returns that score 0 and 100 by the dataset's own word
 
 
 class Evaluation(NamedTuple):
@@ -61,6 +64,7 @@ class Evaluation(NamedTuple):
     returns: np.ndarray  # [S, E]: undiscounted sums of rewards
     lengths: np.ndarray  # [S, E]: environment steps
     scores: np.ndarray | None  # [S, E]: normalised; None where there is no reference
+    reference: Reference | None = None  # the dataset's own, where it has one
 
 
 def row_to_json(row: Row) -> str:

@@ -129,8 +129,9 @@ def evaluate(
         returns, lengths = rollout.evaluate(pool, rollout.acting(policies), seed, EVALUATE_STEP)
     finally:
         pool.close()
-    scores = normalized_score(env_id, returns, reference_of(policies[0], env_id))
-    return Evaluation(env_id, policies[0].metadata.get("step", 0), returns, lengths, scores)
+    reference = reference_of(policies[0], env_id)
+    scores = normalized_score(env_id, returns, reference)
+    return Evaluation(env_id, policies[0].metadata.get("step", 0), returns, lengths, scores, reference)
 
 
 def reference_of(policy: Policy, env_id: str) -> Reference | None:

@@ -216,6 +216,7 @@ def status_at_start(run: Own, dataset: Dataset, seeds: int) -> Status:
         step=0,
         steps=config.train.steps,
         state="unfinished",
+        reference=dataset.reference,
     )
 
 

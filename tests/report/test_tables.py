@@ -33,6 +33,15 @@ def test_summary_of_a_run(tmp_path):
     assert dataset.score == (25.0, None, ())
 
 
+def test_a_score_by_the_datasets_own_references_is_not_called_d4rls(tmp_path):
+    run = make_run(tmp_path)
+    assert "D4RL score" in printed(print_run_summary, run)
+    RunFolder(run).write_status(read_status(run)._replace(reference=(20.0, 3_270.0)))
+    text = printed(print_run_summary, run)
+    assert "score" in text
+    assert "D4RL" not in text
+
+
 def test_printed_summary(tmp_path):
     text = printed(print_run_summary, make_run(tmp_path))
     for part in (
