@@ -281,7 +281,7 @@ def write_rows(name: str, path: Path) -> None:
 
 
 def peer_of_pool(command: Peer, name: str, pool: str, rows: Path) -> None:
-    path, given = command.out / "peer.jsonl", command.out / "policy.npz"
+    path, given = command.out / "peer.jsonl", command.out / f"{name}-{pool}-policy.npz"
     done = {(it["dataset"], it["pool"], it["policy"]) for it in read_lines(path)}
     for it in pool_of(pool, name.split("-")[0], command.snapshots):
         if (name, pool, it.name) in done:
