@@ -27,6 +27,9 @@ from itrpo.tasks import task_constants, task_of
 from itrpo.types import AlgorithmEntry, Dataset, Preset
 
 BEHAVIOR = "behavior_"  # before the names of the fields of pi_beta's model
+EDGES = ("action_edge", "fit_action_edge")  # fields: actions are clipped to +-(1 - edge) where their density is asked
+PUBLISHED = ("source", "paper", "perturbed")  # presets that are somebody else's, whatever the data
+CLIPPED, INSIDE = 0.05, 0.05  # from this share of numbers on a bound on, edges are so wide: docs/datasets.md
 
 
 class AlgorithmSetup(NamedTuple):
@@ -38,6 +41,7 @@ class AlgorithmSetup(NamedTuple):
     behavior: str | None
     behavior_config: Any
     scaled_fields: tuple[str, ...]
+    given: tuple[str, ...] = ()  # names of fields that the user set
 
 
 def choose(
@@ -104,6 +108,7 @@ def make_config(
         algorithm_config=config,
         behavior_config=behavior_config,
         scaled_fields=tuple(name for name in setup.scaled_fields if name not in own),  # what is given stays as given
+        given=tuple(fields or ()),
     )
 
 
@@ -168,6 +173,7 @@ def complete(setup: AlgorithmSetup, options: RunOptions, dataset: Dataset) -> Ru
     if scale is None:
         scale, shift = reward_transform(rewards, dataset.transitions, where)
     length, recipe = lengths(options, is_maze(env_id)), dataset.source.recipe
+    setup = inside_bounds(setup, dataset)
     return RunConfig(
         data=DataConfig(
             dataset=dataset.name,
@@ -187,8 +193,41 @@ def complete(setup: AlgorithmSetup, options: RunOptions, dataset: Dataset) -> Ru
         ),
         train=TrainConfig(length.steps, length.seeds, options.seed, options.behavior_steps),
         evaluation=EvalConfig(length.eval_every, length.eval_episodes),
-        **setup._asdict(),
+        algorithm=setup.algorithm,
+        preset=setup.preset,
+        algorithm_config=setup.algorithm_config,
+        behavior=setup.behavior,
+        behavior_config=setup.behavior_config,
+        scaled_fields=setup.scaled_fields,
     )
+
+
+def inside_bounds(setup: AlgorithmSetup, dataset: Dataset) -> AlgorithmSetup:
+    """With densities asked a little inside the bounds where many actions were clipped to them, and nobody says
+    otherwise: atanh(1 - 1e-6) is 7, and a Gaussian that reaches for such a pile is too wide everywhere.
+    """
+    if setup.preset in PUBLISHED or dataset.clipped < CLIPPED:
+        return setup
+    own, others = ({name: INSIDE for name in EDGES if prefix + name not in setup.given} for prefix in ("", BEHAVIOR))
+    model = setup.behavior_config
+    return setup._replace(
+        algorithm_config=replace_leaves(setup.algorithm_config, own),
+        behavior_config=None if model is None else replace_leaves(model, others),
+    )
+
+
+def actions_in_words(config: RunConfig, dataset: Dataset) -> str:
+    """Where densities of clipped actions are asked; '' where none are clipped, or no density is asked."""
+    found = {
+        f"--{prefix}{name}".replace("_", "-"): value
+        for prefix, of in (("", config.algorithm_config), (BEHAVIOR, config.behavior_config))
+        for name, _, value in (leaves(of) if of is not None else ())
+        if name in EDGES
+    }
+    if dataset.clipped < CLIPPED or not found:
+        return ""
+    flags = ", ".join(f"{flag} {value:g}" for flag, value in found.items())
+    return f"actions: {dataset.clipped:.0%} of their numbers lie on a bound; densities are asked at 1 - edge: {flags}"
 
 
 def check_kind(algorithm: str, dataset: Dataset) -> None:

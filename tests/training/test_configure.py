@@ -17,7 +17,7 @@ from itrpo import RunOptions, registry
 from itrpo.config import config_hash, differences, to_json
 from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.errors import InputError
-from itrpo.training.configure import check_options, complete, make_config, observations_in_words
+from itrpo.training.configure import actions_in_words, check_options, complete, make_config, observations_in_words
 from itrpo.types import Dataset
 
 
@@ -115,6 +115,26 @@ def test_a_run_says_how_it_sees_the_observations():
     assert re.search("normalised column by column .*left out, as constant: observation 1;", texts[0])
     assert texts[1].startswith("observations: as they are (standard deviations 1")
     assert "(s - mean) / (std + 1e-3), as published" in texts[2]
+
+
+def test_densities_of_clipped_actions_are_asked_inside():
+    def edges(dataset, **given):
+        config = complete(make_config("itrpo", **({"preset": "quick"} | given)), RunOptions(), dataset)
+        fit = config.behavior_config.fit.fit_action_edge
+        return (config.algorithm_config.backbone.action_edge, fit), actions_in_words(config, dataset)
+
+    command = np.random.default_rng(0).normal(0, 1, (50, 1))
+    clipped, free = plant(actions=command.clip(-1, 1)), plant(actions=np.tanh(command))
+    own_range = plant(actions=2 * (command - command.min()) / np.ptp(command) - 1)
+    assert clipped.clipped == ((abs(command) > 1)[: len(clipped)].sum() - 2) / len(clipped)
+    assert (free.clipped, own_range.clipped) == (0.0, 0.0)  # its one largest and one smallest are its bounds
+    assert edges(clipped)[0] == (0.05, 0.05)
+    assert edges(clipped)[1].endswith("--action-edge 0.05, --behavior-fit-action-edge 0.05")
+    assert edges(clipped, fields={"action_edge": 1e-3})[0] == (1e-3, 0.05)
+    assert edges(clipped, fields={"behavior_fit_action_edge": 1e-6})[0] == (0.05, 1e-6)
+    assert edges(clipped, preset="source")[0] == (1e-6, 1e-6)
+    assert edges(free) == edges(plant(actions=command.clip(-2, 2) / 2)) == ((1e-3, 1e-6), "")  # 3 of 50 are too few
+    assert actions_in_words(complete(make_config("td3_bc"), RunOptions(), clipped), clipped) == ""  # it asks no density
 
 
 def test_benchmarks_keep_the_names_of_their_runs(pendulum):

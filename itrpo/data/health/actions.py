@@ -74,8 +74,7 @@ def actions(rows: Rows) -> Iterator[Finding]:
         what = f"rows in which an action is exactly its largest or smallest value: {piles}"
         advice = (
             "clipped, it seems. A density can't describe a pile of values on a bound: log the command before it was"
-            " clipped, or keep a Gaussian pi_beta from stretching towards them, as --behavior-fit-action-edge 0.05"
-            " --action-edge 0.05 do in iTRPO and BRAC (docs/datasets.md)"
+            " clipped, or expect pi_beta to fit poorly there"
         )
         masks = np.stack([mask for _, mask in clipped])
         severity = "warning" if masks.mean(axis=1).max() >= CLIPPED[1] else "note"
