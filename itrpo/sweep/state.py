@@ -18,6 +18,7 @@ from itrpo.results.frames import read_results
 from itrpo.results.schema import Status
 from itrpo.results.store import STATUS, read_status
 from itrpo.sweep.plan import Plan, PlannedRun
+from itrpo.training.configure import AlgorithmSetup, inside_bounds
 
 PLAN_FILE = "plan.json"
 IN_DATA = ("normalize_observations", "reward_scale", "reward_shift")
@@ -75,12 +76,18 @@ def check_same(run: PlannedRun, folder: Path) -> None:
 
 
 def changes(run: PlannedRun, recorded: dict[str, Any]) -> list[str]:
-    """What the plan says now and a recorded configuration does not, but for length and seeds."""
+    """What the plan says now and a recorded configuration does not, but for length and seeds. Whether actions were
+    clipped, the data decide, which nobody has read yet.
+    """
+    return min((changes_of(run, it, recorded) for it in (run.setup, inside_bounds(run.setup))), key=len)
+
+
+def changes_of(run: PlannedRun, setup: AlgorithmSetup, recorded: dict[str, Any]) -> list[str]:
     env = run.options.env or recorded["data"]["env"]
     length, stack = lengths(run.options, is_maze(env)), None if run.options.stack == 1 else run.options.stack
     given = {name: getattr(run.options, name) for name in IN_DATA if getattr(run.options, name) is not None}
     wanted: dict[str, Any] = {
-        **{name: to_json(value) for name, value in run.setup._asdict().items()},
+        **{name: to_json(value) for name, value in setup.constants().items()},
         "evaluation": to_json(EvalConfig(length.eval_every, length.eval_episodes)),
         "train": {"seed": run.options.seed, "behavior_steps": run.options.behavior_steps},
         "data": {"env": env, "task": run.options.task, "stack": stack, "holdout": run.options.holdout or None, **given},

@@ -41,7 +41,11 @@ class AlgorithmSetup(NamedTuple):
     behavior: str | None
     behavior_config: Any
     scaled_fields: tuple[str, ...]
-    given: tuple[str, ...] = ()  # names of fields that the user set
+    edges_given: tuple[str, ...] = ()  # of EDGES, as the user names them: those that no rule changes
+
+    def constants(self) -> dict[str, Any]:
+        """By the names that a RunConfig has for them."""
+        return {name: value for name, value in self._asdict().items() if name != "edges_given"}
 
 
 def choose(
@@ -108,7 +112,7 @@ def make_config(
         algorithm_config=config,
         behavior_config=behavior_config,
         scaled_fields=tuple(name for name in setup.scaled_fields if name not in own),  # what is given stays as given
-        given=tuple(fields or ()),
+        edges_given=tuple(name for name in fields or () if name.removeprefix(BEHAVIOR) in EDGES),
     )
 
 
@@ -173,7 +177,7 @@ def complete(setup: AlgorithmSetup, options: RunOptions, dataset: Dataset) -> Ru
     if scale is None:
         scale, shift = reward_transform(rewards, dataset.transitions, where)
     length, recipe = lengths(options, is_maze(env_id)), dataset.source.recipe
-    setup = inside_bounds(setup, dataset)
+    setup = inside_bounds(setup) if dataset.clipped >= CLIPPED else setup
     return RunConfig(
         data=DataConfig(
             dataset=dataset.name,
@@ -193,22 +197,19 @@ def complete(setup: AlgorithmSetup, options: RunOptions, dataset: Dataset) -> Ru
         ),
         train=TrainConfig(length.steps, length.seeds, options.seed, options.behavior_steps),
         evaluation=EvalConfig(length.eval_every, length.eval_episodes),
-        algorithm=setup.algorithm,
-        preset=setup.preset,
-        algorithm_config=setup.algorithm_config,
-        behavior=setup.behavior,
-        behavior_config=setup.behavior_config,
-        scaled_fields=setup.scaled_fields,
+        **setup.constants(),
     )
 
 
-def inside_bounds(setup: AlgorithmSetup, dataset: Dataset) -> AlgorithmSetup:
-    """With densities asked a little inside the bounds where many actions were clipped to them, and nobody says
-    otherwise: atanh(1 - 1e-6) is 7, and a Gaussian that reaches for such a pile is too wide everywhere.
+def inside_bounds(setup: AlgorithmSetup) -> AlgorithmSetup:
+    """For data of which many actions were clipped: with densities asked a little inside the bounds, unless preset or
+    user say otherwise. atanh(1 - 1e-6) is 7, and a Gaussian that reaches for such a pile is too wide everywhere.
     """
-    if setup.preset in PUBLISHED or dataset.clipped < CLIPPED:
+    if setup.preset in PUBLISHED:
         return setup
-    own, others = ({name: INSIDE for name in EDGES if prefix + name not in setup.given} for prefix in ("", BEHAVIOR))
+    own, others = (
+        {name: INSIDE for name in EDGES if prefix + name not in setup.edges_given} for prefix in ("", BEHAVIOR)
+    )
     model = setup.behavior_config
     return setup._replace(
         algorithm_config=replace_leaves(setup.algorithm_config, own),

@@ -74,6 +74,22 @@ def test_the_same_line_again_trains_nothing(whole, write_plan, capsys):
     assert timing(whole) == before
 
 
+def test_a_plan_knows_its_runs_on_clipped_actions(data, write_plan, tmp_path, capsys):
+    """Their edges follow from the data, which a plan has not read; an edge that the plan gives itself is another run."""
+    rows = dict(np.load(data[0]))
+    np.savez(tmp_path / "clipped.npz", **rows | {"actions": (1.5 * rows["actions"]).clip(-1, 1)})
+    shorter = ("steps: 800", "steps: 40"), (str(data[0]), str(tmp_path / "clipped.npz")), (f", {data[1]}", "")
+    words = ["--out", str(tmp_path / "out"), "--only", "*/itrpo"]
+    assert main(["sweep", str(write_plan(*shorter)), *words]) == 0
+    config = json.loads((tmp_path / "out" / "clipped" / "itrpo" / "config.json").read_text())["config"]
+    assert config["algorithm_config"]["backbone"]["action_edge"] == 0.05
+    assert main(["sweep", str(write_plan(*shorter)), *words]) == 0
+    assert "1 run: 1 finished" in capsys.readouterr().out
+    own = "{policy_hidden: [8], action_edge: 0.02, "
+    assert main(["sweep", str(write_plan(*shorter, ("{itrpo: {policy_hidden: [8], ", f"{{itrpo: {own}"))), *words]) == 2
+    assert "action_edge: 0.05 -> 0.02" in " ".join(capsys.readouterr().err.split())
+
+
 def test_weeks_are_not_begun_by_mistake(write_plan, tmp_path, monkeypatch, capsys):
     """What is finished costs nothing; a day each for two runs of 800 steps and 2 seeds."""
     monkeypatch.setattr(cost, "measured_speeds", lambda todo, own, console: {cost.kind_of(it): 400.0 for it in todo})
