@@ -129,7 +129,8 @@ def print_plan(
     known, unknown = cost.total(seconds for _, _, seconds in todo)
     work = sum(state.work - state.done for _, state, _ in todo)
     finished, diverged = (sum(state.name == name for _, state, _ in rows) for name in ("finished", "diverged"))
-    line = f"{count(len(rows), 'run')}: {finished} finished, {diverged} diverged, {len(todo)} to do with {work:,} steps x seeds"
+    states = f"{finished} finished, {diverged} diverged, {len(todo)} to do with {work:,} steps x seeds"
+    line = f"{count(len(rows), 'run')}: {states}"
     if todo and len(todo) > unknown:
         line += f", about {duration(known)} one after the other, by the speed of {sources}"
     if unknown:

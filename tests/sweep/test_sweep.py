@@ -75,7 +75,7 @@ def test_the_same_line_again_trains_nothing(whole, write_plan, capsys):
 
 
 def test_a_plan_knows_its_runs_on_clipped_actions(data, write_plan, tmp_path, capsys):
-    """Their edges follow from the data, which a plan has not read; an edge that the plan gives itself is another run."""
+    """Their edges follow from the data, which a plan has not read; an edge that the plan gives is another run."""
     rows = dict(np.load(data[0]))
     np.savez(tmp_path / "clipped.npz", **rows | {"actions": (1.5 * rows["actions"]).clip(-1, 1)})
     shorter = ("steps: 800", "steps: 40"), (str(data[0]), str(tmp_path / "clipped.npz")), (f", {data[1]}", "")
