@@ -162,16 +162,6 @@ class Dataset:
         observation = self.transitions.observation
         return observation.mean(axis=0, dtype="float64"), observation.std(axis=0, dtype="float64")
 
-    @cached_property
-    def clipped(self) -> float:
-        """Share of the numbers in actions that lie exactly on a bound, but for a column's largest and smallest, which
-        may be the bounds themselves; 0 where actions are choices.
-        """
-        if self.num_actions is not None:
-            return 0.0
-        action = self.transitions.action
-        return max(0, int((abs(action) == 1).sum()) - 2 * action.shape[1]) / action.size
-
     def __len__(self) -> int:
         return len(self.transitions.reward)
 

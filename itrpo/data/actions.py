@@ -20,6 +20,7 @@ INSIST = (
     " something continuous, such as a valve: --continuous-actions (continuous_actions=True)"
 )
 BOUNDS = "give the bounds that the environment or the actuators have, which become -1 and +1"
+CLIPPED, INSIDE = 0.05, 0.05  # from this share of numbers on a bound on, densities are asked so far inside
 
 
 def extremes(actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -29,6 +30,15 @@ def extremes(actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return low, high
     finite = np.isfinite(actions)
     return actions.min(axis=0, where=finite, initial=np.inf), actions.max(axis=0, where=finite, initial=-np.inf)
+
+
+def on_a_bound(actions: np.ndarray) -> float:
+    """Share of the numbers in actions [N, A] in [-1, 1] that lie exactly on a bound, but for a column's largest and
+    smallest, which may be the bounds themselves. 0 for choices [N].
+    """
+    if actions.ndim == 1:
+        return 0.0
+    return max(0, int((np.abs(actions) == 1).sum()) - 2 * actions.shape[1]) / actions.size
 
 
 def bounds_advice(low: np.ndarray, high: np.ndarray) -> str:

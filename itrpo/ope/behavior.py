@@ -11,7 +11,9 @@ import numpy as np
 from jax import Array
 
 from itrpo.behavior import categorical, mixture
+from itrpo.behavior.likelihood import LikelihoodFit
 from itrpo.console import LiveLine, silent_console
+from itrpo.data.actions import CLIPPED, INSIDE, on_a_bound
 from itrpo.data.preprocess import apply, fit_preprocess
 from itrpo.ops.distributions import tanh_log_det, to_pre_tanh
 from itrpo.training import loop
@@ -21,7 +23,7 @@ from itrpo.types import CategoricalModel, DensityModel, DiscreteSpec, Metrics, P
 if TYPE_CHECKING:
     from rich.console import Console
 
-EDGE = 1e-3  # actions are clipped to +-(1 - EDGE) where a density is asked, of pi_beta and of policies alike
+EDGE = 1e-3  # actions are clipped to +-(1 - edge) where a density is asked, of pi_beta and of policies alike
 PIECE = 250  # steps between two looks at the clock
 ROWS = 4_096  # at once
 
@@ -31,6 +33,7 @@ class Behavior(NamedTuple):
 
     log_prob: Callable[[np.ndarray, np.ndarray], np.ndarray]  # (observation, action) -> log density of actions [N]
     mode: Callable[[np.ndarray], np.ndarray]  # observation -> what behaviour cloning does, [N, A]
+    edge: float = EDGE  # wider where many actions were clipped, as in training
 
 
 def fit_behavior(
@@ -45,9 +48,12 @@ def fit_behavior(
     """
     preprocess = fit_preprocess(rows, True, by_column=True)
     model: DensityModel | CategoricalModel
+    clipped = on_a_bound(rows.action) >= CLIPPED
+    edge = INSIDE if clipped else EDGE
     if num_actions is None:
         spec = SpaceSpec(rows.observation.shape[1], rows.action.shape[1])
-        model = mixture.make(mixture.Config(hidden=(128, 128)), spec, steps)
+        fit = LikelihoodFit(fit_action_edge=INSIDE) if clipped else LikelihoodFit()
+        model = mixture.make(mixture.Config(hidden=(128, 128), fit=fit), spec, steps)
     else:
         of_choices = DiscreteSpec(rows.observation.shape[1], num_actions)
         model = categorical.make(categorical.Config(hidden=(128, 128)), of_choices, steps)
@@ -74,7 +80,7 @@ def fit_behavior(
     def log_prob(params: Params, observation: Array, action: Array) -> Array:
         if isinstance(model, CategoricalModel):
             return jnp.sum(action * jax.nn.log_softmax(model.logits(params, observation)), axis=-1)
-        u = to_pre_tanh(action, EDGE)
+        u = to_pre_tanh(action, edge)
         return model.pre_tanh_log_prob(params, observation, u) - tanh_log_det(u)
 
     @jax.jit
@@ -87,6 +93,7 @@ def fit_behavior(
     return Behavior(
         lambda observation, action: in_pieces(log_prob, params, seen(observation), np.asarray(action, np.float32)),
         lambda observation: in_pieces(mode, params, seen(observation)),
+        edge,
     )
 
 

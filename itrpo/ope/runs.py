@@ -183,7 +183,7 @@ def judge_group(
     rows = (unseen.known or unseen.dataset).transitions
     number = unseen.dataset.num_actions
     behavior = fit_behavior(rows, settings.behavior_steps, settings.seed, console, number)
-    candidates = [it for run in runs for it in of_run(run, log, named)]
+    candidates = [it for run in runs for it in of_run(run, log, named, behavior.edge)]
     candidates.append(candidate(BC, behavior.mode, log))
     taken = rows.action if number is None else one_hot(rows.action, number)
     known = None if unseen.known is None else (rows.observation, taken)
@@ -261,8 +261,8 @@ def actions_at(policy: Policy, observation: np.ndarray) -> np.ndarray:
     return one_hot(np.rint(actions[:, 0] - policy.action_low[0]).astype(int), policy.num_actions)
 
 
-def of_run(run: Of, log: Log, named: str | None = None) -> list[Candidate]:
-    """Each seed's policy as it ships; where it has a density, also as it samples."""
+def of_run(run: Of, log: Log, named: str | None = None, edge: float = EDGE) -> list[Candidate]:
+    """Each seed's policy as it ships; where it has a density, also as it samples. `edge`: that of pi_beta's model."""
     size = log.rows.observation.shape[1]
     for policy in run.policies:
         if policy.num_actions != (log.rows.action.shape[1] if log.choices else None):
@@ -276,10 +276,12 @@ def of_run(run: Of, log: Log, named: str | None = None) -> list[Candidate]:
     plain = [
         candidate(f"seed {index}", partial(actions_at, policy), log, index) for index, policy in enumerate(run.policies)
     ]
-    return with_densities(run, log, plain, named)
+    return with_densities(run, log, plain, named, edge)
 
 
-def with_densities(run: Of, log: Log, plain: list[Candidate], named: str | None = None) -> list[Candidate]:
+def with_densities(
+    run: Of, log: Log, plain: list[Candidate], named: str | None = None, edge: float = EDGE
+) -> list[Candidate]:
     """As they are where the algorithm's policy has no density, or its newest checkpoint is not there."""
     kind = DiscreteSpec if log.choices else SpaceSpec
     spec = kind(log.rows.observation.shape[1], log.rows.action.shape[1])
@@ -295,7 +297,7 @@ def with_densities(run: Of, log: Log, plain: list[Candidate], named: str | None 
     end = log.rows.next_observation[log.ends]
     keys = jax.random.split(jax.random.key(0), SAMPLES)
     draw = jax.jit(lambda state, rows: jax.vmap(lambda key: acting.act(state, rows, key, False), out_axes=1)(keys))
-    log_prob, inside = jax.jit(acting.log_prob), np.clip(log.rows.action, -1 + EDGE, 1 - EDGE).astype(np.float32)
+    log_prob, inside = jax.jit(acting.log_prob), np.clip(log.rows.action, -1 + edge, 1 - edge).astype(np.float32)
     if isinstance(spec, DiscreteSpec):  # in place of samples their probabilities: expectations are exact
         every, inside, given = spec.num_actions, log.rows.action.argmax(axis=1).astype(np.int32), acting.log_prob
         choices = jnp.arange(every, dtype=jnp.int32)

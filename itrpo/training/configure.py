@@ -11,7 +11,7 @@ import numpy as np
 
 from itrpo import registry
 from itrpo.config import DataConfig, EvalConfig, RunConfig, TrainConfig, checked, leaves, override, replace_leaves
-from itrpo.data.actions import DISCRETE, INSIST
+from itrpo.data.actions import CLIPPED, DISCRETE, INSIDE, INSIST, on_a_bound
 from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.data.fit import users_env
 from itrpo.data.preprocess import constant, reward_transform, scales_differ
@@ -29,7 +29,6 @@ from itrpo.types import AlgorithmEntry, Dataset, Preset
 BEHAVIOR = "behavior_"  # before the names of the fields of pi_beta's model
 EDGES = ("action_edge", "fit_action_edge")  # fields: actions are clipped to +-(1 - edge) where their density is asked
 PUBLISHED = ("source", "paper", "perturbed")  # presets that are somebody else's, whatever the data
-CLIPPED, INSIDE = 0.05, 0.05  # from this share of numbers on a bound on, edges are so wide: docs/datasets.md
 
 
 class AlgorithmSetup(NamedTuple):
@@ -177,7 +176,7 @@ def complete(setup: AlgorithmSetup, options: RunOptions, dataset: Dataset) -> Ru
     if scale is None:
         scale, shift = reward_transform(rewards, dataset.transitions, where)
     length, recipe = lengths(options, is_maze(env_id)), dataset.source.recipe
-    setup = inside_bounds(setup) if dataset.clipped >= CLIPPED else setup
+    setup = inside_bounds(setup) if on_a_bound(dataset.transitions.action) >= CLIPPED else setup
     return RunConfig(
         data=DataConfig(
             dataset=dataset.name,
@@ -225,10 +224,11 @@ def actions_in_words(config: RunConfig, dataset: Dataset) -> str:
         for name, _, value in (leaves(of) if of is not None else ())
         if name in EDGES
     }
-    if dataset.clipped < CLIPPED or not found:
+    share = on_a_bound(dataset.transitions.action)
+    if share < CLIPPED or not found:
         return ""
     flags = ", ".join(f"{flag} {value:g}" for flag, value in found.items())
-    return f"actions: {dataset.clipped:.0%} of their numbers lie on a bound; densities are asked at 1 - edge: {flags}"
+    return f"actions: {share:.0%} of their numbers lie on a bound; densities are asked at 1 - edge: {flags}"
 
 
 def check_kind(algorithm: str, dataset: Dataset) -> None:

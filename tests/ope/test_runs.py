@@ -19,6 +19,7 @@ from itrpo.cli import main
 from itrpo.data.load import load_dataset
 from itrpo.errors import InputError
 from itrpo.ope import judgement, page, runs
+from itrpo.ope.behavior import EDGE, fit_behavior
 from itrpo.ope.estimate import Settings
 from itrpo.ope.fqe import FQE
 from itrpo.ope.log import log_of
@@ -185,3 +186,23 @@ def test_states_act_as_the_policies_that_ship(folder):
         assert it.samples is not None
         assert np.abs(np.arctanh(it.samples).mean(axis=1) - np.arctanh(own)).mean() < np.arctanh(it.samples).std()
     assert runs.read_run(folder / "first").gamma == 0.99
+
+
+def test_densities_of_clipped_actions_are_asked_where_the_model_of_pi_beta_asks_them(folder):
+    """A policy's density at 1 and its model's at 0.95 would make a ratio of nothing."""
+    run, rows = runs.read_run(folder / "first"), load_dataset(folder / "other.npz", action_low=-2.0, action_high=2.0)
+    clipped = log_of(
+        replace(rows, transitions=rows.transitions._replace(action=rows.transitions.action.clip(-0.5, 0.5) * 2))
+    )
+    model = fit_behavior(clipped.rows, steps=20)
+    assert model.edge == 0.05
+    assert fit_behavior(rows.transitions, steps=20).edge == EDGE
+    inside = clipped._replace(rows=clipped.rows._replace(action=clipped.rows.action.clip(-0.95, 0.95)))
+    assert (inside.rows.action != clipped.rows.action).mean() > 0.3
+    np.testing.assert_allclose(
+        *(model.log_prob(it.rows.observation, it.rows.action) for it in (clipped, inside)), rtol=1e-5
+    )
+    for seed in range(2):
+        expected, found = (runs.of_run(run, it, None, model.edge)[seed].log_prob for it in (inside, clipped))
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+        assert np.abs(found - runs.of_run(run, clipped)[seed].log_prob).max() > 0.1

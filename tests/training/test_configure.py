@@ -15,6 +15,7 @@ import pytest
 import itrpo
 from itrpo import RunOptions, registry
 from itrpo.config import config_hash, differences, to_json
+from itrpo.data.actions import on_a_bound
 from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.errors import InputError
 from itrpo.training.configure import actions_in_words, check_options, complete, make_config, observations_in_words
@@ -126,8 +127,9 @@ def test_densities_of_clipped_actions_are_asked_inside():
     command = np.random.default_rng(0).normal(0, 1, (50, 1))
     clipped, free = plant(actions=command.clip(-1, 1)), plant(actions=np.tanh(command))
     own_range = plant(actions=2 * (command - command.min()) / np.ptp(command) - 1)
-    assert clipped.clipped == ((abs(command) > 1)[: len(clipped)].sum() - 2) / len(clipped)
-    assert (free.clipped, own_range.clipped) == (0.0, 0.0)  # its one largest and one smallest are its bounds
+    shares = [on_a_bound(it.transitions.action) for it in (clipped, free, own_range)]
+    assert shares[0] == ((abs(command) > 1)[: len(clipped)].sum() - 2) / len(clipped)
+    assert shares[1:] == [0.0, 0.0]  # its one largest and one smallest are its bounds
     assert edges(clipped)[0] == (0.05, 0.05)
     assert edges(clipped)[1].endswith("--action-edge 0.05, --behavior-fit-action-edge 0.05")
     assert edges(clipped, fields={"action_edge": 1e-3})[0] == (1e-3, 0.05)
