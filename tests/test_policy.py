@@ -17,8 +17,8 @@ OBSERVATION, ACTION, COMPONENTS = 3, 2, 4
 METADATA = {"env_id": "Hopper-v4", "algorithm": "itrpo"}
 
 
-def arrays(output: int, seed: int = 0) -> dict:
-    rng = np.random.default_rng(seed)
+def arrays(output: int) -> dict:
+    rng = np.random.default_rng(0)
     sizes = (OBSERVATION, 16, 8, output)
     export: dict = {}
     for i, (inputs, outputs) in enumerate(itertools.pairwise(sizes)):

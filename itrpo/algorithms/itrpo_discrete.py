@@ -44,7 +44,7 @@ class Config:
 
 
 def log_ratios(
-    config: Config, networks: Networks, prior: Prior, critic_params: Params, state: State, batch: Transition
+    networks: Networks, prior: Prior, critic_params: Params, state: State, batch: Transition
 ) -> Float[Array, "B"]:
     """log pi(a|s) - log pi_beta(a|s) at the dataset's own choices, pi greedy against critic_params."""
     at = exact_kl.improved(networks, prior, state.alpha, critic_params, state.behavior_params, batch.observation)
@@ -61,7 +61,7 @@ def critic_targets(
 ) -> Float[Array, "B"]:
     """Eq. (5)."""
     params = state.critic.target_params
-    reward = batch.reward + shaping(config, state, log_ratios(config, networks, prior, params, state, batch))
+    reward = batch.reward + shaping(config, state, log_ratios(networks, prior, params, state, batch))
     after = exact_kl.improved(networks, prior, state.alpha, params, state.behavior_params, batch.next_observation)
     return td.bellman_target(reward, batch.continues, config.backbone.gamma, after.value)
 
@@ -86,7 +86,7 @@ def probes(
 ) -> Metrics:
     """Those of the family, and the shaping reward: means over fixed rows, by the newest Q."""
     low, high = config.log_ratio_low, config.log_ratio_high
-    log_ratio = log_ratios(config, networks, prior, state.critic.params, state, batch)
+    log_ratio = log_ratios(networks, prior, state.critic.params, state, batch)
     return exact_kl.probes(networks, prior, state, batch, key) | {
         "probe_shaping_reward": jnp.mean(shaping(config, state, log_ratio)),
         "probe_clipped_fraction": jnp.mean((log_ratio < low) | (log_ratio > high)),
@@ -97,7 +97,7 @@ def make(config: Config, spec: DiscreteSpec, behavior: CategoricalModel) -> Algo
     networks, prior = action_values.make_networks(config.backbone, spec), exact_kl.prior_of(behavior)
 
     def shaped(state: State, batch: Transition) -> Float[Array, "B"]:
-        return shaping(config, state, log_ratios(config, networks, prior, state.critic.params, state, batch))
+        return shaping(config, state, log_ratios(networks, prior, state.critic.params, state, batch))
 
     targets = partial(critic_targets, config, networks, prior)
     return Algorithm(

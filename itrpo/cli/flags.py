@@ -173,7 +173,7 @@ def parse(
 ) -> tuple[dict[str, Any], list[str]]:
     """(name -> value of the flags that are given, words that are none of them). Raises as `read` does."""
     members = {f"flag{index}": argument(flag, prog) for index, flag in enumerate(flags)}
-    form = TypedDict("form", members, total=False)  # pyright: ignore[reportArgumentType, reportGeneralTypeIssues]
+    form = TypedDict("form", members, total=False)  # pyright: ignore[reportArgumentType]
     errors, help_page = io.StringIO(), io.StringIO()
     try:
         with redirect_stderr(errors), redirect_stdout(help_page):

@@ -34,7 +34,7 @@ class Job(NamedTuple):
     path: str  # of the NPZ file that is written
 
 
-def run_jobs(jobs: Sequence[Job], workers: int, on_progress: Callable[[int], None] = lambda steps: None) -> None:
+def run_jobs(jobs: Sequence[Job], workers: int, on_progress: Callable[[int], None]) -> None:
     """Does every job whose file is not there yet, in `workers` processes.
 
     Jobs that no worker could do (none starts, one is killed) are done in this process, and errors come up from there.

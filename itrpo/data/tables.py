@@ -43,15 +43,8 @@ class Arranged(NamedTuple):
     names: list[str]  # all columns of the first table
 
 
-def read(
-    parts: Sequence[Callable[[], Opened]],
-    columns: ColumnMap | None,
-    rules: Rules,
-    where: str,
-    ends_known: bool = False,
-) -> Arranged:
+def read(parts: Sequence[Callable[[], Opened]], columns: ColumnMap | None, rules: Rules, where: str) -> Arranged:
     """The rows of all parts, in their order. Raises InputError naming file, column, row and fix."""
-    ends_known = ends_known or rules.max_gap is not None
     frames: list[polars.DataFrame] = []
     selected: dict[str, list[str]] = {}
     split: dict[str, list[str]] = {}
@@ -68,7 +61,7 @@ def read(
                 values, selected, named = assemble(steps, columns)
                 said = attributes_of(steps, values, named)
                 return Arranged(values, selected, (), table.env_id, said, table.names)
-            found = select(table.names, columns, table.where, ends_known)
+            found = select(table.names, columns, table.where, ends_known=rules.max_gap is not None)
             if not frames:
                 selected, env_id, about = found, table.env_id, dict(table.about)
                 names, first = table.names, table.where

@@ -150,7 +150,7 @@ def fit(
     weights: np.ndarray,
     settings: Settings,
     console: Console | None,
-    kept: Path | None = None,
+    kept: Path | None,
 ) -> Fitted:
     """Fitted Q evaluation of the candidates and, last, of the log's own actions."""
     after = np.stack([*(next_action(log, it) for it in candidates), logged_next_action(log)])

@@ -317,6 +317,6 @@ def next_step(tried: Tried) -> list[str]:
     return lines
 
 
-def write(path: Path, selection: Selection, tried: Tried | None = None) -> None:
+def write(path: Path, selection: Selection, tried: Tried | None) -> None:
     """selection.json, whole or not at all. Raises StorageError."""
     files.write_json(path, to_json(selection, tried))

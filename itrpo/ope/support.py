@@ -23,18 +23,18 @@ class Region(NamedTuple):
     outside: float  # share of them where the policy's action leaves the range that the log's actions have here
 
 
-def unlikely_share(log_prob_policy: np.ndarray, log_prob_log: np.ndarray, quantile: float = LOW) -> float:
-    """The share of a policy's actions whose log pi_beta [N] is below that of all but `quantile` of the log's own."""
-    return float((log_prob_policy < np.quantile(log_prob_log, quantile)).mean())
+def unlikely_share(log_prob_policy: np.ndarray, log_prob_log: np.ndarray) -> float:
+    """The share of a policy's actions whose log pi_beta [N] is below that of all but LOW of the log's own."""
+    return float((log_prob_policy < np.quantile(log_prob_log, LOW)).mean())
 
 
 def nearest_distances(
-    points: np.ndarray, reference: np.ndarray, seed: int = 0, queries: int = QUERIES, limit: int = REFERENCE
+    points: np.ndarray, reference: np.ndarray, queries: int = QUERIES, limit: int = REFERENCE
 ) -> tuple[np.ndarray, np.ndarray]:
     """(which of the points, their Euclidean distances to the nearest of `reference`): exact, of at most `queries`
-    points to at most `limit` rows, both drawn from `seed`. points [N, D], reference [M, D], in units of one size.
+    points to at most `limit` rows, both drawn from seed 0. points [N, D], reference [M, D], in units of one size.
     """
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     chosen = np.sort(generator.permutation(len(points))[:queries])
     known = reference[np.sort(generator.permutation(len(reference))[:limit])].astype(np.float64)
     squares, nearest = (known**2).sum(axis=1), np.empty(len(chosen))
@@ -51,9 +51,8 @@ def far_share(
     log_action: np.ndarray,
     known_observation: np.ndarray,
     known_action: np.ndarray,
-    quantile: float = LOW,
 ) -> float:
-    """The share of (s, pi(s)) that are farther from the known rows than all but `quantile` of the log's own (s, a) are.
+    """The share of (s, pi(s)) that are farther from the known rows than all but LOW of the log's own (s, a) are.
 
     Observations and actions [N, .] are divided by the deviations of the known rows, of other episodes than the log's.
     """
@@ -61,20 +60,18 @@ def far_share(
     known = np.concatenate([known_observation, known_action], axis=1) / scale
     both = [np.concatenate([observation, action], axis=1) / scale for action in (policy_action, log_action)]
     (_, ours), (_, theirs) = (nearest_distances(points, known) for points in both)
-    return float((ours > np.quantile(theirs, 1.0 - quantile)).mean())
+    return float((ours > np.quantile(theirs, 1.0 - LOW)).mean())
 
 
-def regions(
-    observation: np.ndarray, policy_action: np.ndarray, log_action: np.ndarray, bins: int = BINS, quantile: float = LOW
-) -> list[Region]:
+def regions(observation: np.ndarray, policy_action: np.ndarray, log_action: np.ndarray) -> list[Region]:
     """Where the policy leaves the log: for each column of the observations [N, O] and each of its bins, between its
-    quantiles, the share of rows whose policy action [N, A] is in some dimension outside of what all but `quantile` of
+    quantiles, the share of rows whose policy action [N, A] is in some dimension outside of what all but LOW of
     the log's actions of that bin span, on either side. Columns that never vary have none.
     """
     found: list[Region] = []
     for column in range(observation.shape[1]):
-        for here, (start, end) in in_bins(observation[:, column], bins):
-            low, high = np.quantile(log_action[here], (quantile, 1.0 - quantile), axis=0)
+        for here, (start, end) in in_bins(observation[:, column]):
+            low, high = np.quantile(log_action[here], (LOW, 1.0 - LOW), axis=0)
             outside = ((policy_action[here] < low) | (policy_action[here] > high)).any(axis=1).mean()
             found.append(Region(column, start, end, float(here.mean()), float(outside)))
     return found

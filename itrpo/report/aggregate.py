@@ -85,7 +85,7 @@ def window(evaluations: int) -> int:
     return min(FINAL_EVALUATIONS, max(1, evaluations // 2))
 
 
-def one_window(runs: Sequence[polars.DataFrame], metric: str = "return") -> int | None:
+def one_window(runs: Sequence[polars.DataFrame]) -> int | None:
     """For runs that are compared: that of the one with the fewest evaluations; None if none has any."""
-    found = [final_values(rows, metric) for rows in runs]
+    found = [final_values(rows) for rows in runs]
     return min((final.values.shape[1] for final in found if final is not None), default=None)

@@ -29,7 +29,6 @@ class Scores(NamedTuple):
     values: np.ndarray  # [R, T] float64
     deviations: np.ndarray  # [T]: over seeds and evaluations together, as the paper's tables; divided by their number
     evaluations: int  # the fewest that a value is a mean of
-    protocol: Protocol
 
 
 class Curves(NamedTuple):
@@ -84,7 +83,6 @@ def scores(one: Results, protocol: Protocol = "paper", metric: str = "score") ->
         np.stack([it.mean(axis=1) for it in own.values()], axis=1),
         np.array([it.std() for it in own.values()]),
         min(it.shape[1] for it in own.values()),
-        protocol,
     )
 
 

@@ -61,7 +61,7 @@ def named_runs(paths: Sequence[Path]) -> list[RunEntry]:
     return list(found.values())
 
 
-def read_entry(folder: Path, name: str, last: int | None = None) -> RunEntry:
+def read_entry(folder: Path, name: str) -> RunEntry:
     try:
         metrics, status = read_metrics(folder), read_status(folder)
         path = folder / "config.json"
@@ -69,7 +69,7 @@ def read_entry(folder: Path, name: str, last: int | None = None) -> RunEntry:
         config = flat(found.get("config") or found.get("finetune") or {})
     except StorageError as error:
         return RunEntry(folder, name, None, {}, {}, f"damaged: {error}")
-    return RunEntry(folder, name, status, config, finals_of(metrics, last))
+    return RunEntry(folder, name, status, config, finals_of(metrics))
 
 
 def finals_of(metrics: polars.DataFrame, last: int | None = None) -> dict[str, FinalScore]:

@@ -103,31 +103,23 @@ def aggregates(scores: np.ndarray, repetitions: int = REPETITIONS, seed: int = 0
     return {name: Estimate(*(float(it[index]) for it in found)) for index, name in enumerate(AGGREGATES)}
 
 
-def profile(
-    scores: np.ndarray, thresholds: np.ndarray, of_means: bool = False, repetitions: int = 2_000, seed: int = 0
-) -> Estimate:
+def profile(scores: np.ndarray, thresholds: np.ndarray, of_means: bool = False, repetitions: int = 2_000) -> Estimate:
     """A performance profile [K] with its band (pointwise); of_means: of the tasks' means, not of runs."""
     distribution = mean_score_profile if of_means else score_profile
-    return bootstrap(partial(distribution, thresholds=thresholds), scores, repetitions=repetitions, seed=seed)
+    return bootstrap(partial(distribution, thresholds=thresholds), scores, repetitions=repetitions)
 
 
-def improvement(x: np.ndarray, y: np.ndarray, repetitions: int = 2_000, seed: int = 0) -> Estimate:
+def improvement(x: np.ndarray, y: np.ndarray) -> Estimate:
     """`probability_of_improvement` of x over y with its interval."""
-    found = bootstrap(probability_of_improvement, x, y, repetitions=repetitions, seed=seed)
+    found = bootstrap(probability_of_improvement, x, y, repetitions=2_000)
     return Estimate(*map(float, found))
 
 
-def difference(
-    x: np.ndarray, y: np.ndarray, paired: bool = False, repetitions: int = REPETITIONS, seed: int = 0
-) -> Estimate:
+def difference(x: np.ndarray, y: np.ndarray, paired: bool = False) -> Estimate:
     """mean(x) - mean(y) with its interval. paired: row i of both is the same seed, and is resampled as one.
 
     Pairs help where a seed means the same to both arms: the same rows of data in the same order, the same fit of
     pi_beta, the same start states. Between algorithms it means little, and pairing then changes little.
     """
-    found = (
-        bootstrap(mean, x - y, repetitions=repetitions, seed=seed)
-        if paired
-        else bootstrap(lambda a, b: mean(a) - mean(b), x, y, repetitions=repetitions, seed=seed)
-    )
+    found = bootstrap(mean, x - y) if paired else bootstrap(lambda a, b: mean(a) - mean(b), x, y)
     return Estimate(*map(float, found))

@@ -423,14 +423,14 @@ def _act(policy: Policy, name: str) -> str:
     else:
         lines += ["    unsigned bits = missing ? {upper}_INSTEAD : 0u;"]
         if guards.missing == "error":
-            lines += ["    float bounded = 0.0f, final = 0.0f;", "    if (!missing) {", *_bounded("wanted", "        ")]
+            lines += ["    float bounded = 0.0f, final = 0.0f;", "    if (!missing) {", *_bounded("wanted")]
         else:
             instead = "action_fallback[i]"
             arrays["action_fallback"] = guards.fallback
             if guards.missing == "hold":
                 instead = f"acted ? self->state[{history + 1} + i] : {instead}"
             lines += [f"    const float safe = missing ? ({instead}) : wanted;", "    float bounded, final;"]
-            lines += ["    {", *_bounded("safe", "        ")]
+            lines += ["    {", *_bounded("safe")]
         if np.isfinite(guards.rate).any():
             arrays["action_rate"] = guards.rate
             last = f"self->state[{history + 1} + i]"
@@ -487,10 +487,10 @@ def _act(policy: Policy, name: str) -> str:
     )
 
 
-def _bounded(value: str, indent: str) -> list[str]:
+def _bounded(value: str) -> list[str]:
     lines = [f"final = bounded = clip({value}, action_low[i], action_high[i]);"]
     lines += [f"if (fabsf({value} - bounded) > action_little[i])", "    bits |= {upper}_BOUNDS;"]
-    return [indent + it for it in lines]
+    return [f"        {it}" for it in lines]
 
 
 def array(name: str, values: Any) -> str:

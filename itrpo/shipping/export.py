@@ -82,7 +82,7 @@ def export(
     chosen = make_guards(bare, guards, dataset)
     rows = None if dataset is None else dataset.transitions.observation[:, : bare.frame]
     with files.scratch_folder(files.cache_dir(), "export-") as scratch:
-        return _export(bare, chosen, rows, path, target, format, scratch, unverified)
+        return _export(bare, chosen, rows, path, target, format, scratch)
 
 
 def _export(
@@ -93,7 +93,6 @@ def _export(
     target: Path,
     format: Format,  # noqa: A002
     scratch: Path,
-    unverified: bool,
 ) -> Exported:
     metadata = {**bare.metadata, "source_sha256": files.file_sha256(path)}
     metadata |= {} if guards is None else {"guards": guards_json(guards)}
@@ -120,7 +119,7 @@ def _export(
             run = onnx_file.runner(content, policy)
         else:
             content = stablehlo.to_stablehlo(policy)
-            run = stablehlo.runner(content, policy)
+            run = stablehlo.runner(content)
             beside[target.with_suffix(".json")] = (json.dumps(about, indent=2, allow_nan=False) + "\n").encode()
         contents = {**beside, target: content}
         proof, seconds = verify.check(policy, run, inputs), verify.seconds_per_call(run, inputs)

@@ -98,7 +98,7 @@ class Graph:
         self.nodes: list[Any] = []
         self.constants: dict[str, np.ndarray] = {}
 
-    def name_of(self, value: Any, like: Any = None) -> str:
+    def name_of(self, value: Any, like: Any) -> str:
         """Of a traced array; of any other, which becomes a constant of `like`'s type."""
         if isinstance(value, Traced):
             return value.name

@@ -31,7 +31,7 @@ def to_stablehlo(policy: Policy) -> bytes:
         return bytes(export.export(jax.jit(act), platforms=PLATFORMS)(*shapes).serialize())
 
 
-def runner(content: bytes, policy: Policy) -> Any:
+def runner(content: bytes) -> Any:
     """As `onnx_file.runner`, by JAX."""
     import jax
     from jax import export

@@ -44,11 +44,11 @@ def clipped_optimum(batch: Instance, low: Array) -> tuple[Array, Array]:
     return values, clipped_log_ratio(mdp.reward + backup(mdp, values) - values[..., None], alpha, tau, low)
 
 
-def overshooting(batch: Instance, low: float | Array, iterations: int = 100) -> Array:
+def overshooting(batch: Instance, low: float | Array) -> Array:
     """max |Q_k| of Eq. 5 when the actor moves OVERSHOOT / tau times as far from pi_beta as it should. [N]"""
     q, log_behavior, largest = batch.initial_q, np.log(batch.behavior), np.zeros_like(batch.alpha)
     excess = OVERSHOOT / np.where(batch.tau > 0, batch.tau, np.inf) + (batch.tau == 0)
-    for _ in range(iterations):
+    for _ in range(100):
         log_policy = log_softmax(expand(excess / batch.alpha) * q + log_behavior)
         log_ratio = log_policy - log_behavior
         target = inner(np.exp(log_policy), q - expand(batch.alpha) * log_ratio)

@@ -20,13 +20,10 @@ HELLINGER_CHAIN = float(np.prod(1 / (1 - 2.0 ** -np.arange(1, 60))))
 
 
 class Terms(NamedTuple):
-    """The parts of the corollary, each [...]. `loss` is L_{pi_beta}(pi) - eta(pi); `bound` is C sqrt(KLmax KLexp)."""
+    """Both sides of the corollary, each [...]. `loss` is L_{pi_beta}(pi) - eta(pi); `bound` is C sqrt(KLmax KLexp)."""
 
     loss: Array
     bound: Array
-    kl_max: Array
-    kl_exp: Array
-    largest_advantage: Array
 
 
 def terms(mdp: FiniteMDP, policy: Array, previous: Array, behavior: Array) -> Terms:
@@ -39,7 +36,7 @@ def terms(mdp: FiniteMDP, policy: Array, previous: Array, behavior: Array) -> Te
     near = kl(policy, previous).max(-1)
     far = (occupancy(mdp, behavior) * kl(policy, behavior)).sum(-1)
     constant = 2 * largest * mdp.discount / (1 - mdp.discount) ** 2
-    return Terms(loss, constant * np.sqrt(near * far), near, far, largest)
+    return Terms(loss, constant * np.sqrt(near * far))
 
 
 def sharper_factor(discount: float | Array) -> Array:

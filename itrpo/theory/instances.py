@@ -71,11 +71,11 @@ def batch(drawn: list[Instance]) -> Instance:
     return Instance(stack(list(mdps)), *(np.stack(parts) for parts in rest))
 
 
-def draw_errors(seed: int, instance: Instance, iterations: int, scale: float = 0.1) -> Array:
+def draw_errors(seed: int, instance: Instance, iterations: int) -> Array:
     """Zero-mean Gaussian errors epsilon_1 .. epsilon_K for each instance of a batch, [K, N, S, A]."""
     shape = (iterations, *instance.mdp.reward.shape[-2:])
     drawn = [np.random.default_rng([seed, int(i), 1]).standard_normal(shape) for i in instance.number]
-    return scale * np.stack(drawn, axis=1)
+    return 0.1 * np.stack(drawn, axis=1)
 
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:

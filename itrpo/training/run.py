@@ -202,14 +202,13 @@ def train_phases(
         if saved.step or behavior is not None:
             evaluate_what_is_saved(session, saved.step, trackers if saved.step else [])  # as in `begin`
         return train_algorithm(session, algorithm, names, carry, saved.step, trackers)
-    else:
-        state = over_seeds(algorithm.init, [True, True])(session.keys(INIT), given)
-        if session.parent is not None:
-            state = continuing.carried(state, session.parent, session.seeds, "the run that is continued")
-        carry = loop.start(state, names)
-        carry = carry._replace(watched=over_seeds(watching[0], [True, False, True])(carry.state, *watching[1:]))
-        begin(session, behavior, fitted, jax.device_get(carry))
-        return train_algorithm(session, algorithm, names, carry, 0, trackers)
+    state = over_seeds(algorithm.init, [True, True])(session.keys(INIT), given)
+    if session.parent is not None:
+        state = continuing.carried(state, session.parent, session.seeds, "the run that is continued")
+    carry = loop.start(state, names)
+    carry = carry._replace(watched=over_seeds(watching[0], [True, False, True])(carry.state, *watching[1:]))
+    begin(session, behavior, fitted, jax.device_get(carry))
+    return train_algorithm(session, algorithm, names, carry, 0, trackers)
 
 
 def begin(session: Session, behavior: BehaviorModel | None, fitted: behavior_fit.Fit | None, carry: loop.Carry) -> None:

@@ -56,27 +56,27 @@ def quadratic(params, observation, action):
     return params[0] + params[1] * action[..., 0] + params[2] * action[..., 0] ** 2
 
 
-def networks(config: Config, rate: float) -> Networks:
+def networks(config: Config) -> Networks:
     return Networks(
         GaussianActor(lambda key: None, gaussian, SpaceSpec(1, 1)),
         ensemble(Network(lambda key: jnp.zeros(3), quadratic), 1),
         Network(lambda key: jnp.zeros(()), lambda params, observation: params + 0.0 * observation[:, 0]),
-        optax.adam(rate),
+        optax.adam(0.01),
         optax.sgd(config.critic_learning_rate),
         optax.sgd(config.value_learning_rate),
     )
 
 
-def start(config: Config, rate: float = 0.01):
-    nets = networks(config, rate)
+def start(config: Config):
+    nets = networks(config)
     behavior = (jnp.array(0.1), jnp.array(-1.0))
     state = bppo.start(nets, jax.random.key(0), behavior)
     q = jnp.array([[0.3, 0.8, -0.5]])
     return nets, state._replace(critic=trainable(nets.critic_optimizer, q, target=True))
 
 
-def batch(seed: int = 1) -> Transition:
-    rng = np.random.default_rng(seed)
+def batch() -> Transition:
+    rng = np.random.default_rng(1)
     parts = [rng.normal(size=(ROWS, 1)), rng.uniform(-1, 1, (ROWS, 1)), rng.normal(size=ROWS)]
     parts += [np.arange(ROWS) % 3 > 0, rng.normal(size=(ROWS, 1)), rng.uniform(-1, 1, (ROWS, 1))]
     return Transition(*(jnp.asarray(it, jnp.float32) for it in parts))

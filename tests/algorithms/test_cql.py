@@ -84,8 +84,8 @@ def test_max_backup_is_the_smaller_of_the_critics_own_maxima():
     np.testing.assert_allclose(target, one.reward + 0.9 * 4.0, rtol=1e-6)
 
 
-def begin(log_multiplier: float = 0.4):
-    return start(State, 2, trainable(NETWORKS.critic_optimizer, jnp.asarray(log_multiplier)))
+def begin():
+    return start(State, 2, trainable(NETWORKS.critic_optimizer, jnp.asarray(0.4)))
 
 
 def step_by_hand(config, clones, before, it, key):

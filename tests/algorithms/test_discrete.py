@@ -54,7 +54,7 @@ ROWS = Transition(
 BACKBONE = Backbone(gamma=GAMMA, polyak_rate=1.0)
 
 
-def table(each: tuple[int, ...] = ()) -> action_values.Networks:
+def table() -> action_values.Networks:
     """Q of a state that is coded one-hot: a row of the parameters [N, S, A, ...]."""
     apply = lambda params, observation: jnp.einsum("bs,ns...->nb...", observation, params)  # noqa: E731
     whole_way = float(S * A)  # the loss is a mean over so many rows

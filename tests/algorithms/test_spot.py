@@ -53,11 +53,11 @@ def test_policy_loss_and_its_gradient_hold_the_normaliser_constant():
     assert_gradient_is_slope(gradient, lambda p: by_hand(p, scale)[0], P)
 
 
-def trained(config, steps: int, model=MODEL):
+def trained(config, steps: int):
     """[(state, metrics) after each step of real updates], the start first."""
-    algorithm = SPOT.make(config, SPEC, model)
+    algorithm = SPOT.make(config, SPEC, MODEL)
     update = jax.jit(algorithm.update)
-    states = [(jax.jit(algorithm.init)(jax.random.key(0), model.params(model.init(jax.random.key(1)))), None)]
+    states = [(jax.jit(algorithm.init)(jax.random.key(0), MODEL.params(MODEL.init(jax.random.key(1)))), None)]
     for step in range(steps):
         states.append(update(states[-1][0], batch(8), jax.random.key(10 + step), jnp.asarray(step)))
     return states

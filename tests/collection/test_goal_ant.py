@@ -20,11 +20,11 @@ def ant() -> GoalAnt:
     return GoalAnt()
 
 
-def random_state(rng: np.random.Generator, height: float = 0.6) -> np.ndarray:
+def random_state(rng: np.random.Generator) -> np.ndarray:
     """An ant's 27 numbers, tilted by up to half a radian and looking anywhere."""
     attitude = Rotation.from_euler("zxy", [rng.uniform(-np.pi, np.pi), *rng.uniform(-0.5, 0.5, 2)])
     joints = rng.uniform(-0.3, 0.3, 8) + np.array([0, 1, 0, -1, 0, -1, 0, 1])
-    return np.concatenate([[height], attitude.as_quat(scalar_first=True), joints, rng.normal(size=14)])
+    return np.concatenate([[0.6], attitude.as_quat(scalar_first=True), joints, rng.normal(size=14)])
 
 
 def stepped(ant: GoalAnt, state: np.ndarray, action: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

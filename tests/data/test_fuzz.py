@@ -328,19 +328,16 @@ def good_npz() -> list[bytes]:
     return contents
 
 
-def share(low: float = 0.0) -> st.SearchStrategy[float]:
-    return st.floats(low, 1, exclude_max=True)
-
-
+share = st.floats(0.0, 1, exclude_max=True)
 lengths = st.sampled_from([1, 2, 4, 8, 64, 512])
 damages = st.lists(
     st.one_of(
-        st.tuples(st.just("cut"), share()),
-        st.tuples(st.just("set"), share(), st.integers(0, 255)),
-        st.tuples(st.just("fill"), share(), lengths, st.sampled_from([0, 255])),
-        st.tuples(st.just("number"), share(), st.sampled_from([0, 1, 2**31, 2**40, 2**62, 2**63, 2**64 - 1])),
-        st.tuples(st.just("swap"), share(), share(), lengths),
-        st.tuples(st.just("repeat"), share(), lengths),
+        st.tuples(st.just("cut"), share),
+        st.tuples(st.just("set"), share, st.integers(0, 255)),
+        st.tuples(st.just("fill"), share, lengths, st.sampled_from([0, 255])),
+        st.tuples(st.just("number"), share, st.sampled_from([0, 1, 2**31, 2**40, 2**62, 2**63, 2**64 - 1])),
+        st.tuples(st.just("swap"), share, share, lengths),
+        st.tuples(st.just("repeat"), share, lengths),
     ),
     min_size=1,
     max_size=4,

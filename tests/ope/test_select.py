@@ -24,15 +24,15 @@ QUIET = Console(quiet=True)
 GENERATOR = np.random.default_rng(0)
 
 
-def judged(name: str, seed: int | None, value: float, reasons: tuple[Reason, ...] = ()) -> Judged:
+def judged(name: str, seed: int | None, value: float) -> Judged:
     """With noise of its own in four folds, and a wave that all have in common."""
     folds = value + np.array([0, 30, -30, 30, -30]) + 0.1 * GENERATOR.standard_normal(5)
-    estimate = make_estimate("fqe", folds, None, 5, 0.9, reasons)
+    estimate = make_estimate("fqe", folds, None, 5, 0.9, ())
     return Judged(name, seed, (estimate,), {"wdr": "it has no density"}, None, None, None, ())
 
 
-def plant(folder: Path, *values: float, reasons: tuple[Reason, ...] = (), **more) -> None:
-    policies = [judged(f"seed {seed}", seed, value, reasons) for seed, value in enumerate(values)]
+def plant(folder: Path, *values: float, **more) -> None:
+    policies = [judged(f"seed {seed}", seed, value) for seed, value in enumerate(values)]
     given = Judgement(
         run=folder.name,
         algorithm="bc",

@@ -137,8 +137,8 @@ class Browser:
     def hover(self, x: float, y: float) -> None:
         self.send("Input.dispatchMouseEvent", {"type": "mouseMoved", "x": x, "y": y})
 
-    def screenshot(self, path: Path, whole: bool = True) -> None:
-        answer = self.send("Page.captureScreenshot", {"captureBeyondViewport": whole, "format": "png"})
+    def screenshot(self, path: Path) -> None:
+        answer = self.send("Page.captureScreenshot", {"captureBeyondViewport": False, "format": "png"})
         path.write_bytes(base64.b64decode(answer["data"]))
 
     def problems(self) -> list[str]:

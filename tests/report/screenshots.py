@@ -31,7 +31,7 @@ def main(page: Path, folder: Path) -> None:
                 for index, top in enumerate(range(0, whole, height - 100)):
                     browser.evaluate(f"window.scrollTo(0, {top})")
                     time.sleep(0.1)
-                    browser.screenshot(folder / f"{scheme}-{width}-{index:02}.png", whole=False)
+                    browser.screenshot(folder / f"{scheme}-{width}-{index:02}.png")
         print("\n".join(browser.problems()) or "no errors, no requests")
 
 

@@ -37,15 +37,15 @@ def printed(function, *arguments, width: int = 140) -> str:
     return console.file.getvalue()
 
 
-def make(folder: Path, alpha: float = 3.0, seed: int = 0, algorithm: str = "itrpo", preset="quick", **more) -> Path:
+def make(folder: Path, alpha: float = 3.0, algorithm: str = "itrpo", **more) -> Path:
     make_run(folder, **more)
     RunFolder(folder).write_status(store.read_status(folder)._replace(algorithm=algorithm, run=folder.name))
     config = {
         "algorithm": algorithm,
-        "preset": preset,
+        "preset": "quick",
         "algorithm_config": {"alpha": alpha, "backbone": {"gamma": 0.99}},
         "data": {"dataset": "hopper-demo", "reward_scale": 1.0 if algorithm == "itrpo" else 0.1},
-        "train": {"steps": 110_000, "seeds": 4, "seed": seed},
+        "train": {"steps": 110_000, "seeds": 4, "seed": 0},
         "evaluation": {"eval_every": 5_000},
     }
     files.write_json(folder / "config.json", {"config": config, "begun_steps": 50_000})

@@ -73,7 +73,7 @@ def test_every_format_does_what_the_numpy_policy_does(tmp_path, kind, stack, gua
     source = c_source.to_c(policy, ABOUT, "valve")
     runners = {
         "onnx": onnx_file.runner(onnx_file.to_onnx(policy, ABOUT), policy),
-        "stablehlo": stablehlo.runner(stablehlo.to_stablehlo(policy), policy),
+        "stablehlo": stablehlo.runner(stablehlo.to_stablehlo(policy)),
         "c": verify.compile_c(policy, source, "valve", tmp_path),
     }
     for name, run in runners.items():

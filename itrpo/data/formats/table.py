@@ -231,7 +231,7 @@ def series_numbers(series: polars.Series, where: str, line_of_first: int | None 
     return inner.to_numpy().reshape(len(series), *shape)
 
 
-def numbers_where_known(series: polars.Series, where: str, line_of_first: int | None = None) -> polars.Series | None:
+def numbers_where_known(series: polars.Series, where: str, line_of_first: int | None) -> polars.Series | None:
     """A column of single numbers, null where one is missing; None if it holds lists. Raises InputError as reading does
     for what is neither.
     """
@@ -285,7 +285,7 @@ def _empty(series: polars.Series) -> polars.Series:
     return series.is_null() | (series.str.strip_chars() == "")
 
 
-def _text_numbers(series: polars.Series, where: str, line_of_first: int | None = None) -> polars.Series:
+def _text_numbers(series: polars.Series, where: str, line_of_first: int | None) -> polars.Series:
     """Text as float32 [N]: numbers, or true and false; null where it is empty."""
     import polars
 

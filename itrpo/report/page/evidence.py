@@ -401,7 +401,7 @@ class Change(NamedTuple):
     points: float
 
 
-def ablation(table: Table, draws: int = 2000) -> list[Change]:
+def ablation(table: Table) -> list[Change]:
     """Figure 2(d): what is lost without the shaped reward, against both controls."""
     generator, found = np.random.default_rng(0), []
     for arm in table.arms:
@@ -410,7 +410,7 @@ def ablation(table: Table, draws: int = 2000) -> list[Change]:
             if ours is None or theirs is None or not (ours.final and theirs.final):
                 continue
             a, b = (np.array(it.scores["paper"]) for it in (ours, theirs))
-            resampled = [it[generator.integers(len(it), size=(draws, len(it)))].mean(axis=1) for it in (a, b)]
+            resampled = [it[generator.integers(len(it), size=(2_000, len(it)))].mean(axis=1) for it in (a, b)]
             with np.errstate(divide="ignore", invalid="ignore"):
                 percents = 100 * (resampled[1] - resampled[0]) / np.abs(resampled[0])
             low, high = np.percentile(percents, [2.5, 97.5])

@@ -262,11 +262,11 @@ def equal_kl(results: Results) -> list[Chart]:
 # --- statistics over tasks and seeds -------------------------------------------------------------------------------
 
 
-def score_arrays(table: Table, protocol: str = "paper") -> dict[str, np.ndarray]:
+def score_arrays(table: Table) -> dict[str, np.ndarray]:
     """label -> scores [R, T] on the tasks that every arm has, with as many seeds as all of them have."""
     found: dict[str, np.ndarray] = {}
     for arm in table.arms:
-        own = [table.cells[task, arm.label].scores[protocol] for task in table.compared]
+        own = [table.cells[task, arm.label].scores["paper"] for task in table.compared]
         found[arm.label] = np.array([it[: min(map(len, own))] for it in own]).T if own else np.zeros((0, 0))
     return found if all(len(it) > 1 for it in found.values()) else {}
 

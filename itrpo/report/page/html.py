@@ -26,7 +26,7 @@ def esc(text: object) -> str:
     return escape(str(text), quote=True)
 
 
-def section(anchor: str, title: str, body: str, kind: str | None = None) -> str:
+def section(anchor: str, title: str, body: str, kind: str | None) -> str:
     badge = (
         ""
         if kind is None
