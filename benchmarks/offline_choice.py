@@ -511,8 +511,8 @@ WAYS = {
 ABOUT = """Spearman: rank correlation with the true returns. regret@k: what the best of the first k lacks of the best of
 all, as a share of the range of returns. SharpeRatio@k: by how much the best of the first k beats the log, per
 deviation of the k (arXiv:2311.18207). error: mean absolute error of the discounted return, as a share of its mean or in
-its own units. In brackets: 95% over resampled policies and folds. A line is left out where nothing could be estimated;
-without: policies that had no estimate. Trials: regret after so many, of the policy whose mean is the best so far.
+its own units. In brackets: 95% over resampled policies and folds. Without: policies that had no estimate. Trials:
+regret after so many, of the policy whose mean is the best so far.
 """
 
 
@@ -525,7 +525,7 @@ def table(command: Table) -> None:
 
 def print_figures(pools: dict[tuple[str, str], Pool]) -> None:
     print("# What offline choice is worth, measured\n")
-    print("`python benchmarks/offline_choice.py judge` and `table` wrote this page; `peer` adds d3rlpy's.\n")
+    print("`python benchmarks/offline_choice.py judge`, `peer` (d3rlpy, SCOPE-RL) and `table` wrote this page.\n")
     print(ABOUT)
     head = "| ranked by | Spearman | regret@1 | regret@3 | SharpeRatio@3 | error | without |\n|" + " --- |" * 7
     found = {
@@ -554,6 +554,8 @@ def print_figures(pools: dict[tuple[str, str], Pool]) -> None:
             cells = [cell(value[at], resampled[:, at], at < 2) for at in range(4)]
             said = "" if np.isnan(wrong) else f"{wrong:,.1f}"
             print(f"| {METHODS[method]} | {' | '.join(cells)} | {said} | {without or ''} |")
+        if nothing := [METHODS[method] for method in pool.score if not estimated(pool, method)]:
+            print(f"\nNo estimate for any policy: {', '.join(nothing)}.")
 
 
 def print_apart(pools: dict[tuple[str, str], Pool]) -> None:
