@@ -45,6 +45,7 @@ POOLS = ("snapshots", "ladder")
 SETTINGS = Settings(folds=6, fqe=FQE(steps=4_000))
 PEER_WORKER = Path(__file__).with_name("d3rlpy_fqe_worker.py")
 SAMPLES = 2  # of a policy's actions at each state
+LONG = 20_000  # steps of d3rlpy's FQE on one pool
 
 
 class Known(NamedTuple):
@@ -68,6 +69,7 @@ class Peer:
     python: Path
     datasets: tuple[str, ...] = tuple(DATASETS)
     pools: tuple[str, ...] = POOLS
+    steps: int = SETTINGS.fqe.steps  # of d3rlpy's FQE
 
 
 @dataclass(frozen=True)
@@ -282,20 +284,21 @@ def write_rows(name: str, path: Path) -> None:
 
 def peer_of_pool(command: Peer, name: str, pool: str, rows: Path) -> None:
     path, given = command.out / "peer.jsonl", command.out / f"{name}-{pool}-policy.npz"
-    done = {(it["dataset"], it["pool"], it["policy"]) for it in read_lines(path)}
+    done = {(it["dataset"], it["pool"], it["policy"], it["steps"]) for it in read_lines(path)}
     for it in pool_of(pool, name.split("-")[0], command.snapshots):
-        if (name, pool, it.name) in done:
+        if (name, pool, it.name, command.steps) in done:
             continue
         layers = [*it.acting.hidden, it.acting.mean, it.acting.log_std]
         np.savez(
             given,
             **{f"{part}{at}": own for at, layer in enumerate(layers) for part, own in zip("wb", layer, strict=True)},
         )
-        words = [str(command.python), str(PEER_WORKER), str(rows), str(given), str(SETTINGS.fqe.steps), str(GAMMA)]
+        words = [str(command.python), str(PEER_WORKER), str(rows), str(given), str(command.steps), str(GAMMA)]
         answer = json.loads(
             subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1]
         )
-        files.append(path, files.json_line({"dataset": name, "pool": pool, "policy": it.name} | answer))
+        about = {"dataset": name, "pool": pool, "policy": it.name, "steps": command.steps}
+        files.append(path, files.json_line(about | answer))
         print(it.name, answer, flush=True)
 
 
@@ -321,6 +324,7 @@ METHODS = {
     "wpdis": "importance sampling, self-normalised",
     "pdis": "importance sampling",
     "d3rlpy": "d3rlpy's FQE",
+    "d3rlpy_long": f"d3rlpy's FQE, {LONG:,} steps",
     "scope_pdis": "SCOPE-RL's self-normalised importance sampling",
     "scope_dr": "SCOPE-RL's self-normalised doubly robust",
     "near": "nearest to the data",
@@ -328,7 +332,12 @@ METHODS = {
     "random": "at random",
 }
 SAMPLED = ("fqe_sampled", "wdr", "dr", "wpdis", "pdis")  # judge the policy as it samples; the others its mode
-PEERS = {"d3rlpy": "value", "scope_pdis": "scope_pdis", "scope_dr": "scope_dr"}  # the name in their rows
+PEERS = {  # steps of d3rlpy's FQE, and the name in their rows
+    "d3rlpy": (SETTINGS.fqe.steps, "value"),
+    "d3rlpy_long": (LONG, "value"),
+    "scope_pdis": (SETTINGS.fqe.steps, "scope_pdis"),
+    "scope_dr": (SETTINGS.fqe.steps, "scope_dr"),
+}
 VALUES = (*SAMPLED, "fqe", "fqe_low", *PEERS)  # estimates of a value, whose error can be told
 REPETITIONS = 2_000
 
@@ -351,10 +360,10 @@ def read_pools(out: Path) -> dict[tuple[str, str], Pool]:
         score["fqe_low"] = score["fqe"].min(axis=1, keepdims=True)
         score["near"] = -np.array([[it["support"]["far"]] for it in rows])
         score["last"] = np.arange(len(rows), dtype=float)[:, None]
-        theirs = {it["policy"]: it for it in peers if (it["dataset"], it["pool"]) == (name, pool)}
-        if all(it["policy"] in theirs for it in rows):
-            for method, key in PEERS.items():
-                found_by = [theirs[it["policy"]].get(key) for it in rows]
+        theirs = {(it["policy"], it["steps"]): it for it in peers if (it["dataset"], it["pool"]) == (name, pool)}
+        for method, (steps, key) in PEERS.items():
+            if all((it["policy"], steps) in theirs for it in rows):
+                found_by = [theirs[it["policy"], steps].get(key) for it in rows]
                 score[method] = np.array([[-np.inf if it is None else it] for it in found_by])
         values = [
             {kind: np.array([it[kind][which] for it in true]) for kind in KINDS} for which in ("return", "discounted")
