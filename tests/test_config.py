@@ -69,7 +69,7 @@ def test_field_names_are_unique_within_a_config():
 def run_config(algorithm: str, **choices: Any) -> config.RunConfig:
     data = config.DataConfig("x", "none", None, False, 1.0, 0.0, (-1.0,), (1.0,))
     train, evaluation = config.TrainConfig(1_000_000, 4, 0, None), config.EvalConfig(5_000, 10)
-    return config.RunConfig(data, train=train, evaluation=evaluation, **make_config(algorithm, **choices)._asdict())
+    return config.RunConfig(data, train=train, evaluation=evaluation, **make_config(algorithm, **choices).constants())
 
 
 def test_identity_covers_everything_but_the_length():

@@ -30,7 +30,7 @@ DATA = {
 def config(algorithm: str, steps: int, **fields) -> RunConfig:
     data = DataConfig("arrays", "none", None, False, 1.0, 0.0, (-1.0,), (1.0,))
     setup = make_config(algorithm, preset="source", fields=fields)
-    return RunConfig(data, train=TrainConfig(steps, 2, 0, None), evaluation=EvalConfig(1, 1), **setup._asdict())
+    return RunConfig(data, train=TrainConfig(steps, 2, 0, None), evaluation=EvalConfig(1, 1), **setup.constants())
 
 
 def begin(folder: RunFolder, config: RunConfig) -> tuple[dict, str]:

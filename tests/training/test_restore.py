@@ -23,7 +23,7 @@ SPEC = SpaceSpec(3, 2)
 def written(folder: Path, algorithm: str, preset: str | None = None, **fields) -> RunConfig:
     data = DataConfig("log", "none", None, False, 1.0, 0.0, (-1.0, -2.0), (1.0, 2.0), holdout=0.2)
     setup = make_config(algorithm, preset=preset, fields=fields)
-    config = RunConfig(data, train=TrainConfig(10, 2, 0, None), evaluation=EvalConfig(1, 1), **setup._asdict())
+    config = RunConfig(data, train=TrainConfig(10, 2, 0, None), evaluation=EvalConfig(1, 1), **setup.constants())
     about = {"config": to_json(config), "version": checkpoint.VERSION, "begun_steps": 10, "behavior_steps": 10}
     files.write_json(folder / "config.json", about)
     return config

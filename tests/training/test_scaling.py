@@ -10,7 +10,7 @@ from itrpo.training.scaling import behavior_steps, scaled_config
 def brac() -> RunConfig:
     data = DataConfig("arrays", "none", None, False, 1.0, 0.0, (-1.0,), (1.0,))
     setup = make_config("brac_v", preset="source")
-    return RunConfig(data, train=TrainConfig(500_000, 1, 0, None), evaluation=EvalConfig(1, 1), **setup._asdict())
+    return RunConfig(data, train=TrainConfig(500_000, 1, 0, None), evaluation=EvalConfig(1, 1), **setup.constants())
 
 
 def test_the_fit_is_as_long_as_the_source_says_scaled():

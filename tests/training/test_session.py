@@ -24,7 +24,7 @@ from itrpo.types import Dataset, DataSource
 def session(folder: Path, signals: list[int]) -> Session:
     data = DataConfig("arrays", "none", None, False, 1.0, 0.0, (-1.0,), (1.0,))
     setup = make_config("td3_bc")
-    config = RunConfig(data, train=TrainConfig(10, 1, 0, None), evaluation=EvalConfig(5, 1), **setup._asdict())
+    config = RunConfig(data, train=TrainConfig(10, 1, 0, None), evaluation=EvalConfig(5, 1), **setup.constants())
     nothing: Any = None
     dataset = Dataset(
         "arrays", nothing, None, nothing, nothing, nothing, nothing, 0, 0, 0, DataSource("arrays", "arrays")
