@@ -59,7 +59,7 @@ class Known(NamedTuple):
 class Judge:
     snapshots: Path
     out: Path
-    datasets: tuple[str, ...] = tuple(DATASETS)
+    datasets: tuple[str, ...] = tuple(DATASETS)  # or files ENV_NAME.hdf5, judged on half of their episodes
 
 
 @dataclass(frozen=True)
@@ -178,8 +178,9 @@ def episodes_of(dataset: Dataset, chosen: np.ndarray) -> Log:
 
 def halves(name: str) -> tuple[Log, Log]:
     """Episodes to judge on, and as many others to fit pi_beta on, drawn from a fixed seed."""
-    dataset, count = load_dataset(name), DATASETS[name]
+    dataset = load_dataset(name)
     order = np.random.default_rng(0).permutation(len(np.asarray(dataset.starts)))
+    count = DATASETS.get(name, len(order) // 2)
     return episodes_of(dataset, np.sort(order[:count])), episodes_of(dataset, np.sort(order[count : 2 * count]))
 
 
@@ -242,13 +243,17 @@ def judge(command: Judge) -> None:
     for environment in ENVIRONMENTS:
         for pool in POOLS:
             measure_truth(environment, pool, pool_of(pool, environment, command.snapshots), truth)
-    for name in command.datasets:
-        halved = None
+    for dataset in command.datasets:
+        name, halved = Path(dataset).stem, None
         for pool in POOLS:
             if any((it["dataset"], it["pool"], it["policy"]) == (name, pool, None) for it in read_lines(judged)):
                 continue
-            halved = halved or halves(name)
-            judge_pool(name, pool, pool_of(pool, name.split("-")[0], command.snapshots), *halved, judged)
+            halved = halved or halves(dataset)
+            judge_pool(name, pool, pool_of(pool, environment_of(name), command.snapshots), *halved, judged)
+
+
+def environment_of(name: str) -> str:
+    return name.replace("_", "-").split("-")[0]
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -263,10 +268,11 @@ def peer(command: Peer) -> None:
     steps, and with our model of pi_beta for the densities.
     """
     xla.prepare()
-    for name in command.datasets:
+    for dataset in command.datasets:
+        name = Path(dataset).stem
         rows = command.out / f"{name}.npz"
         if not rows.exists():
-            write_rows(name, rows)
+            write_rows(dataset, rows)
         for pool in command.pools:
             peer_of_pool(command, name, pool, rows)
 
@@ -285,7 +291,7 @@ def write_rows(name: str, path: Path) -> None:
 def peer_of_pool(command: Peer, name: str, pool: str, rows: Path) -> None:
     path, given = command.out / "peer.jsonl", command.out / f"{name}-{pool}-policy.npz"
     done = {(it["dataset"], it["pool"], it["policy"], it["steps"]) for it in read_lines(path)}
-    for it in pool_of(pool, name.split("-")[0], command.snapshots):
+    for it in pool_of(pool, environment_of(name), command.snapshots):
         if (name, pool, it.name, command.steps) in done:
             continue
         layers = [*it.acting.hidden, it.acting.mean, it.acting.log_std]
@@ -351,7 +357,7 @@ def read_pools(out: Path) -> dict[tuple[str, str], Pool]:
         rows = [
             it for it in judged if (it["dataset"], it["pool"]) == (name, pool) and it["policy"] not in (None, "log")
         ]
-        true = [truth[name.split("-")[0], it["policy"]] for it in rows]
+        true = [truth[environment_of(name), it["policy"]] for it in rows]
         score = dict[str, np.ndarray]()
         for method in ("fqe", *SAMPLED):
             length = 1 if method == "fqe_sampled" else SETTINGS.folds
