@@ -538,31 +538,43 @@ def table(command: Table) -> None:
     print_trials(pools)
 
 
-def print_figures(pools: dict[tuple[str, str], Pool]) -> None:
-    print("# What offline choice is worth, measured\n")
-    print("`python benchmarks/offline_choice.py judge`, `peer` (d3rlpy, SCOPE-RL) and `table` wrote this page.\n")
-    print(ABOUT)
-    head = "| ranked by | Spearman | regret@1 | regret@3 | SharpeRatio@3 | error | without |\n|" + " --- |" * 7
-    found = {
-        key: {method: measured(it, method) for method in METHODS if estimated(it, method)} for key, it in pools.items()
-    }
-    print(f"## Mean of all {len(pools)}\n\n{head}")
+HEAD = "| ranked by | Spearman | regret@1 | regret@3 | SharpeRatio@3 | error | without |\n|" + " --- |" * 7
+Measured = dict[str, tuple[np.ndarray, np.ndarray]]  # by method: figures, and those of resampled policies
+
+
+def print_means(title: str, pools: dict[tuple[str, str], Pool], found: dict[tuple[str, str], Measured]) -> None:
+    """Of the methods that have an estimate in every pool."""
+    print(f"## {title}\n\n{HEAD}")
     for method, name in METHODS.items():
-        own = [it[method] for it in found.values() if method in it]
+        own = [found[key][method] for key in pools if method in found[key]]
         if len(own) == len(pools):
             means, resampled = np.mean([it[0] for it in own], axis=0), np.mean([it[1] for it in own], axis=0)
             parts = [error(it, method)[0] / np.abs(it.discounted["mode"].mean()) for it in pools.values()]
             cells = [cell(means[at], resampled[:, at], at < 3) for at in range(4)]
             wrong = "" if method not in VALUES else f"{np.nanmean(parts):.0%}"
             print(f"| {name} | {' | '.join(cells)} | {wrong} | |")
+    print()
+
+
+def print_figures(pools: dict[tuple[str, str], Pool]) -> None:
+    print("# What offline choice is worth, measured\n")
+    print("`python benchmarks/offline_choice.py judge`, `peer` (d3rlpy, SCOPE-RL) and `table` wrote this page.\n")
+    print(ABOUT)
+    found = {
+        key: {method: measured(it, method) for method in METHODS if estimated(it, method)} for key, it in pools.items()
+    }
+    print_means(f"Mean of all {len(pools)}", pools, found)
+    peers = {key: it for key, it in pools.items() if "d3rlpy" in it.score}
+    if 0 < len(peers) < len(pools):
+        print_means(f"Mean of the {len(peers)} that d3rlpy judged as well", peers, found)
     for key, pool in pools.items():
         about, discounted = pool.about, pool.discounted["mode"].mean(axis=1)
         total = pool.truth["mode"].mean(axis=1)
-        print(f"\n## {' of '.join(reversed(key))}\n")
+        print(f"## {' of '.join(reversed(key))}\n")
         print(
             f"{len(total)} policies with returns of {total.min():,.0f} to {total.max():,.0f} (discounted"
             f" {discounted.min():,.1f} to {discounted.max():,.1f}); the log returns {pool.log_return:,.0f}."
-            f" {about['episodes']} episodes, {about['rows']:,} rows, {about['seconds']:.0f} s.\n\n{head}"
+            f" {about['episodes']} episodes, {about['rows']:,} rows, {about['seconds']:.0f} s.\n\n{HEAD}"
         )
         for method, (value, resampled) in found[key].items():
             wrong, without = error(pool, method)
@@ -571,10 +583,11 @@ def print_figures(pools: dict[tuple[str, str], Pool]) -> None:
             print(f"| {METHODS[method]} | {' | '.join(cells)} | {said} | {without or ''} |")
         if nothing := [METHODS[method] for method in pool.score if not estimated(pool, method)]:
             print(f"\nNo estimate for any policy: {', '.join(nothing)}.")
+        print()
 
 
 def print_apart(pools: dict[tuple[str, str], Pool]) -> None:
-    print("\n## What `itrpo select` tells apart\n")
+    print("## What `itrpo select` tells apart\n")
     print("| pool | pairs | told apart | of these right | of all right | first group | best's regret | mean regret |")
     print("|" + " --- |" * 8)
     for key, pool in pools.items():
