@@ -191,10 +191,16 @@ def moving_clock(place: Path, done: Any) -> None:
     expected, _ = whole(place, words)
     it, offset = made(place, "moving-clock", words), place / "offset"
     it.folder.mkdir(parents=True)
-    offset.write_text("+0")
     own = {"LD_PRELOAD": str(faketime()), "FAKETIME_TIMESTAMP_FILE": str(offset), "FAKETIME_NO_CACHE": "1"}
     own |= {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "NO_FAKE_STAT": "1"}
     own |= {"ITRPO_CACHE": str(it.cache), "JAX_COMPILATION_CACHE_DIR": str(it.compiled)}
+    offset.write_text(MOVES[0])
+    asked = [sys.executable, "-c", "import time; print(time.time())"]
+    seen = float(subprocess.run(asked, env=os.environ | own, stdout=subprocess.PIPE, text=True, check=True).stdout)
+    if time.time() - seen < 0.9 * YEAR:
+        done(False, "libfaketime does not move the clock here", moves=0)
+        return
+    offset.write_text("+0")
     checkpoints, moves = it.folder / "run" / "checkpoints", 0
     with it.log.open("w") as output:
         process = subprocess.Popen(
