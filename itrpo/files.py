@@ -234,6 +234,14 @@ def make_folder(path: Path) -> None:
         raise StorageError(f"can't make the folder {path}: {error.strerror or error}") from error
 
 
+def check_may_write(folder: Path) -> None:
+    """Raises StorageError if `folder` can't be made or written into: before what takes long, and nothing is made."""
+    there = next(it for it in (folder.absolute(), *folder.absolute().parents) if os.path.exists(it))
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        why = f"no permission to write in {there}" if there.is_dir() else f"{there} is a file"
+        raise StorageError(f"can't write in the folder {folder}: {why}; give another with --out")
+
+
 def temporary_name(path: Path, folder: Path | None = None) -> Path:
     """A name that no other writer of `path` uses, in any process on any machine: .NAME.RANDOM.tmp."""
     return (folder or path.parent) / f".{path.name}.{secrets.token_hex(8)}.tmp"

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -81,6 +82,31 @@ def test_a_disk_that_refuses_is_one_error_that_names_the_file(tmp_path):
     ):
         with pytest.raises(StorageError, match=f"{blocked}/a"):
             write()
+
+
+@pytest.fixture
+def without_rights():
+    """Permissions of files count, for root too."""
+    if os.getuid() == 0:
+        os.setreuid(65534, -1)
+    yield
+    if os.geteuid() == 0:
+        os.setreuid(0, 0)
+
+
+def test_a_folder_without_permission_to_write_is_found_out_before_anything_is_made(without_rights):
+    with tempfile.TemporaryDirectory() as name:  # tmp_path lies in a folder that only this user may look into
+        place = Path(name)
+        place.chmod(0o777)
+        files.check_may_write(place / "deep" / "in" / "it")
+        assert not list(place.iterdir())
+        (place / "file").write_text("")
+        with pytest.raises(StorageError, match="file is a file; give another with --out"):
+            files.check_may_write(place / "file" / "runs")
+        place.chmod(0o555)
+        with pytest.raises(StorageError, match=f"no permission to write in {place}; give another with --out"):
+            files.check_may_write(place / "deep" / "runs")
+        place.chmod(0o777)
 
 
 def test_a_killed_writer_leaves_only_a_temporary_file_which_the_next_removes(tmp_path):

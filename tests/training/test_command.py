@@ -522,3 +522,12 @@ def test_ctrl_c_saves_and_says_how_to_go_on(pendulum, tmp_path):
     assert read_status(out).state == "stopped"
     reached = checkpoint.sorted_checkpoints(out / "checkpoints")[0]
     assert checkpoint.load(reached)[1]["step"] > 20
+
+
+@pytest.mark.parametrize("words", [("train", "hopper-demo"), ("compare", "hopper-demo", "--algorithms", "bc,iql")])
+def test_a_folder_that_cannot_be_made_is_said_before_a_dataset_is(words, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("ITRPO_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "file").write_text("")
+    assert main([*words, "--out", str(tmp_path / "file" / "run")]) == 1
+    assert "file is a file; give another with --out" in capsys.readouterr().err
+    assert not (tmp_path / "cache").exists()
