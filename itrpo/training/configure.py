@@ -131,8 +131,8 @@ def make_setup(algorithm: str, options: RunOptions, fields: Mapping[str, Any] | 
 def check_options(options: RunOptions, dataset: Any) -> RunOptions:
     """`options`, each value of its type and in its range, with the task that the dataset's name says if none is given.
 
-    Raises InputError for anything else, and for a `dataset` that can't be one; StorageError if there is no permission to
-    write where the run is to be.
+    Raises InputError for anything else, and for a `dataset` that can't be one; StorageError if there is no permission
+    to write where the run is to be.
     """
     if not isinstance(options, RunOptions):  # pyright: ignore[reportUnnecessaryIsInstance]
         got = repr(options) if isinstance(options, str) else f"an object of type {type(options).__name__}"
