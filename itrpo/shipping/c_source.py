@@ -192,14 +192,14 @@ static void add_product(const float *restrict weight, const float *restrict inpu
                         float *restrict output)
 {
     const size_t width = (size_t)outputs;
-    int i = 0;
-    for (; i + 4 <= inputs; i += 4) { /* four rows at once: output is read and written a quarter as often */
+    const int fours = inputs - inputs % 4;
+    for (int i = 0; i < fours; i += 4) { /* four rows at once: output is read and written a quarter as often */
         const float *restrict w = weight + (size_t)i * width;
         const float a = input[i], b = input[i + 1], c = input[i + 2], d = input[i + 3];
         for (int o = 0; o < outputs; o++)
             output[o] += (a * w[o] + b * w[o + outputs]) + (c * w[o + 2 * outputs] + d * w[o + 3 * outputs]);
     }
-    for (; i < inputs; i++)
+    for (int i = fours; i < inputs; i++)
         for (int o = 0; o < outputs; o++)
             output[o] += input[i] * weight[(size_t)i * width + (size_t)o];
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from itrpo.sweep.local import LocalExecutor
 from itrpo.sweep.on_ray import RayExecutor
 from itrpo.sweep.plan import read_plan
 from itrpo.sweep.run import Sweep, begin, sweep
+from tests.processes import parent_of, running
 
 ray = pytest.importorskip("ray", reason="pip install 'itrpo[ray]'")
 
@@ -52,12 +52,10 @@ class Killer(RayExecutor):
     killed: tuple[int, ...] = ()
 
     def ended(self):
-        found = subprocess.run(["pgrep", "-f", "itrpo.sweep.worker"], capture_output=True, text=True).stdout.split()
-        mine = [int(pid) for pid in found if self.out in environment(int(pid))]
+        mine = [pid for pid in running("itrpo.sweep.worker") if self.out in environment(pid)]
         status = self.folder / "status.json"
         if not self.killed and mine and status.exists() and 0 < read_status(self.folder).step < 800:
-            parents = [int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) for pid in mine]
-            self.killed = (*parents, *mine)
+            self.killed = (*map(parent_of, mine), *mine)
             for pid in self.killed:
                 os.kill(pid, signal.SIGKILL)
         return super().ended()

@@ -18,6 +18,7 @@ from itrpo.results.frames import pack, read_results
 from itrpo.results.run_folder import RunFolder
 from itrpo.results.store import read_status
 from itrpo.sweep import cost
+from tests.processes import running
 from tests.sweep.conftest import sweep
 
 
@@ -27,11 +28,6 @@ def metrics(out: Path) -> dict[str, bytes]:
 
 def timing(out: Path) -> dict[str, bytes]:
     return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.glob("*/*/timing.jsonl"))}
-
-
-def workers(parent: int) -> list[int]:
-    found = subprocess.run(["pgrep", "-P", str(parent), "-f", "itrpo.sweep.worker"], capture_output=True, text=True)
-    return list(map(int, found.stdout.split()))
 
 
 def until(condition, process: subprocess.Popen[str]) -> None:
@@ -126,7 +122,7 @@ def test_ctrl_c_and_a_kill_lose_nothing_and_leave_nobody_behind(whole, write_pla
     assert read_status(out / "one" / "itrpo").state == "stopped"
     process = sweep(*words)
     until(lambda: (out / "one" / "brac" / "status.json").exists(), process)
-    (worker,) = workers(process.pid)
+    (worker,) = running("itrpo.sweep.worker", process.pid)
     process.kill()
     process.communicate()
     deadline = time.monotonic() + 60
@@ -153,7 +149,7 @@ def test_one_failure_stops_nobody(write_plan, data, tmp_path, capsys):
     path.write_text(text.replace("seeds: 2", "seeds: 1"))
     process = sweep(path, "--out", out)
     until(lambda: (out / "one" / "itrpo" / "status.json").exists(), process)
-    os.kill(workers(process.pid)[0], signal.SIGKILL)
+    os.kill(running("itrpo.sweep.worker", process.pid)[0], signal.SIGKILL)
     printed, _ = process.communicate(timeout=240)
     assert process.returncode == 1
     assert "one/itrpo failed" in printed

@@ -28,6 +28,7 @@ from itrpo.results import checkpoint
 from itrpo.results.run_folder import RunFolder
 from itrpo.results.store import read_metrics, read_status, read_timing
 from itrpo.training import run
+from tests.processes import running
 
 SMALL = ["--preset", "quick", "--policy-hidden", "16,16", "--critic-hidden", "16,16"]
 SMALL += ["--behavior-hidden", "16,16", "--batch-size", "32"]
@@ -171,18 +172,17 @@ def test_a_kill_while_policies_are_played_is_no_loss(finished, pendulum, tmp_pat
     """
     out = tmp_path / "killed"
     assert main(arguments(pendulum, out, "--steps", "20")) == 0
-    process, playing = command(*arguments(pendulum, out)), ""
-    search = ["pgrep", "-P", str(process.pid), "-f", "itrpo.evaluation.beside"]
+    process, playing = command(*arguments(pendulum, out)), list[int]()
     while not playing:
         assert process.poll() is None, process.communicate()
-        playing = subprocess.run(search, capture_output=True, text=True).stdout
-    os.kill(int(playing), signal.SIGSTOP)
+        playing = running("itrpo.evaluation.beside", process.pid)
+    os.kill(playing[0], signal.SIGSTOP)
     while checkpoint.sorted_checkpoints(out / "checkpoints")[0].name != "train_0000000040":
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     process.kill()
     process.wait()
-    os.kill(int(playing), signal.SIGCONT)
+    os.kill(playing[0], signal.SIGCONT)
     process.communicate()  # until nobody holds the other end: who plays for a trainer that is gone ends, too
     metrics = read_metrics(out)
     assert metrics.filter(metrics["metric"] == "return")["step"].max() == 20
