@@ -117,8 +117,11 @@ def make_maze(
     """
     make(plan(name, STEPS if steps is None else steps, seed), path, workers, console)
     if console is not None:
-        reached, episodes = goals_reached(path)
-        console.print(f"{path.stem}: {reached:,} of {episodes:,} complete episodes reached a commanded goal.")
+        commanded, rewarded, episodes = goals_reached(path)
+        console.print(
+            f"{path.stem}: of {episodes:,} complete episodes {commanded:,} reached a commanded goal, {rewarded:,} the "
+            "task's, which rewards are for."
+        )
 
 
 def plan(name: str, steps: int, seed: int, steps_per_task: int = STEPS_PER_TASK) -> Plan:
@@ -161,19 +164,21 @@ def task_goal(spec: MazeSet, seed: int) -> np.ndarray:
     return draw_ant_goal(maze.goal, np.random.default_rng((seed, 0)))
 
 
-def goals_reached(path: Path) -> tuple[int, int]:
+def goals_reached(path: Path) -> tuple[int, int, int]:
     """Of a dataset's complete episodes: in how many the first commanded goal, or the task's, was reached before the
-    clock ended them, and how many there are.
+    clock ended them; in how many there was a reward; and how many there are.
     """
     import h5py
 
     with h5py.File(path, "r") as file:
         columns: Any = file
         terminals, timeouts, goals = columns["terminals"][:], columns["timeouts"][:], columns["infos/goal"][:]
+        rewarded = np.flatnonzero(columns["rewards"][:] > 0)
     ends = np.flatnonzero(terminals | timeouts)
     starts = np.concatenate([[0], ends[:-1] + 1])
     reached = terminals[ends] | (goals[ends] != goals[starts]).any(axis=1)
-    return int(reached.sum()), len(ends)
+    episodes = np.unique(np.searchsorted(ends, rewarded))  # of each reward; len(ends) is the one that the file cuts
+    return int(reached.sum()), int((episodes < len(ends)).sum()), len(ends)
 
 
 # --- one task ------------------------------------------------------------------------------------------------------

@@ -331,14 +331,16 @@ def test_another_seed_is_another_dataset(small: Path, tmp_path: Path):
 
 
 def test_reached_goals_are_counted(small: Path, tmp_path: Path):
-    reached, complete = mazes.goals_reached(small)
+    reached, rewarded, complete = mazes.goals_reached(small)
     assert complete == int(hdf5.read(small).timeouts.sum()) == 6
     assert reached == 6  # the ball always gets there
+    assert rewarded == sum(part.any() for part in np.split(hdf5.read(small).rewards, 300 * np.arange(1, 7))[:6])
     with h5py.File(tmp_path / "by-hand.hdf5", "w") as file:  # two episodes on the way, one that arrives, one unfinished
         file["terminals"] = np.zeros(8, bool)
         file["timeouts"] = np.array([0, 1, 0, 1, 0, 1, 0, 0], bool)
         file["infos/goal"] = np.array([[1, 1], [1, 1], [2, 2], [2, 2], [3, 3], [4, 4], [5, 5], [6, 6]], np.float32)
-    assert mazes.goals_reached(tmp_path / "by-hand.hdf5") == (1, 3)
+        file["rewards"] = np.array([1, 1, 0, 0, 0, 1, 0, 1], np.float32)
+    assert mazes.goals_reached(tmp_path / "by-hand.hdf5") == (1, 2, 3)
 
 
 def test_a_made_file_says_how_often_the_goal_was_reached(tmp_path: Path):
@@ -348,7 +350,9 @@ def test_a_made_file_says_how_often_the_goal_was_reached(tmp_path: Path):
 
     shown = io.StringIO()
     mazes.make_maze("pointmaze-medium-itrpo1", tmp_path / "a.hdf5", steps=800, workers=1, console=Console(file=shown))
-    assert "complete episodes reached a commanded goal" in shown.getvalue()
+    said = " ".join(shown.getvalue().split())
+    commanded, rewarded, episodes = mazes.goals_reached(tmp_path / "a.hdf5")
+    assert f"of {episodes} complete episodes {commanded} reached a commanded goal, {rewarded} the task's" in said
 
 
 def test_names_and_sizes_are_checked_before_the_work(tmp_path: Path):
