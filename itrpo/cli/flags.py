@@ -130,14 +130,12 @@ def read(
     about = inspect.getdoc(command) or ""
     if {flag.name for flag in flags_of(RunOptions)} <= names:
         about += f"\n\n{scales_in_words()}"
-    given, unknown = parse([*own, *fields], words, prog, about)
+    given, unknown = parse([*own, *fields], words, prog, about, hint)
     if unknown:
-        word = next((it for it in unknown if it.startswith("-")), unknown[0]).partition("=")[0]
+        word = next((it for it in unknown if it.startswith("-")), unknown[0])
         if not word.startswith("-"):
             raise InputError(f"unexpected argument {word!r}; options are given as --NAME VALUE{hint}")
-        known = [flag.text.lstrip("-") for flag in (*own, *fields) if flag.metavar is None]
-        close = nearest(word.lstrip("-").replace("_", "-"), known).replace("'", "'--", 1)
-        raise InputError(f"unknown flag {word}{close}{hint}")
+        raise unknown_flag(word, [*own, *fields], hint)
     members = {field.name for field in dataclasses.fields(command)}  # pyright: ignore[reportArgumentType]
     values = {name: given[name] for name in given if name in members}
     if "options" in members:
@@ -169,7 +167,7 @@ def look(flags: Sequence[Flag], words: Sequence[str]) -> dict[str, Any]:
 
 
 def parse(
-    flags: Sequence[Flag], words: Sequence[str], prog: str, about: str, looking: bool = False
+    flags: Sequence[Flag], words: Sequence[str], prog: str, about: str, hint: str = "", looking: bool = False
 ) -> tuple[dict[str, Any], list[str]]:
     """(name -> value of the flags that are given, words that are none of them). Raises as `read` does."""
     members = {f"flag{index}": argument(flag, prog) for index, flag in enumerate(flags)}
@@ -186,6 +184,7 @@ def parse(
                 add_help=not looking,
             )
     except Refused as refused:
+        check_known(words, flags, hint)
         raise InputError(str(refused)) from None
     except SystemExit as stop:
         if stop.code == 0:
@@ -198,9 +197,25 @@ def parse(
             raise InputError(f"{flag[1]} needs a value") from None
         wanted = [flag for flag in flags if flag.required]
         if wanted:
+            check_known(words, flags, hint)
             raise InputError(needs(prog, wanted)) from None
         raise InputError(f"{prog} does not understand {' '.join(words)!r}; `{prog} --help` explains it") from None
     return {flag.name: given[f"flag{index}"] for index, flag in enumerate(flags) if f"flag{index}" in given}, unknown
+
+
+def check_known(words: Sequence[str], flags: Sequence[Flag], hint: str) -> None:
+    """Raises InputError for a flag that is not there, which may be why a word is missing."""
+    known = {flag.text for flag in flags}
+    for word in words:
+        if word.startswith("--") and word.partition("=")[0].replace("_", "-") not in known:
+            raise unknown_flag(word, flags, hint)
+
+
+def unknown_flag(word: str, flags: Sequence[Flag], hint: str) -> InputError:
+    name = word.partition("=")[0]
+    known = [flag.text.lstrip("-") for flag in flags if flag.metavar is None]
+    close = nearest(name.lstrip("-").replace("_", "-"), known).replace("'", "'--", 1)
+    return InputError(f"unknown flag {name}{close}{hint}")
 
 
 def needs(prog: str, wanted: Sequence[Flag]) -> str:
