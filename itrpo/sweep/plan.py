@@ -114,34 +114,40 @@ def read_plan(plan: str, scale: str = OWN_SCALE) -> Plan:
     runs: list[PlannedRun] = []
     for dataset, folder in datasets.items():
         special = [value for pattern, value in by_dataset.items() if fnmatchcase(folder, pattern)]
+        here = {name: merged(it["fields"].get(name, {}) for it in special) for name in registry.algorithm_names()}
         for arm in arms.values():
             options = shared | merged(it["options"] for it in special) | arm.options | replaced
             kept = {name: value for name, value in options.items() if name not in dropped}
             fields = (
-                merged(it["fields"].get(arm.algorithm, {}) for it in special if arm.algorithm != arm.label)
+                (here[arm.algorithm] if arm.algorithm != arm.label else {})
                 | arm.fields
                 | merged(it["fields"].get(arm.label, {}) for it in special)
                 | arm.chosen
             )
             with in_file(f"{file}: arms.{arm.label} on {dataset}"):
-                runs.append(planned(arm, dataset, folder, RunOptions(scale=scale, **kept), fields))  # pyright: ignore[reportArgumentType]
+                runs.append(planned(arm, dataset, folder, RunOptions(scale=scale, **kept), fields, here))  # pyright: ignore[reportArgumentType]
     name = checked(content.get("name", path.stem), str, f"{file}: name")
     title = checked(content.get("title", name), str, f"{file}: title")
     return Plan(name, title, scale, arms, tuple(runs))
 
 
-def planned(arm: Arm, dataset: str, folder: str, options: RunOptions, fields: dict[str, Any]) -> PlannedRun:
+def planned(
+    arm: Arm, dataset: str, folder: str, options: RunOptions, fields: dict[str, Any], here: Mapping[str, dict[str, Any]]
+) -> PlannedRun:
     options = check_options(options, dataset)
-    fields = with_alpha(arm.algorithm, options, fields)
+    fields = with_alpha(arm.algorithm, options, fields, here)
     setup = make_setup(arm.algorithm, options, fields)
     options = replace(options, preset=setup.preset)
     return PlannedRun(arm.label, dataset, f"{folder}/{arm.label}", arm.algorithm, options, fields, setup)
 
 
-def with_alpha(algorithm: str, options: RunOptions, fields: dict[str, Any]) -> dict[str, Any]:
+def with_alpha(
+    algorithm: str, options: RunOptions, fields: dict[str, Any], here: Mapping[str, dict[str, Any]]
+) -> dict[str, Any]:
     """`lambda` as alpha = lambda / (1 - tau), to twelve digits; tau is 0 where the algorithm has none.
 
-    The name of an algorithm stands for that algorithm's lambda = alpha (1 - tau), with the same options.
+    The name of an algorithm stands for that algorithm's lambda = alpha (1 - tau), with the same options and its fields
+    on this dataset (`here`: algorithm -> fields).
     """
     if "lambda" not in fields:
         return fields
@@ -154,7 +160,7 @@ def with_alpha(algorithm: str, options: RunOptions, fields: dict[str, Any]) -> d
 
     value = fields["lambda"]
     if isinstance(value, str):
-        theirs = constants_of(value, {})
+        theirs = constants_of(value, with_alpha(value, options, here.get(value, {}), {}))
         if "alpha" not in theirs:
             raise InputError(f"lambda: algorithm {value} has no alpha")
         value = theirs["alpha"] * (1 - theirs.get("tau", 0.0))

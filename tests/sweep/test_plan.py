@@ -39,6 +39,19 @@ def test_lambda_of_another_algorithm_is_its_alpha_times_one_minus_tau(write_plan
     assert runs["brac"].backbone.alpha_scale == runs["itrpo"].backbone.alpha_scale
 
 
+@pytest.mark.parametrize("given", ["alpha: 7.0, tau: 0.75", "lambda: 1.75, tau: 0.75"])
+def test_lambda_of_another_algorithm_is_what_it_has_on_the_dataset(write_plan, given):
+    special = "datasets_options:\n  one: {fields: {itrpo: {alpha_scale: absolute, " + given + "}}}\n"
+    runs = {
+        run.folder: run.setup.algorithm_config
+        for run in read_plan(str(write_plan(("datasets_options:\n", special)))).runs
+    }
+    assert (runs["one/brac"].alpha, runs["one/brac"].backbone.alpha_scale) == (1.75, "absolute")
+    usual = runs["two/itrpo"].alpha * (1 - runs["two/itrpo"].tau)
+    assert runs["two/brac"].alpha == pytest.approx(usual, rel=1e-11)
+    assert runs["two/brac"].backbone.alpha_scale == "relative"
+
+
 @pytest.mark.parametrize(
     ("change", "scale", "steps", "seeds"),
     [
