@@ -8,7 +8,7 @@ RUN pip install --no-cache-dir --require-hashes --only-binary :all: --requiremen
 COPY itrpo itrpo
 RUN pip install --no-cache-dir --no-deps --no-build-isolation .
 # Anybody's place: the user that the command names has no home in here.
-RUN mkdir -p /work/runs && chmod 1777 /work /work/runs
+RUN mkdir -p /work/runs /work/.cache && chmod 1777 /work /work/runs /work/.cache
 ENV HOME=/work
 USER nobody
 WORKDIR /work

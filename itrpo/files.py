@@ -236,10 +236,16 @@ def make_folder(path: Path) -> None:
 
 def check_may_write(folder: Path) -> None:
     """Raises StorageError if `folder` can't be made or written into: before what takes long, and nothing is made."""
-    there = next(it for it in (folder.absolute(), *folder.absolute().parents) if os.path.exists(it))
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        why = f"no permission to write in {there}" if there.is_dir() else f"{there} is a file"
-        raise StorageError(f"can't write in the folder {folder}: {why}; give another with --out")
+    with storage_errors(folder):
+        own = folder.absolute()
+        there = next(it for it in (own, *own.parents) if os.path.lexists(it))
+        if not os.path.isdir(there):
+            why = f"{there} is {'a file' if os.path.exists(there) else 'a link to nothing'}"
+        elif not os.access(there, os.W_OK | os.X_OK):
+            why = f"no permission to write in {there}"
+        else:
+            return
+    raise StorageError(f"can't write in the folder {folder}: {why}; give another with --out")
 
 
 def temporary_name(path: Path, folder: Path | None = None) -> Path:

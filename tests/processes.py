@@ -18,17 +18,17 @@ def running(word: str, parent: int | None = None) -> list[int]:
         found = subprocess.run(["pgrep", *of, "-f", word], capture_output=True, text=True)
         return list(map(int, found.stdout.split()))
     ids = [int(it.name) for it in PROC.iterdir() if it.name.isdigit()]
-    return [it for it in ids if word in command_line(it) and parent in (None, parent_of(it))]
+    return [it for it in ids if word in command_line(it) and (parent is None or parent_of(it) == parent)]
 
 
 def command_line(pid: int) -> str:
     return text(pid, "cmdline").replace("\0", " ")
 
 
-def parent_of(pid: int) -> int:
-    """-> -1 if the process is gone."""
+def parent_of(pid: int) -> int | None:
+    """-> None if the process is gone."""
     after_the_name = text(pid, "stat").rpartition(")")[2].split()
-    return int(after_the_name[1]) if after_the_name else -1
+    return int(after_the_name[1]) if after_the_name else None
 
 
 def text(pid: int, name: str) -> str:

@@ -95,7 +95,7 @@ def without_rights():
 
 
 def test_a_folder_without_permission_to_write_is_found_out_before_anything_is_made(without_rights):
-    with tempfile.TemporaryDirectory() as name:  # tmp_path lies in a folder that only this user may look into
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:  # tmp_path lies in a folder that only this user may look into
         place = Path(name)
         place.chmod(0o777)
         files.check_may_write(place / "deep" / "in" / "it")
@@ -103,6 +103,9 @@ def test_a_folder_without_permission_to_write_is_found_out_before_anything_is_ma
         (place / "file").write_text("")
         with pytest.raises(StorageError, match="file is a file; give another with --out"):
             files.check_may_write(place / "file" / "runs")
+        (place / "link").symlink_to(place / "nothing")
+        with pytest.raises(StorageError, match="link is a link to nothing"):
+            files.check_may_write(place / "link")
         place.chmod(0o555)
         with pytest.raises(StorageError, match=f"no permission to write in {place}; give another with --out"):
             files.check_may_write(place / "deep" / "runs")

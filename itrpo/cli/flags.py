@@ -184,7 +184,8 @@ def parse(
                 add_help=not looking,
             )
     except Refused as refused:
-        check_known(words, flags, hint)
+        if not looking:
+            check_known(words, flags, hint)
         raise InputError(str(refused)) from None
     except SystemExit as stop:
         if stop.code == 0:
@@ -205,7 +206,7 @@ def parse(
 
 def check_known(words: Sequence[str], flags: Sequence[Flag], hint: str) -> None:
     """Raises InputError for a flag that is not there, which may be why a word is missing."""
-    known = {flag.text for flag in flags}
+    known = {"--help", *(flag.text for flag in flags)}
     for word in words:
         if word.startswith("--") and word.partition("=")[0].replace("_", "-") not in known:
             raise unknown_flag(word, flags, hint)

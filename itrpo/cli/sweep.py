@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from itrpo import files
 from itrpo.cli.flags import Word, allow_own
 from itrpo.ranges import Count, NonNegative
 
@@ -64,6 +65,7 @@ def sweep(command: Sweep, console: Console) -> int:
     print_plan(left(work), work.sources, console, command.dry_run)
     if command.dry_run:
         return 0
+    files.check_may_write(out)
     jobs = command.jobs or 1
     if not command.yes and command.ray_address is None:  # how fast a cluster is nobody knows here
         known, _ = total(seconds for _, state, seconds in left(work) if state.name in ("to do", "unfinished"))

@@ -64,7 +64,7 @@ def train(command: Train, console: Console) -> None:
     allow_own(command.options.env)
     parent = command.continue_from
     config, dataset, folder = prepare(
-        source_of(command.dataset), command.algorithm, command.options, command.fields, console, parent
+        source_of(command.dataset), command.algorithm, command.options, command.fields, console, parent, command.dry_run
     )
     wanted = [(config, folder)]
     if command.dry_run:
@@ -141,7 +141,7 @@ def compare(command: Compare, console: Console) -> None:
     from itrpo.training.outlook import LONG, confirm, look_ahead, print_outlook
 
     chosen = None if command.algorithms == "all" else names
-    work = prepare(source_of(command.dataset), chosen, command.options, presets, fields, console)
+    work = prepare(source_of(command.dataset), chosen, command.options, presets, fields, console, command.dry_run)
     enough = float("inf") if command.dry_run or command.yes else LONG
     seconds = print_outlook(look_ahead(work.runs, work.dataset, console, enough), work.folder, console)
     if command.dry_run:

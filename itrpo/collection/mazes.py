@@ -119,8 +119,8 @@ def make_maze(
     if console is not None:
         commanded, rewarded, episodes = goals_reached(path)
         console.print(
-            f"{path.stem}: of {episodes:,} complete episodes {commanded:,} reached a commanded goal, {rewarded:,} the "
-            "task's, which rewards are for."
+            f"{path.stem}: of {episodes:,} complete episodes {commanded:,} reached a commanded goal or the task's, and "
+            f"{rewarded:,} have a reward: they reached the task's."
         )
 
 

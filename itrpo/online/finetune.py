@@ -133,6 +133,7 @@ def finetune(
         raise InputError(f"{folder} was trained with --stack {first.stack}; such policies can't be fine-tuned yet")
     if not same_bounds(spaces, first.action_low, first.action_high):
         raise InputError(f"{folder}: its actions are on another scale than those of {env_id}")
+    files.check_may_write(Path(out))
     dataset = read_data(folder, config, data, console)
     xla.prepare()
     setting = make_setting(folder, config, about, dataset, spaces, own, first)

@@ -114,18 +114,20 @@ def read_plan(plan: str, scale: str = OWN_SCALE) -> Plan:
     runs: list[PlannedRun] = []
     for dataset, folder in datasets.items():
         special = [value for pattern, value in by_dataset.items() if fnmatchcase(folder, pattern)]
-        here = {name: merged(it["fields"].get(name, {}) for it in special) for name in registry.algorithm_names()}
+        by_algorithm = {
+            name: merged(it["fields"].get(name, {}) for it in special) for name in registry.algorithm_names()
+        }
         for arm in arms.values():
             options = shared | merged(it["options"] for it in special) | arm.options | replaced
             kept = {name: value for name, value in options.items() if name not in dropped}
             fields = (
-                (here[arm.algorithm] if arm.algorithm != arm.label else {})
+                (by_algorithm[arm.algorithm] if arm.algorithm != arm.label else {})
                 | arm.fields
                 | merged(it["fields"].get(arm.label, {}) for it in special)
                 | arm.chosen
             )
             with in_file(f"{file}: arms.{arm.label} on {dataset}"):
-                runs.append(planned(arm, dataset, folder, RunOptions(scale=scale, **kept), fields, here))  # pyright: ignore[reportArgumentType]
+                runs.append(planned(arm, dataset, folder, RunOptions(scale=scale, **kept), fields, by_algorithm))  # pyright: ignore[reportArgumentType]
     name = checked(content.get("name", path.stem), str, f"{file}: name")
     title = checked(content.get("title", name), str, f"{file}: title")
     return Plan(name, title, scale, arms, tuple(runs))
@@ -160,7 +162,10 @@ def with_alpha(
 
     value = fields["lambda"]
     if isinstance(value, str):
-        theirs = constants_of(value, with_alpha(value, options, here.get(value, {}), {}))
+        own = here.get(value, {})
+        if isinstance(own.get("lambda"), str):
+            raise InputError(f"lambda: {value} has that of {own['lambda']} here: give a number")
+        theirs = constants_of(value, with_alpha(value, options, own, here))
         if "alpha" not in theirs:
             raise InputError(f"lambda: algorithm {value} has no alpha")
         value = theirs["alpha"] * (1 - theirs.get("tau", 0.0))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from itrpo import registry
+from itrpo import files, registry
 from itrpo.config import RunConfig
 from itrpo.console import make_console
 from itrpo.data.sources import Source, label, parts
@@ -64,8 +64,9 @@ def prepare(
     presets: Mapping[str, str] | None,
     fields: Mapping[str, Mapping[str, Any]] | None,
     console: Console,
+    dry_run: bool = False,
 ) -> Comparison:
-    """What `compare` would train. Raises InputError as it does, and trains nothing."""
+    """What `compare` would train; with `dry_run` nothing need be written. Raises as it does, and trains nothing."""
     if isinstance(algorithms, str):
         raise InputError(f"algorithms must be a list of names, such as [{algorithms!r}], got {algorithms!r}")
     named = None if algorithms is None else list(dict.fromkeys(algorithms))
@@ -78,6 +79,8 @@ def prepare(
     setups = [
         make_setup(name, replace(options, preset=presets.get(name, options.preset)), fields.get(name)) for name in names
     ]  # before any data is read: every mistake in names and values
+    if not dry_run:
+        files.check_may_write(comparison_folder(dataset, options))
     data = read(dataset, options, console)
     folder = comparison_folder(dataset, options)
     chosen = [it for it in setups if named is not None or registry.algorithm(it.algorithm).actions == data.kind]

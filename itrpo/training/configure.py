@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from itrpo import files, registry
+from itrpo import registry
 from itrpo.config import DataConfig, EvalConfig, RunConfig, TrainConfig, checked, leaves, override, replace_leaves
 from itrpo.data.actions import CLIPPED, DISCRETE, INSIDE, INSIST, on_a_bound
 from itrpo.data.d4rl_files import D4RL_FILES
@@ -131,8 +130,7 @@ def make_setup(algorithm: str, options: RunOptions, fields: Mapping[str, Any] | 
 def check_options(options: RunOptions, dataset: Any) -> RunOptions:
     """`options`, each value of its type and in its range, with the task that the dataset's name says if none is given.
 
-    Raises InputError for anything else, and for a `dataset` that can't be one; StorageError if there is no permission
-    to write where the run is to be.
+    Raises InputError for anything else, and for a `dataset` that can't be one.
     """
     if not isinstance(options, RunOptions):  # pyright: ignore[reportUnnecessaryIsInstance]
         got = repr(options) if isinstance(options, str) else f"an object of type {type(options).__name__}"
@@ -143,7 +141,6 @@ def check_options(options: RunOptions, dataset: Any) -> RunOptions:
     check_ranges(options)
     users_env(options.env)
     check_trackers(options.track)
-    files.check_may_write(Path(options.out or "runs"))
     if isinstance(dataset, Dataset):
         usual = RunOptions()
         late = [

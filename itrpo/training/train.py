@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from itrpo import files
 from itrpo.config import RunConfig
 from itrpo.console import make_console
 from itrpo.data.load import load_dataset
@@ -50,9 +51,14 @@ def prepare(
     fields: Mapping[str, Any] | None,
     console: Console,
     parent: Path | None = None,
+    dry_run: bool = False,
 ) -> tuple[RunConfig, Dataset, Path]:
-    """What trains, on what, and into which folder. Raises as `train`, and trains nothing."""
+    """What trains, on what, and into which folder; with `dry_run` nothing need be written there. Raises as `train`, and
+    trains nothing.
+    """
     options = check_options(options, dataset)
+    if not dry_run:
+        files.check_may_write(Path("runs" if options.out is None else options.out))
     old = None if parent is None else continuing.read_parent(parent, algorithm)
     if old is None or parent is None:
         setup = make_setup(algorithm, options, fields)  # before any data is read

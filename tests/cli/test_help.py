@@ -64,6 +64,7 @@ def test_compare_takes_every_option_that_train_takes():
         (["compare", "x", "--batch_size", "3"], "unknown flag --batch_size"),
         (["judge", "--fold", "3"], "unknown flag --fold (did you mean '--folds'?)"),  # and not that RUN is missing
         (["export", "--formt", "onnx"], "unknown flag --formt (did you mean '--format'?)"),
+        (["train", "x", "--algorithm", "iql", "--seeds", "abc", "--expectile", "0.9"], "seeds"),
         (["train", "--alhpa", "3"], "unknown flag --alhpa (did you mean '--alpha'?)"),
         (["compare", "x", "--itrpo.batch-sise", "3"], "did you mean '--itrpo.batch-size'?"),
         (["evaluate", "x", "y"], "unexpected argument 'y'"),

@@ -54,8 +54,9 @@ class Killer(RayExecutor):
     def ended(self):
         mine = [pid for pid in running("itrpo.sweep.worker") if self.out in environment(pid)]
         status = self.folder / "status.json"
-        if not self.killed and mine and status.exists() and 0 < read_status(self.folder).step < 800:
-            self.killed = (*map(parent_of, mine), *mine)
+        parents = [it for it in map(parent_of, mine) if it is not None]
+        if not self.killed and parents and status.exists() and 0 < read_status(self.folder).step < 800:
+            self.killed = (*parents, *mine)
             for pid in self.killed:
                 os.kill(pid, signal.SIGKILL)
         return super().ended()

@@ -39,6 +39,12 @@ def test_lambda_of_another_algorithm_is_its_alpha_times_one_minus_tau(write_plan
     assert runs["brac"].backbone.alpha_scale == runs["itrpo"].backbone.alpha_scale
 
 
+def test_lambda_of_an_algorithm_that_has_it_of_another_is_refused(write_plan):
+    special = "datasets_options:\n  one: {fields: {itrpo: {lambda: brac_p}}}\n"
+    with pytest.raises(InputError, match="lambda: itrpo has that of brac_p here: give a number"):
+        read_plan(str(write_plan(("datasets_options:\n", special))))
+
+
 @pytest.mark.parametrize("given", ["alpha: 7.0, tau: 0.75", "lambda: 1.75, tau: 0.75"])
 def test_lambda_of_another_algorithm_is_what_it_has_on_the_dataset(write_plan, given):
     special = "datasets_options:\n  one: {fields: {itrpo: {alpha_scale: absolute, " + given + "}}}\n"
