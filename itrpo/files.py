@@ -234,8 +234,10 @@ def make_folder(path: Path) -> None:
         raise StorageError(f"can't make the folder {path}: {error.strerror or error}") from error
 
 
-def check_may_write(folder: Path) -> None:
-    """Raises StorageError if `folder` can't be made or written into: before what takes long, and nothing is made."""
+def check_may_write(folder: Path, fix: str = "; give another with --out") -> None:
+    """Raises StorageError, which ends with `fix`, if `folder` can't be made or written into: before what takes long,
+    and nothing is made.
+    """
     with storage_errors(folder):
         own = folder.absolute()
         there = next(it for it in (own, *own.parents) if os.path.lexists(it))
@@ -245,7 +247,7 @@ def check_may_write(folder: Path) -> None:
             why = f"no permission to write in {there}"
         else:
             return
-    raise StorageError(f"can't write in the folder {folder}: {why}; give another with --out")
+    raise StorageError(f"can't write in the folder {folder}: {why}{fix}")
 
 
 def temporary_name(path: Path, folder: Path | None = None) -> Path:

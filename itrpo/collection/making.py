@@ -65,9 +65,8 @@ def make(plan: Plan, path: Path, workers: int = 0, console: Console | None = Non
     folder = path.with_name(path.name + ".parts")
     identity = json.dumps({"env_id": plan.env_id, "collect": plan.collect, "parts": plan.parts, "recipe": plan.recipe})
     try:
-        files.make_folder(path.parent)  # before the work: no permission is found out at once
-        if not os.access(path.parent, os.W_OK):
-            raise PermissionError(13, "no permission to write", str(path.parent))
+        files.check_may_write(path.parent, "")  # before the work
+        files.make_folder(path.parent)
         with _parts_folder(folder, identity, console):
             if path.exists():
                 _check_same(path, plan)
