@@ -115,6 +115,22 @@ def test_the_ablation_is_a_percentage_of_itrpo_against_both_controls():
     assert change.high == pytest.approx(100 * (55 - 59) / 59)
 
 
+def test_a_score_of_zero_has_no_percentage():
+    def scores(task: str, label: str) -> list[list[float]]:
+        if label == "itrpo":
+            return [[0.0] * 4, [0.0] * 4 if task.startswith("hopper") else [4.0] * 4]
+        return [[44.0] * 4, [44.0] * 4]
+
+    results = make_results("table2", TWO, ITRPO_AND_BRAC, seeds=2, evaluations=4, scores=scores)
+    changes = {(it.task, it.control): it for it in evidence.ablation(evidence.tables(results)[0])}
+    nothing, half = changes["hopper-medium", ALPHA], changes["walker2d-medium", ALPHA]
+    assert np.isnan([nothing.percent, nothing.low, nothing.high]).all()
+    assert nothing.points == 44.0
+    assert half.percent == pytest.approx(100 * (44 - 2) / 2)
+    assert np.isnan([half.low, half.high]).all()  # of a quarter of the resamples
+    assert figures.ablation(evidence.tables(results)[0]) is not None
+
+
 def test_what_has_not_finished_counts_nowhere_and_says_so():
     states = {"itrpo": "finished", "brac_alpha": "unfinished", "brac_lambda": None}
     table = evidence.tables(tiny(state=lambda task, label: states[label]))[0]

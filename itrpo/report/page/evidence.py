@@ -395,9 +395,9 @@ class Change(NamedTuple):
     dataset: str
     task: str
     control: str  # ALPHA or LAMBDA
-    percent: float
+    percent: float  # NaN where iTRPO's score is 0
     low: float
-    high: float  # 95% bootstrap interval over seeds of both
+    high: float  # 95% bootstrap interval over seeds of both; NaN where a resample of iTRPO's has 0
     points: float
 
 
@@ -411,14 +411,16 @@ def ablation(table: Table) -> list[Change]:
                 continue
             a, b = (np.array(it.scores["paper"]) for it in (ours, theirs))
             resampled = [it[generator.integers(len(it), size=(2_000, len(it)))].mean(axis=1) for it in (a, b)]
-            with np.errstate(divide="ignore", invalid="ignore"):
-                percents = 100 * (resampled[1] - resampled[0]) / np.abs(resampled[0])
-            low, high = np.percentile(percents, [2.5, 97.5])
-            change = b.mean() - a.mean()
-            found.append(
-                Change(table.datasets[task], task, arm.control or "", 100 * change / abs(a.mean()), low, high, change)
-            )
+            percent = _percent(a.mean(), b.mean()).item()
+            low, high = np.percentile(_percent(*resampled), [2.5, 97.5])
+            points = b.mean() - a.mean()
+            found.append(Change(table.datasets[task], task, arm.control or "", percent, low, high, points))
     return found
+
+
+def _percent(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """What `theirs` has more than `ours`, in percent of ours; NaN where ours is 0."""
+    return 100 * (theirs - ours) / np.where(ours == 0, np.nan, np.abs(ours))
 
 
 class Family(NamedTuple):

@@ -129,7 +129,7 @@ def ablation(table: Table) -> Chart | None:
         "KL has by Theorem 1."
         " Lines are 95 % bootstrap intervals over seeds. What lies beyond ±100 % (of scores near 0) is cut off; "
         "hover for its value and"
-        " for points."
+        " for points. A score of 0 has no percentage, and a resample of 0 no interval."
     )
     present = [names[it] for it in (ALPHA, LAMBDA) if any(row["c"] == names[it] for row in rows)]
     order = [task for task in table.tasks if any(row["t"] == task for row in rows)]
