@@ -2,6 +2,8 @@
 
     itrpo sweep tuning --out runs/tuning
     python benchmarks/tuning_table.py runs/tuning
+    itrpo sweep benchmarks/tuning_mazes.yaml --out runs/tuning_mazes
+    python benchmarks/tuning_table.py runs/tuning_mazes --search mazes
 
 It holds what has run so far, and chooses for an algorithm only where all of its configurations are there.
 """
@@ -11,7 +13,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import tyro
@@ -20,11 +22,21 @@ from itrpo import files
 from itrpo.report.aggregate import final_score
 from itrpo.results.store import STATUS, read_metrics, read_status
 
-LAST = 3  # evaluations that a score is the mean of
 WITHOUT_CHOICE = ("bc",)  # no constant was searched
-CONFIGURATIONS = 6  # of every other algorithm
 DOC = Path(__file__).parents[1] / "docs" / "tuning.md"
-MARKS = ("<!-- table -->\n", "<!-- end of table -->\n")
+
+
+class Search(NamedTuple):
+    last: int  # evaluations that a score is the mean of
+    configurations: int  # of every algorithm but those without a choice
+    marks: tuple[str, str]  # around its table in DOC
+
+
+SEARCHES = {
+    "sets": Search(3, 6, ("<!-- table -->\n", "<!-- end of table -->\n")),
+    "mazes": Search(1, 5, ("<!-- table of mazes -->\n", "<!-- end of table of mazes -->\n")),
+    "umaze": Search(1, 5, ("<!-- table of umaze -->\n", "<!-- end of table of umaze -->\n")),
+}
 
 
 class Tried(NamedTuple):
@@ -37,25 +49,26 @@ class Tried(NamedTuple):
 @dataclass(frozen=True)
 class Command:
     runs: Annotated[Path, tyro.conf.Positional]  # OUT of the sweep: DATASET/LABEL
+    search: Literal["sets", "mazes", "umaze"] = "sets"  # tuning.yaml, tuning_mazes.yaml, tuning_umaze.yaml
 
 
-def read(folder: Path) -> tuple[str, np.ndarray | str, int] | None:
+def read(folder: Path, last: int) -> tuple[str, np.ndarray | str, int] | None:
     """(algorithm, score of each seed or state, gradient steps) of a run; None if it has not begun."""
     if not (folder / STATUS).exists():
         return None
     status = read_status(folder)
-    score = final_score(read_metrics(folder), "score", LAST) if status.state == "finished" else None
+    score = final_score(read_metrics(folder), "score", last) if status.state == "finished" else None
     return status.algorithm, status.state if score is None else score.per_seed, status.steps
 
 
-def collect(runs: Path) -> tuple[dict[str, list[Tried]], list[str], dict[str, int]]:
+def collect(runs: Path, last: int) -> tuple[dict[str, list[Tried]], list[str], dict[str, int]]:
     """Configurations by algorithm, datasets, and the steps of an algorithm's runs."""
     found: dict[str, dict[str, dict[str, np.ndarray | str]]] = defaultdict(lambda: defaultdict(dict))
     steps = dict[str, int]()
     datasets = sorted((it.name for it in runs.iterdir() if it.is_dir()), reverse=True)
     for dataset in datasets:
         for folder in sorted((runs / dataset).iterdir()):
-            run = read(folder)
+            run = read(folder, last)
             if run is not None:
                 found[run[0]][folder.name][dataset], steps[run[0]] = run[1], run[2]
     return {name: [Tried(*it) for it in tried.items()] for name, tried in found.items()}, datasets, steps
@@ -72,15 +85,15 @@ def is_over(tried: Tried, datasets: list[str]) -> bool:
     return not any(isinstance(it, str) and it != "diverged" for it in ended)
 
 
-def table(runs: Path) -> str:
-    algorithms, datasets, steps = collect(runs)
+def table(runs: Path, search: Search) -> str:
+    algorithms, datasets, steps = collect(runs, search.last)
     lines = [
         "| algorithm | configuration | " + " | ".join(datasets) + " | mean | |",
         "| --- | --- |" + " --- |" * len(datasets) + " --- | --- |",
     ]
     for name in sorted(algorithms):
         tried = sorted(algorithms[name], key=lambda it: -mean(it, datasets))
-        needed = 1 if name in WITHOUT_CHOICE else CONFIGURATIONS
+        needed = 1 if name in WITHOUT_CHOICE else search.configurations
         over = sum(is_over(it, datasets) for it in tried)
         for index, one in enumerate(tried):
             cells = [cell(one.scores.get(dataset, "to run")) for dataset in datasets]
@@ -100,10 +113,12 @@ def cell(scores: np.ndarray | str) -> str:
 
 
 def main(command: Command) -> None:
-    before, _, rest = DOC.read_text("utf-8").partition(MARKS[0])
-    after = rest.partition(MARKS[1])[2]
-    files.write(DOC, (before + MARKS[0] + "\n" + table(command.runs) + "\n" + MARKS[1] + after).encode())
-    print(table(command.runs))
+    search = SEARCHES[command.search]
+    found = table(command.runs, search)
+    before, begin, rest = DOC.read_text("utf-8").partition(search.marks[0])
+    _, end, after = rest.partition(search.marks[1])
+    files.write(DOC, f"{before}{begin}\n{found}\n{end}{after}".encode())
+    print(found)
 
 
 if __name__ == "__main__":

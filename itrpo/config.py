@@ -248,7 +248,7 @@ def config_hash(config: RunConfig) -> str:
         if values["data"][name] is None:
             del values["data"][name]  # runs keep the names that they had before there was a choice
     if (values["algorithm_config"] or {}).get("divergence_target", 0) is None:
-        del values["algorithm_config"]["divergence_target"]  # BRAC's
+        del values["algorithm_config"]["divergence_target"]  # BRAC's, iTRPO's
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
 
 

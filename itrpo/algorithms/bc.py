@@ -56,6 +56,6 @@ MATCHED = Preset(Config(), scaled_fields=("drop_after",))
 PRESETS = {
     "source": Preset(Config(policy=gaussian.Config(initializer="rlkit")), scaled_fields=("drop_after",)),
     "matched": MATCHED,
-    "quick": quick(MATCHED, {}),
+    "quick": quick(MATCHED, {}, tasks=None),
 }
 BC = AlgorithmEntry(Config, PRESETS, "matched", (), make)

@@ -64,6 +64,6 @@ MATCHED = Preset(Config(), scaled_fields=("drop_after",))
 PRESETS = {
     "source": MATCHED._replace(config=Config(policy=categorical.Config(fit_learning_rate=3e-4, fit_batch_size=64))),
     "matched": MATCHED,
-    "quick": quick(MATCHED, {}),
+    "quick": quick(MATCHED, {}, tasks=None),
 }
 BC_DISCRETE = AlgorithmEntry(Config, PRESETS, "matched", (), make, actions="discrete")

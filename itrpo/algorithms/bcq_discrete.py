@@ -117,5 +117,5 @@ def make(config: Config, spec: DiscreteSpec, behavior: None) -> Algorithm:
 
 
 SOURCE = Preset(Config(backbone=Backbone(batch_size=64, huber_limit=1.0)))
-PRESETS = {"source": SOURCE, "matched": Preset(Config()), "quick": quick(Preset(Config()), {})}
+PRESETS = {"source": SOURCE, "matched": Preset(Config()), "quick": quick(Preset(Config()), {}, tasks=None)}
 BCQ_DISCRETE = AlgorithmEntry(Config, PRESETS, "source", (), make, actions="discrete")

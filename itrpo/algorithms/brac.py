@@ -38,7 +38,7 @@ from itrpo.types import Algorithm, AlgorithmEntry, DensityModel, Metrics, Params
 @dataclass(frozen=True)
 class Config:
     alpha: Positive = 0.9  # weight of the KL to pi_beta
-    divergence_target: NonNegative | None = None  # nats that alpha adapts to, from its value on; None: it is constant
+    divergence_target: NonNegative | None = None  # D_KL, in nats, that an adapting alpha holds; it starts from alpha
     backbone: Backbone = Backbone()
 
 
@@ -97,7 +97,7 @@ def make(value_penalty: bool, config: Config, spec: SpaceSpec, behavior: Density
 
     def init(key: Key[Array, ""], behavior_params: Params) -> State:
         weight = kl.start_weight(config.alpha, config.divergence_target)
-        return kl.start(config.backbone, parts, key, behavior_params)._replace(weight=weight)
+        return kl.start(config.backbone, parts, key, behavior_params, weight=weight)
 
     return Algorithm(
         init=init,
@@ -136,7 +136,9 @@ PRESETS = {
     "paper": Preset(Config(), "gaussian"),  # Eqs. 1-3 alone, with the constants of iTRPO's preset of that name
     "matched": MATCHED,
     "quick": quick(
-        MATCHED._replace(behavior_config=gaussian.Config()), WARM | {"alpha": 0.01, "alpha_scale": "relative"}
+        MATCHED._replace(behavior_config=gaussian.Config()),
+        WARM | {"alpha": 0.01, "alpha_scale": "relative"},
+        tasks="brac_quick",
     ),
 }
 BRAC_V = AlgorithmEntry(

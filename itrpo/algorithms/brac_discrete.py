@@ -74,6 +74,6 @@ PRESETS = {
     "source": MATCHED._replace(config=Config(penalty=Penalty(0.1), backbone=Backbone(batch_size=64, critics=2))),
     "paper": MATCHED,  # Eqs. 2 and 3 alone, with the constants of iTRPO's preset of that name
     "matched": MATCHED,
-    "quick": quick(MATCHED, {"alpha": 0.03, "alpha_scale": "relative"}),
+    "quick": quick(MATCHED, {"alpha": 0.03, "alpha_scale": "relative"}, tasks=None),
 }
 BRAC_DISCRETE = AlgorithmEntry(Config, PRESETS, "quick", ("categorical",), make, exact_kl.validate, actions="discrete")

@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -235,6 +235,11 @@ def make(estimate: Estimate, config: Config, spec: SpaceSpec, behavior: None) ->
     )
 
 
+def validate(config: Config, behavior: str | None, behavior_config: Any) -> None:
+    """Raises InputError as `kl.check_adapting`."""
+    kl.check_adapting(config.backbone.alpha_scale, config.backbone.divergence_target)
+
+
 SOURCE = Config(
     discriminator_hidden=(300, 300),
     backbone=replace(base.SCRIPTS, alpha=10.0, value_share=0.0, policy_learning_rate=3e-6),
@@ -246,5 +251,5 @@ PRESETS = {
     "matched": MATCHED,
     "quick": quick(RELATIVE, {"alpha": 1.0, "discriminator_hidden": WIDTHS}),
 }
-BRAC_DUAL_KL = AlgorithmEntry(Config, PRESETS, "quick", (), partial(make, divergences.dual_kl))
-BRAC_WASSERSTEIN = AlgorithmEntry(Config, PRESETS, "quick", (), partial(make, divergences.dual_wasserstein))
+BRAC_DUAL_KL = AlgorithmEntry(Config, PRESETS, "quick", (), partial(make, divergences.dual_kl), validate)
+BRAC_WASSERSTEIN = AlgorithmEntry(Config, PRESETS, "quick", (), partial(make, divergences.dual_wasserstein), validate)

@@ -202,6 +202,6 @@ MATCHED = Preset(
 PRESETS = {
     "source": MATCHED._replace(config=replace(MATCHED.config, initializer="orthogonal")),
     "matched": MATCHED,
-    "quick": quick(MATCHED, {"expectile": 0.7, "inverse_temperature": 1.0}),
+    "quick": quick(MATCHED, {"expectile": 0.7, "inverse_temperature": 1.0}, tasks="iql_quick"),
 }
 IQL = AlgorithmEntry(Config, PRESETS, "source", (), make)

@@ -146,6 +146,6 @@ MATCHED = Preset(Config(), rewards=RewardRule(by_return_range=True))
 PRESETS = {
     "source": MATCHED._replace(config=replace(Config(), backbone=Backbone(critics=2, initializer="orthogonal"))),
     "matched": MATCHED,
-    "quick": quick(MATCHED, {"expectile": 0.7, "inverse_temperature": 1.0}),
+    "quick": quick(MATCHED, {"expectile": 0.7, "inverse_temperature": 1.0}, tasks=None),
 }
 IQL_DISCRETE = AlgorithmEntry(Config, PRESETS, "source", (), make, actions="discrete")

@@ -19,6 +19,9 @@ letters alpha and tau are swapped): pi in the target is the current online actor
 the tanh. Departures from the text, each a field with its neutral value in the comment; the `paper` preset has them all
 neutral. Departure from the author's code that no field undoes: its log pi_beta at sampled actions goes back through
 atanh(clip(a)); here the sampled u is kept, so saturated actions are counted right.
+
+With a `divergence_target` alpha adapts, as BRAC's: it rises while D_KL of the actor's batch is above the target, and
+falls while it is below, whatever the size of Q. What `quick` does in mazes (docs/experiments.md, Table 3).
 """
 
 from __future__ import annotations
@@ -38,7 +41,7 @@ from itrpo.algorithms.quick import WARM, quick
 from itrpo.behavior import gaussian
 from itrpo.ops import td
 from itrpo.ops.td import Scalar
-from itrpo.ranges import Positive, Share
+from itrpo.ranges import NonNegative, Positive, Share
 from itrpo.types import (
     Algorithm,
     AlgorithmEntry,
@@ -58,6 +61,7 @@ class Config:
     tau: Share = 0.5  # shaping factor in [0, 1]; 0 is BRAC (author's code: 0.03; the text gives no value)
     log_ratio_low: float = -math.inf  # lower clip of the log-ratio, before tau * alpha (author's code -1; neutral -inf)
     log_ratio_high: float = math.inf  # upper clip (ours; neutral inf)
+    divergence_target: NonNegative | None = None  # D_KL, in nats, that an adapting alpha holds; it starts from alpha
     shaping_policy: Literal["online", "target"] = "online"  # whose ratio and a'; target: a Polyak copy (Munchausen DQN)
     backbone: Backbone = Backbone()
 
@@ -100,14 +104,16 @@ def critic_targets(
 def update(
     config: Config, networks: Networks, state: State, batch: Transition, key: Key[Array, ""], step: Int[Array, ""]
 ) -> tuple[State, Metrics]:
-    """Critics towards Eq. (5), then the actor by Eq. (3) with the new critics, then targets. The key is consumed."""
+    """Critics towards Eq. (5), then the actor by Eq. (3) with the new critics, alpha, targets. The key is consumed."""
     backbone = config.backbone
     alpha = kl.alpha_now(config.alpha, backbone, state)
     target_noise, policy_noise, penalty_noise = kl.draw_noise(networks, batch, key)
     targets = critic_targets(config, networks, alpha, state, batch, target_noise)
     critic, metrics = kl.critic_step(backbone, networks, state, batch, targets, penalty_noise)
     policy, policy_metrics = kl.policy_step(backbone, networks, alpha, state, critic.params, batch, policy_noise, step)
-    return kl.averaged(backbone, state, policy, critic, targets), metrics | policy_metrics
+    weight = kl.weight_step(state.weight, policy_metrics["kl"], config.divergence_target)
+    state = kl.averaged(backbone, state, policy, critic, targets)._replace(weight=weight)
+    return state, metrics | policy_metrics
 
 
 def shaping(config: Config, networks: Networks, state: State, batch: Transition) -> Float[Array, "B"]:
@@ -135,8 +141,13 @@ def make(config: Config, spec: SpaceSpec, behavior: DensityModel) -> Algorithm:
         alpha = kl.alpha_now(config.alpha, config.backbone, state)
         return critic_targets(config, parts.networks, alpha, state, batch, noise)
 
+    def init(key: Key[Array, ""], behavior_params: Params) -> State:
+        weight = kl.start_weight(config.alpha, config.divergence_target)
+        target_policy = config.shaping_policy == "target"
+        return kl.start(config.backbone, parts, key, behavior_params, target_policy, weight)
+
     return Algorithm(
-        init=partial(kl.start, config.backbone, parts, target_policy=config.shaping_policy == "target"),
+        init=init,
         update=partial(update, config, parts.networks),
         acting=parts.actor.acting(config.backbone.action_edge),
         probes=partial(probes, config, parts),
@@ -171,7 +182,9 @@ PRESETS = {
     "paper": Preset(Config(), "gaussian", note=UNCLIPPED),
     "matched": MATCHED,
     "quick": quick(
-        MATCHED._replace(behavior_config=gaussian.Config()), WARM | {"alpha": 0.03, "alpha_scale": "relative"}
+        MATCHED._replace(behavior_config=gaussian.Config()),
+        WARM | {"alpha": 0.03, "alpha_scale": "relative"},
+        tasks="itrpo_quick",
     ),
 }
 ITRPO = AlgorithmEntry(Config, PRESETS, "quick", ("gaussian", "mixture", "flow", "flow_matching"), make, kl.validate)

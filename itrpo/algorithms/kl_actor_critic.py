@@ -68,7 +68,7 @@ class State(NamedTuple):
     critic: Trainable  # parameters stacked over the ensemble [N, ...]
     behavior_params: Params  # frozen
     q_scale: Float[Array, ""]  # running mean of |Q(s,a)| over the data; read only where alpha_scale is "relative"
-    weight: Trainable | None = None  # params: alpha, where it adapts (BRAC); None: it is a constant
+    weight: Trainable | None = None  # params: alpha, where it adapts; None: it is a constant
 
 
 class Actions(NamedTuple):
@@ -289,9 +289,14 @@ def gaussian_networks(config: Backbone, actor: GaussianActor, critics: Ensemble,
 
 
 def start(
-    config: Backbone, parts: Parts, key: Key[Array, ""], behavior_params: Params, target_policy: bool = False
+    config: Backbone,
+    parts: Parts,
+    key: Key[Array, ""],
+    behavior_params: Params,
+    target_policy: bool = False,
+    weight: Trainable | None = None,
 ) -> State:
-    """The state before the first step; `target_policy` keeps a Polyak copy of the actor."""
+    """The state before the first step. `target_policy`: with a Polyak copy of the actor; `weight`: `start_weight`'s."""
     policy_key, critic_key = jax.random.split(key)
     policy_params = behavior_params if config.warm_start else parts.actor.init(policy_key)
     return State(
@@ -299,6 +304,7 @@ def start(
         trainable(parts.networks.critic_optimizer, parts.networks.critics.init(critic_key), target=True),
         behavior_params,
         jnp.ones(()),
+        weight,
     )
 
 
@@ -350,7 +356,7 @@ def watch(
 
 def validate(config: Any, behavior: str, behavior_config: Any) -> None:
     """Raises InputError for a KL or a warm start in `config.backbone` that the model of pi_beta does not allow, and for
-    an alpha in units of reward where it is in those of |Q|.
+    an alpha in units of reward, or one that adapts, where it is in those of |Q|.
     """
     backbone: Backbone = config.backbone
     if backbone.alpha_scale == "relative" and config.alpha > RELATIVE_LIMIT:
@@ -358,9 +364,22 @@ def validate(config: Any, behavior: str, behavior_config: Any) -> None:
             f"alpha = {config.alpha:g} with alpha_scale = relative weighs a nat of D_KL like {config.alpha:g} times "
             "|Q|; for an alpha in units of reward pass --alpha-scale absolute as well"
         )
+    check_adapting(backbone.alpha_scale, config.divergence_target)
     if behavior != "gaussian" and backbone.kl == "closed_form":
         raise InputError(f"kl = closed_form needs --behavior gaussian, not {behavior!r}; use --kl sampled")
     check_warm_start(backbone.warm_start, backbone.policy_hidden, behavior, behavior_config)
+
+
+def check_adapting(alpha_scale: str, divergence_target: float | None) -> None:
+    """Raises InputError for an alpha that adapts in units of |Q|, of which a step of its optimiser is many times too
+    large.
+    """
+    if alpha_scale == "relative" and divergence_target is not None:
+        raise InputError(
+            f"divergence_target = {divergence_target:g}: an alpha that adapts is in units of reward; pass "
+            "--alpha-scale absolute as well, and in --alpha what it starts from, such as 1; or --divergence-target "
+            "none for a constant share of |Q|"
+        )
 
 
 def check_warm_start(warm_start: bool, policy_hidden: tuple[int, ...], behavior: str, behavior_config: Any) -> None:

@@ -78,6 +78,6 @@ MATCHED = Preset(Config())
 PRESETS = {
     "source": Preset(Config(backbone=Backbone(batch_size=64))),
     "matched": MATCHED,
-    "quick": quick(MATCHED, {}),
+    "quick": quick(MATCHED, {}, tasks=None),
 }
 MUNCHAUSEN_DQN = AlgorithmEntry(Config, PRESETS, "source", (), make, exact_kl.validate, actions="discrete")

@@ -163,5 +163,5 @@ def make(config: Config, spec: DiscreteSpec, behavior: None) -> Algorithm:
 
 MATCHED = Preset(Config())
 FEW = {"quantiles": 8, "target_quantiles": 8, "q_quantiles": 8}  # fewer, ours: a tenth of the arithmetic
-PRESETS = {"source": Preset(Config(batch_size=64)), "matched": MATCHED, "quick": quick(MATCHED, FEW)}
+PRESETS = {"source": Preset(Config(batch_size=64)), "matched": MATCHED, "quick": quick(MATCHED, FEW, tasks=None)}
 MUNCHAUSEN_IQN = AlgorithmEntry(Config, PRESETS, "source", (), make, actions="discrete")

@@ -17,10 +17,11 @@ are being driven down, so the penalty gives way. Not on medium-expert, where it 
 
 `source` is the authors' code (Baichenjia/PBRL, d4rl/, pevi.py and pevi_mujoco.py). One step: the entropy weight; the
 critics, with the actor as it was; the actor, with the new critics and the new weight; targets. Constants by task are in
-tasks/pbrl.toml. The source has none for AntMaze: there the floor of 0, above every return if rewards are shifted to r -
-1, is off (ours). Departures: targets start as copies of the critics (there from weights of their own); the policy is
-evaluated once per state for its 10 actions, not 10 times; the tanh's log-determinant is exact (there 1e-6 inside the
-log). Without the source's quirks of its prior variant, which is not here.
+tasks/pbrl.toml, those of `quick` in tasks/pbrl_quick.toml. The source has none for AntMaze: there the floor of 0, above
+every return if rewards are shifted to r - 1, is off (ours). Departures: targets start as copies of the critics (there
+from weights of their own); the policy is evaluated once per state for its 10 actions, not 10 times; the tanh's
+log-determinant is exact (there 1e-6 inside the log). Without the source's quirks of its prior variant, which is not
+here.
 """
 
 from __future__ import annotations
@@ -225,6 +226,6 @@ MATCHED = Preset(Config(), tasks="pbrl", scaled_fields=COUNTS)
 PRESETS = {
     "source": Preset(SOURCE, tasks="pbrl", scaled_fields=COUNTS),
     "matched": MATCHED,
-    "quick": quick(MATCHED, {"critics": 5}),
+    "quick": quick(MATCHED, {"critics": 5}, tasks="pbrl_quick"),
 }
 PBRL = AlgorithmEntry(Config, PRESETS, "source", (), make)

@@ -99,5 +99,9 @@ def make(config: Config, spec: DiscreteSpec, behavior: None) -> Algorithm:
 
 
 SOURCE = Preset(Config(backbone=Backbone(batch_size=64)))
-PRESETS = {"source": SOURCE, "matched": Preset(Config()), "quick": quick(Preset(Config()), {"quantiles": 32})}
+PRESETS = {
+    "source": SOURCE,
+    "matched": Preset(Config()),
+    "quick": quick(Preset(Config()), {"quantiles": 32}, tasks=None),
+}
 QR_DQN = AlgorithmEntry(Config, PRESETS, "source", (), make, actions="discrete")

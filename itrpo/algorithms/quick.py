@@ -5,9 +5,10 @@ Values travel 1 / (1 - gamma) steps back through targets that lag by 1 / polyak_
 so do fewer sampled actions and masks. Observations are normalised, without which the actor ruins what cloning had on
 HalfCheetah. Measured in docs/experiments.md and docs/tuning.md.
 
-What an algorithm's equations and sources say otherwise stays, but for two things: no constant differs by task, and
-whatever model of the data is fitted first is fitted for as long as the run. The few constants that an algorithm has
-for itself come from one search, the same for all: docs/tuning.md, which says whose have been chosen so far.
+What an algorithm's equations and sources say otherwise stays, but for two things: constants differ by kind of task
+alone, and whatever model of the data is fitted first is fitted for as long as the run. The few constants that an
+algorithm has for itself come from one search, the same for all: docs/tuning.md, which says whose have been chosen so
+far. In AntMaze, where a goal is some hundred steps away, every step that is not at it costs 1 and gamma is 0.999.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from itrpo.config import replace_leaves
-from itrpo.types import Preset
+from itrpo.types import Preset, RewardRule
 
 WIDTHS = (128, 128)
 CONSTANTS: Mapping[str, Any] = {  # of the fields that an algorithm, or its model of the data, has
@@ -46,8 +47,11 @@ CONSTANTS: Mapping[str, Any] = {  # of the fields that an algorithm, or its mode
 WARM = {"policy_learning_rate": 3e-4}  # of an actor that starts as a copy of pi_beta: cloning is behind it
 
 
-def quick(preset: Preset, own: Mapping[str, Any]) -> Preset:
-    """The preset `quick` of an algorithm whose `matched`, or another, is `preset`; `own` are fields of its own."""
+def quick(preset: Preset, own: Mapping[str, Any], tasks: str | None = "quick") -> Preset:
+    """The preset `quick` of an algorithm whose `matched`, or another, is `preset`; `own` are fields of its own.
+
+    tasks: the file of its constants in AntMaze; None: it has none, such as where there is no gamma.
+    """
     model = preset.behavior_config
     return preset._replace(
         config=replace_leaves(preset.config, {**CONSTANTS, **own}),
@@ -55,6 +59,7 @@ def quick(preset: Preset, own: Mapping[str, Any]) -> Preset:
         behavior_steps=preset.steps,
         normalize_observations=True,
         antmaze_normalize_observations=True,
-        tasks=None,
+        antmaze_rewards=RewardRule(shift=-1.0),
+        tasks=tasks,
         model_constants=CONSTANTS,
     )

@@ -91,5 +91,5 @@ def make(config: Config, spec: DiscreteSpec, behavior: None) -> Algorithm:
 
 
 SOURCE = Preset(Config(backbone=Backbone(batch_size=64, huber_limit=1.0)))
-PRESETS = {"source": SOURCE, "matched": Preset(Config()), "quick": quick(Preset(Config()), {"heads": 32})}
+PRESETS = {"source": SOURCE, "matched": Preset(Config()), "quick": quick(Preset(Config()), {"heads": 32}, tasks=None)}
 REM = AlgorithmEntry(Config, PRESETS, "source", (), make, actions="discrete")

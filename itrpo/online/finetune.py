@@ -123,6 +123,12 @@ def finetune(
     check_ranges(own)
     if own.cool_to != 1 and WEIGHT[algorithm] is None:
         raise InputError(f"cool_to: {algorithm} has no penalty whose weight could fall")
+    constants = {name: value for name, _, value in leaves(config.algorithm_config)}
+    if own.cool_to != 1 and constants.get("divergence_target") is not None:
+        raise InputError(
+            f"cool_to: alpha adapts in {folder}, to a D_KL of {constants['divergence_target']:g}, and goes on doing "
+            "so; only a constant weight can fall"
+        )
     if own.refit_rate is not None and algorithm not in REFITTED:
         raise InputError(f"refit_rate: {algorithm} asks no pi_beta for its density; that does: {', '.join(REFITTED)}")
     policies = load_policies(folder)

@@ -105,12 +105,11 @@ def measure(run: PlannedRun) -> float | None:
             **reading(RunOptions()) | {"env": "none"},
         )
         measured = task(str(folder / "random.npz"), run.algorithm, options, [(run.fields, folder / "run")])
-        process = start(measured, folder / "log")
-        try:
-            process.wait()
-        finally:
-            process.kill()
-            process.wait()
+        with start(measured, folder / "log") as process:
+            try:
+                process.wait()
+            finally:
+                process.kill()
         return seconds_per_step(folder / "run")
 
 

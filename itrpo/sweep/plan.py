@@ -149,7 +149,7 @@ def with_alpha(
     """`lambda` as alpha = lambda / (1 - tau), to twelve digits; tau is 0 where the algorithm has none.
 
     The name of an algorithm stands for that algorithm's lambda = alpha (1 - tau), with the same options and its fields
-    on this dataset (`here`: algorithm -> fields).
+    on this dataset (`here`: algorithm -> fields); where its alpha adapts, for the D_KL that it holds as well.
     """
     if "lambda" not in fields:
         return fields
@@ -169,7 +169,8 @@ def with_alpha(
         if "alpha" not in theirs:
             raise InputError(f"lambda: algorithm {value} has no alpha")
         value = theirs["alpha"] * (1 - theirs.get("tau", 0.0))
-        others |= {name: theirs[name] for name in ("alpha_scale",) if name in theirs and name not in others}
+        same = ("alpha_scale", "divergence_target")
+        others |= {name: theirs[name] for name in same if name in theirs and name not in others}
     known = constants_of(algorithm, others)
     tau = known.get("tau", 0.0)
     if "alpha" not in known:

@@ -166,7 +166,7 @@ def complete(setup: AlgorithmSetup, options: RunOptions, dataset: Dataset) -> Ru
     if dataset.discrete and env_id == "none" and dataset.bounds == "assumed":  # nobody says that they are quantities
         raise InputError(f"{where}: 'actions' are {dataset.discrete}: {DISCRETE}; {INSIST}")
     rewards, normalize = preset.rewards, preset.normalize_observations
-    if is_antmaze(env_id):
+    if is_antmaze(env_id) or (env_id == "none" and in_antmaze(options.task)):
         rewards, normalize = preset.antmaze_rewards, preset.antmaze_normalize_observations
     own = not is_benchmark(dataset, env_id)
     normalize = normalize or (own and scales_differ(*dataset.observation_moments))
@@ -229,6 +229,22 @@ def actions_in_words(config: RunConfig, dataset: Dataset) -> str:
         return ""
     flags = ", ".join(f"{flag} {value:g}" for flag, value in found.items())
     return f"actions: {share:.0%} of their numbers lie on a bound; densities are asked at 1 - edge: {flags}"
+
+
+def in_antmaze(task: str | None) -> bool:
+    return task is not None and task.startswith("antmaze-")
+
+
+def mazes_in_words(config: RunConfig) -> str:
+    """That constants for AntMaze are not in use, where its environment is; '' where they are, or there are none."""
+    if not is_antmaze(config.data.env) or in_antmaze(config.data.task):
+        return ""
+    if registry.algorithm(config.algorithm).presets[config.preset].tasks is None:
+        return ""
+    return (
+        "note: AntMaze, but the dataset's name says no task: constants are those of other tasks; --task "
+        "antmaze-large-play, or whichever it is, brings its own"
+    )
 
 
 def check_kind(algorithm: str, dataset: Dataset) -> None:

@@ -30,7 +30,8 @@ from itrpo.training.restore import read_config, recorded
 from itrpo.training.scaling import scaled_config
 from itrpo.types import Dataset
 
-ANEW = ("behavior_params", "cvae", "dynamics")  # models of the data in a state
+# parts of a state that begin anew: models of the data, and an alpha that adapts, from the new run's `alpha` on
+ANEW = ("behavior_params", "cvae", "dynamics", "weight")
 OPTIMIZER = "opt_state"
 
 

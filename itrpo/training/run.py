@@ -34,7 +34,7 @@ from itrpo.results.trackers import Tracker, open_tracker
 from itrpo.signals import stop_on_signal
 from itrpo.training import behavior_fit, continuing, divergence, loop, together, watch
 from itrpo.training.added_seeds import train_all
-from itrpo.training.configure import actions_in_words, observations_in_words
+from itrpo.training.configure import actions_in_words, mazes_in_words, observations_in_words
 from itrpo.training.evaluate import EVALUATED, policy_path, save_policies, start_evaluation
 from itrpo.training.identity import begin_or_continue
 from itrpo.training.outlook import print_header, warn_of_misfit
@@ -116,7 +116,11 @@ def train_together(
             console.print(f"note: {note}", markup=False, soft_wrap=True)
     if preset.note:
         console.print(f"preset {config.preset}: {preset.note}", markup=False, soft_wrap=True)
-    for words in (observations_in_words(config.data, dataset), actions_in_words(config, dataset)):
+    for words in (
+        observations_in_words(config.data, dataset),
+        actions_in_words(config, dataset),
+        mazes_in_words(config),
+    ):
         if words:
             console.print(words, markup=False, highlight=False, soft_wrap=True)
     with ExitStack() as stack:

@@ -15,11 +15,13 @@ from itrpo.algorithms import divergence_actor_critic as base
 from itrpo.algorithms import kl_actor_critic as kl
 from itrpo.algorithms.divergence_actor_critic import Backbone
 from itrpo.behavior.gaussian import GAUSSIAN
+from itrpo.errors import InputError
 from itrpo.nn.actors import GaussianActor
 from itrpo.nn.ensemble import ensemble
 from itrpo.nn.network import Network
 from itrpo.nn.trainable import trainable
 from itrpo.ops import divergences
+from itrpo.training.configure import make_config
 from itrpo.types import SpaceSpec, Transition
 
 SPEC, ROWS, ALPHA, GAMMA = SpaceSpec(2, 2), 4, 0.7, 0.9
@@ -397,6 +399,14 @@ def test_a_weight_climbs_while_the_divergence_is_above_its_target_and_stays_in_i
     assert kl.weight_step(ends[1], jnp.asarray(9.0), 0.1).params == 500
     assert kl.start_weight(2.0, None) is None
     assert kl.weight_step(None, jnp.asarray(0.4), None) is None
+
+
+@pytest.mark.parametrize("name", ["brac_mmd", "brac_wasserstein", "brac_dual_kl"])
+def test_an_alpha_that_adapts_is_in_units_of_reward(name):
+    with pytest.raises(InputError, match=r"divergence_target = 0.1: .*--alpha-scale absolute"):
+        make_config(name, preset="quick", fields={"divergence_target": 0.1})
+    own = {"divergence_target": 0.1, "alpha_scale": "absolute"}
+    assert make_config(name, preset="quick", fields=own).algorithm_config.backbone.divergence_target == 0.1
 
 
 def test_brac_mmd_holds_its_distance_at_the_target():

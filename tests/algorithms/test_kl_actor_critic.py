@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from itrpo.algorithms import kl_actor_critic
+from itrpo.algorithms.brac import BRAC_P, BRAC_V
 from itrpo.algorithms.itrpo import ITRPO, Config
 from itrpo.algorithms.kl_actor_critic import Backbone
 from itrpo.behavior.gaussian import GAUSSIAN
@@ -42,6 +43,21 @@ def log_ratios(algorithm, state, rows: Transition) -> np.ndarray:
     own = algorithm.acting.log_prob(state, rows.observation, rows.action)
     of_u = MODEL.pre_tanh_log_prob(BEHAVIOR, rows.observation, jnp.arctanh(rows.action))
     return np.asarray(own) - (np.asarray(of_u) - np.log(1 - np.asarray(rows.action) ** 2).sum(1))
+
+
+@pytest.mark.parametrize("entry", [ITRPO, BRAC_V, BRAC_P])
+def test_an_alpha_that_adapts_starts_from_alpha_and_rises_above_the_target(entry):
+    """D_KL is about 0.5 there: above 0.1, below 5."""
+    for target, sign in ((0.1, 1), (5.0, -1), (None, 0)):
+        config = replace(entry.presets["paper"].config, alpha=0.7, divergence_target=target, backbone=SMALL)
+        algorithm = entry.make(config, SPEC, MODEL)
+        state = algorithm.init(jax.random.key(0), BEHAVIOR)
+        found = []
+        for step in range(3):
+            state, metrics = jax.jit(algorithm.update)(state, batch(), jax.random.key(step), jnp.asarray(step))
+            found.append(float(metrics["alpha"]))
+            assert 0.1 < metrics["kl"] < 5.0
+        np.testing.assert_allclose(found, 0.7 + sign * 1e-3 * np.arange(3), rtol=1e-5)  # Adam's steps of its rate
 
 
 @pytest.mark.parametrize(("reward", "floor"), [(10.0, False), (0.0, True)])

@@ -96,15 +96,23 @@ def test_brac_reaches_the_optimum(alpha, kl):
     np.testing.assert_allclose(solve(config, partial(brac.update, True)), optimum(alpha), rtol=0.03)
 
 
-def test_an_alpha_that_adapts_holds_the_kl_at_its_target():
-    """And the policy at that alpha's optimum: 0.2 nats belong to an alpha of about 0.9."""
+@pytest.mark.parametrize("tau", [None, 0.5])
+def test_an_alpha_that_adapts_holds_the_kl_at_its_target(tau):
+    """And the policy at that alpha's optimum: 0.2 nats belong to alpha (1 - tau) of about 0.9; no tau: BRAC."""
     start, target = 2.0, 0.2
-    config = brac.Config(alpha=start, divergence_target=target, backbone=BACKBONE)
+    if tau is None:
+        config, update = (
+            brac.Config(alpha=start, divergence_target=target, backbone=BACKBONE),
+            partial(brac.update, True),
+        )
+    else:
+        config, update = itrpo.Config(alpha=start, tau=tau, divergence_target=target, backbone=BACKBONE), itrpo.update
     weight = kl_actor_critic.start_weight(start, target)
-    mean, std, state = settled(config, partial(brac.update, True), 6_000, weight)
+    mean, std, state = settled(config, update, 6_000, weight)
     kl = np.log(STD_BETA / std) + (std**2 + (mean - MEAN_BETA) ** 2) / (2 * STD_BETA**2) - 0.5
     np.testing.assert_allclose(kl, target, rtol=0.03)
-    np.testing.assert_allclose((mean, std), optimum(float(state.weight.params)), rtol=0.03)
+    temperature = float(state.weight.params) * (1 - (tau or 0))
+    np.testing.assert_allclose((mean, std), optimum(temperature), rtol=0.03)
 
 
 @pytest.mark.parametrize("tau", [0.3, 0.8])

@@ -248,6 +248,11 @@ def test_regret_and_returns():
 def test_what_can_not_be_finetuned(run, log, tmp_path):
     with pytest.raises(InputError, match="cool_to: iql has no penalty"):
         finetune(run, tmp_path / "x", fields={"cool_to": 0.5})
+    adapts = {"divergence_target": 0.5, "alpha_scale": "absolute", "policy_hidden": (4,), "critic_hidden": (4,)}
+    one = RunOptions(steps=1, seeds=1, eval_every=1, env="none", action_low=-2.0, action_high=2.0, behavior_steps=2)
+    train(log, "itrpo", replace(one, out=tmp_path / "adapts"), fields=adapts | {"behavior_hidden": (4,)})
+    with pytest.raises(InputError, match=r"cool_to: alpha adapts in .*adapts, to a D_KL of 0\.5"):
+        finetune(tmp_path / "adapts", tmp_path / "x", env="Pendulum-v1", fields={"cool_to": 0.5})
     with pytest.raises(InputError, match="refit_rate: iql asks no pi_beta for its density; that does: itrpo"):
         finetune(run, tmp_path / "x", fields={"refit_rate": 1e-3})
     with pytest.raises(InputError, match="its observations have 3 numbers and those of Hopper-v4 have 11"):

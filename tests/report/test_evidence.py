@@ -103,6 +103,27 @@ def test_controls_are_told_by_their_constants_not_by_their_names():
     assert evidence.control([it for it in runs if it["label"] == "no_shaping"], runs) == ALPHA
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs", "expected"),
+    [
+        ({}, {}, LAMBDA),
+        ({"alpha_scale": "relative"}, {}, None),
+        ({"divergence_target": 2.0}, {}, None),
+        ({"divergence_target": 2.0}, {"divergence_target": 1.0}, None),
+        ({"divergence_target": 2.0}, {"divergence_target": 2.0}, LAMBDA),
+        ({"divergence_target": None}, {}, LAMBDA),  # runs from before the field
+    ],
+)
+def test_a_control_has_its_alpha_in_the_same_units_and_holds_as_much(ours, theirs, expected):
+    runs = evidence.runs_of(tiny())
+    for run in runs:
+        given = ours if run["label"] == "itrpo" else theirs
+        if expected == LAMBDA and ours.get("divergence_target"):
+            run["alpha"] = 1.0  # whatever they start from
+        run["config"] = {"algorithm_config": {"alpha": run["alpha"], "tau": run["tau"]} | given}
+    assert evidence.control([it for it in runs if it["label"] == "brac_lambda"], runs) == expected
+
+
 def test_the_ablation_is_a_percentage_of_itrpo_against_both_controls():
     changes = {(it.task, it.control): it for it in evidence.ablation(evidence.tables(tiny())[0])}
     assert len(changes) == 4

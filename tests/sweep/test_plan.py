@@ -58,6 +58,17 @@ def test_lambda_of_another_algorithm_is_what_it_has_on_the_dataset(write_plan, g
     assert runs["two/brac"].backbone.alpha_scale == "relative"
 
 
+def test_lambda_of_another_algorithm_holds_its_divergence(write_plan):
+    adapts = "{alpha: 2.0, tau: 0.75, alpha_scale: absolute, divergence_target: 3.0}"
+    special = "datasets_options:\n  one: {fields: {itrpo: " + adapts + "}}\n"
+    runs = {
+        run.folder: run.setup.algorithm_config
+        for run in read_plan(str(write_plan(("datasets_options:\n", special)))).runs
+    }
+    assert (runs["one/brac"].alpha, runs["one/brac"].divergence_target) == (0.5, 3.0)
+    assert runs["two/brac"].divergence_target is None
+
+
 @pytest.mark.parametrize(
     ("change", "scale", "steps", "seeds"),
     [

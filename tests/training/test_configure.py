@@ -18,7 +18,14 @@ from itrpo.config import config_hash, differences, to_json
 from itrpo.data.actions import on_a_bound
 from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.errors import InputError
-from itrpo.training.configure import actions_in_words, check_options, complete, make_config, observations_in_words
+from itrpo.training.configure import (
+    actions_in_words,
+    check_options,
+    complete,
+    make_config,
+    mazes_in_words,
+    observations_in_words,
+)
 from itrpo.types import Dataset
 
 
@@ -139,6 +146,22 @@ def test_densities_of_clipped_actions_are_asked_inside():
     assert actions_in_words(complete(make_config("td3_bc"), RunOptions(), clipped), clipped) == ""  # it asks no density
 
 
+def test_rewards_and_constants_of_mazes_go_together_or_are_told_apart():
+    dataset, env = plant(), "itrpo/AntMaze_Large-v0"
+
+    def seen(options: RunOptions, name: str = "td3_bc") -> tuple[float, str]:
+        config = complete(make_config(name, preset="quick", task=options.task), options, dataset)
+        return config.data.reward_shift, mazes_in_words(config)
+
+    told = "the dataset's name says no task: constants are those of other tasks; --task antmaze-large-play"
+    assert seen(RunOptions(env=env))[0] == -1.0
+    assert told in seen(RunOptions(env=env))[1]
+    assert seen(RunOptions(env=env), "bc") == (-1.0, "")  # it has no constants of a task
+    assert seen(RunOptions(env=env, task="antmaze-large-play")) == (-1.0, "")
+    assert seen(RunOptions(env="none", task="antmaze-large-play")) == (-1.0, "")
+    assert seen(RunOptions(env="none")) == (0.0, "")
+
+
 def test_benchmarks_keep_the_names_of_their_runs(pendulum):
     """The hash of a run whose config has nothing that is new since."""
     dataset: Dataset = itrpo.load_dataset(pendulum, action_low=-2.0, action_high=2.0)
@@ -147,10 +170,11 @@ def test_benchmarks_keep_the_names_of_their_runs(pendulum):
     assert config_hash(config) != config_hash(replace(config, data=replace(config.data, by_column=True)))
 
 
-def test_brac_keeps_the_names_of_runs_whose_alpha_is_a_constant(pendulum):
+@pytest.mark.parametrize("name", ["brac_v", "itrpo"])
+def test_runs_whose_alpha_is_a_constant_keep_their_names(pendulum, name):
     dataset: Dataset = itrpo.load_dataset(pendulum, action_low=-2.0, action_high=2.0)
     adapting, plain = (
-        complete(make_config("brac_v", fields=given), RunOptions("smoke"), dataset)
+        complete(make_config(name, fields={"alpha_scale": "absolute"} | given), RunOptions("smoke"), dataset)
         for given in ({"divergence_target": 0.1}, {})
     )
     assert config_hash(adapting) != config_hash(plain)
@@ -158,6 +182,18 @@ def test_brac_keeps_the_names_of_runs_whose_alpha_is_a_constant(pendulum):
     before = {field.name: getattr(kind, field.name) for field in fields(kind) if field.name != "divergence_target"}
     old = replace(plain, algorithm_config=make_dataclass("Config", before)(**before))  # as it was without the field
     assert config_hash(old) == config_hash(plain)
+
+
+@pytest.mark.parametrize("name", ["brac_v", "itrpo"])
+def test_an_alpha_in_units_of_q_is_none_that_adapts_and_none_of_many_q(name):
+    with pytest.raises(InputError, match=r"divergence_target = 2: .*--alpha-scale absolute.*--divergence-target none"):
+        make_config(name, preset="quick", fields={"divergence_target": 2.0})
+    with pytest.raises(InputError, match=r"alpha = 6 with alpha_scale = relative.*--alpha-scale absolute"):
+        make_config(name, preset="quick", fields={"alpha": 6.0})
+    in_a_maze = make_config(name, preset="quick", task="antmaze-large-play").algorithm_config
+    assert (in_a_maze.backbone.alpha_scale, in_a_maze.divergence_target) == ("absolute", 4.0)
+    constant = {"alpha": 0.003, "alpha_scale": "relative", "divergence_target": None}
+    assert make_config(name, preset="quick", task="antmaze-large-play", fields=constant)
 
 
 def test_other_columns_of_the_same_file_are_another_run(tmp_path):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 import itrpo
 from itrpo import RunOptions, train
@@ -113,6 +115,17 @@ def test_a_kill_changes_nothing(old, new, new_data, tmp_path, monkeypatch):
     train(new_data, "itrpo", RunOptions(env="none", out=folder), continue_from=old)
     for name in ("metrics.jsonl", "seed0/policy.npz", "seed1/policy.npz"):
         assert (folder / name).read_bytes() == (new / name).read_bytes()
+
+
+def test_an_alpha_that_adapts_begins_anew(old, new_data, tmp_path):
+    """Also where the old run's was a constant."""
+    own = {"divergence_target": 0.5, "alpha_scale": "absolute"}
+    short = RunOptions(env="none", steps=2, eval_every=2)
+    for name, parent, alpha in (("first", old, 3.0), ("second", tmp_path / "first", 2.0)):
+        out = replace(short, out=tmp_path / name)
+        train(new_data, "itrpo", out, fields=own | {"alpha": alpha}, continue_from=parent)
+        saved = load_file(next((tmp_path / name / "checkpoints").glob("train_*2")) / "arrays.safetensors")
+        np.testing.assert_allclose(saved["state/weight/params"], alpha, atol=2.1e-3)  # two steps of its rate
 
 
 def test_what_can_not_be_continued(old, new_data, tmp_path):

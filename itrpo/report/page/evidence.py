@@ -290,9 +290,17 @@ def control(arm: Sequence[dict[str, Any]], runs: Sequence[dict[str, Any]]) -> st
 
 
 def is_control(run: dict[str, Any], ours: dict[str, Any], name: str) -> bool:
-    """Whether a run is iTRPO's run `ours` without the shaping, at its alpha (`ALPHA`) or alpha (1 - tau) (`LAMBDA`)."""
+    """Whether a run is iTRPO's run `ours` without the shaping, at its alpha (`ALPHA`) or alpha (1 - tau) (`LAMBDA`).
+
+    In other units no alpha is the same. One that adapts to hold the same D_KL should come to the same weight: `LAMBDA`.
+    """
     if not without_shaping(run) or None in (run["alpha"], ours["alpha"]) or not ours["tau"]:
         return False
+    theirs, own = flattened(run), flattened(ours)
+    if any(theirs.get(it) != own.get(it) for it in ("alpha_scale", "divergence_target")):
+        return False
+    if own.get("divergence_target") is not None:
+        return name == LAMBDA
     return bool(np.isclose(run["alpha"], ours["alpha"] * (1 - ours["tau"] if name == LAMBDA else 1)))
 
 
