@@ -38,7 +38,7 @@ from itrpo.types import Algorithm, AlgorithmEntry, DensityModel, Metrics, Params
 @dataclass(frozen=True)
 class Config:
     alpha: Positive = 0.9  # weight of the KL to pi_beta
-    divergence_target: NonNegative | None = None  # D_KL, in nats, that an adapting alpha holds; it starts from alpha
+    divergence_target: NonNegative | None = None  # nats of D_KL that alpha adapts to hold, from its value; none: fixed
     backbone: Backbone = Backbone()
 
 

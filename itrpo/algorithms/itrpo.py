@@ -21,7 +21,7 @@ neutral. Departure from the author's code that no field undoes: its log pi_beta 
 atanh(clip(a)); here the sampled u is kept, so saturated actions are counted right.
 
 With a `divergence_target` alpha adapts, as BRAC's: it rises while D_KL of the actor's batch is above the target, and
-falls while it is below, whatever the size of Q. What `quick` does in mazes (docs/experiments.md, Table 3).
+falls while it is below, whatever the size of Q. What `quick` does in larger mazes (docs/experiments.md, Table 3).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Config:
     tau: Share = 0.5  # shaping factor in [0, 1]; 0 is BRAC (author's code: 0.03; the text gives no value)
     log_ratio_low: float = -math.inf  # lower clip of the log-ratio, before tau * alpha (author's code -1; neutral -inf)
     log_ratio_high: float = math.inf  # upper clip (ours; neutral inf)
-    divergence_target: NonNegative | None = None  # D_KL, in nats, that an adapting alpha holds; it starts from alpha
+    divergence_target: NonNegative | None = None  # nats of D_KL that alpha adapts to hold, from its value; none: fixed
     shaping_policy: Literal["online", "target"] = "online"  # whose ratio and a'; target: a Polyak copy (Munchausen DQN)
     backbone: Backbone = Backbone()
 
