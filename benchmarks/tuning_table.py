@@ -1,9 +1,7 @@
-"""The table of the search for the constants of `quick`, from the folders of its runs, written to docs/tuning.md.
+"""The table of the search for the constants of `quick`, from its runs or their pack, written to docs/tuning.md.
 
-    itrpo sweep tuning --out runs/tuning
-    python benchmarks/tuning_table.py runs/tuning
-    itrpo sweep benchmarks/tuning_mazes.yaml --out runs/tuning_mazes
-    python benchmarks/tuning_table.py runs/tuning_mazes --search mazes
+    python benchmarks/tuning_table.py docs/report/rows/tuning.parquet                           # itrpo sweep tuning
+    python benchmarks/tuning_table.py benchmarks/results/tuning_mazes.parquet --search mazes    # tuning_mazes.yaml
 
 It holds what has run so far, and chooses for an algorithm only where all of its configurations are there.
 """
@@ -16,11 +14,12 @@ from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
+import polars
 import tyro
 
 from itrpo import files
 from itrpo.report.aggregate import final_score
-from itrpo.results.store import STATUS, read_metrics, read_status
+from itrpo.results.frames import read_results
 
 WITHOUT_CHOICE = ("bc",)  # no constant was searched
 DOC = Path(__file__).parents[1] / "docs" / "tuning.md"
@@ -48,29 +47,21 @@ class Tried(NamedTuple):
 
 @dataclass(frozen=True)
 class Command:
-    runs: Annotated[Path, tyro.conf.Positional]  # OUT of the sweep: DATASET/LABEL
+    runs: Annotated[Path, tyro.conf.Positional]  # OUT of the sweep, or a file of `itrpo runs pack`
     search: Literal["sets", "mazes", "umaze"] = "sets"  # tuning.yaml, tuning_mazes.yaml, tuning_umaze.yaml
-
-
-def read(folder: Path, last: int) -> tuple[str, np.ndarray | str, int] | None:
-    """(algorithm, score of each seed or state, gradient steps) of a run; None if it has not begun."""
-    if not (folder / STATUS).exists():
-        return None
-    status = read_status(folder)
-    score = final_score(read_metrics(folder), "score", last) if status.state == "finished" else None
-    return status.algorithm, status.state if score is None else score.per_seed, status.steps
 
 
 def collect(runs: Path, last: int) -> tuple[dict[str, list[Tried]], list[str], dict[str, int]]:
     """Configurations by algorithm, datasets, and the steps of an algorithm's runs."""
+    results = read_results([runs])
     found: dict[str, dict[str, dict[str, np.ndarray | str]]] = defaultdict(lambda: defaultdict(dict))
     steps = dict[str, int]()
-    datasets = sorted((it.name for it in runs.iterdir() if it.is_dir()), reverse=True)
-    for dataset in datasets:
-        for folder in sorted((runs / dataset).iterdir()):
-            run = read(folder, last)
-            if run is not None:
-                found[run[0]][folder.name][dataset], steps[run[0]] = run[1], run[2]
+    for run in results.runs.sort("label").iter_rows(named=True):
+        rows = results.rows.filter(polars.col("run") == run["run"])
+        score = final_score(rows, "score", last) if run["state"] == "finished" else None
+        found[run["algorithm"]][run["label"]][run["dataset"]] = run["state"] if score is None else score.per_seed
+        steps[run["algorithm"]] = run["steps"]
+    datasets = sorted(results.runs["dataset"].unique(), reverse=True)
     return {name: [Tried(*it) for it in tried.items()] for name, tried in found.items()}, datasets, steps
 
 

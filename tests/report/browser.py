@@ -201,16 +201,20 @@ def opened(page: Path, profile: Path) -> Iterator[Browser]:
 
 
 def check_figures(browser: Browser, width: int, scheme: str) -> int:
-    """Every figure has a size and marks, nothing is wider than the window, nothing is complained of. -> figures."""
+    """Every figure has a size and marks, none is shrunk until nobody can read it or wider than the window, nothing is
+    complained of. -> figures.
+    """
     browser.resize(width, 900)
     browser.media(scheme)
     browser.evaluate("drawAll().then(() => 1)")
     sizes = browser.evaluate(
         "[...document.querySelectorAll('.chart')].map((it) => { const svg = it.querySelector('svg.marks') ?? it;"
         " const { width, height } = svg.getBoundingClientRect();"
-        " return [it.dataset.chart, width, height, svg.querySelectorAll('path, line, rect').length]; })"
+        " const marks = svg.querySelectorAll('path, line, rect').length;"
+        " return [it.dataset.chart, width, height, marks, width / (svg.viewBox?.baseVal.width ?? width)]; })"
     )
-    for name, drawn_width, height, marks in sizes:
+    for name, drawn_width, height, marks, shrunk in sizes:
+        assert shrunk > 0.9, (name, shrunk)
         assert 150 < drawn_width <= width, name
         assert height > 80, name
         assert marks > 10, name

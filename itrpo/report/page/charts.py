@@ -239,10 +239,11 @@ def framed(
         spec = plot | {"width": "container", "height": height}
         return Chart(name, title, caption, spec | {"data": {"name": name}}, rows, height)
     size = {"width": 270, "height": 150}
-    facet = {"field": "p", "type": "nominal", "title": None, "sort": list(panel)}
+    header = {"labelExpr": "split(datum.label, /, (.*)/)"}  # the set's name above what was varied
+    facet = {"field": "p", "type": "nominal", "title": None, "sort": list(panel), "header": header}
     spec = {
         "facet": facet,
-        "columns": 3,
+        "columns": 3 if len(panel) % 4 else 4,  # eight panels have no gap in fours
         "spec": untitled(plot) | size,
         "data": {"name": name},
         "spacing": {"row": 14, "column": 16},
@@ -276,7 +277,7 @@ def lines(
     panel: Sequence[str],
     labels: tuple[str, str],
     independent: str,
-    columns: int = 3,
+    columns: int | None = None,
     steps: bool = False,
 ) -> Chart:
     """Lines of `colors` in panels, some with bands. Rows: s (x), m, lo, hi (None: no band), a (line), p (panel).
@@ -326,7 +327,7 @@ def lines(
     }
     plot = {"layer": layers, "encoding": encoding}
     chart = framed(name, title, caption, plot, rows, panel, independent, labels=labels)
-    return chart._replace(spec=chart.spec | {"columns": columns})
+    return chart if columns is None else chart._replace(spec=chart.spec | {"columns": columns})
 
 
 def scatter(

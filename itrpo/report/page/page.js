@@ -46,15 +46,27 @@ for (const table of document.querySelectorAll("table.sortable")) {
 
 // --- charts: drawn once they come near the window, all before printing; panels in as many columns as there is room for
 const places = [...document.querySelectorAll(".chart")];
+function wrapped(text, room) { // a title that is wider than its chart would shrink all of it
+  const lines = [""];
+  for (const word of text.split(" ")) {
+    if (lines.at(-1).length + word.length >= room && lines.at(-1)) lines.push(word);
+    else lines.push(`${lines.pop()} ${word}`.trim());
+  }
+  return lines;
+}
 function fitted(name, width) {
   const { spec, panels, height } = charts[name];
-  const full = { ...spec, config, datasets: { [name]: data[name] } };
+  const legend = width < 900 ? { ...config.legend, columns: Math.max(1, Math.floor(width / 150)) } : config.legend;
+  const full = { ...spec, config: { ...config, legend }, datasets: { [name]: data[name] } };
   if (!panels) return { ...full, width: Math.max(200, width - 8), autosize: { type: "fit", contains: "padding" } };
-  const room = width < 560 || spec.columns === 1 ? 1 : width < 900 ? 2 : panels === 4 && width > 1000 ? 4 : 3;
-  const columns = panels === 4 && room === 3 ? 2 : Math.min(panels, room);
+  const even = panels % 4 === 0; // rows without gaps
+  const room = width < 560 || spec.columns === 1 ? 1 : width < 900 ? 2 : even && width > 1000 ? 4 : 3;
+  const columns = even && room === 3 ? 2 : Math.min(panels, room);
   const beside = 34 + 22; // labels and gap
   const panel = { ...spec.spec, width: Math.max(140, Math.floor((width - 8) / columns) - beside), height: spec.spec.height ?? height };
-  return { ...full, columns, spec: panel };
+  const title = full.title && { ...full.title, text: wrapped(full.title.text, width / 6.5) };
+  const header = { ...config.header, labelLimit: Math.floor((width - 8) / columns) };
+  return { ...full, config: { ...full.config, header }, columns, spec: panel, ...(title && { title }) };
 }
 async function draw(place) {
   const width = place.clientWidth;

@@ -364,7 +364,7 @@ def cost(runs: Sequence[dict[str, Any]]) -> str:
         f"<p>{total:,.1f} hours of training in all: updates alone, without compilation, evaluation and the fit "
         "of π<sub>β</sub>.</p>"
     )
-    return text + html.plain_table("cost", columns, rows)
+    return text + folded(html.plain_table("cost", columns, rows), len(rows), "arms")
 
 
 def provenance(runs: Sequence[dict[str, Any]]) -> str:
@@ -393,9 +393,13 @@ def provenance(runs: Sequence[dict[str, Any]]) -> str:
         "device",
     )
     columns = [Column(it, it in ("steps", "seeds")) for it in names]
-    return f"<p>{len(runs)} runs. A run’s name is the hash of its configuration.</p>" + html.plain_table(
-        "provenance", columns, rows
-    )
+    text = f"<p>{len(runs)} runs. A run’s name is the hash of its configuration.</p>"
+    return text + folded(html.plain_table("provenance", columns, rows), len(rows), "runs")
+
+
+def folded(table: str, rows: int, what: str) -> str:
+    """A table that is longer than a screen is opened by who wants it."""
+    return table if rows <= 40 else f"<details><summary>All {rows} {what}</summary>{table}</details>"
 
 
 def latex_caption(table: Table) -> str:

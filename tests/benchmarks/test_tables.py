@@ -1,0 +1,35 @@
+"""The tables of documents are what the rows in the repository give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import experiment_tables, trust_region_table, tuning_table
+
+ROOT = Path(__file__).parents[2]
+ROWS = {
+    "sets": ROOT / "docs" / "report" / "rows" / "tuning.parquet",
+    "mazes": ROOT / "benchmarks" / "results" / "tuning_mazes.parquet",
+}
+
+
+def between(document: Path, marks: tuple[str, str]) -> str:
+    return document.read_text("utf-8").partition(marks[0])[2].partition(marks[1])[0].strip()
+
+
+def test_the_trust_region_tables() -> None:
+    found = trust_region_table.tables(ROOT / "docs" / "report" / "rows" / "trust_region.parquet")
+    assert between(trust_region_table.DOC, trust_region_table.MARKS) == found.strip()
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_tables_of_searches(name: str) -> None:
+    search = tuning_table.SEARCHES[name]
+    assert between(tuning_table.DOC, search.marks) == tuning_table.table(ROWS[name], search).strip()
+
+
+@pytest.mark.parametrize("table", experiment_tables.TABLES, ids=lambda table: table.rows)
+def test_tables_2_and_3(table: experiment_tables.Table) -> None:
+    assert between(experiment_tables.DOC, table.marks) == experiment_tables.lines(table).strip()
