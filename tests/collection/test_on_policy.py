@@ -161,10 +161,14 @@ def test_a_step_of_trpo_gains_and_stays_within_its_limit(limit: float):
     stepped, metrics = jax.jit(partial(trpo.policy_step, config, networks))(params, data)
     moved = jnp.mean(divergences.normal_kl(mean, log_std, *networks.policy.apply(stepped, observation)))
     np.testing.assert_allclose(metrics["kl"], moved, rtol=1e-3)
-    assert 0.2 * limit * float(metrics["step_share"]) ** 2 < float(moved) <= limit
+    share = float(metrics["step_share"])
+    assert 0.2 * limit * share**2 < float(moved) <= limit
     assert metrics["gain"] > 0
-    if limit != 0.01:
-        assert (float(metrics["step_share"]) < 1) == (limit == 5.0)
+    if limit == 5.0:
+        assert share < 1
+    if limit == 1e-4:  # the second order is all: the whole step ends at the limit, or is halved for being a hair beyond
+        assert share in (1, 0.5)
+        np.testing.assert_allclose(moved, share**2 * limit, rtol=0.1)
 
 
 def test_the_file_of_a_policy_acts_as_the_policy():
