@@ -38,6 +38,7 @@ lint: .venv/dev-versions .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/pyright --project benchmarks
 
 docs: .venv/docs-versions .venv/installed
 	NO_MKDOCS_2_WARNING=1 JAX_PLATFORMS=cpu $(BIN)/python -m mkdocs build --strict

@@ -27,8 +27,8 @@ from training_program import Training
 
 import itrpo
 from itrpo import xla
-from itrpo.evaluation.environments import normalized_score
-from itrpo.report.aggregate import final_score, mean_interval
+from itrpo.evaluation.environments import normalized_score, reference_score
+from itrpo.report.aggregate import mean_interval
 from itrpo.results.store import read_metrics
 from itrpo.training import loop
 
@@ -86,6 +86,9 @@ def ratios(of_rounds: np.ndarray) -> str:
 
 def scores(command: Scores) -> None:
     dataset = itrpo.load_dataset(command.dataset)
+    env_id = dataset.env_id
+    if env_id is None or reference_score(env_id) is None:
+        raise SystemExit(f"{dataset.name}: names no environment whose returns have a score")
     print(f"{dataset.name}, {command.steps:,} steps, {command.seeds} seeds, {command.episodes} episodes each\n")
     print("| algorithm | itrpo | per seed | d3rlpy | per seed |\n| --- | --- | --- | --- | --- |")
     for name in command.algorithms:
@@ -103,13 +106,13 @@ def scores(command: Scores) -> None:
             fields=FIELDS.get(name, {}),
             console=Console(stderr=True),
         )
-        ours = final_score(read_metrics(run.folder), "score", 1).per_seed.tolist()
-        more = ["--env", dataset.env_id, "--episodes", str(command.episodes)]
+        ours = read_metrics(run.folder).filter(metric="score", step=command.steps).sort("seed")["value"].to_list()
+        more = ["--env", env_id, "--episodes", str(command.episodes)]
         more += ["--reward-scale", str(reward_scale(name, dataset))]
         theirs = []
         for seed in range(command.seeds):
             answer = peer(command.python, command.dataset, name, command.steps, *more, "--seed", str(seed))
-            theirs.append(float(normalized_score(dataset.env_id, np.mean(answer["returns"]))))
+            theirs.append(np.asarray(normalized_score(env_id, np.mean(answer["returns"]))).item())
         columns = [f"{interval(it)} | {', '.join(f'{score:.1f}' for score in it)}" for it in (ours, theirs)]
         print(f"| {name} | {' | '.join(columns)} |", flush=True)
 
@@ -127,9 +130,10 @@ def speed(command: Speed) -> None:
     dataset = itrpo.load_dataset(command.dataset)
     print("| algorithm | itrpo, steps/s | four seeds | d3rlpy, steps/s | ratio, one seed | ratio, four |")
     print("| --- | --- | --- | --- | --- | --- |")
+    answer: dict[str, Any] = {}
     for name in command.algorithms:
         ours = {seeds: begun(name, seeds, dataset) for seeds in (1, 4)}
-        trial = peer(command.python, command.dataset, name, 40)
+        trial = answer = peer(command.python, command.dataset, name, 40)
         steps = max(40, round(command.seconds * trial["updates"] / trial["seconds"]))
         rates = []
         for _ in range(command.rounds):
@@ -139,7 +143,8 @@ def speed(command: Speed) -> None:
         one, four, theirs = np.transpose(rates)
         medians = " | ".join(f"{np.median(it):.1f}" for it in (one, four, theirs))
         print(f"| {name} | {medians} | {ratios(one / theirs)} | {ratios(four / theirs)} |", flush=True)
-    print(f"\nd3rlpy {answer['d3rlpy']}, torch {answer['torch']}, {answer['threads']} threads")
+    if answer:
+        print(f"\nd3rlpy {answer['d3rlpy']}, torch {answer['torch']}, {answer['threads']} threads")
 
 
 if __name__ == "__main__":

@@ -52,7 +52,8 @@ def config(algorithm: str, steps: int):
 
 def read(path: str, reward_scale: float) -> d3rlpy.dataset.MDPDataset:
     with np.load(path) if path.endswith(".npz") else h5py.File(path) as file:
-        columns = {name: file[name][()] for name in ("observations", "actions", "rewards", "terminals", "timeouts")}
+        names = ("observations", "actions", "rewards", "terminals", "timeouts")
+        columns = {name: np.asarray(file[name]) for name in names}
     timeouts = columns["timeouts"].astype(bool) & ~columns["terminals"].astype(bool)
     timeouts[-1] = not columns["terminals"][-1]
     return d3rlpy.dataset.MDPDataset(

@@ -72,7 +72,7 @@ def read_itrpo(path: Path) -> object:
 def read_vectorised(path: Path) -> object:
     with h5py.File(path) as file:
         keys = ("observations", "actions", "rewards", "terminals", "timeouts")
-        observations, actions, rewards, terminals, timeouts = (file[key][()] for key in keys)
+        observations, actions, rewards, terminals, timeouts = (np.asarray(file[key]) for key in keys)
     rows = np.flatnonzero(~timeouts[:-1])
     return (
         observations[rows].astype(np.float32),
@@ -88,7 +88,7 @@ def read_d4rl(path: Path) -> object:
     names: list[str] = []
     with h5py.File(path) as file:
         file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-        data = {name: file[name][:] for name in names}
+        data = {name: np.asarray(file[name]) for name in names}
     columns: tuple[list, ...] = ([], [], [], [], [])
     for i in range(len(data["rewards"]) - 1):
         if data["timeouts"][i]:

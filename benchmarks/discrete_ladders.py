@@ -81,14 +81,16 @@ def pack(path: Path) -> None:
 
 def train(env_id: str, steps: int, every: int, seed: int) -> None:
     env, rng = make_env(env_id), np.random.default_rng(seed)
-    size, number = env.observation_space.shape[0], ENVIRONMENTS[env_id].number
+    shape, number = env.observation_space.shape, ENVIRONMENTS[env_id].number
+    assert shape is not None  # of a Box
+    size = shape[0]
     given, backbone = CONSTANTS[env_id], CONSTANTS[env_id].backbone
     algorithm = dqn.make(dqn.Config(True, backbone), DiscreteSpec(size, number), None)
 
     @jax.jit
     def learn(state: dqn.State, batches: Transition) -> dqn.State:
-        key = jax.random.key(0)
-        return jax.lax.scan(lambda it, rows: (algorithm.update(it, rows, key, 0)[0], None), state, batches)[0]
+        key, step = jax.random.key(0), jnp.asarray(0)
+        return jax.lax.scan(lambda it, rows: (algorithm.update(it, rows, key, step)[0], None), state, batches)[0]
 
     values = jax.jit(lambda state, observation: algorithm.acting.act(state, observation[None], jax.random.key(0), True))
     state = algorithm.init(jax.random.key(seed), None)
@@ -110,7 +112,7 @@ def train(env_id: str, steps: int, every: int, seed: int) -> None:
         if step > WARM_UP and step % (PER_CALL * given.steps_per_update) == 0:
             chosen = rng.integers(0, step + 1, (PER_CALL, backbone.batch_size))
             picked = [jnp.asarray(column[chosen].astype(kind)) for column, kind in zip(rows, kinds, strict=True)]
-            state = learn(state, Transition(*picked, jnp.zeros_like(picked[1])))
+            state = learn(state, Transition(*picked, next_action=jnp.zeros_like(picked[1])))
         if (step + 1) % every == 0:
             name = f"{env_id.removeprefix('itrpo/').partition('-')[0].lower()}_dqn_{(step + 1) // 1000:03}k"
             path = POLICY_FOLDER / f"{name}.npz"

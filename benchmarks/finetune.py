@@ -38,7 +38,8 @@ def write_log(path: Path) -> None:
                 values.append(value)
             observation, ended = following, terminal or timeout
     path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, env_id="Pendulum-v1", **{name: np.asarray(values) for name, values in rows.items()})
+    arrays = {name: np.asarray(values) for name, values in rows.items()}
+    np.savez(path, allow_pickle=False, env_id="Pendulum-v1", **arrays)
 
 
 def main(out: Path) -> None:

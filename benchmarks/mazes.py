@@ -14,8 +14,8 @@ import sys
 import time
 from typing import Any
 
-import mujoco
 import numpy as np
+from mujoco import mj_step  # pyright: ignore[reportAttributeAccessIssue] (its stubs lack it)
 
 from itrpo.collection.goal_ant import GoalAnt
 from itrpo.collection.ladders import policy_path
@@ -36,7 +36,7 @@ def low_level(episodes: int, noise: float) -> tuple[int, int, float]:
         goal = env.data.qpos[:2] + distance * np.array([np.cos(angle), np.sin(angle)])
         for step in range(1, 201):
             env.data.ctrl[:] = ant_action(policy, np.concatenate([env.data.qpos, env.data.qvel]), goal, noise, rng)
-            mujoco.mj_step(env.model, env.data, nstep=ANT_FRAME_SKIP)
+            mj_step(env.model, env.data, nstep=ANT_FRAME_SKIP)
             if at_goal(env.data.qpos, goal):
                 lengths.append(step)
                 break

@@ -42,7 +42,8 @@ ENVIRONMENTS = {"hopper": "Hopper-v4", "halfcheetah": "HalfCheetah-v4"}
 DATASETS = {"hopper-full-replay-itrpo1": 400, "halfcheetah-full-replay-itrpo1": 120, "hopper-medium-itrpo1": 250}
 KINDS = ("mode", "sampled")  # how a policy acts
 POOLS = ("snapshots", "ladder")
-SETTINGS = Settings(folds=6, fqe=FQE(steps=4_000))
+FQE_STEPS = 4_000
+SETTINGS = Settings(folds=6, fqe=FQE(steps=FQE_STEPS))
 PEER_WORKER = Path(__file__).with_name("d3rlpy_fqe_worker.py")
 SAMPLES = 2  # of a policy's actions at each state
 LONG = 20_000  # steps of d3rlpy's FQE on one pool
@@ -69,7 +70,7 @@ class Peer:
     python: Path
     datasets: tuple[str, ...] = tuple(DATASETS)
     pools: tuple[str, ...] = POOLS
-    steps: int = SETTINGS.fqe.steps  # of d3rlpy's FQE
+    steps: int = FQE_STEPS  # of d3rlpy's FQE
 
 
 @dataclass(frozen=True)
@@ -297,6 +298,7 @@ def peer_of_pool(command: Peer, name: str, pool: str, rows: Path) -> None:
         layers = [*it.acting.hidden, it.acting.mean, it.acting.log_std]
         np.savez(
             given,
+            allow_pickle=False,
             **{f"{part}{at}": own for at, layer in enumerate(layers) for part, own in zip("wb", layer, strict=True)},
         )
         words = [str(command.python), str(PEER_WORKER), str(rows), str(given), str(command.steps), str(GAMMA)]
@@ -371,10 +373,10 @@ def read_pools(out: Path) -> dict[tuple[str, str], Pool]:
             if all((it["policy"], steps) in theirs for it in rows):
                 found_by = [theirs[it["policy"], steps].get(key) for it in rows]
                 score[method] = np.array([[-np.inf if it is None else it] for it in found_by])
-        values = [
+        undiscounted, discounted = (
             {kind: np.array([it[kind][which] for it in true]) for kind in KINDS} for which in ("return", "discounted")
-        ]
-        found[name, pool] = Pool(*values, score, about["log_return"], about)
+        )
+        found[name, pool] = Pool(undiscounted, discounted, score, about["log_return"], about)
     return found
 
 

@@ -168,6 +168,8 @@ def load(dataset: str, rows: int | None = None) -> tuple[Transition, SpaceSpec]:
     from itrpo.data.load import load_dataset  # here: random rows need nothing that reads files
 
     loaded = load_dataset(dataset, env="none")
+    if not isinstance(loaded.spec, SpaceSpec):
+        raise SystemExit(f"{dataset}: its actions are choices, and what is measured here acts by numbers")
     return loaded.transitions, loaded.spec
 
 

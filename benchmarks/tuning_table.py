@@ -67,8 +67,8 @@ def collect(runs: Path, last: int) -> tuple[dict[str, list[Tried]], list[str], d
 
 def mean(tried: Tried, datasets: list[str]) -> float:
     """Over the sets; what diverged, or has not run on one of them, is below all others."""
-    scores = [tried.scores.get(dataset, "") for dataset in datasets]
-    return -np.inf if any(isinstance(it, str) for it in scores) else float(np.mean([np.mean(it) for it in scores]))
+    means = [np.mean(it) for it in map(tried.scores.get, datasets) if isinstance(it, np.ndarray)]
+    return float(np.mean(means)) if len(means) == len(datasets) else -np.inf
 
 
 def is_over(tried: Tried, datasets: list[str]) -> bool:

@@ -5,10 +5,11 @@ from pathlib import Path
 import polars as pl
 
 import itrpo
+from itrpo.options import ScaleName
 from itrpo.results.store import read_metrics
 
 
-def main(out: Path = Path("runs/two"), scale: str = "laptop") -> pl.DataFrame:
+def main(out: Path = Path("runs/two"), scale: ScaleName = "laptop") -> pl.DataFrame:
     table = itrpo.compare("hopper-demo", ["td3_bc", "itrpo"], itrpo.RunOptions(scale=scale, out=out))
     print(table.read_text())
     rows = [

@@ -29,9 +29,8 @@ def log(episodes: int = 200, length: int = 60) -> dict[str, np.ndarray]:
 
 def main(out: Path = Path("runs/tank"), steps: int = 12_000, seeds: int = 4) -> None:
     out.parent.mkdir(exist_ok=True)
-    np.savez(f"{out}.npz", **log())  # `train` takes arrays too; a file can be read again, to judge by
-    ranges = {"action_low": 0.0, "action_high": 1.0, "holdout": 0.2}
-    options = itrpo.RunOptions(scale="laptop", env="none", steps=steps, seeds=seeds, out=out, **ranges)
+    np.savez(f"{out}.npz", allow_pickle=False, **log())  # `train` takes arrays too; a file can be judged by later
+    options = itrpo.RunOptions("laptop", steps, seeds, env="none", out=out, action_low=0, action_high=1, holdout=0.2)
     policy = itrpo.train(f"{out}.npz", "td3_bc", options).policy  # [..., O] -> [..., A], in the log's units
     print("valve at 40 degrees:", policy(np.array([40.0, 5.0])), "and at 70:", policy(np.array([70.0, 5.0])))
 

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import itrpo
+from itrpo.options import ScaleName
 
 
-def main(out: Path = Path("runs/example"), scale: str = "laptop", episodes: int = 20) -> itrpo.RunOptions:
+def main(out: Path = Path("runs/example"), scale: ScaleName = "laptop", episodes: int = 20) -> itrpo.RunOptions:
     options = itrpo.RunOptions(scale=scale, out=out)
     run = itrpo.train("hopper-demo", "itrpo", options)  # the same line again goes on, or has nothing left to do
     print("policies that act with NumPy alone:", *sorted(out.glob("seed*/policy.npz")))

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from itrpo.ranges import Count, Finite, Interval, Seed, ShareBelowOne
 
+ScaleName = Literal["smoke", "laptop", "paper"]
+
 
 class Scale(NamedTuple):
     steps: int
@@ -18,7 +20,7 @@ class Scale(NamedTuple):
     preset: str  # where an algorithm has it, else that algorithm's default
 
 
-SCALES = {
+SCALES: dict[ScaleName, Scale] = {
     "smoke": Scale(300, 2, eval_every=100, eval_episodes=2, preset="quick"),
     "laptop": Scale(12_000, 4, eval_every=2_000, eval_episodes=10, preset="quick"),
     "paper": Scale(1_000_000, 4, eval_every=5_000, eval_episodes=10, preset="source"),
@@ -33,7 +35,7 @@ class RunOptions:
     The comments are the text of `--help`; in brackets stands what happens where an option is not given.
     """
 
-    scale: Literal["smoke", "laptop", "paper"] = "paper"  # sets the next four and the preset, where they are not given
+    scale: ScaleName = "paper"  # sets the next four and the preset, where they are not given
     steps: Count | None = None  # gradient steps [the scale's]
     seeds: Count | None = None  # policies to train, each as if it were alone [the scale's]
     eval_every: Count | None = None  # gradient steps between evaluations [the scale's; in mazes 10 times as many]

@@ -70,7 +70,7 @@ def ours(algorithm: str, preset: str, data: dict[str, np.ndarray], spec: Any) ->
     for k in range(UPDATES):
         fields = {FIELDS[name]: jnp.asarray(batches[name][k]) for name in common.COLUMNS}
         key, batch = jax.random.key(k), Transition(**fields, next_action=jnp.zeros_like(fields["action"]))
-        if algorithm == "itrpo":
+        if model is not None:  # iTRPO's
             parts = kl_actor_critic.make_parts(config.backbone, spec, model)
             noises.append([it[:, 0] for it in kl_actor_critic.draw_noise(parts.networks, batch, key)[:2]])
         else:

@@ -89,7 +89,7 @@ def eight(cache: Path, server: Any, extra: dict[str, str]) -> tuple[list[str], i
 def start(cache: Path, mirror: str, extra: dict[str, str]) -> subprocess.Popen[str]:
     kept = {name: it for name, it in os.environ.items() if not name.lower().endswith("_proxy")}
     return subprocess.Popen(
-        [sys.executable, "-c", FAST, mirror, str(ENTRY.size), ENTRY.sha256],
+        [sys.executable, "-c", FAST, mirror, str(ENTRY.size), str(ENTRY.sha256)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -97,15 +97,19 @@ def start(cache: Path, mirror: str, extra: dict[str, str]) -> subprocess.Popen[s
     )
 
 
+class Quiet(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Who does not trust us hangs up."""
+
+
 @contextmanager
 def served(certificate: Path) -> Iterator[Server]:
     """The misbehaving server, over TLS."""
     state = Server()
-    http = ThreadingHTTPServer(("127.0.0.1", 0), type("OwnHandler", (Handler,), {"state": state}))
+    http = Quiet(("127.0.0.1", 0), type("OwnHandler", (Handler,), {"state": state}))
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(certificate)
     http.socket = tls.wrap_socket(http.socket, server_side=True, do_handshake_on_connect=False)
-    http.handle_error = lambda *_: None  # who does not trust us hangs up
     state.address = f"https://127.0.0.1:{http.server_address[1]}"
     threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True).start()
     try:

@@ -431,7 +431,7 @@ def damaged_hdf5(path: Path, draw: random.Random, canary: Path) -> None:
 
     with h5py.File(path, "r+") as file:
         name = draw.choice([it for it in file if it != "infos"])
-        values = file[name][...] if isinstance(file[name], h5py.Dataset) else np.zeros(3)
+        values = np.asarray(file[name]) if isinstance(file[name], h5py.Dataset) else np.zeros(3)
         if draw.random() < 0.15:
             file.attrs[draw.choice(("env_id", "recipe", "num_actions", "action_low", "dimension_names"))] = draw.choice(
                 (np.nan, 3, "x" * 60_000, np.zeros(2), "Hopper-v4:..", b"\xff\xfe", ["a", "b"], 2**62, "[" * 30_000)

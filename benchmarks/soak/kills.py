@@ -103,8 +103,8 @@ def write_data(folder: Path) -> None:
                 rows[key].append(value)
             observation, ended = following, terminal or timeout
     arrays = {key: np.asarray(value) for key, value in rows.items()}
-    np.savez(folder / "pendulum.npz", env_id="Pendulum-v1", **arrays)
-    np.savez(folder / "scaled.npz", **arrays | {"actions": arrays["actions"] / 2})
+    np.savez(folder / "pendulum.npz", allow_pickle=False, env_id="Pendulum-v1", **arrays)
+    np.savez(folder / "scaled.npz", allow_pickle=False, **arrays | {"actions": arrays["actions"] / 2})
     (folder / "plan.yaml").write_text(PLAN.format(data=folder / "scaled.npz", small=SMALL_FIELDS))
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from itrpo import files
 from itrpo.cli.flags import Word, allow_own
+from itrpo.options import ScaleName
 from itrpo.ranges import Count, NonNegative
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class Sweep:
 
     plan: Annotated[str | None, Word("PLAN")] = None  # a shipped plan's name, or a YAML file [list the shipped ones]
     out: Path | None = None  # folder to write into [runs/PLAN-SCALE]
-    scale: Literal["smoke", "laptop", "paper"] = "laptop"  # lengths and preset, as the plan says for each
+    scale: ScaleName = "laptop"  # lengths and preset, as the plan says for each
     executor: Literal["local", "ray"] = "local"  # where runs are trained: here, or on a Ray cluster
     jobs: Count | None = None  # runs at a time; one uses all cores already [1; ray: as the cluster has room]
     together: Count | None = None  # runs that differ in numbers alone, as one program [64 on a GPU, 1 on a CPU]
