@@ -22,6 +22,7 @@ from itrpo.training.loop import Carry
 from itrpo.types import Algorithm, DiscreteSnapshot, Metrics, Params, Snapshot, Transition
 
 Values = dict[str, Any]  # field of the algorithm's config -> number, of one seed; or [S]
+HELD = ("log_std_low", "log_std_high")  # numbers that networks keep beside their arrays, where no argument can be
 
 
 class Swept(NamedTuple):
@@ -33,7 +34,11 @@ class Swept(NamedTuple):
 
 def frame(config: Any) -> tuple[Any, ...]:
     """An algorithm's config without its floats: equal for configs that one program can train."""
-    return tuple((name, None if type(value) is float else value) for name, _, value in leaves(config))
+    return tuple((name, float if is_argument(name, value) else value) for name, _, value in leaves(config))
+
+
+def is_argument(name: str, value: Any) -> bool:
+    return type(value) is float and name not in HELD
 
 
 def differing(configs: Sequence[RunConfig]) -> list[str] | None:
@@ -73,8 +78,11 @@ def swept(make: Callable[[Any], Algorithm], config: Any) -> Algorithm:
         assert own is not None
         return own(state.own, batch, key)
 
+    def export(state: Swept) -> dict[str, Any]:
+        return of({name: float(value) for name, value in state.values.items()}).acting.export(state.own)
+
     plain = make(config)
-    acting = plain.acting._replace(export=lambda state: plain.acting.export(state.own))
+    acting = plain.acting._replace(export=export)
     watched = None if plain.watch is None else watch
     return plain._replace(init=init, update=update, probes=probes, acting=acting, watch=watched)
 

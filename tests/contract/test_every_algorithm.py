@@ -24,7 +24,7 @@ from itrpo.errors import InputError
 from itrpo.policy import load_policy, save_policy
 from itrpo.ranges import check_ranges, intervals
 from itrpo.results import checkpoint
-from itrpo.training import loop, watch
+from itrpo.training import loop, together, watch
 from itrpo.training.seeds import members
 from itrpo.types import DiscreteSpec, SpaceSpec, Transition
 
@@ -216,6 +216,33 @@ def test_other_presets_keep_structure_shapes_and_dtypes(name, preset):
     before, after, metrics = traced(name, preset)
     assert describe(before) == describe(after)
     assert set(metrics) >= {it for it in metric_names(name) if it in ("critic_loss", "policy_loss", "q_target")}
+
+
+@pytest.mark.parametrize("name", each(ALL))
+def test_its_numbers_can_be_arguments_of_the_program_and_reach_what_ships(name):
+    """As where runs train together; and the policy of each is made with its own numbers."""
+    chosen, (_, model) = ENTRIES[name].presets[ENTRIES[name].default_preset], build(name)
+    config, make = small(chosen.config), lambda it: ENTRIES[name].make(it, spec_of(name), model)
+    values = {field: 0.5 * value for field, _, value in leaves(config) if together.is_argument(field, value)}
+    algorithm = together.swept(make, config)
+    batch = jax.tree.map(lambda it: it[: algorithm.batch_size], data(name))
+
+    def all_of_it(key, given):
+        state = algorithm.init(key, (model.params(model.init(key)) if model else None, given))
+        return algorithm.update(state, batch, key, jnp.asarray(0)), algorithm.probes(state, batch, key)
+
+    (after, metrics), probed = jax.eval_shape(all_of_it, KEY, jax.tree.map(jnp.float32, values))
+    assert describe(after.own) == describe(member(states(name)))
+    assert set(metrics) == set(metric_names(name))
+    assert probed
+    state = member(states(name))
+    exported = algorithm.acting.export(together.Swept(jax.tree.map(np.float32, values), state))
+    alone = make(replace_leaves(config, values)).acting.export(state)
+    assert exported.keys() == alone.keys()
+    for key, value in alone.items():
+        np.testing.assert_array_equal(
+            np.float32(exported[key]) if key != "kind" else exported[key], np.float32(value) if key != "kind" else value
+        )
 
 
 @pytest.mark.parametrize("name", each(ALL))

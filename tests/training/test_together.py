@@ -137,6 +137,8 @@ def test_only_numbers_may_differ(dataset, tmp_path):
     ) == ["tau"]
     others = (
         config(dataset, critics=4),
+        config(dataset, divergence_target=4.0),  # by default None
+        config(dataset, log_std_low=-4.0),
         config(dataset, steps=60),
         config(dataset, algorithm="itrpo_insample", preset="matched"),
         replace(one, train=replace(one.train, seed=1)),
