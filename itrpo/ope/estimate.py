@@ -91,7 +91,7 @@ def judge_candidates(
     fitted = fit(log, candidates, gamma, weights, settings, console, kept)
     own = len(candidates)  # the log's place among the fitted
     end = log.rows.next_observation[log.ends]
-    log_tail = _known_tail(fitted, own, log)
+    log_tail = _log_tail(fitted, own, log, gamma)
     earned = bootstrap.over_folds(discounted_returns(log, gamma, log_tail), many)
     bias = bias_reasons(fitted.value[own], earned[: settings.folds], episodes)
     judged: list[Judged] = []
@@ -201,10 +201,16 @@ def possible(log: Log, gamma: float) -> tuple[float, float]:
     return float(min(rewards.min(), 0)) / (1 - gamma), float(max(rewards.max(), 0)) / (1 - gamma)
 
 
-def _known_tail(fitted: Fitted, own: int, log: Log) -> np.ndarray:
-    """[E]: what the log's own Q gives where episodes were cut, 0 where its next action is not known."""
-    last = np.asarray(log.rows.next_action, np.float32)[log.ends]
-    return fitted.q_values(own, log.rows.next_observation[log.ends], last[:, None])
+def _log_tail(fitted: Fitted, own: int, log: Log, gamma: float) -> np.ndarray:
+    """[E]: what the log's own Q gives where episodes were cut. Where it is not known what was done next, it is what
+    Q of the last row leaves after that row's reward.
+    """
+    rows, ends = log.rows, log.ends
+    after = logged_next_action(log)[ends]
+    unknown = np.isnan(after).any(axis=1)
+    tail = fitted.q_values(own, rows.next_observation[ends], np.nan_to_num(after)[:, None])
+    last = fitted.q_values(own, rows.observation[ends], rows.action[ends][:, None])
+    return np.where(unknown, (last - rows.reward[ends]) / max(gamma, 1e-6), tail)  # with gamma 0 none of it counts
 
 
 # --- support -------------------------------------------------------------------------------------------------------

@@ -157,6 +157,23 @@ def test_next_actions_are_those_of_the_next_row():
     assert np.isnan(known[5])
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_what_a_log_is_worth_behind_its_cuts_does_not_hang_on_whether_it_says_what_was_done_next(known):
+    """r = 10 a, a = 0.8 and noise, cut after five steps: worth 80 = 8 / (1 - gamma), of which 47 lie behind cuts."""
+    rng, length, rows = np.random.default_rng(0), 5, 300
+    seen = rng.standard_normal((rows + 1, 2)).astype("f")
+    action = (0.8 + 0.05 * rng.standard_normal((rows + 1, 1))).astype("f")
+    following = action[1:].copy()
+    if not known:
+        following[length - 1 :: length] = 0
+    reward, starts = 10 * action[:-1, 0], np.arange(0, rows, length)
+    log = make_log(Transition(seen[:-1], action[:-1], reward, np.ones(rows, "f"), seen[1:], following), starts)
+    given = Candidate("it", action[:-1], action[length::length])
+    judged, _ = judge_candidates(log, [given], GAMMA, settings=replace(SETTINGS, fqe=FQE(steps=1_000, hidden=(32,))))
+    values = {it.estimator: it.value for it in judged[-1].estimates}
+    assert values == pytest.approx({"fqe": 80, "log": 80}, rel=0.02)
+
+
 def test_a_log_that_is_cut_early_is_told():
     """Two rows each, cut: gamma^2 of the future is unknown; and ten episodes are few."""
     rows = Transition(*(it[:20] for it in LOG.rows))._replace(continues=np.ones(20, "f"))
