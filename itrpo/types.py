@@ -33,7 +33,7 @@ class Transition(NamedTuple):
     reward: Float[Any, "B"]
     continues: Float[Any, "B"]  # 1 - terminal. A timeout does not stop bootstrapping.
     next_observation: Float[Any, "B O"]
-    next_action: Float[Any, "B A"]  # the logged a' of the same episode; zeros where continues is 0
+    next_action: Float[Any, "B A"]  # the logged a' of the same episode; zeros at its end, and where it is not known
 
 
 class SpaceSpec(NamedTuple):
@@ -203,6 +203,8 @@ class AlgorithmEntry(NamedTuple):
     # (config, behaviour model's name, its config): raises InputError for values that do not go together
     validate: Callable[..., None] | None = None
     actions: Literal["continuous", "discrete"] = "continuous"  # which it takes; then its spec is a `DiscreteSpec`
+    # (config) -> whether it reads `Transition.next_action`: then it trains on the rows where that is known
+    reads_next_action: Callable[[Any], bool] = lambda config: False
 
 
 class BehaviorEntry(NamedTuple):

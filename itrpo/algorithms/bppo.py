@@ -291,4 +291,4 @@ MATCHED = SOURCE._replace(
     behavior_steps=1_000_000,
 )
 PRESETS = {"source": SOURCE, "matched": MATCHED, "quick": quick(MATCHED, {"policy_learning_rate": 3e-4})}
-BPPO = AlgorithmEntry(Config, PRESETS, "source", ("gaussian",), make, validate)
+BPPO = AlgorithmEntry(Config, PRESETS, "source", ("gaussian",), make, validate, reads_next_action=lambda config: True)

@@ -251,5 +251,14 @@ PRESETS = {
     "matched": MATCHED,
     "quick": quick(RELATIVE, {"alpha": 1.0, "discriminator_hidden": WIDTHS}),
 }
-BRAC_DUAL_KL = AlgorithmEntry(Config, PRESETS, "quick", (), partial(make, divergences.dual_kl), validate)
-BRAC_WASSERSTEIN = AlgorithmEntry(Config, PRESETS, "quick", (), partial(make, divergences.dual_wasserstein), validate)
+
+
+def entry(estimate: Estimate) -> AlgorithmEntry:
+    reads_next_action = lambda config: config.backbone.value_share > 0  # noqa: E731
+    return AlgorithmEntry(
+        Config, PRESETS, "quick", (), partial(make, estimate), validate, reads_next_action=reads_next_action
+    )
+
+
+BRAC_DUAL_KL = entry(divergences.dual_kl)
+BRAC_WASSERSTEIN = entry(divergences.dual_wasserstein)

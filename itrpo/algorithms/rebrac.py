@@ -123,4 +123,6 @@ PRESETS = {
     "matched": MATCHED,
     "quick": quick(MATCHED, {}),
 }
-REBRAC = AlgorithmEntry(Config, PRESETS, "source", (), make)
+REBRAC = AlgorithmEntry(
+    Config, PRESETS, "source", (), make, reads_next_action=lambda config: config.critic_bc_weight > 0
+)

@@ -14,6 +14,7 @@ from itrpo.config import DataConfig, EvalConfig, RunConfig, TrainConfig, checked
 from itrpo.data.actions import CLIPPED, DISCRETE, INSIDE, INSIST, on_a_bound
 from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.data.fit import users_env
+from itrpo.data.next_actions import rows_with_next
 from itrpo.data.preprocess import constant, reward_transform, scales_differ
 from itrpo.data.series import rules_of
 from itrpo.data.sources import WANTED, is_source
@@ -165,6 +166,8 @@ def complete(setup: AlgorithmSetup, options: RunOptions, dataset: Dataset) -> Ru
     check_kind(setup.algorithm, dataset)
     if dataset.discrete and env_id == "none" and dataset.bounds == "assumed":  # nobody says that they are quantities
         raise InputError(f"{where}: 'actions' are {dataset.discrete}: {DISCRETE}; {INSIST}")
+    if registry.algorithm(setup.algorithm).reads_next_action(setup.algorithm_config):
+        rows_with_next(dataset, setup.algorithm)  # raises where it is known of hardly any
     rewards, normalize = preset.rewards, preset.normalize_observations
     if is_antmaze(env_id) or (env_id == "none" and in_antmaze(options.task)):
         rewards, normalize = preset.antmaze_rewards, preset.antmaze_normalize_observations

@@ -21,6 +21,7 @@ import numpy as np
 from itrpo import registry, xla
 from itrpo.config import RunConfig, config_hash, to_json
 from itrpo.console import LiveLine
+from itrpo.data.next_actions import with_next_actions
 from itrpo.errors import InputError
 from itrpo.evaluation.beside import Evaluated, Evaluations
 from itrpo.evaluation.environments import normalized_score
@@ -114,6 +115,10 @@ def train_together(
     if dataset.source.kind not in ("d4rl", "generated"):
         for note in dataset.notes:
             console.print(f"note: {note}", markup=False, soft_wrap=True)
+    if any(entry.reads_next_action(own.algorithm_config) for own, _ in wanted):
+        dataset, words = with_next_actions(dataset, config.algorithm)
+        if words:
+            console.print(words, markup=False, highlight=False, soft_wrap=True)
     if preset.note:
         console.print(f"preset {config.preset}: {preset.note}", markup=False, soft_wrap=True)
     for words in (

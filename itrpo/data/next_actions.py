@@ -1,0 +1,55 @@
+"""Rows after which the log does not say what was done: who reads the next action can't learn from them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from itrpo.data.episodes import taken
+from itrpo.data.holdout import starts_of
+from itrpo.errors import InputError
+from itrpo.types import Dataset, Transition
+
+LEAST = 0.1  # share of the rows that continue whose next action has to be known: rows in no order have one by chance
+
+
+def unknown_next(rows: Transition) -> np.ndarray:
+    """[M] int: rows that continue, with no next action, and not where the next row begins (`data.episodes`)."""
+    found = np.flatnonzero((np.asarray(rows.continues) != 0) & ~np.asarray(rows.next_action).any(axis=1))
+    last = len(rows.reward) - 1
+    after = rows.observation[np.minimum(found + 1, last)]
+    return found[(found == last) | (rows.next_observation[found] != after).any(axis=1)]
+
+
+def rows_with_next(dataset: Dataset, algorithm: str) -> np.ndarray:
+    """[M] int: the other rows. Raises InputError if hardly any remains."""
+    total = len(dataset.transitions.reward)
+    rows = np.setdiff1d(np.arange(total), unknown_next(dataset.transitions), assume_unique=True)
+    known, continuing = ((dataset.transitions.continues[it] != 0).sum() for it in (rows, slice(None)))
+    if known < LEAST * continuing:
+        raise InputError(
+            f"{dataset.source.path or dataset.name}: {algorithm} reads what was done after each row, and only {known:,}"
+            f" of {continuing:,} rows are followed by one that begins where they led to; put the rows of an episode one"
+            " after another, or take an algorithm that doesn't read it, such as td3_bc or itrpo"
+        )
+    return rows
+
+
+def with_next_actions(dataset: Dataset, algorithm: str) -> tuple[Dataset, str]:
+    """The dataset of the rows whose next action is known, and what a user should know of it. Raises InputError."""
+    rows, total = rows_with_next(dataset, algorithm), len(dataset.transitions.reward)
+    if len(rows) == total:
+        return dataset, ""
+    number = None if dataset.starts is None else np.searchsorted(dataset.starts, rows, side="right") - 1
+    log_probs = dataset.behavior_log_probs
+    kept = replace(
+        dataset,
+        transitions=Transition(*(taken(it, rows) for it in dataset.transitions)),
+        starts=None if number is None else starts_of(number),
+        behavior_log_probs=None if log_probs is None else log_probs[rows],
+    )
+    return kept, (
+        f"{algorithm} reads what was done after each row, and {total - len(rows):,} of {total:,} rows don't say (they"
+        " are cut by the clock, or what follows is of another episode): it learns from the others"
+    )
