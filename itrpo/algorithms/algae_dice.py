@@ -8,7 +8,7 @@ expectations are over the data:
     delta_i   = r + gamma (1-d) ( own_share Q_i(s',a') + (1-own_share) min_j Q_j'(s',a') - k log pi(a'|s') ) - Q_i(s,a)
     critics   min over Q_i   sum_i mean f(delta_i) + (1-gamma) w mean Q_i(s0,a0)
     actor     max over pi    1/2 sum_i mean f'(delta_i)_+ delta_i + (1-gamma) w mean Q_i(s0,a0),   f' held constant
-    entropy   min over log k   k (-log pi(a'|s') + A target_entropy)
+    entropy   min over log k   k (-log pi(a'|s') - A target_entropy)
     targets   Q_i' <- (1 - polyak_rate) Q_i' + polyak_rate Q_i, with the actor, every `policy_delay` steps
 
 w is `divergence_weight`, k the entropy weight. With own_share = 1, k = 0 and nothing random in s' and a' the minimum is

@@ -175,7 +175,7 @@ def make(config: Config, spec: SpaceSpec, behavior: DensityModel) -> Algorithm:
 def validate(config: Config, behavior: str, behavior_config: Any) -> None:
     """Raises InputError for a warm start that the model of pi_beta does not allow, and as `kl.check_adapting`."""
     kl.check_adapting(config.backbone.alpha_scale, config.backbone.divergence_target)
-    kl.check_warm_start(config.warm_start, config.backbone.policy_hidden, behavior, behavior_config)
+    kl.check_warm_start(config.warm_start, config.backbone, behavior, behavior_config)
 
 
 SOURCE_BEHAVIOR = gaussian.Config(

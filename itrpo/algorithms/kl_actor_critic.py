@@ -57,7 +57,9 @@ class Backbone:
     gradient_penalty: NonNegative = 0.0  # weight of ||grad_a Q||^2 (author's code 0.1, as Fisher-BRC; not in the paper)
     warm_start: bool = False  # start the actor as a copy of pi_beta (ours)
     kl_only_steps: CountOrZero = 0  # first steps in which the actor ignores Q (BRAC's scripts 20,000)
-    alpha_scale: Literal["absolute", "relative"] = "absolute"  # relative: alpha times a running mean of |Q(s,a)| (ours)
+    alpha_scale: Literal["absolute", "relative"] = (
+        "absolute"  # relative: alpha times a running mean of |y|, Q(s,a)'s targets (ours)
+    )
 
 
 RELATIVE_LIMIT = 1.0  # of alpha where it is in units of |Q|: nobody means more
@@ -67,7 +69,7 @@ class State(NamedTuple):
     policy: Trainable  # the target is kept only by algorithms that ask for one
     critic: Trainable  # parameters stacked over the ensemble [N, ...]
     behavior_params: Params  # frozen
-    q_scale: Float[Array, ""]  # running mean of |Q(s,a)| over the data; read only where alpha_scale is "relative"
+    q_scale: Float[Array, ""]  # running mean of |y|, the targets of Q(s,a); read only where alpha_scale is "relative"
     weight: Trainable | None = None  # params: alpha, where it adapts; None: it is a constant
 
 
@@ -217,7 +219,7 @@ def averaged(config: Backbone, state: State, policy: Trainable, critic: Trainabl
 
 
 def moved_scale(q_scale: Float[Array, ""], rate: Scalar, targets: Float[Array, "B"]) -> Float[Array, ""]:
-    """The running mean of |Q|, at least 1, after a batch."""
+    """The running mean of |y|, at least 1, after a batch."""
     return q_scale + rate * (jnp.maximum(jnp.mean(jnp.abs(targets)), 1.0) - q_scale)
 
 
@@ -367,7 +369,7 @@ def validate(config: Any, behavior: str, behavior_config: Any) -> None:
     check_adapting(backbone.alpha_scale, config.divergence_target)
     if behavior != "gaussian" and backbone.kl == "closed_form":
         raise InputError(f"kl = closed_form needs --behavior gaussian, not {behavior!r}; use --kl sampled")
-    check_warm_start(backbone.warm_start, backbone.policy_hidden, behavior, behavior_config)
+    check_warm_start(backbone.warm_start, backbone, behavior, behavior_config)
 
 
 def check_adapting(alpha_scale: str, divergence_target: float | None) -> None:
@@ -382,10 +384,20 @@ def check_adapting(alpha_scale: str, divergence_target: float | None) -> None:
         )
 
 
-def check_warm_start(warm_start: bool, policy_hidden: tuple[int, ...], behavior: str, behavior_config: Any) -> None:
-    """Raises InputError for an actor that cannot be a copy of the model of pi_beta."""
-    if warm_start and (behavior != "gaussian" or behavior_config.hidden != policy_hidden):
+def check_warm_start(warm_start: bool, actor: Any, behavior: str, behavior_config: Any) -> None:
+    """Raises InputError for an actor, of a config's `policy_hidden` and log_std_*, that can't be a copy of pi_beta."""
+    if not warm_start:
+        return
+    if behavior != "gaussian" or behavior_config.hidden != actor.policy_hidden:
         raise InputError(
             "warm_start copies pi_beta into the actor, so it needs --behavior gaussian and the same hidden layers in "
-            f"both (pi_beta: {behavior} {behavior_config.hidden}, actor {policy_hidden}); else pass --warm-start false"
+            f"both (pi_beta: {behavior} {behavior_config.hidden}, actor {actor.policy_hidden}); else pass --warm-start "
+            "false"
         )
+    for name in ("log_std_low", "log_std_high", "log_std_squash"):
+        own, its = getattr(actor, name), getattr(behavior_config, name)
+        if own != its:
+            raise InputError(
+                f"warm_start copies pi_beta into the actor, so {name} = {own} has to be pi_beta's too, which is {its}: "
+                f"pass --behavior-{name.replace('_', '-')} as well, or --warm-start false"
+            )

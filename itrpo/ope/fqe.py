@@ -9,10 +9,10 @@ between policies are less noisy than their values.
 
 Critics see observations of mean 0 and deviation 1, and learn (Q - m) / d, whatever the unit of rewards: d is the
 deviation of the logged returns-to-go, and m = E[r] / (1 - gamma E[1-d]), the best constant. What a fit learns slowest
-is its level: an error falls to a third in 1 / (polyak_rate (1 - gamma)) steps. So at checks in the first half of a fit
-all of Q is moved by E[w (y - Q)] / (1 - gamma E[w (1-d)]), after which its residuals are 0 on average, as they are
-where the fit ends (adaptive aggregation with one aggregate: Bertsekas and Castanon, 1989). `Fitted.path` says whether
-it has settled.
+is its level: an error falls to a third in 1 / (polyak_rate (1 - gamma)) steps. So at the first 12 of a fit's 20
+checks all of Q is moved by E[w (y - Q)] / (1 - gamma E[w (1-d)]), after which its residuals are 0 on average, as they
+are where the fit ends (adaptive aggregation with one aggregate: Bertsekas and Castanon, 1989). `Fitted.path` says
+whether it has settled.
 """
 
 from __future__ import annotations

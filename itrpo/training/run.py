@@ -193,8 +193,9 @@ def train_phases(
     """Fits pi_beta, then trains, from wherever the newest checkpoint is. -> the carry at the end."""
     training = saved is not None and saved.phase == "train"
     fitted, params = None, None if behavior is None else behavior_fit.params_shapes(session, behavior)
-    if behavior is not None and not training:
+    if not training:
         session.drop_metrics_after(-1)
+    if behavior is not None and not training:
         # runs that train together differ in nothing that pi_beta depends on
         fitted = behavior_fit.behavior(session.first, behavior, fit_steps, saved).repeated(len(session.runs))
         params = fitted.params

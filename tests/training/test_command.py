@@ -409,6 +409,8 @@ FIELDS = [
     (["--steps", "0"], "steps must be at least 1"),
     (["--kl", "closed"], "closed_form"),
     (["--behavior", "mixture", "--warm-start", "true"], "--warm-start false"),
+    (["--warm-start", "true", "--log-std-high", "0"], "--behavior-log-std-high"),
+    (["--warm-start", "true", "--behavior-log-std-squash", "true"], "log_std_squash = False"),
 ]
 
 
