@@ -20,9 +20,10 @@ import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from itrpo.errors import InputError
+from itrpo.ranges import check_ranges
 from itrpo.registry import nearest
 
 
@@ -148,6 +149,33 @@ def replace_leaves(config: Any, values: Mapping[str, Any]) -> Any:
     return dataclasses.replace(config, **changes) if changes else config
 
 
+Options = TypeVar("Options")
+
+
+def checked_options(given: Options, kind: type[Options], what: str) -> Options:
+    """An object of a dataclass, each of its values of its type and in its range. Raises InputError for any other."""
+    if not isinstance(given, kind):
+        raise InputError(f"{what} must be {kind.__name__}(...) of {kind.__module__}, got {got(given)}")
+    return _checked_fields(given)
+
+
+def _checked_fields(given: Any) -> Any:
+    hints, values = get_type_hints(type(given)), {}
+    for field in dataclasses.fields(given):
+        value = getattr(given, field.name)
+        group = dataclasses.is_dataclass(value) and isinstance(value, hints[field.name])
+        values[field.name] = _checked_fields(value) if group else checked(value, hints[field.name], field.name)
+    found = dataclasses.replace(given, **values)
+    check_ranges(found)
+    return found
+
+
+def got(value: Any) -> str:
+    """A value in an error's words: itself if that is short, else its type."""
+    plain = isinstance(value, str | int | float | tuple | list | None)
+    return repr(value) if plain else f"an object of type {type(value).__name__}"
+
+
 # --- values of a type ----------------------------------------------------------------------------------------------
 
 WORDS = {
@@ -178,13 +206,11 @@ def checked(value: Any, kind: Any, what: str) -> Any:
         if fitted is not UNFIT:
             return fitted
     wanted = " or ".join(in_words(it) for it in alternatives(kind) if it is not type(None))
-    plain = isinstance(value, str | int | float | tuple | list | None)
-    got = repr(value) if plain else f"an object of type {type(value).__name__}"
     one = get_args(kind)[0] if get_origin(kind) is tuple else kind
     names = get_args(one) if get_origin(one) is Literal else ()
     texts = [text for text in (value if isinstance(value, tuple | list) else [value]) if isinstance(text, str)]
     close = next((nearest(text, names) for text in texts if names and text not in names), "")
-    raise InputError(f"{what} must be {wanted}, got {got}{close}")
+    raise InputError(f"{what} must be {wanted}, got {got(value)}{close}")
 
 
 def fit(value: Any, kind: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from itrpo.data.load import load_dataset
 from itrpo.data.ogbench_names import PREFIX
 from itrpo.data.series import Rules
+from itrpo.errors import StorageError
 from itrpo.types import Dataset
 
 if TYPE_CHECKING:
@@ -16,12 +17,16 @@ if TYPE_CHECKING:
 
 def source_again(about: Mapping[str, Any]) -> Any:
     """What names the data, of a run's provenance; None where they were arrays in memory."""
-    source = about["dataset"]["source"]
-    if source["kind"] in ("d4rl", "generated"):
-        return source["name"]
-    if source["kind"] == "ogbench":  # its file holds no rewards
-        return PREFIX + source["name"]
-    return source["path"] or [it["file"] for it in (source.get("recipe") or {}).get("files", ())] or None
+    try:
+        source = about["dataset"]["source"]
+        kind, name, path = (source[it] for it in ("kind", "name", "path"))
+    except (KeyError, TypeError) as error:
+        raise StorageError(f"provenance.json of the run is damaged: dataset.source has no {error}") from error
+    if kind in ("d4rl", "generated"):
+        return name
+    if kind == "ogbench":  # its file holds no rewards
+        return PREFIX + name
+    return path or [it["file"] for it in (source.get("recipe") or {}).get("files", ())] or None
 
 
 def load_again(source: Any, own: Mapping[str, Any], holdout: float = 0.0, console: Console | None = None) -> Dataset:

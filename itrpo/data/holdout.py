@@ -29,6 +29,20 @@ def starts_of(number: np.ndarray) -> np.ndarray:
     return np.flatnonzero(np.diff(number, prepend=-1))
 
 
+def of_rows(dataset: Dataset, rows: np.ndarray, in_place: bool = False) -> Dataset:
+    """The dataset with these rows alone, which grow; returns and lengths of episodes stay those of the whole.
+
+    `in_place` lets the result take over the memory of `dataset`.
+    """
+    begins, log_probs = dataset.starts, dataset.behavior_log_probs
+    return replace(
+        dataset,
+        transitions=Transition(*(taken(it, rows, in_place) for it in dataset.transitions)),
+        starts=None if begins is None else starts_of(np.searchsorted(begins, rows, side="right") - 1),
+        behavior_log_probs=None if log_probs is None else log_probs[rows],
+    )
+
+
 def held_out(episodes: int, share: float, where: str) -> np.ndarray:
     """bool [E]: which are. Raises InputError where too few would be, or too few would be left."""
     count = round(share * episodes)
@@ -58,15 +72,11 @@ def split(
     completed = of_row[np.flatnonzero(episodes.terminals | episodes.timeouts)]
 
     def part(held: bool) -> Dataset:
-        rows = np.flatnonzero(known[number] == held)
-        log_probs = dataset.behavior_log_probs
+        whole = replace(dataset, starts=first)
         return replace(
-            dataset,
-            transitions=Transition(*(taken(it, rows, in_place and not held) for it in dataset.transitions)),
-            starts=starts_of(number[rows]),
+            of_rows(whole, np.flatnonzero(known[number] == held), in_place and not held),
             episode_returns=dataset.episode_returns[completed == held],
             episode_lengths=dataset.episode_lengths[completed == held],
-            behavior_log_probs=None if log_probs is None else log_probs[rows],
         )
 
     held = part(True)  # first: the other part may be written over it

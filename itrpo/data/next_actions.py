@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
-from itrpo.data.episodes import taken
-from itrpo.data.holdout import starts_of
+from itrpo.data.holdout import of_rows
 from itrpo.errors import InputError
 from itrpo.types import Dataset, Transition
 
@@ -41,15 +38,7 @@ def with_next_actions(dataset: Dataset, algorithm: str) -> tuple[Dataset, str]:
     rows, total = rows_with_next(dataset, algorithm), len(dataset.transitions.reward)
     if len(rows) == total:
         return dataset, ""
-    number = None if dataset.starts is None else np.searchsorted(dataset.starts, rows, side="right") - 1
-    log_probs = dataset.behavior_log_probs
-    kept = replace(
-        dataset,
-        transitions=Transition(*(taken(it, rows) for it in dataset.transitions)),
-        starts=None if number is None else starts_of(number),
-        behavior_log_probs=None if log_probs is None else log_probs[rows],
-    )
-    return kept, (
+    return of_rows(dataset, rows), (
         f"{algorithm} reads what was done after each row, and {total - len(rows):,} of {total:,} rows don't say (they"
         " are cut by the clock, or what follows is of another episode): it learns from the others"
     )

@@ -49,9 +49,23 @@ class Candidate(NamedTuple):
 
 
 def candidate(name: str, act: Callable[[np.ndarray], np.ndarray], log: Log, seed: int | None = None) -> Candidate:
-    """A deterministic policy: `act` maps observations [N, O], in the user's units, to actions [N, A] in [-1, 1]."""
-    end = log.rows.next_observation[log.ends]
-    return Candidate(name, act(log.rows.observation), act(end), seed=seed)
+    """A deterministic policy: `act` maps observations [N, O], in the user's units, to actions [N, A] in [-1, 1].
+
+    Raises InputError for actions of another shape, or outside of [-1, 1].
+    """
+
+    def acted(observation: np.ndarray) -> np.ndarray:
+        actions, wanted = np.asarray(act(observation)), (len(observation), log.rows.action.shape[1])
+        if actions.shape != wanted:
+            raise InputError(f"{name}: its actions for {len(observation):,} rows are {actions.shape}, not {wanted}")
+        if not (np.abs(actions) <= 1 + 1e-5).all():
+            raise InputError(
+                f"{name}: its actions reach from {actions.min():g} to {actions.max():g}; here an action is in [-1, 1],"
+                " of the dataset's action_low and action_high"
+            )
+        return actions
+
+    return Candidate(name, acted(log.rows.observation), acted(log.rows.next_observation[log.ends]), seed=seed)
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,21 @@ def log_of(dataset: Dataset) -> Log:
     return make_log(rows, starts)._replace(choices=True)
 
 
+def begins_as(log: Log, other: Log, rows: int = 8) -> np.ndarray:
+    """bool [E]: whether an episode begins with the observations, actions and rewards of one of `other`.
+
+    At most `rows` of them; an episode's last row is left out, as it may be missing in another format.
+    """
+
+    def beginnings(of: Log) -> list[bytes]:
+        columns = [np.asarray(it, np.float32).reshape(len(of.rows.reward), -1) for it in of.rows[:3]]
+        table, lengths = np.concatenate(columns, axis=1), np.clip(of.lengths - 1, 1, rows)
+        return [table[start : start + length].tobytes() for start, length in zip(of.starts, lengths, strict=True)]
+
+    known = set(beginnings(other))
+    return np.array([it in known for it in beginnings(log)])
+
+
 def one_hot(choices: np.ndarray, number: int) -> np.ndarray:
     """float32 [N, number] of numbers [N]. A row of probabilities in its place stands for their mixture: estimators of Q
     are linear in it, so expectations over choices are exact.

@@ -6,25 +6,27 @@ import time
 from collections.abc import Container, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from itrpo import files, xla
-from itrpo.config import to_json
+from itrpo.config import checked, checked_options, to_json
 from itrpo.console import make_console
 from itrpo.data.again import load_again, source_again
+from itrpo.data.holdout import of_rows
 from itrpo.errors import InputError, StorageError
 from itrpo.ope import judgement, page
 from itrpo.ope.behavior import EDGE, fit_behavior, in_pieces
 from itrpo.ope.estimate import DEFAULTS, Candidate, Settings, candidate, judge_candidates
 from itrpo.ope.judgement import Judgement
-from itrpo.ope.log import Log, log_of, one_hot
+from itrpo.ope.log import Log, begins_as, log_of, one_hot
 from itrpo.ope.page import names_of
 from itrpo.ope.reasons import Reason
 from itrpo.policy import Policy, greedy
+from itrpo.ranges import Discount
 from itrpo.training.evaluate import load_policies
 from itrpo.training.restore import recorded, trained_states
 from itrpo.types import Dataset, DiscreteSpec, SpaceSpec
@@ -32,6 +34,7 @@ from itrpo.types import Dataset, DiscreteSpec, SpaceSpec
 if TYPE_CHECKING:
     from rich.console import Console
 
+DISCOUNT = get_args(Discount)[1]
 USUAL_GAMMA = 0.99  # of an algorithm that has none, such as bc
 SAMPLES = 4  # actions of a stochastic policy at each state, in the doubly robust estimates' V
 BC = "BC"
@@ -77,7 +80,9 @@ def judge(
     `algorithm` MODULE:ENTRY: that of runs of a module of your own, which is imported for densities of their policies.
     Raises InputError before any long work, StorageError for a damaged policy or if the disk refuses.
     """
-    console = console or make_console()
+    console, settings = console or make_console(), checked_options(settings, Settings, "settings")
+    if gamma is not None and checked(gamma, float, "gamma") not in DISCOUNT:
+        raise InputError(f"gamma must be {DISCOUNT}, got {gamma:g}")
     xla.prepare()
     runs = [read_run(Path(it), gamma) for it in ([folders] if isinstance(folders, str | Path) else folders)]
     if not runs:
@@ -135,7 +140,7 @@ def read_unseen(run: Of, data: Any, console: Console) -> Unseen:
     else:
         dataset = data if isinstance(data, Dataset) else load_again(data, own, 0.0, console)
         if dataset.source.sha256 != recorded_hash:
-            return Unseen(dataset, training_data(run, share, console), dataset.name)
+            return new_episodes(run, dataset, training_data(run, share, console))
         if not share:
             raise InputError(
                 f"{run.folder} was trained on {dataset.name} itself: give --data FILE with episodes that it has not"
@@ -146,13 +151,27 @@ def read_unseen(run: Of, data: Any, console: Console) -> Unseen:
     return Unseen(dataset.held, dataset, f"--holdout {share:g} of {dataset.name}")
 
 
+def new_episodes(run: Of, dataset: Dataset, known: Dataset | None) -> Unseen:
+    """Those of another file, without any that the run was trained on. Raises InputError where too few are left."""
+    if known is None or dataset.starts is None:
+        return Unseen(dataset, known, dataset.name)
+    seen = begins_as(log_of(dataset), log_of(known))
+    if not seen.any():
+        return Unseen(dataset, known, dataset.name)
+    few = f"{seen.sum():,} of its {len(seen):,} episodes begin as ones that {run.folder} was trained on"
+    if len(seen) - seen.sum() < 2:
+        raise InputError(f"{dataset.name}: {few}; judging takes at least 2 that it has not seen")
+    number = np.repeat(np.arange(len(seen)), np.diff(dataset.starts, append=len(dataset)))
+    return Unseen(of_rows(dataset, np.flatnonzero(~seen[number])), known, f"{dataset.name}; {few}, and are left out")
+
+
 def source_of(run: Of) -> Any:
     """What names the data that a run was trained on. Raises InputError where nothing does."""
     found = source_again(run.about)
     if found is None:
         raise InputError(
-            f"{run.folder} was trained on arrays in memory, which are gone: give --data FILE with the same data or with"
-            " new episodes (in Python: data)"
+            f"{run.folder} was trained on arrays in memory, which are gone: give --data FILE with episodes"
+            " that it has not seen (in Python: data)"
         )
     return found
 
@@ -191,7 +210,10 @@ def judge_group(
     kept = runs[0].folder / KEPT
     judged, reasons = judge_candidates(log, candidates, gamma, behavior, known, settings, names, console, kept)
     if unseen.known is None:
-        text = "pi_beta was fitted on the judged episodes themselves: the data of the run can't be read"
+        text = (
+            "pi_beta was fitted on the judged episodes themselves, and nobody knows whether the run has seen them:"
+            " its own data can't be read"
+        )
         reasons += (Reason("behavior", text),)
     found, place = dict[Path, Judgement](), 0
     seconds = time.monotonic() - started

@@ -12,6 +12,7 @@ import numpy as np
 
 import itrpo
 from itrpo import files
+from itrpo.config import checked, checked_options
 from itrpo.data.again import load_again, source_again
 from itrpo.errors import InputError, ItrpoError, StorageError
 from itrpo.options import GuardOptions
@@ -58,7 +59,8 @@ def export(
     Raises InputError for what is not there or does not fit, ItrpoError for an export that fails its check, StorageError
     if the disk refuses.
     """
-    path = find_policy(Path(source), seed)
+    format, guards = checked(format, Format, "format"), checked_options(guards, GuardOptions, "guards")  # noqa: A001
+    path = find_policy(Path(source), checked(seed, int, "seed"))
     target = _target(path, format, out)
     if format == "onnx":
         onnx_file.import_onnx()

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from itrpo import registry
-from itrpo.config import DataConfig, EvalConfig, RunConfig, TrainConfig, checked, leaves, override, replace_leaves
+from itrpo.config import DataConfig, EvalConfig, RunConfig, TrainConfig, checked, got, leaves, override, replace_leaves
 from itrpo.data.actions import CLIPPED, DISCRETE, INSIDE, INSIST, on_a_bound
 from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.data.fit import users_env
@@ -134,8 +134,9 @@ def check_options(options: RunOptions, dataset: Any) -> RunOptions:
     Raises InputError for anything else, and for a `dataset` that can't be one.
     """
     if not isinstance(options, RunOptions):  # pyright: ignore[reportUnnecessaryIsInstance]
-        got = repr(options) if isinstance(options, str) else f"an object of type {type(options).__name__}"
-        raise InputError(f"options must be itrpo.RunOptions(...), such as RunOptions(scale='laptop'), got {got}")
+        raise InputError(
+            f"options must be itrpo.RunOptions(...), such as RunOptions(scale='laptop'), got {got(options)}"
+        )
     if hasattr(options.env, "reset"):
         raise InputError("env must be the id of an environment, such as env.spec.id, not the environment itself")
     options = replace(options, **{name: checked(value, kind, name) for name, kind, value in leaves(options)})

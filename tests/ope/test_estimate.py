@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from itrpo.errors import StorageError
+from itrpo.errors import InputError, StorageError
 from itrpo.ope import judgement
 from itrpo.ope.behavior import Behavior
 from itrpo.ope.estimate import (
@@ -22,6 +22,9 @@ from itrpo.ope.estimate import (
     logged_next_action,
     next_action,
     overlap_reasons,
+)
+from itrpo.ope.estimate import (
+    candidate as of_function,
 )
 from itrpo.ope.fqe import FQE
 from itrpo.ope.importance import Overlap
@@ -155,6 +158,18 @@ def test_next_actions_are_those_of_the_next_row():
     known = logged_next_action(log)[:, 0]
     assert known[:5].tolist() == pytest.approx([0.1, 0.2, 0, 0.4, 0.5])
     assert np.isnan(known[5])
+
+
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [
+        (lambda s: np.full_like(s, 50.0), r"valve: its actions reach from 50 to 50; here an action is in \[-1, 1\]"),
+        (lambda s: s[:, 0], r"valve: its actions for 600 rows are \(600,\), not \(600, 1\)"),
+    ],
+)
+def test_a_policy_of_ones_own_acts_in_the_datas_scale(act, words):
+    with pytest.raises(InputError, match=words):
+        of_function("valve", act, LOG)
 
 
 @pytest.mark.parametrize("known", [True, False])

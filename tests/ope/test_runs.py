@@ -149,6 +149,43 @@ def test_episodes_of_another_file(folder):
     assert "pi_beta was fitted on the judged episodes themselves" in found.reasons[-1].text
 
 
+def test_episodes_that_the_run_was_trained_on_are_left_out_of_another_file(folder):
+    """A log that has grown; and the same log in another file, where nothing new is left."""
+    old, new = log(0), log(7)
+    grown, same = folder / "grown.npz", folder / "same.npz"
+    np.savez(grown, allow_pickle=False, **{name: np.concatenate([old[name], new[name]]) for name in old})
+    np.savez(same, allow_pickle=False, **old | {"more": np.zeros(1)})
+    run = runs.read_run(folder / "first")
+    unseen = runs.read_unseen(run, grown, QUIET)
+    assert len(log_of(unseen.dataset).starts) == 5 + EPISODES  # the quarter that was held out is new to the run, too
+    np.testing.assert_array_equal(unseen.dataset.transitions.reward[-len(new["rewards"]) :], np.float32(new["rewards"]))
+    assert unseen.why.startswith("grown; 15 of its 40 episodes begin as ones that")
+    held = runs.read_unseen(run, same, QUIET).dataset
+    np.testing.assert_array_equal(
+        held.transitions.reward, runs.read_unseen(run, None, QUIET).dataset.transitions.reward
+    )
+    trained = load_dataset(folder / "log.npz", action_low=-2.0, action_high=2.0, holdout=0.25)
+    with pytest.raises(InputError, match="15 of its 15 episodes begin as ones that"):
+        runs.new_episodes(run, trained, trained)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"gamma": 2.0}, r"gamma must be in \[0, 1\), got 2"),
+        ({"settings": Settings(folds=0)}, "folds must be at least 2, got 0"),
+        ({"settings": Settings(fqe=FQE(steps=0))}, "steps must be at least 1, got 0"),
+        (
+            {"settings": {"folds": 3}},
+            r"settings must be Settings\(...\) of itrpo.ope.estimate, got an object of type dict",
+        ),
+    ],
+)
+def test_wrong_settings_are_said_before_anything_is_read(wrong, words, tmp_path):
+    with pytest.raises(InputError, match=words):
+        judge(tmp_path, None, **wrong, console=QUIET)
+
+
 def test_what_can_not_be_judged_is_one_message(folder, tmp_path):
     with pytest.raises(InputError, match=r"is no run: it has no config\.json"):
         judge(tmp_path, None, SETTINGS, console=QUIET)

@@ -115,6 +115,7 @@ def _csv_table(path: Path) -> Table:
 
     def expect(names: Sequence[str]) -> None:  # one pass over the file, not one for each column
         refuse_twins(names, titles, where)
+        refuse_long_lines(path, separator, len(titles))
         parsed.update({series.name: series for series in scanned.select(names).collect()})
 
     def series(name: str) -> polars.Series:
@@ -123,6 +124,26 @@ def _csv_table(path: Path) -> Table:
     about = attributes.read_beside(path)
     table = series_table(names, series, where, about.pop("env_id", None), line_of_first=2)
     return table._replace(expect=expect, about=about, about_in=str(attributes.beside(path)) if about else "")
+
+
+def refuse_long_lines(path: Path, separator: str, cells: int) -> None:
+    """Raises InputError for a line with more cells than the header, as a decimal comma makes: polars, which stops at the
+    last column that it is asked for, would take the wrong ones. Empty cells at the end of a line do no harm.
+    """
+    import polars
+
+    whole = {"separator": "\x1f", "quote_char": None, "has_header": False, "encoding": "utf8-lossy", "glob": False}
+    lines = polars.scan_csv(path, schema={"line": polars.String}, **whole).with_row_index("number", offset=1)
+    many = polars.col("line").str.count_matches(separator, literal=True) >= cells
+    for number, line in lines.filter(many).collect().iter_rows():
+        if line.count('"') % 2:  # a part of a cell that goes on over several lines
+            continue
+        found = next(csv.reader([line], delimiter=separator))
+        if any(it.strip() for it in found[cells:]):
+            raise InputError(
+                f"{path}: line {number:,} has {len(found)} cells, and the header {cells}: {line[:80]!r}; decimals are"
+                f" written with a point, and a cell that holds {separator!r} stands in quotes"
+            )
 
 
 def refuse_twins(names: Sequence[str], titles: Sequence[str], where: str) -> None:

@@ -61,8 +61,9 @@ def columns(rows: Rows) -> Iterator[Finding]:
         yield finding("warning", "duplicate-column", what, "it adds nothing: leave one of the two out")
     for index in range(actions.shape[1]):
         if np.ptp(actions[:, index]) > 0:
+            raw = as_logged(rows, index, actions[:, index])
             for other in changing:
-                if np.array_equal(observations[:, other], actions[:, index]):
+                if np.allclose(observations[:, other], raw, rtol=1e-5, atol=1e-5 * np.ptp(raw)):
                     what = f"{rows.name('observations', other)} is {rows.name('actions', index)} of the same row"
                     advice = (
                         "a policy can't see its own action before it acts, and would learn to copy it: log the"
@@ -75,6 +76,13 @@ def columns(rows: Rows) -> Iterator[Finding]:
                 what = f"{rows.name('observations', other)} is the reward of the same row"
                 advice = "it isn't known before the action: leave it out, or shift it by a step"
                 yield finding("warning", "reward-in-observation", what, advice)
+
+
+def as_logged(rows: Rows, index: int, action: np.ndarray) -> np.ndarray:
+    """A component of actions [N] before it was scaled."""
+    scaled, (low, high) = rows.episodes.actions[:, index].astype(np.float64), (float(it[index]) for it in rows.logged)
+    least, most = np.nanmin(scaled), np.nanmax(scaled)
+    return low + (action.astype(np.float64) - least) * (high - low) / (most - least)
 
 
 def placeholders(rows: Rows) -> Iterator[Finding]:
