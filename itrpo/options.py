@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from itrpo.ranges import Count, Finite, Interval, Seed, ShareBelowOne
+from itrpo.ranges import Count, Finite, Interval, Seed, Seeds, ShareBelowOne
 
 ScaleName = Literal["smoke", "laptop", "paper"]
 
@@ -37,7 +37,7 @@ class RunOptions:
 
     scale: ScaleName = "paper"  # sets the next four and the preset, where they are not given
     steps: Count | None = None  # gradient steps [the scale's]
-    seeds: Count | None = None  # policies to train, each as if it were alone [the scale's]
+    seeds: Seeds | None = None  # policies to train, each as if it were alone [the scale's]
     eval_every: Count | None = None  # gradient steps between evaluations [the scale's; in mazes 10 times as many]
     eval_episodes: Count | None = None  # episodes per seed and evaluation [the scale's; in mazes 10 times as many]
     seed: Seed = 0  # everything random comes from it

@@ -49,6 +49,7 @@ Discount = Annotated[float, Interval("[0, 1)")]
 Rate = Annotated[float, Interval("(0, 1]")]
 Count = Annotated[int, Interval("[1, inf)")]
 Several = Annotated[int, Interval("[2, inf)")]
+Seeds = Annotated[int, Interval("[1, 10000]")]  # each keeps networks of its own
 CountOrZero = Annotated[int, Interval("[0, inf)")]
 Widths = Annotated[tuple[int, ...], Interval("[1, inf)")]
 

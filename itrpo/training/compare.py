@@ -70,6 +70,8 @@ def prepare(
     if isinstance(algorithms, str):
         raise InputError(f"algorithms must be a list of names, such as [{algorithms!r}], got {algorithms!r}")
     named = None if algorithms is None else list(dict.fromkeys(algorithms))
+    if named == []:
+        raise InputError("algorithms is empty: name at least one, or leave it out to compare all")
     names = named or registry.algorithm_names()
     fields, presets = fields or {}, presets or {}
     for name in {**fields, **presets}:

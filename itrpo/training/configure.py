@@ -141,6 +141,8 @@ def check_options(options: RunOptions, dataset: Any) -> RunOptions:
         raise InputError("env must be the id of an environment, such as env.spec.id, not the environment itself")
     options = replace(options, **{name: checked(value, kind, name) for name, kind, value in leaves(options)})
     check_ranges(options)
+    if options.reward_scale == 0:
+        raise InputError("reward_scale must not be 0: all rewards would be the same")
     users_env(options.env)
     check_trackers(options.track)
     if isinstance(dataset, Dataset):

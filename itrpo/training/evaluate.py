@@ -43,6 +43,17 @@ def policy_path(folder: Path, index: int) -> Path:
     return folder / f"seed{index}" / "policy.npz"
 
 
+def policies_are_whole(session: Session, step: int) -> bool:
+    """Whether every seed's file is there, and of this step."""
+    for run, index in session.members:
+        try:
+            if load_policy(policy_path(run.folder.path, index)).metadata["step"] != step:
+                return False
+        except (PolicyFileError, OSError):
+            return False
+    return True
+
+
 def save_policies(session: Session, exports: list[dict[str, Any]], step: int) -> list[Path]:
     """Writes seedK/policy.npz of each seed [S]. A run that has diverged keeps what it has."""
     dataset = session.dataset

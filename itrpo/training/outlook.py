@@ -47,11 +47,15 @@ class Expected(NamedTuple):
     seconds: float | None  # that it still takes, without evaluations
 
 
+NOTHING_HELD = ", and nothing held out to judge by (--holdout 0.2)"
+
+
 def print_header(config: RunConfig, dataset: Dataset, folders: Sequence[Path], console: Console) -> None:
     """What trains on what, for how long, and where it goes."""
     train, evaluation, env = config.train, config.evaluation, config.data.env
     episodes = f"{count(evaluation.eval_episodes, 'episode')} in {env}"
-    look = "no environment to evaluate in" if env == "none" else f"{episodes} every {evaluation.eval_every:,} steps"
+    blind = "no environment to evaluate in" + ("" if dataset.holdout else NOTHING_HELD)
+    look = blind if env == "none" else f"{episodes} every {evaluation.eval_every:,} steps"
     cores = files.available_cores()
     device = jax.devices()[0].device_kind + (f" with {cores} cores" if jax.default_backend() == "cpu" else "")
     more = f" and {len(folders) - 1} more with it" if len(folders) > 1 else ""

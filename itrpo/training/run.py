@@ -8,8 +8,8 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from itrpo import registry, xla
 from itrpo.config import RunConfig, config_hash, to_json
 from itrpo.console import LiveLine
 from itrpo.data.next_actions import with_next_actions
-from itrpo.errors import InputError
+from itrpo.errors import InputError, ItrpoError
 from itrpo.evaluation.beside import Evaluated, Evaluations
 from itrpo.evaluation.environments import normalized_score
 from itrpo.plotting import learning_curve
@@ -36,7 +36,7 @@ from itrpo.signals import stop_on_signal
 from itrpo.training import behavior_fit, continuing, divergence, loop, together, watch
 from itrpo.training.added_seeds import train_all
 from itrpo.training.configure import actions_in_words, mazes_in_words, observations_in_words
-from itrpo.training.evaluate import EVALUATED, policy_path, save_policies, start_evaluation
+from itrpo.training.evaluate import EVALUATED, policies_are_whole, policy_path, save_policies, start_evaluation
 from itrpo.training.identity import begin_or_continue
 from itrpo.training.outlook import print_header, warn_of_misfit
 from itrpo.training.scaling import scaled_config
@@ -128,7 +128,7 @@ def train_together(
     ):
         if words:
             console.print(words, markup=False, highlight=False, soft_wrap=True)
-    with ExitStack() as stack:
+    with ExitStack() as stack, enough_memory():
         runs = [Own(RunFolder(path), own, hash_of(own, path)) for own, path in wanted]
         for each in runs:
             stack.enter_context(each.folder.lock())
@@ -165,6 +165,21 @@ def train_together(
             train_all(session, phases, together.joined([saved[place] for place in some]))
             for each in own:
                 learning_curve(each.folder.path, each.folder.path / "learning_curve.png")
+
+
+@contextmanager
+def enough_memory() -> Generator[None]:
+    """Says what to do where the device has not the memory that a run takes."""
+    try:
+        yield
+    except (jax.errors.JaxRuntimeError, MemoryError) as error:
+        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise ItrpoError(
+            f"there is not enough memory for this run ({reason}): give it fewer seeds at a time, or a smaller"
+            " batch_size or hidden layers"
+        ) from error
 
 
 def hash_of(config: RunConfig, folder: Path) -> str:
@@ -209,6 +224,8 @@ def train_phases(
         watched = jax.eval_shape(jax.vmap(watching[0], (0, None, 0)), shapes, *watching[1:])
         carry = session.folder.restored(saved, carry_shapes._replace(watched=watched))
         carry = together.with_values(carry, session.values)
+        if saved.step and not policies_are_whole(session, saved.step):  # someone's hand, or a disk
+            save_policies(session, [algorithm.acting.export(own) for own in members(carry.state)], saved.step)
         if saved.step or behavior is not None:
             evaluate_what_is_saved(session, saved.step, trackers if saved.step else [])  # as in `begin`
         return train_algorithm(session, algorithm, names, carry, saved.step, trackers)

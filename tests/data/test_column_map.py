@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -220,6 +221,30 @@ WRONG: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "no field": ({}, {"reward_s": "gain"}, r"unknown field 'reward_s' \(did you mean 'rewards'\?\)"),
     "empty": ({}, {"observations": []}, "no column is given for 'observations'"),
 }
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("{},9", "line 5 has {more} cells, and the header {cells}"),
+        ("{},", None),
+        ('"{first}"{rest}', None),
+    ],
+    ids=["one more", "an empty one more", "in quotes"],
+)
+def test_a_line_with_more_cells_than_the_header_is_refused(line: str, words: str | None, tmp_path: Path) -> None:
+    """As decimal commas make them: the first columns alone would be read, and be wrong."""
+    path = write_csv(tmp_path, LOG)
+    lines = path.read_text().splitlines()
+    first, _, rest = lines[4].partition(",")
+    lines[4] = line.format(lines[4], first=first, rest="," + rest)
+    path.write_text("\n".join(lines) + "\n")
+    cells = lines[0].count(",") + 1
+    if words is None:
+        assert len(read_episodes(path, columns=MAP).rewards) == 10
+        return
+    with pytest.raises(InputError, match=re.escape(words.format(more=cells + 1, cells=cells))):
+        read_episodes(path, columns=MAP)
 
 
 @pytest.mark.parametrize("write", [write_csv, write_parquet])

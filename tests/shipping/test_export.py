@@ -272,6 +272,12 @@ def test_a_run_is_exported_from_python_in_every_format(tank):
         ({"guards": itrpo.GuardOptions(action_low=(0.0, 1.0))}, "--action-low must be one finite number, or 1"),
         ({"format": "npz", "out": "seed1/policy.npz"}, "is a policy as it was trained"),
         ({"data": "absent.csv"}, r"absent\.csv"),
+        ({"format": "tflite"}, "format must be one of onnx, stablehlo, c, npz, got 'tflite'"),
+        ({"format": None}, "format must be one of onnx"),
+        ({"guards": None}, r"guards must be GuardOptions\(\.\.\.\) of itrpo\.options, got None"),
+        ({"guards": itrpo.GuardOptions(missing="holdd")}, "missing must be .*did you mean 'hold'"),
+        ({"guards": itrpo.GuardOptions(quantile=0.7)}, r"quantile must be in \[0, 0\.5\), got 0\.7"),
+        ({"guards": itrpo.GuardOptions(clamp="no")}, "clamp must be true or false, got 'no'"),
     ],
 )
 def test_what_does_not_fit_is_said_before_anything_is_written(tank, monkeypatch, change, message):

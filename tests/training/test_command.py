@@ -333,6 +333,31 @@ def test_without_an_environment_it_trains_all_the_same(pendulum, tmp_path):
     assert load_policy(out / "seed1" / "policy.npz")(np.zeros(3)).shape == (1,)
 
 
+def test_what_is_lost_of_a_finished_run_is_made_again(pendulum, tmp_path):
+    """A policy, one of its bytes, and then all checkpoints: the run that it was, to the bit, and no row twice."""
+    out, words = tmp_path / "run", ["--algorithm", "iql", "--env", "none", "--steps", "20", "--preset", "quick"]
+    again = ["train", str(pendulum), *BOUNDS, "--seeds", "2", "--eval-every", "10", *words, "--out", str(out)]
+    assert main(again) == 0
+    policies = [out / f"seed{index}" / "policy.npz" for index in range(2)]
+    before, rows = [it.read_bytes() for it in policies], (out / "metrics.jsonl").read_bytes()
+    policies[0].unlink()
+    policies[1].write_bytes(before[1][:-40] + bytes([before[1][-40] ^ 1]) + before[1][-39:])
+    assert main(again) == 0
+    assert [it.read_bytes() for it in policies] == before
+    shutil.rmtree(out / "checkpoints")
+    assert main(again) == 0
+    assert [it.read_bytes() for it in policies] == before
+    assert (out / "metrics.jsonl").read_bytes() == rows
+
+
+def test_too_little_memory_is_one_message(pendulum, tmp_path, capsys):
+    words = ["--algorithm", "iql", "--env", "none", "--steps", "20", "--preset", "quick", "--batch-size", "20000000000"]
+    assert main(["train", str(pendulum), *BOUNDS, *words, "--out", str(tmp_path / "run")]) == 1
+    message = capsys.readouterr().err
+    assert "there is not enough memory for this run (RESOURCE_EXHAUSTED" in message
+    assert "smaller batch_size" in message
+
+
 @pytest.mark.parametrize(("words", "expected"), [(["true"], True), (["false"], False), ([], True)])
 def test_normalising_observations_is_said_in_the_fields_own_words(words, expected, pendulum, tmp_path):
     out, flag = tmp_path / "run", ["--normalize-observations", *words] if words else []
@@ -407,6 +432,8 @@ FIELDS = [
     (["--preset", "sorce"], "did you mean 'source'"),
     (["--behavior", "cvae"], "gaussian, mixture, flow"),
     (["--steps", "0"], "steps must be at least 1"),
+    (["--seeds", "10000000"], "seeds must be in [1, 10000]"),
+    (["--reward-scale", "0"], "reward_scale must not be 0"),
     (["--kl", "closed"], "closed_form"),
     (["--behavior", "mixture", "--warm-start", "true"], "--warm-start false"),
     (["--warm-start", "true", "--log-std-high", "0"], "--behavior-log-std-high"),

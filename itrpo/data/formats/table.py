@@ -127,13 +127,20 @@ def _csv_table(path: Path) -> Table:
 
 
 def refuse_long_lines(path: Path, separator: str, cells: int) -> None:
-    """Raises InputError for a line with more cells than the header, as a decimal comma makes: polars, which stops at the
-    last column that it is asked for, would take the wrong ones. Empty cells at the end of a line do no harm.
+    """Raises InputError for a line with more cells than the header, as a decimal comma makes them: polars stops at the
+    last column that it is asked for, and would take the wrong ones. Empty cells at the end of a line do no harm.
     """
     import polars
 
-    whole = {"separator": "\x1f", "quote_char": None, "has_header": False, "encoding": "utf8-lossy", "glob": False}
-    lines = polars.scan_csv(path, schema={"line": polars.String}, **whole).with_row_index("number", offset=1)
+    lines = polars.scan_csv(
+        path,
+        separator="\x1f",
+        quote_char=None,
+        has_header=False,
+        schema={"line": polars.String},
+        encoding="utf8-lossy",
+        glob=False,
+    ).with_row_index("number", offset=1)
     many = polars.col("line").str.count_matches(separator, literal=True) >= cells
     for number, line in lines.filter(many).collect().iter_rows():
         if line.count('"') % 2:  # a part of a cell that goes on over several lines

@@ -43,6 +43,11 @@ def test_actions_and_rewards_among_the_observations() -> None:
     both = np.concatenate([SOUND["observations"], SOUND["actions"][:, 1:], SOUND["rewards"][:, None]], axis=1)
     health = check(observations=both)
     assert names(health) == ["action-in-observation", "reward-in-observation"]
+    percent = {
+        key: 50 + 40 * both if key == "observations" else 50 + 40 * SOUND[key] for key in ("observations", "actions")
+    }
+    scaled = check(**percent, action_low=0.0, action_high=100.0)
+    assert "action-in-observation" in names(scaled)
     assert health.findings[0].severity == "error"
     assert "observation 3 is action 1 of the same row" in health.findings[0].what
 
