@@ -57,9 +57,7 @@ class Backbone:
     gradient_penalty: NonNegative = 0.0  # weight of ||grad_a Q||^2 (author's code 0.1, as Fisher-BRC; not in the paper)
     warm_start: bool = False  # start the actor as a copy of pi_beta (ours)
     kl_only_steps: CountOrZero = 0  # first steps in which the actor ignores Q (BRAC's scripts 20,000)
-    alpha_scale: Literal["absolute", "relative"] = (
-        "absolute"  # relative: alpha times a running mean of |y|, Q(s,a)'s targets (ours)
-    )
+    alpha_scale: Literal["absolute", "relative"] = "absolute"  # relative: alpha times a running mean of |Q(s,a)| (ours)
 
 
 RELATIVE_LIMIT = 1.0  # of alpha where it is in units of |Q|: nobody means more

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 LOCK = ".lock"
 CHECKPOINT_SECONDS = 120.0  # between two checkpoints, at the longest
+FEW = 6  # differences from the run that a folder belongs to are named
 
 
 def field_of(config: Any, name: str) -> Any:
@@ -123,16 +124,18 @@ class RunFolder:
         began = files.read_json(provenance_path)
         changed = differences(recorded[kind], config)
         changed = [line for line in changed if not line.startswith(tuple(f"{name}:" for name in free))]
-        if changed:
+        changed = [line for line in changed if line.startswith("algorithm:")] or changed  # the rest follows from it
+        other_data = began.get("dataset_sha256") != about.get("dataset_sha256")
+        if changed and not (other_data and all(line.startswith("data.") for line in changed)):
+            more = f"; and {len(changed) - FEW} more" if len(changed) > FEW else ""
             raise InputError(
-                f"{self.path} belongs to another run ({'; '.join(changed)}); choose another --out, or the flags of "
-                "that run"
+                f"{self.path} belongs to another run ({'; '.join(changed[:FEW])}{more}); choose another --out, or the "
+                "flags of that run"
             )
-        if began.get("dataset_sha256") != about.get("dataset_sha256"):
-            name = about["dataset"]["name"]
-            raise InputError(
-                f"{self.path} was trained on another version of {name} (SHA-256 differs); choose another --out"
-            )
+        if other_data:
+            name, before = about["dataset"]["name"], began.get("dataset", {}).get("name")
+            what = f"another version of {name}" if name == before else f"{before}, and not on {name}"
+            raise InputError(f"{self.path} was trained on {what} (SHA-256 differs); choose another --out")
         for name, done in (least or {}).items():
             if field_of(config, name) < done:
                 flag = name.rpartition(".")[2]

@@ -16,7 +16,7 @@ from itrpo.errors import InputError, StorageError
 from itrpo.results import checkpoint
 from itrpo.results.run_folder import RunFolder
 
-CONFIG = {"alpha": 6.0, "train": {"steps": 10, "seed": 0}}
+CONFIG = {"algorithm": "itrpo", "data": {"rows": 4}, "alpha": 6.0, "train": {"steps": 10, "seed": 0}}
 ABOUT = {"dataset_sha256": "abc", "dataset": {"name": "hopper-demo"}}
 STATE = {"weights": np.arange(3, dtype=np.float32)}
 
@@ -60,6 +60,14 @@ def test_a_longer_run_continues_and_keeps_what_lasts(folder):
         ({"config": {**CONFIG, "train": {"steps": 10, "seed": 1}}}, r"another run \(train.seed: 0 -> 1\)"),
         ({"kind": "sac"}, "a run of another kind"),
         ({"about": {**ABOUT, "dataset_sha256": "def"}}, "another version of hopper-demo"),
+        (
+            {
+                "about": {"dataset_sha256": "def", "dataset": {"name": "tank"}},
+                "config": {**CONFIG, "data": {"rows": 5}},
+            },
+            "trained on hopper-demo, and not on tank",
+        ),
+        ({"config": {**CONFIG, "algorithm": "td3_bc", "alpha": 1.0}}, r"another run \(algorithm: 'itrpo' -> 'td3_bc'\);"),
     ],
 )
 def test_another_run_is_refused_and_the_folder_is_as_it_was(folder, change, message):
