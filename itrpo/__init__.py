@@ -8,50 +8,62 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from itrpo.data.convert import convert
+    from itrpo.data.health import check_dataset
     from itrpo.data.load import load_dataset
     from itrpo.errors import DivergenceError, InputError, ItrpoError
     from itrpo.online.finetune import finetune
     from itrpo.ope.runs import judge
+    from itrpo.ope.select import select
     from itrpo.options import GuardOptions, RunOptions
     from itrpo.policy import load_policy
     from itrpo.shipping.export import export
     from itrpo.training.compare import compare
     from itrpo.training.evaluate import evaluate, video
     from itrpo.training.train import train
+    from itrpo.types import Dataset
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Dataset",
     "DivergenceError",
     "GuardOptions",
     "InputError",
     "ItrpoError",
     "RunOptions",
     "__version__",
+    "check_dataset",
     "compare",
+    "convert",
     "evaluate",
     "export",
     "finetune",
     "judge",
     "load_dataset",
     "load_policy",
+    "select",
     "train",
     "video",
 ]
 
 _HOMES = {
+    "Dataset": "itrpo.types",
     "DivergenceError": "itrpo.errors",
     "GuardOptions": "itrpo.options",
     "InputError": "itrpo.errors",
     "ItrpoError": "itrpo.errors",
     "RunOptions": "itrpo.options",
+    "check_dataset": "itrpo.data.health",
     "compare": "itrpo.training.compare",
+    "convert": "itrpo.data.convert",
     "evaluate": "itrpo.training.evaluate",
     "judge": "itrpo.ope.runs",
     "export": "itrpo.shipping.export",
     "finetune": "itrpo.online.finetune",
     "load_dataset": "itrpo.data.load",
     "load_policy": "itrpo.policy",
+    "select": "itrpo.ope.select",
     "train": "itrpo.training.train",
     "video": "itrpo.training.evaluate",
 }

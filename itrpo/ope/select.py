@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from itrpo import files
+from itrpo.config import checked_options
 from itrpo.console import make_console
 from itrpo.errors import InputError
 from itrpo.ope import judgement, trials
@@ -69,7 +70,7 @@ def select(
     Raises InputError for runs that were not judged on the same episodes, for then nothing can be said about their
     difference, and where `estimator` is not there for one; StorageError for damaged files.
     """
-    console = console or make_console()
+    console, settings = console or make_console(), checked_options(settings, Settings, "settings")
     entries = named_runs([Path(it) for it in folders])
     paths = [it.folder for it in entries]
     found = {path: _judged_already(path) for path in paths}

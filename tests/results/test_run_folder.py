@@ -67,7 +67,7 @@ def test_a_longer_run_continues_and_keeps_what_lasts(folder):
             },
             "trained on hopper-demo, and not on tank",
         ),
-        ({"config": {**CONFIG, "algorithm": "td3_bc", "alpha": 1.0}}, r"another run \(algorithm: 'itrpo' -> 'td3_bc'\);"),
+        ({"config": {**CONFIG, "algorithm": "td3_bc", "alpha": 1}}, r"another run \(algorithm: 'itrpo' -> 'td3_bc'\);"),
     ],
 )
 def test_another_run_is_refused_and_the_folder_is_as_it_was(folder, change, message):

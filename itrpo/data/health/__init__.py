@@ -9,7 +9,7 @@ was set so that data rolled out in MuJoCo's Hopper, HalfCheetah and Walker2d by 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -56,12 +56,12 @@ class Health:
     name: str
     facts: Mapping[str, str]
     findings: tuple[Finding, ...]  # errors first
-    returns: np.ndarray  # [E] of completed episodes
-    lengths: np.ndarray  # [E]
-    by_terminal: np.ndarray  # [E] bool: ended by the environment, not by the clock
-    actions: np.ndarray  # [N, A], in the data's units
+    returns: np.ndarray = field(repr=False)  # [E] of completed episodes
+    lengths: np.ndarray = field(repr=False)  # [E]
+    by_terminal: np.ndarray = field(repr=False)  # [E] bool: ended by the environment, not by the clock
+    actions: np.ndarray = field(repr=False)  # [N, A], in the data's units
     action_names: tuple[str, ...]  # [A]
-    action_bounds: tuple[np.ndarray, np.ndarray]  # [A] each: what -1 and +1 stand for
+    action_bounds: tuple[np.ndarray, np.ndarray] = field(repr=False)  # [A] each: what -1 and +1 stand for
 
     def number(self, severity: str) -> int:
         """How many findings are of this severity."""
