@@ -250,7 +250,8 @@ def _matching(pattern: str, names: Sequence[str], field: str, where: str) -> lis
     if field == EXCLUDE:
         found += [name for name in names if fnmatch.fnmatchcase(name.rpartition("/")[2], pattern)]
     if not found:
-        raise InputError(f"{where}: no column {pattern!r}{nearest(pattern, names)}; its columns: {_some(names)}")
+        text = "; it is not UTF-8 text: save it so" if any("\ufffd" in name for name in names) else ""
+        raise InputError(f"{where}: no column {pattern!r}{nearest(pattern, names)}; its columns: {_some(names)}{text}")
     return found
 
 

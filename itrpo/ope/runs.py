@@ -146,6 +146,11 @@ def read_unseen(run: Of, data: Any, console: Console) -> Unseen:
                 f"{run.folder} was trained on {dataset.name} itself: give --data FILE with episodes that it has not"
                 " seen"
             )
+        if dataset.held is None and isinstance(data, Dataset):
+            raise InputError(
+                f"data holds nothing out, and the episodes that {run.folder} has not seen are those that"
+                f" holdout={share:g} sets aside: give what itrpo.load_dataset returns with it, whose `held` they are"
+            )
         dataset = dataset if dataset.held is not None else load_again(data, own, share, console)
     assert dataset.held is not None
     return Unseen(dataset.held, dataset, f"--holdout {share:g} of {dataset.name}")

@@ -176,6 +176,13 @@ def test_other_separators(tmp_path: Path, separator: str) -> None:
     assert read_episodes(tmp_path / "log.csv", columns=MAP).observations[1].tolist() == [21, 0.125]
 
 
+def test_text_that_is_not_utf_8_is_said(tmp_path: Path) -> None:
+    path = write_csv(tmp_path, {("Füllstand" if name == "temp" else name): values for name, values in LOG.items()})
+    path.write_bytes(path.read_text("utf-8").encode("latin-1"))
+    with pytest.raises(InputError, match=r"no column 'Füllstand'.*it is not UTF-8 text"):
+        read_episodes(path, columns=MAP | {"observations": ["Füllstand"]})
+
+
 def test_numbers_in_text_become_the_nearest_float32(tmp_path: Path) -> None:
     """The first lies just above the middle of two float32 numbers, and would be rounded down on a detour by float64."""
     texts = [

@@ -202,6 +202,9 @@ def test_what_can_not_be_judged_is_one_message(folder, tmp_path):
     with pytest.raises(InputError, match="was trained on log itself: give --data FILE"):
         judge(tmp_path, folder / "log.npz", SETTINGS, console=QUIET)
     assert not (tmp_path / judgement.FILE).exists()
+    held = load_dataset(folder / "log.npz", action_low=-2.0, action_high=2.0, holdout=0.25).held
+    with pytest.raises(InputError, match=r"give what itrpo\.load_dataset returns with it"):
+        judge(folder / "second", held, SETTINGS, console=QUIET)
 
 
 def test_states_act_as_the_policies_that_ship(folder):
