@@ -59,7 +59,7 @@ MAY_IMPORT = {
 }
 
 MAY_IMPORT["ope"] = MAY_IMPORT["training"] | {"training"}
-MAY_IMPORT["shipping"] = CONTRACTS | {"data", "options", "policy"}
+MAY_IMPORT["shipping"] = CONTRACTS | {"config", "data", "options", "policy"}
 MAY_IMPORT["sweep"] = MAY_IMPORT["training"] - LAYERS - {"tasks", "plotting", "policy"} | {"training"}
 MAY_IMPORT["online"] = MAY_IMPORT["training"] | {"training", "collection"}
 

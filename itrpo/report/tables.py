@@ -103,7 +103,8 @@ def print_run_summary(run_dir: Path, console: Console) -> None:
     if any(row.seeds for row in rows):
         console.print(spread_in_words(status.seeds))
     elif status.env_id is None:
-        held = read_json(run_dir / "config.json")["config"]["data"].get("holdout")
+        path = run_dir / "config.json"
+        held = read_json(path)["config"]["data"].get("holdout") if path.exists() else None
         on = f"the episodes that --holdout {held:g} set aside" if held else "episodes of another file (--data FILE)"
         console.print(f"No environment: `itrpo judge` estimates what it is worth, on {on}.", highlight=False)
     paths = [run_dir / f"seed{index}" / "policy.npz" for index in range(status.seeds)]
