@@ -55,6 +55,22 @@ TELLING = 100  # rows from which it is no chance that actions are all of one sig
 ROUNDING = 1e-6  # an action may exceed 1 by this much: float32 rounding in the file, or in our rescaling
 
 
+def _check_words(columns: Any, env: Any, stack: Any, holdout: Any) -> None:
+    """Raises InputError for what is of another kind than `load_dataset` says."""
+    for name, value, wanted, fits in (
+        ("columns", columns, "a mapping, such as {'observations': ['level'], ...}", isinstance(columns, Mapping)),
+        ("env", env, "the id of an environment, or 'none'", isinstance(env, str)),
+        ("stack", stack, "a whole number from 1 on", isinstance(stack, int | np.integer) and stack >= 1),
+        ("holdout", holdout, "a share of the episodes, in [0, 1)", _is_number(holdout) and 0 <= holdout < 1),
+    ):
+        if value is not None and not fits:
+            raise InputError(f"{name} must be {wanted}, got {value!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and bool(np.isfinite(value))
+
+
 def load_dataset(
     source: Source,
     *,
@@ -98,6 +114,7 @@ def load_dataset(
     Reading a file needs little more memory than its transitions: they take over the memory of its rows.
     Raises InputError if the source is unknown or can't be used as it is, with what to do about it.
     """
+    _check_words(columns, env, stack, holdout)
     named = users_env(env)
     rules = rules_of(max_gap, fill, period, period_rewards)
     episodes = read_episodes(source, console, without(columns, exclude), rules)

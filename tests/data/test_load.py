@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,23 @@ def test_a_good_file_from_path_to_dataset(tmp_path: Path) -> None:
     assert dataset.episode_returns.tolist() == [10 + 11 + 12, 13 + 14 + 15 + 16]
     assert dataset.episode_lengths.tolist() == [3, 4]
     assert (dataset.action_low.tolist(), dataset.action_high.tolist()) == ([-1], [1])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"columns": "observations=level"}, "columns must be a mapping, such as .*, got 'observations=level'"),
+        ({"columns": ["level"]}, "columns must be a mapping"),
+        ({"env": 3}, "env must be the id of an environment, or 'none', got 3"),
+        ({"stack": 0}, "stack must be a whole number from 1 on, got 0"),
+        ({"stack": 2.5}, "stack must be a whole number from 1 on, got 2.5"),
+        ({"holdout": "0.2"}, r"holdout must be a share of the episodes, in \[0, 1\), got '0.2'"),
+        ({"holdout": 1.0}, "holdout must be a share of the episodes"),
+    ],
+)
+def test_words_of_another_kind_are_said(words: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_dataset(columns(), **words)
 
 
 def test_the_same_rows_from_every_kind_of_source(tmp_path: Path) -> None:
