@@ -163,11 +163,17 @@ def new_episodes(run: Of, dataset: Dataset, known: Dataset | None) -> Unseen:
     seen = begins_as(log_of(dataset), log_of(known))
     if not seen.any():
         return Unseen(dataset, known, dataset.name)
-    few = f"{seen.sum():,} of its {len(seen):,} episodes begin as ones that {run.folder} was trained on"
+    few = f"{seen.sum():,} of its {len(seen):,} episodes begin as ones that"
     if len(seen) - seen.sum() < 2:
-        raise InputError(f"{dataset.name}: {few}; judging takes at least 2 that it has not seen")
+        raise InputError(
+            f"{dataset.name}: {few} {run.folder} was trained on; judging takes at least 2 that it has not seen"
+        )
     number = np.repeat(np.arange(len(seen)), np.diff(dataset.starts, append=len(dataset)))
-    return Unseen(of_rows(dataset, np.flatnonzero(~seen[number])), known, f"{dataset.name}; {few}, and are left out")
+    return Unseen(
+        of_rows(dataset, np.flatnonzero(~seen[number])),
+        known,
+        f"{dataset.name}; {few} were trained on, and are left out",
+    )
 
 
 def source_of(run: Of) -> Any:
