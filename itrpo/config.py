@@ -171,7 +171,9 @@ def _checked_fields(given: Any) -> Any:
 
 
 def got(value: Any) -> str:
-    """A value in an error's words: itself if that is short, else its type."""
+    """A value in an error's words: itself if that is short, else its type. One word of a command line is no list."""
+    if isinstance(value, tuple) and len(value) == 1 and isinstance(value[0], str):
+        return repr(value[0])
     plain = isinstance(value, str | int | float | tuple | list | None)
     return repr(value) if plain else f"an object of type {type(value).__name__}"
 
@@ -205,7 +207,8 @@ def checked(value: Any, kind: Any, what: str) -> Any:
         fitted = fit(value, alternative)
         if fitted is not UNFIT:
             return fitted
-    wanted = " or ".join(in_words(it) for it in alternatives(kind) if it is not type(None))
+    plain_first = sorted(alternatives(kind), key=lambda it: get_origin(it) is tuple)
+    wanted = " or ".join(in_words(it) for it in plain_first if it is not type(None))
     one = get_args(kind)[0] if get_origin(kind) is tuple else kind
     names = get_args(one) if get_origin(one) is Literal else ()
     texts = [text for text in (value if isinstance(value, tuple | list) else [value]) if isinstance(text, str)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from itrpo import files
-from itrpo.config import checked_options
+from itrpo.config import checked_options, differences
 from itrpo.console import make_console
 from itrpo.errors import InputError
 from itrpo.ope import judgement, trials
@@ -122,10 +122,12 @@ def _check_same(paths: Sequence[Path], found: Sequence[Judgement]) -> None:
 
     for path, it in zip(paths, found, strict=True):
         if episodes(it) != episodes(found[0]):
+            moved = differences(found[0].settings, it.settings)
+            others = f", with other settings ({'; '.join(moved)})" if moved else ""
             raise InputError(
                 f"{path} was judged on {count(it.episodes, 'episode')} of {it.dataset} at gamma {it.gamma:g}, and"
                 f" {paths[0]} on {count(found[0].episodes, 'episode')} of {found[0].dataset} at gamma"
-                f" {found[0].gamma:g}, or with other settings: nothing can be said about their difference; judge them"
+                f" {found[0].gamma:g}{others}: nothing can be said about their difference; judge them"
                 " together with `itrpo judge RUN... --again` and one --data, --gamma and --folds"
             )
 

@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from itrpo.config import shown
@@ -216,7 +217,7 @@ def print_runs(root: Path, console: Console, as_json: bool = False) -> None:
             "return": format_returns(interval_of(entry, "return")),
             "score": format_interval(interval_of(entry, "score"), 1),
             "of last": str(next((final.evaluations for final in entry.finals.values()), "")),
-            "state": f"{status.state}: {status.message}" if status.message else status.state,
+            "state": f"{status.state}: {shorten(status.message, 60)}" if status.message else status.state,
             "differs in": ", ".join(in_words(own)),
         }
         cells = [about[str(column.header)] for column in table.columns[1:]]

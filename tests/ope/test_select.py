@@ -133,6 +133,9 @@ def test_what_can_not_be_compared_is_one_message(folders):
     plant(Path("b"), 1.0, 2.0, episodes=6)
     with pytest.raises(InputError, match=r"b was judged on 6 episodes of log.*and a on 5.*judge them together"):
         select(folders, console=QUIET)
+    plant(Path("b"), 1.0, 2.0, settings={"folds": 3})
+    with pytest.raises(InputError, match=r"at gamma 0.9, with other settings \(folds: 5 -> 3\): nothing can be said"):
+        select(folders, console=QUIET)
     plant(Path("b"), 1.0, 2.0)
     with pytest.raises(InputError, match=r"a: seed 0 has no estimate by wdr \(it has no density\)"):
         select(folders, estimator="wdr", console=QUIET)
