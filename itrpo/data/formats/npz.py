@@ -243,9 +243,11 @@ def _wanted(present: Iterable[str], where: str) -> list[str]:
     present = set(present)
     needed = MINIMUM if "next_observations" in present else (*MINIMUM, "timeouts")
     if "timeouts" in needed and "timeouts" not in present and present.issuperset(MINIMUM):
+        near = difflib.get_close_matches("timeouts", present.difference(MINIMUM), n=1, cutoff=0.85)
         raise InputError(
             f"{where}: add 'timeouts' (1 in rows where the clock ended the episode, else 0), or 'next_observations':"
             " without either nobody can tell where an episode was cut"
+            + (f"; rename {near[0]!r} to it if that is what it means" if near else "")
         )
     require_keys(present, needed, where, map_advice(present))
     for key in OPTIONAL:

@@ -108,8 +108,10 @@ def test_a_misspelt_optional_key_is_not_ignored() -> None:
 def test_neither_timeouts_nor_next_observations() -> None:
     values = columns()
     del values["timeouts"]
-    with pytest.raises(InputError, match=r"add 'timeouts'.*or 'next_observations'"):
+    with pytest.raises(InputError, match=r"add 'timeouts'.*or 'next_observations'.* was cut$"):
         npz.read_mapping(values)
+    with pytest.raises(InputError, match=r"rename 'timeout' to it if that is what it means$"):
+        npz.read_mapping(values | {"timeout": np.zeros(9)})
 
 
 def test_next_observations_of_another_size() -> None:
