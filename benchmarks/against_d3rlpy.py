@@ -31,6 +31,7 @@ from itrpo.evaluation.environments import normalized_score, reference_score
 from itrpo.report.aggregate import mean_interval
 from itrpo.results.store import read_metrics
 from itrpo.training import loop
+from itrpo.types import SpaceSpec
 
 ALGORITHMS = ("td3_bc", "rebrac", "iql", "plas", "bear", "bcq", "cql")
 WORKER = Path(__file__).with_name("d3rlpy_worker.py")
@@ -118,6 +119,7 @@ def scores(command: Scores) -> None:
 
 
 def begun(name: str, seeds: int, dataset: itrpo.Dataset) -> Training:
+    assert isinstance(dataset.spec, SpaceSpec)  # these algorithms act by numbers
     program = training_program.of_algorithm(name, "matched", dataset.spec)
     data = training_program.on_device(program, dataset.transitions)
     training = training_program.begin(program, loop.make_block(program.update, program.batch_size), data, seeds)

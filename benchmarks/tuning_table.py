@@ -8,16 +8,18 @@ It holds what has run so far, and chooses for an algorithm only where all of its
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import polars
 import tyro
 
-from itrpo import files
+from itrpo import files, registry
+from itrpo.config import differences, to_json
 from itrpo.report.aggregate import final_score
 from itrpo.results.frames import read_results
 
@@ -29,10 +31,11 @@ class Search(NamedTuple):
     last: int  # evaluations that a score is the mean of
     configurations: int  # of every algorithm but those without a choice
     marks: tuple[str, str]  # around its table in DOC
+    of_mazes: bool = True  # whose constants are a task's, in no preset's config
 
 
 SEARCHES = {
-    "sets": Search(3, 6, ("<!-- table -->\n", "<!-- end of table -->\n")),
+    "sets": Search(3, 6, ("<!-- table -->\n", "<!-- end of table -->\n"), False),
     "mazes": Search(1, 5, ("<!-- table of mazes -->\n", "<!-- end of table of mazes -->\n")),
     "umaze": Search(1, 5, ("<!-- table of umaze -->\n", "<!-- end of table of umaze -->\n")),
 }
@@ -43,6 +46,7 @@ class Tried(NamedTuple):
 
     label: str
     scores: dict[str, np.ndarray | str]  # by dataset: of each seed, or why there is none
+    config: Any  # of the algorithm, as JSON has it
 
 
 @dataclass(frozen=True)
@@ -54,15 +58,17 @@ class Command:
 def collect(runs: Path, last: int) -> tuple[dict[str, list[Tried]], list[str], dict[str, int]]:
     """Configurations by algorithm, datasets, and the steps of an algorithm's runs."""
     results = read_results([runs])
-    found: dict[str, dict[str, dict[str, np.ndarray | str]]] = defaultdict(lambda: defaultdict(dict))
+    found: dict[str, dict[str, Tried]] = defaultdict(dict)
     steps = dict[str, int]()
     for run in results.runs.sort("label").iter_rows(named=True):
         rows = results.rows.filter(polars.col("run") == run["run"])
         score = final_score(rows, "score", last) if run["state"] == "finished" else None
-        found[run["algorithm"]][run["label"]][run["dataset"]] = run["state"] if score is None else score.per_seed
+        config = json.loads(run["config"])["algorithm_config"]
+        tried = found[run["algorithm"]].setdefault(run["label"], Tried(run["label"], {}, config))
+        tried.scores[run["dataset"]] = run["state"] if score is None else score.per_seed
         steps[run["algorithm"]] = run["steps"]
     datasets = sorted(results.runs["dataset"].unique(), reverse=True)
-    return {name: [Tried(*it) for it in tried.items()] for name, tried in found.items()}, datasets, steps
+    return {name: list(tried.values()) for name, tried in found.items()}, datasets, steps
 
 
 def mean(tried: Tried, datasets: list[str]) -> float:
@@ -91,11 +97,16 @@ def table(runs: Path, search: Search) -> str:
             score = mean(one, datasets)
             note = "" if over == needed else f"{over} of {needed} configurations have run" if index == 0 else ""
             if over == needed and index == 0 and name not in WITHOUT_CHOICE:
-                note = "chosen"
+                note = "chosen" if search.of_mazes or in_preset(name, one) else "best, not in the preset"
             shown = "" if score == -np.inf else f"{score:.1f}"
             told = f"{name}, {steps[name]:,} steps" if index == 0 else ""
             lines.append(f"| {told} | `{one.label}` | {' | '.join(cells)} | {shown} | {note} |")
     return "\n".join(lines) + "\n"
+
+
+def in_preset(name: str, tried: Tried) -> bool:
+    """Whether `quick` is what was tried, in all of its constants."""
+    return not differences(tried.config, to_json(registry.algorithm(name).presets["quick"].config))
 
 
 def cell(scores: np.ndarray | str) -> str:
