@@ -7,12 +7,21 @@ from pathlib import Path
 import pytest
 
 from benchmarks import experiment_tables, trust_region_table, tuning_table
+from itrpo.results.frames import read_results
 
 ROOT = Path(__file__).parents[2]
 ROWS = {
     "sets": ROOT / "docs" / "report" / "rows" / "tuning.parquet",
     "mazes": ROOT / "benchmarks" / "results" / "tuning_mazes.parquet",
 }
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "docs" / "report" / "rows").glob("*.parquet")), ids=lambda path: path.stem
+)
+def test_packed_runs_are_of_their_plan(path: Path) -> None:
+    """Else the report shows them in tables of their own."""
+    assert set(read_results([path]).runs["plan"]) == {path.stem}
 
 
 def between(document: Path, marks: tuple[str, str]) -> str:
