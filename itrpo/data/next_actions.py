@@ -21,21 +21,21 @@ def unknown_next(rows: Transition) -> np.ndarray:
 
 def rows_with_next(dataset: Dataset, algorithm: str) -> np.ndarray:
     """[M] int: the other rows. Raises InputError if hardly any remains."""
-    total = len(dataset.transitions.reward)
-    rows = np.setdiff1d(np.arange(total), unknown_next(dataset.transitions), assume_unique=True)
-    known, continuing = ((dataset.transitions.continues[it] != 0).sum() for it in (rows, slice(None)))
+    kept, continuing = np.ones(len(dataset), bool), int((dataset.transitions.continues != 0).sum())
+    kept[unknown_next(dataset.transitions)] = False
+    known = continuing - int((~kept).sum())
     if known < LEAST * continuing:
         raise InputError(
             f"{dataset.source.path or dataset.name}: {algorithm} reads what was done after each row, and only {known:,}"
             f" of {continuing:,} rows are followed by one that begins where they led to; put the rows of an episode one"
             " after another, or take an algorithm that doesn't read it, such as td3_bc or itrpo"
         )
-    return rows
+    return np.flatnonzero(kept)
 
 
 def with_next_actions(dataset: Dataset, algorithm: str) -> tuple[Dataset, str]:
     """The dataset of the rows whose next action is known, and what a user should know of it. Raises InputError."""
-    rows, total = rows_with_next(dataset, algorithm), len(dataset.transitions.reward)
+    rows, total = rows_with_next(dataset, algorithm), len(dataset)
     if len(rows) == total:
         return dataset, ""
     return of_rows(dataset, rows), (

@@ -71,9 +71,11 @@ def begins_as(log: Log, other: Log, rows: int = 8) -> np.ndarray:
     """
 
     def beginnings(of: Log) -> list[bytes]:
-        columns = [np.asarray(it, np.float32).reshape(len(of.rows.reward), -1) for it in of.rows[:3]]
-        table, lengths = np.concatenate(columns, axis=1) + 0.0, np.clip(of.lengths - 1, 1, rows)  # -0 is 0
-        return [table[start : start + length].tobytes() for start, length in zip(of.starts, lengths, strict=True)]
+        ends = of.starts + np.clip(of.lengths - 1, 1, rows)
+        return [
+            b"".join((np.asarray(it[start:end], np.float32) + 0.0).tobytes() for it in of.rows[:3])  # -0 is 0
+            for start, end in zip(of.starts, ends, strict=True)
+        ]
 
     known = set(beginnings(other))
     return np.array([it in known for it in beginnings(log)])

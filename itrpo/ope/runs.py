@@ -160,7 +160,8 @@ def new_episodes(run: Of, dataset: Dataset, known: Dataset | None) -> Unseen:
     """Those of another file, without any that the run was trained on. Raises InputError where too few are left."""
     if known is None or dataset.starts is None:
         return Unseen(dataset, known, dataset.name)
-    seen = begins_as(log_of(dataset), log_of(known))
+    log = log_of(dataset)
+    seen = begins_as(log, log_of(known))
     if not seen.any():
         return Unseen(dataset, known, dataset.name)
     few = f"{seen.sum():,} of its {len(seen):,} episodes begin as ones that"
@@ -168,9 +169,8 @@ def new_episodes(run: Of, dataset: Dataset, known: Dataset | None) -> Unseen:
         raise InputError(
             f"{dataset.name}: {few} {run.folder} was trained on; judging takes at least 2 that it has not seen"
         )
-    number = np.repeat(np.arange(len(seen)), np.diff(dataset.starts, append=len(dataset)))
     return Unseen(
-        of_rows(dataset, np.flatnonzero(~seen[number])),
+        of_rows(dataset, np.flatnonzero(~seen[log.episode])),
         known,
         f"{dataset.name}; {few} were trained on, and are left out",
     )

@@ -10,7 +10,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from itrpo import registry
-from itrpo.config import DataConfig, EvalConfig, RunConfig, TrainConfig, checked, got, leaves, override, replace_leaves
+from itrpo.config import (
+    DataConfig,
+    EvalConfig,
+    RunConfig,
+    TrainConfig,
+    checked,
+    checked_options,
+    got,
+    leaves,
+    override,
+    replace_leaves,
+)
 from itrpo.data.actions import CLIPPED, DISCRETE, INSIDE, INSIST, on_a_bound
 from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.data.fit import users_env
@@ -139,8 +150,7 @@ def check_options(options: RunOptions, dataset: Any) -> RunOptions:
         )
     if hasattr(options.env, "reset"):
         raise InputError("env must be the id of an environment, such as env.spec.id, not the environment itself")
-    options = replace(options, **{name: checked(value, kind, name) for name, kind, value in leaves(options)})
-    check_ranges(options)
+    options = checked_options(options, RunOptions, "options")
     if options.reward_scale == 0:
         raise InputError("reward_scale must not be 0: all rewards would be the same")
     users_env(options.env)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,6 +63,10 @@ def swept(make: Callable[[Any], Algorithm], config: Any) -> Algorithm:
     def of(values: Values) -> Algorithm:
         return make(replace_leaves(config, values))
 
+    @cache  # one of each run, however many seeds and evaluations it has
+    def exporting(*numbers: tuple[str, float]) -> Algorithm:
+        return of(dict(numbers))
+
     def init(key: Key[Array, ""], given: tuple[Params, Values]) -> Swept:
         params, values = given
         return Swept(values, of(values).init(key, params))
@@ -79,7 +84,8 @@ def swept(make: Callable[[Any], Algorithm], config: Any) -> Algorithm:
         return own(state.own, batch, key)
 
     def export(state: Swept) -> dict[str, Any]:
-        return of({name: float(value) for name, value in state.values.items()}).acting.export(state.own)
+        numbers = ((name, float(value)) for name, value in state.values.items())
+        return exporting(*numbers).acting.export(state.own)
 
     plain = make(config)
     acting = plain.acting._replace(export=export)
