@@ -200,8 +200,11 @@ def read_episodes(
         return to_episodes(found.values, sources.place(parts), made_of, found.env_id, found.attributes)
     listed = isinstance(source, list | tuple) and isinstance(parts[0], Mapping)  # of episodes, even if it is only one
     if len(parts) > 1 or listed:
-        read = [_read_one(part, console, columns, several=True) for part in parts]
-        return joined(read, [it.source.path or it.source.name for it in read], sources.label(parts))
+        items = [f"item {at} of the list" for at in range(len(parts))]
+        read = [_read_one(part, console, columns, item) for part, item in zip(parts, items, strict=True)]
+        made = zip(read, items, strict=True)
+        names = [item if it.source.kind == "arrays" else it.source.path or it.source.name for it, item in made]
+        return joined(read, names, sources.label(parts))
     return _read_one(parts[0], console, columns)
 
 
@@ -246,9 +249,10 @@ def _arranged(parts: Sequence[Any], columns: ColumnMap | None, rules: Rules) -> 
     return None
 
 
-def _read_one(source: Any, console: Console | None, columns: ColumnMap | None, several: bool = False) -> Episodes:
+def _read_one(source: Any, console: Console | None, columns: ColumnMap | None, item: str | None = None) -> Episodes:
+    """`item`: what to call a mapping that is one of several, and so a whole episode or more."""
     if isinstance(source, Mapping):
-        return npz.read_mapping(source, columns, ends_known=several)
+        return npz.read_mapping(source, columns, item is not None, item or "the arrays")
     name = os.fspath(source)
     if name.startswith(ogbench_names.PREFIX):
         return ogbench_names.read(ogbench_name(name, columns))

@@ -181,6 +181,23 @@ def test_a_list_of_episodes():
     np.testing.assert_array_equal(mapped.timeouts, read.timeouts)
 
 
+def test_what_is_wrong_with_one_of_many_episodes_names_it():
+    good = {"observations": np.zeros((4, 2)), "actions": np.zeros((4, 1)), "rewards": np.ones(4)}
+    good["terminals"] = np.eye(4)[-1]
+    for wrong, words in (
+        ({"actions": np.zeros((3, 1))}, r"item 2 of the list: the columns have unequal lengths"),
+        ({"observations": np.zeros((4, 5))}, r"item 2 of the list: observations: \[5\], but \[2\] in item 0 of the list"),
+        ({"rewards": ["a"] * 4}, r"item 2 of the list: 'rewards' has type"),
+    ):
+        with pytest.raises(InputError, match=words):
+            load_dataset([good, good, good | wrong])
+    without = {key: values for key, values in good.items() if key != "terminals"}
+    with pytest.raises(InputError, match="item 1 of the list: no key 'terminals';.* terminals=none") as refused:
+        load_dataset([good, without])
+    assert "timeouts" not in str(refused.value)  # where an episode ends is known
+    assert "episode=" not in str(refused.value)
+
+
 def test_a_table_with_an_episode_in_each_row(tmp_path: Path):
     """Its columns hold lists with a value for each step; flags may be one for the episode."""
     rows: list[dict[str, Any]] = []

@@ -159,12 +159,15 @@ def read_arrays(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
 
 
 def read_mapping(
-    arrays: Mapping[str, np.ndarray], columns: ColumnMap | None = None, ends_known: bool = False
+    arrays: Mapping[str, np.ndarray],
+    columns: ColumnMap | None = None,
+    ends_known: bool = False,
+    where: str = "the arrays",
 ) -> Episodes:
     """The rows of a mapping with the keys above, or with names that `columns` maps. `ends_known`: `timeouts` may be
-    missing, the rows are one episode, there may be one observation more. Raises InputError if it is not laid out so.
+    missing, the rows are one episode, there may be one observation more. Raises InputError, which names `where`, if it
+    is not laid out so.
     """
-    where = "the arrays"
 
     def load(key: str) -> np.ndarray:
         try:
@@ -177,7 +180,7 @@ def read_mapping(
         values, selected, names = column_map.assemble(table, columns, ends_known)
         if ends_known and not {"timeouts", "next_observations"} & set(values):
             values["timeouts"] = np.zeros(len(values["rewards"]), bool)
-        episodes, said = read_mapping(values), column_map.attributes_of(table, values, names)
+        episodes, said = read_mapping(values, where=where), column_map.attributes_of(table, values, names)
         source = replace(episodes.source, recipe={"columns": selected})
         return replace(episodes, source=source, env_id=table.env_id, attributes=said)
     if ends_known and "terminals" in arrays and not {"timeouts", "next_observations"} & set(arrays):
@@ -186,7 +189,7 @@ def read_mapping(
         seen = load("observations")
         if seen.ndim > 1 and len(seen) == len(load("rewards")) + 1:  # the last one follows the last step
             arrays = {**arrays, "observations": seen[:-1], "next_observations": seen[1:]}
-    kept = {key: load(key) for key in _wanted(arrays, where)}
+    kept = {key: load(key) for key in _wanted(arrays, where, ends_known)}
     check_layout({key: values for key, values in kept.items() if key not in ABOUT}, where)
     digest = hashlib.sha256()
     for key in sorted(kept):
@@ -238,10 +241,10 @@ def _table(archive: _Archive) -> column_map.Table:
     return column_map.array_table(list(archive.members), load, archive.where)
 
 
-def _wanted(present: Iterable[str], where: str) -> list[str]:
+def _wanted(present: Iterable[str], where: str, ends_known: bool = False) -> list[str]:
     """The keys to read, in the order of this module's docstring."""
     present = set(present)
-    needed = MINIMUM if "next_observations" in present else (*MINIMUM, "timeouts")
+    needed = MINIMUM if ends_known or "next_observations" in present else (*MINIMUM, "timeouts")
     if "timeouts" in needed and "timeouts" not in present and present.issuperset(MINIMUM):
         near = difflib.get_close_matches("timeouts", present.difference(MINIMUM), n=1, cutoff=0.85)
         raise InputError(
@@ -249,7 +252,7 @@ def _wanted(present: Iterable[str], where: str) -> list[str]:
             " without either nobody can tell where an episode was cut"
             + (f"; rename {near[0]!r} to it if that is what it means" if near else "")
         )
-    require_keys(present, needed, where, map_advice(present))
+    require_keys(present, needed, where, map_advice(present, ends_known))
     for key in OPTIONAL:
         similar = difflib.get_close_matches(key, present - {*MINIMUM, *OPTIONAL}, n=1, cutoff=0.85)
         if key not in present and similar:
