@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from itrpo import files
+from itrpo import files, registry
 from itrpo.errors import StorageError
 from itrpo.options import RunOptions, lengths, reading
 from itrpo.results.store import read_status, read_timing
@@ -30,6 +30,7 @@ MEASURED_STEPS = 200
 WORTH_MEASURING = 20 * MEASURED_STEPS  # steps, of a run
 LASTING = 24 * 3600.0  # seconds that measurements are kept: the machine may have been busy
 ROWS, OBSERVATIONS, ACTIONS = 10_000, 17, 6  # of the random data that is measured on; sizes of HalfCheetah's
+CHOICES = 4  # of the same, for algorithms over choices
 
 
 def kind_of(run: PlannedRun) -> str:
@@ -85,13 +86,15 @@ def machine_key(kind: str) -> str:
 
 
 def measure(run: PlannedRun) -> float | None:
-    """Seconds per step and seed on random data, without evaluations."""
+    """Seconds per step and seed on random data, without evaluations; None where the run of it fails."""
     rng = np.random.default_rng(0)
+    vectors = registry.algorithm(run.algorithm).actions == "continuous"
+    actions = rng.uniform(-0.9, 0.9, (ROWS, ACTIONS)) if vectors else rng.integers(CHOICES, size=(ROWS, 1))
     with files.scratch_folder(files.cache_dir(), "measuring-") as folder:
         np.savez(
             folder / "random.npz",
             observations=rng.standard_normal((ROWS, OBSERVATIONS), np.float32),
-            actions=rng.uniform(-0.9, 0.9, (ROWS, ACTIONS)).astype(np.float32),
+            actions=actions.astype(np.float32),
             rewards=rng.standard_normal(ROWS, np.float32),
             terminals=np.zeros(ROWS, bool),
             timeouts=np.arange(ROWS) % 100 == 99,
@@ -102,7 +105,7 @@ def measure(run: PlannedRun) -> float | None:
             eval_every=MEASURED_STEPS,
             behavior_steps=10,
             track=(),
-            **reading(RunOptions()) | {"env": "none"},
+            **reading(RunOptions()) | {"env": "none", "num_actions": None if vectors else CHOICES},
         )
         measured = task(str(folder / "random.npz"), run.algorithm, options, [(run.fields, folder / "run")])
         with start(measured, folder / "log") as process:
