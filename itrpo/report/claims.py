@@ -18,6 +18,7 @@ import numpy as np
 
 from itrpo.report import arms, statistics
 from itrpo.report.arms import Scores
+from itrpo.report.controls import ALPHA, LAMBDA, is_control, opened
 from itrpo.report.statistics import Estimate
 from itrpo.report.tables import count
 from itrpo.results.frames import Results
@@ -409,27 +410,21 @@ def control(results: Results, equal_lambda: bool) -> tuple[dict[str, Scores], Mi
 
 
 def controlled(results: Results, equal_lambda: bool) -> tuple[Results, Results] | None:
-    """iTRPO's runs, and for each dataset the run without shaping that has its alpha (or lambda) and its preset."""
+    """iTRPO's runs, and for each dataset its control of the same preset and length: the longest, `controls`' rule."""
     own = on_tasks(results, LOCOMOTION)
     itrpo = arms.arm(own, "itrpo")
     if itrpo is None:
         return None
-    plain = own.runs.filter(
-        own.runs["state"].is_in(arms.DONE),
-        (own.runs["algorithm"] == "brac_v") | ((own.runs["algorithm"] == "itrpo") & (own.runs["tau"] == 0.0)),
-    )
+    name = LAMBDA if equal_lambda else ALPHA
+    done = own.runs.filter(own.runs["state"].is_in(arms.DONE)).sort("step", "run", descending=True)
+    others = [opened(it) for it in done.iter_rows(named=True)]
     picked: list[str] = []
     kept: list[str] = []
-    for run in itrpo.runs.drop_nulls(["alpha", "tau"]).iter_rows(named=True):
-        weight = run["alpha"] * (1 - run["tau"] if equal_lambda else 1)
-        same = plain.filter(
-            (plain["dataset"] == run["dataset"]) & (plain["preset"] == run["preset"]) & (plain["steps"] == run["steps"])
-        )
-        same = same.filter((same["alpha"] - weight).abs() < 1e-6 * max(1.0, weight)).sort(
-            "step", "run", descending=True
-        )
-        if run["tau"] > 0 and not same.is_empty():
-            picked.append(same["run"][0])
+    for run in map(opened, itrpo.runs.iter_rows(named=True)):
+        same = [it for it in others if all(it[field] == run[field] for field in ("dataset", "preset", "steps"))]
+        control = next((it for it in same if is_control(it, run, name)), None)
+        if control is not None:
+            picked.append(control["run"])
             kept.append(run["run"])
     if not picked:
         return None

@@ -186,13 +186,13 @@ def test_what_is_wrong_with_one_of_many_episodes_names_it():
     good["terminals"] = np.eye(4)[-1]
     for wrong, words in (
         ({"actions": np.zeros((3, 1))}, r"item 2 of the list: the columns have unequal lengths"),
-        ({"observations": np.zeros((4, 5))}, r"item 2 of the list: observations: \[5\], but \[2\] in item 0 of the list"),
+        ({"observations": np.zeros((4, 5))}, r"item 2 of the list: observations: \[5\], but \[2\] in item 0"),
         ({"rewards": ["a"] * 4}, r"item 2 of the list: 'rewards' has type"),
     ):
         with pytest.raises(InputError, match=words):
             load_dataset([good, good, good | wrong])
     without = {key: values for key, values in good.items() if key != "terminals"}
-    with pytest.raises(InputError, match="item 1 of the list: no key 'terminals';.* terminals=none") as refused:
+    with pytest.raises(InputError, match=r"item 1 of the list: no key 'terminals';.* terminals=none") as refused:
         load_dataset([good, without])
     assert "timeouts" not in str(refused.value)  # where an episode ends is known
     assert "episode=" not in str(refused.value)

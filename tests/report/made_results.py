@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars
@@ -20,6 +20,7 @@ class Arm(NamedTuple):
     algorithm: str | None = None
     alpha: float | None = None
     tau: float | None = None
+    fields: dict[str, Any] = {}
 
 
 def made_results(
@@ -45,7 +46,7 @@ def made_results(
                 | {"run": run, "plan": plan, "label": arm.label, "algorithm": arm.algorithm or arm.label}
                 | {"preset": "quick", "dataset": f"{task}-{'v2' if kind == 'd4rl' else 'itrpo1'}", "task": task}
                 | {"kind": kind, "seeds": seeds, "step": steps[-1], "steps": steps[-1], "state": "finished"}
-                | {"config": json.dumps({"task": task, "algorithm_config": own}), "provenance": "{}"}
+                | {"config": json.dumps({"task": task, "algorithm_config": own | arm.fields}), "provenance": "{}"}
             )
             rows += [
                 (run, seed, step, metric, value + noise * generator.normal())

@@ -151,6 +151,14 @@ def test_each_ablation_has_its_own_control(alpha_gain, lambda_gain):
     assert answer("ablation", table2(5.0)) == "not enough runs"
 
 
+def test_the_same_number_in_other_units_is_no_control():
+    own = Arm("itrpo", constant(70.0), "itrpo", 0.03, 0.5, {"alpha_scale": "relative"})
+    brac = Arm("brac_v", constant(60.0), "brac_v", 0.03, None, {"alpha_scale": "relative"})
+    assert answer("ablation", made_results([own, brac], LOCOMOTION)) == "holds"
+    other = brac._replace(fields={"alpha_scale": "absolute"})
+    assert answer("ablation", made_results([own, other], LOCOMOTION)) == "not enough runs"
+
+
 @pytest.mark.parametrize(("sign", "expected"), [(1.0, "holds"), (-1.0, "does not hold")])
 def test_ablation_by_kind(sign, expected):
     def own(index, step):

@@ -12,8 +12,8 @@ import polars
 import pytest
 
 from itrpo.errors import InputError
+from itrpo.report.controls import ALPHA, LAMBDA
 from itrpo.report.page import datasets, evidence, exports, figures, html, write
-from itrpo.report.page.evidence import ALPHA, LAMBDA
 from itrpo.report.published import TABLES
 from itrpo.results.frames import Results
 from tests.report.canned_results import ARMS, HOSTILE, everything, joined, make_results

@@ -16,6 +16,7 @@ import numpy as np
 
 from itrpo.evaluation.environments import as_reference, reference_score
 from itrpo.report.aggregate import FEW, Interval, final_score, mean_interval, over_seeds
+from itrpo.report.controls import ALPHA, LAMBDA, flattened, is_control, opened, without_shaping
 from itrpo.report.published import TABLES
 from itrpo.report.tables import algorithm_name, count
 
@@ -31,8 +32,6 @@ NINE = tuple(task for task in LOCOMOTION if task.endswith(("-medium", "-medium-r
 # columns: iTRPO and its controls, cloning, then the paper's others in its order
 COLUMNS = ("itrpo", "itrpo_insample", "brac_v", "brac_p", "bc", "bear", "uwac", "td3_bc", "plas", "iql", "cql", "pbrl")
 DONE = ("finished", "diverged")  # a run that blew up scores what it scored last; one that goes on scores nothing yet
-
-
 KINDS = {"d4rl": "D4RL’s own data", "generated": "data made here"}  # others: the user's own files
 
 
@@ -110,7 +109,7 @@ def runs_of(results: Results) -> list[dict[str, Any]]:
     order = {"finished": 2, "stopped": 1, "unfinished": 1}
     best: dict[tuple[str, ...], dict[str, Any]] = {}
     runs = [
-        run | {"plan": run["plan"] or "", "task": run["task"] or "", "config": json.loads(run["config"] or "{}")}
+        opened(run) | {"plan": run["plan"] or "", "task": run["task"] or ""}
         for run in results.runs.iter_rows(named=True)
     ]
     for run in [run | {"label": label_of(run, runs)} for run in runs]:
@@ -275,9 +274,6 @@ def short(number: float) -> str:
     return f"{number:,.0f}"
 
 
-ALPHA, LAMBDA = "α", "α(1 − τ)"  # what weight of the KL a control has
-
-
 def control(arm: Sequence[dict[str, Any]], runs: Sequence[dict[str, Any]]) -> str | None:
     """Whether an arm without shaping is a control of the arm `itrpo` on every dataset: at iTRPO's alpha, or at its
     alpha (1 - tau). Both are BRAC's equations, by whichever of the two programs.
@@ -287,25 +283,6 @@ def control(arm: Sequence[dict[str, Any]], runs: Sequence[dict[str, Any]]) -> st
         return None
     names = [name for name in (ALPHA, LAMBDA) if all(is_control(it, ours[it["dataset"]], name) for it in arm)]
     return names[0] if names and arm else None
-
-
-def is_control(run: dict[str, Any], ours: dict[str, Any], name: str) -> bool:
-    """Whether a run is iTRPO's run `ours` without the shaping, at its alpha (`ALPHA`) or alpha (1 - tau) (`LAMBDA`).
-
-    In other units no alpha is the same. One that adapts to hold the same D_KL should come to the same weight: `LAMBDA`.
-    """
-    if not without_shaping(run) or None in (run["alpha"], ours["alpha"]) or not ours["tau"]:
-        return False
-    theirs, own = flattened(run), flattened(ours)
-    if any(theirs.get(it) != own.get(it) for it in ("alpha_scale", "divergence_target")):
-        return False
-    if own.get("divergence_target") is not None:
-        return name == LAMBDA
-    return bool(np.isclose(run["alpha"], ours["alpha"] * (1 - ours["tau"] if name == LAMBDA else 1)))
-
-
-def without_shaping(run: dict[str, Any]) -> bool:
-    return run["algorithm"] == "brac_v" or (run["algorithm"] == "itrpo" and run["tau"] == 0)
 
 
 def split(rows: polars.DataFrame) -> dict[str, polars.DataFrame]:
@@ -536,17 +513,3 @@ def variant(run: dict[str, Any], vary: set[str]) -> str:
     """ "critics 1, log ratio low -1.0"; a clip at infinity is none"""
     own = {name: value for name, value in fields_of(run, vary).items() if "inf" not in str(value).lower()}
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in own.items())
-
-
-def flattened(run: dict[str, Any]) -> dict[str, Any]:
-    """The algorithm's own fields, groups opened."""
-
-    def leaves(value: dict[str, Any]) -> Iterable[tuple[str, Any]]:
-        for name, it in value.items():
-            if isinstance(it, dict):
-                yield from leaves(it)
-            else:
-                yield name, it
-
-    config = run["config"].get("config", run["config"])
-    return dict(leaves(config.get("algorithm_config") or {}))

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from itrpo.report import bandit, statistics
+from itrpo.report.controls import ALPHA, LAMBDA
 from itrpo.report.page import charts, evidence
 from itrpo.report.page.charts import Chart
-from itrpo.report.page.evidence import ALPHA, LAMBDA, Curve, Table
+from itrpo.report.page.evidence import Curve, Table
 
 if TYPE_CHECKING:
     import polars
