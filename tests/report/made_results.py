@@ -20,7 +20,7 @@ class Arm(NamedTuple):
     algorithm: str | None = None
     alpha: float | None = None
     tau: float | None = None
-    fields: dict[str, Any] = {}
+    fields: dict[str, Any] | None = None
 
 
 def made_results(
@@ -46,7 +46,7 @@ def made_results(
                 | {"run": run, "plan": plan, "label": arm.label, "algorithm": arm.algorithm or arm.label}
                 | {"preset": "quick", "dataset": f"{task}-{'v2' if kind == 'd4rl' else 'itrpo1'}", "task": task}
                 | {"kind": kind, "seeds": seeds, "step": steps[-1], "steps": steps[-1], "state": "finished"}
-                | {"config": json.dumps({"task": task, "algorithm_config": own | arm.fields}), "provenance": "{}"}
+                | {"config": json.dumps({"task": task, "algorithm_config": own | (arm.fields or {})}), "provenance": "{}"}
             )
             rows += [
                 (run, seed, step, metric, value + noise * generator.normal())
