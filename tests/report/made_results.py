@@ -40,13 +40,14 @@ def made_results(
         for arm in arms:
             run = f"{kind}-{plan}-{task}-{arm.label}"
             own = {"alpha": arm.alpha, "tau": arm.tau}
+            fields = own | (arm.fields or {})
             about = dict.fromkeys(runs_schema()) | own
             runs.append(
                 about
                 | {"run": run, "plan": plan, "label": arm.label, "algorithm": arm.algorithm or arm.label}
                 | {"preset": "quick", "dataset": f"{task}-{'v2' if kind == 'd4rl' else 'itrpo1'}", "task": task}
                 | {"kind": kind, "seeds": seeds, "step": steps[-1], "steps": steps[-1], "state": "finished"}
-                | {"config": json.dumps({"task": task, "algorithm_config": own | (arm.fields or {})}), "provenance": "{}"}
+                | {"config": json.dumps({"task": task, "algorithm_config": fields}), "provenance": "{}"}
             )
             rows += [
                 (run, seed, step, metric, value + noise * generator.normal())
