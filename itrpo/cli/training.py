@@ -163,13 +163,15 @@ class Evaluate:
 
 
 def evaluate(command: Evaluate, console: Console) -> None:
+    from itrpo.console import silent_console
     from itrpo.report.runs import print_json
     from itrpo.report.tables import evaluation_json, print_evaluation
     from itrpo.results.run_folder import RunFolder
     from itrpo.training.evaluate import evaluate
 
     allow_own(command.env)
-    result = evaluate(command.run, episodes=command.episodes, seed=command.seed, env=command.env, console=console)
+    told = silent_console() if command.json else console
+    result = evaluate(command.run, episodes=command.episodes, seed=command.seed, env=command.env, console=told)
     about = evaluation_json(result, command.seed)
     if command.json:
         print_json(about, console)

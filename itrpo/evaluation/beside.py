@@ -19,7 +19,7 @@ import numpy as np
 from itrpo import errors, files
 from itrpo.evaluation.environments import allow, known_elsewhere
 from itrpo.evaluation.process import Process, until_closed
-from itrpo.evaluation.rollout import SLOTS_PER_PROCESS, EvaluationPool, Returns, acting, evaluate, make_pool
+from itrpo.evaluation.rollout import SLOTS_PER_PROCESS, EvaluationPool, Returns, acting, attempt, make_pool
 from itrpo.policy import load_policy
 
 
@@ -46,7 +46,7 @@ class Evaluations:
     def start(
         self, policies: Sequence[Path], seed: int, step: int, indices: Sequence[int], then: Callable[[Evaluated], None]
     ) -> None:
-        """Begins what `rollout.evaluate` does. `settle` calls `then`; until it has, the files stay as they are."""
+        """Begins what `rollout.attempt` does. `settle` calls `then`; until it has, the files stay as they are."""
         self._asked = {"policies": list(map(str, policies)), "seed": seed, "step": step, "indices": list(indices)}
         self._then = then
         if self._process is None:
@@ -57,7 +57,7 @@ class Evaluations:
     def settle(self, wait: bool = True) -> None:
         """Calls `then` if it has not been called yet; without `wait` only if the evaluation is over.
 
-        Raises what `rollout.evaluate` does, and ItrpoError if the process has ended.
+        Raises what `rollout.attempt` does, and ItrpoError if the process has ended.
         """
         then, since = self._then, time.perf_counter()
         if then is None or not (wait or self._process is None or self._process.answered()):
@@ -100,7 +100,7 @@ def play(
             look()
         return act(observations)
 
-    return evaluate(pool, looking, seed, step, indices), time.perf_counter() - started
+    return attempt(pool, looking, seed, step, indices), time.perf_counter() - started
 
 
 def serve(pipe: Connection, pool: EvaluationPool) -> None:

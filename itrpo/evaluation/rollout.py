@@ -107,13 +107,29 @@ def evaluate(
     step: int,
     indices: Sequence[int] | None = None,
 ) -> Returns:
+    """As `attempt`, for policies that stand or fall together. Raises DivergenceError if one of them fails."""
+    played = attempt(pool, act, seed, step, indices)
+    for place in range(pool.num_seeds):
+        message = failure(pool.env_id, played, place, place if indices is None else indices[place], step)
+        if message is not None:
+            raise DivergenceError(message)
+    return played
+
+
+def attempt(
+    pool: EvaluationPool,
+    act: Callable[[np.ndarray], Any],
+    seed: int,
+    step: int,
+    indices: Sequence[int] | None = None,
+) -> Returns:
     """Play one episode in every slot.
 
     `act` maps observations [S, E, O] float32 to actions [S, E, A] in the environment's units. Start states are seeded
     from (seed, index of the policy's seed, slot, step); `indices` [S] default to 0, 1, ...: the same call gives
     the same returns, and evaluations at different training steps start differently. `act` sees the last observation of
-    slots that have ended; what it answers there is ignored. Raises DivergenceError at an action or a reward that is not
-    finite.
+    slots that have ended; what it answers there is ignored. An action that is not finite ends its episode, whose return
+    is NaN (see `failure`).
     """
     shape = (pool.num_seeds, pool.episodes)
     known = range(pool.num_seeds) if indices is None else indices
@@ -123,12 +139,9 @@ def evaluate(
     returns, lengths = np.zeros(len(starts), np.float64), np.zeros(len(starts), np.int64)
     while playing.any():
         actions = np.asarray(act(observations.reshape(*shape, -1)), np.float32).reshape(len(starts), -1)
-        broken = np.flatnonzero(playing & ~np.isfinite(actions).all(axis=1))
-        if len(broken):
-            raise DivergenceError(
-                f"seed index {broken[0] // pool.episodes}, training step {step}: "
-                f"the policy's action in {pool.env_id} is not finite: {actions[broken[0]]}"
-            )
+        broken = playing & ~np.isfinite(actions).all(axis=1)
+        returns[broken] = np.nan
+        playing &= ~broken
         stepped, rewards, ended = pool.step(playing, actions)
         observations = np.where(playing[:, None], stepped, observations)
         returns += rewards
@@ -139,9 +152,15 @@ def evaluate(
                 f"{pool.env_id}: an episode did not end within {MAX_EPISODE_STEPS:,} steps; "
                 "register the environment with max_episode_steps"
             )
-    if not np.isfinite(returns).all():
-        raise DivergenceError(f"training step {step}: {pool.env_id} gave rewards that are not finite")
     return Returns(returns.reshape(shape), lengths.reshape(shape))
+
+
+def failure(env_id: str, played: Returns, place: int, index: int, step: int) -> str | None:
+    """What went wrong with the policy at `place`, of seed `index`; None if nothing did."""
+    if np.isfinite(played.returns[place]).all():
+        return None
+    what = f"an action of the policy in {env_id}, or the reward that it got, is not finite"
+    return f"seed {index}, training step {step:,}: {what}"
 
 
 def _interleave(parts: Any, size: int) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +15,8 @@ from itrpo.errors import InputError
 
 
 class Tracker(NamedTuple):
-    log: Callable[[int, Mapping[str, np.ndarray]], None]  # (gradient step, metric name -> [S])
+    # (gradient step, metric name -> [S], indices [S] of the seeds)
+    log: Callable[[int, Mapping[str, np.ndarray], Sequence[int]], None]
     close: Callable[[], None]
 
 
@@ -52,12 +53,13 @@ def _saying(name: str) -> Generator[None]:
         raise InputError(f"--track {name} can't begin: {type(error).__name__}: {error}{how}") from error
 
 
-def scalars(metrics: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """'metric/seedK' for each seed, and 'metric' for their mean."""
+def scalars(metrics: Mapping[str, np.ndarray], seeds: Sequence[int]) -> dict[str, float]:
+    """'metric/seedK' for each seed, and 'metric' for the mean of those that the run began with."""
     values: dict[str, float] = {}
     for name, per_seed in metrics.items():
-        values[name] = float(np.mean(per_seed))
-        values |= {f"{name}/seed{index}": float(value) for index, value in enumerate(per_seed)}
+        if seeds[0] == 0:
+            values[name] = float(np.mean(per_seed))
+        values |= {f"{name}/seed{index}": float(value) for index, value in zip(seeds, per_seed, strict=True)}
     return values
 
 
@@ -67,8 +69,8 @@ def _tensorboard(folder: Path, resumed_at: int | None) -> Tracker:
     # TensorBoard leaves out what an earlier file has of steps from `purge_step` on
     writer = SummaryWriter(str(folder / "tensorboard"), purge_step=None if resumed_at is None else resumed_at + 1)
 
-    def log(step: int, metrics: Mapping[str, np.ndarray]) -> None:
-        for name, value in scalars(metrics).items():
+    def log(step: int, metrics: Mapping[str, np.ndarray], seeds: Sequence[int]) -> None:
+        for name, value in scalars(metrics, seeds).items():
             writer.add_scalar(name, value, step)
         writer.flush()
 
@@ -83,4 +85,4 @@ def _wandb(folder: Path, config: Any) -> Tracker:
     path = folder.resolve()
     own = hashlib.sha256(str(path).encode()).hexdigest()[:16]
     run = wandb.init(project="itrpo", id=own, name=path.name, dir=str(folder), config=config, resume="allow")
-    return Tracker(lambda step, metrics: run.log(scalars(metrics), step=step), run.finish)
+    return Tracker(lambda step, metrics, seeds: run.log(scalars(metrics, seeds), step=step), run.finish)

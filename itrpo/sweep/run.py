@@ -127,7 +127,7 @@ def sweep(it: Sweep, executor: Executor, jobs: int, console: Console, together: 
                     failed.pop(ended.folder, None)
                     if retry and again is not None:
                         again.append(ended.folder)
-                    elif ended.outcome in ("failed", "diverged"):
+                    elif ended.outcome != "finished" and (ended.outcome != "stopped" or not signals):
                         failed[ended.folder] = ended
                     board.report(ended, states, retry)
                 write_plan(it.plan, it.out, states)

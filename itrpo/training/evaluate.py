@@ -87,12 +87,21 @@ def start_evaluation(
     """Begins to play one episode per seed and slot with what ships: the policies in these files.
 
     `write` gets metric -> [S] (none without an environment) once that is over, before anything else of the session is
-    written.
+    written. A run with a policy that failed is given up: then settling raises DivergenceError if no other goes on.
     """
 
     def then(evaluated: Evaluated) -> None:
-        env_id, own = session.config.data.env, session.dataset.reference
-        write({} if evaluated.returns is None else summary(env_id, own, *evaluated.returns), evaluated)
+        env_id, own, played = session.config.data.env, session.dataset.reference, evaluated.returns
+        if played is None:
+            write({}, evaluated)
+            return
+        for place, _, members in session.going_on:
+            at = zip(range(len(indices))[members], indices[members], strict=True)
+            found = [rollout.failure(env_id, played, policy, index, step) for policy, index in at]
+            message = next(filter(None, found), None)
+            if message is not None:
+                session.give_up(place, step, message)
+        write(summary(env_id, own, *played), evaluated)
 
     indices = [index for _, index in session.members]
     session.evaluations.start(policies, session.config.train.seed, step, indices, then)

@@ -276,7 +276,7 @@ def evaluate_what_is_saved(session: Session, step: int, trackers: list[Tracker])
     def write(returns: dict[str, np.ndarray], evaluated: Evaluated) -> None:
         session.append_metrics(step, {prefix + name: values for name, values in returns.items()})
         for tracker in trackers:
-            tracker.log(step, returns)
+            tracker.log(step, returns, session.seeds)
 
     start_evaluation(session, paths, step, write)
 
@@ -376,7 +376,7 @@ def write_evaluation(
     step, metrics = timing["step"], metrics | returns
     session.append_metrics(step, returns)
     for tracker in trackers:
-        tracker.log(step, {name: np.asarray(values) for name, values in metrics.items()})
+        tracker.log(step, {name: np.asarray(values) for name, values in metrics.items()}, session.seeds)
     # how long it was played beside training, and how long training stood still for it and for what is written
     timing["evaluation_seconds"] = evaluated.seconds
     timing["waited_seconds"] += time.perf_counter() - evaluated.waited_since

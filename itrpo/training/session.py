@@ -157,8 +157,12 @@ class Session:
             state = jax.tree.map(lambda leaf, own=own: leaf[own], plain)
             message = divergence(bad, self.seeds, run.folder.checkpoints, state, step)
             if message is not None:
-                self.write_status_of(run, step if phase == "train" else 0, "diverged", message)
-                self.diverged[place] = message
+                self.give_up(place, step if phase == "train" else 0, message)
+
+    def give_up(self, place: int, step: int, message: str) -> None:
+        """Writes into the status of a run that it has diverged. Raises DivergenceError if no other goes on."""
+        self.write_status_of(self.runs[place], step, "diverged", message)
+        self.diverged[place] = message
         if len(self.diverged) == len(self.runs):
             raise DivergenceError(next(iter(self.diverged.values())))
 

@@ -11,9 +11,10 @@ import gymnasium
 import numpy as np
 import pytest
 
-from itrpo.errors import DivergenceError, ItrpoError
+from itrpo.errors import ItrpoError
 from itrpo.evaluation import rollout
 from itrpo.evaluation.beside import Evaluated, Evaluations
+from itrpo.evaluation.rollout import failure
 from itrpo.policy import load_policy, save_policy
 from tests.evaluation.test_rollout import Countdown
 
@@ -22,6 +23,7 @@ LONG = "itrpo/AntMaze_Large-v0"  # up to 1,000 steps of a slow simulation
 
 def policy_files(folder: Path, count: int, observations: int, actions: int, scale: float = 1.0) -> list[Path]:
     paths, rng = [folder / f"{index}.npz" for index in range(count)], np.random.default_rng(0)
+    folder.mkdir(exist_ok=True)
     for path in paths:
         shapes = {"weight_0": (8, observations), "bias_0": (8,), "weight_1": (actions, 8), "bias_1": (actions,)}
         export = {name: scale * rng.normal(size=shape) for name, shape in shapes.items()}
@@ -68,12 +70,22 @@ def test_it_is_settled_without_waiting_only_once_it_is_over(tmp_path):
         assert done
 
 
-def test_an_error_there_is_the_same_error_here(tmp_path):
-    paths = policy_files(tmp_path, 2, 11, 3, scale=5e37)  # inf - inf
-    with closing(Evaluations("Hopper-v4", 2, 1)) as evaluations:
-        evaluations.start(paths, 0, 9, [0, 1], pytest.fail)
-        with pytest.raises(DivergenceError, match="seed index 0, training step 9: the policy's action in Hopper-v4 is"):
-            evaluations.settle()
+def test_a_policy_that_fails_takes_no_other_with_it(tmp_path):
+    (broken,), (good,) = policy_files(tmp_path / "a", 1, 11, 3, scale=5e37), policy_files(tmp_path / "b", 1, 11, 3)
+    both, alone = list[Evaluated](), list[Evaluated]()
+    with closing(Evaluations("Hopper-v4", 2, 1)) as evaluations:  # of seeds 4 and 5; inf - inf
+        evaluations.start([broken, good], 0, 9, [4, 5], both.append)
+        evaluations.settle()
+    with closing(Evaluations("Hopper-v4", 1, 1)) as evaluations:
+        evaluations.start([good], 0, 9, [5], alone.append)
+        evaluations.settle()
+    (played,), (by_itself,) = both, alone
+    assert played.returns is not None
+    assert by_itself.returns is not None
+    said = "seed 4, training step 9: an action of the policy in Hopper-v4, or the reward that it got, is not finite"
+    assert failure("Hopper-v4", played.returns, 0, 4, 9) == said
+    assert failure("Hopper-v4", played.returns, 1, 5, 9) is None
+    np.testing.assert_array_equal(played.returns.returns[1], by_itself.returns.returns[0])
 
 
 def test_a_process_that_was_killed_is_one_sentence(tmp_path):

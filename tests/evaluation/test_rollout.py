@@ -140,7 +140,7 @@ def test_hopper_returns_are_those_of_a_plain_loop():
 
 def test_a_policy_that_is_not_finite_is_an_error_and_never_a_number(countdown):
     pool = make_pool(countdown, 2, 2)
-    with pytest.raises(DivergenceError, match="seed index 1, training step 9: the policy's action"):
+    with pytest.raises(DivergenceError, match="seed 1, training step 9: an action of the policy in"):
         evaluate(pool, Recorder(lambda s: np.where(s == 1, np.nan, 0.0)), seed=0, step=9)
 
 

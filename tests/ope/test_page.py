@@ -119,6 +119,13 @@ def test_tables_sort_and_unseen_text_is_no_markup(browser: Browser, page: str):
     assert browser.problems() == []
 
 
+def test_numbers_sort_as_numbers(page: str):
+    values = re.findall(r'data-sort="([^"]*)"', page)
+    assert len(values) > 100
+    for value in filter(None, values):
+        float(value)
+
+
 def test_sections_stand_in_their_order_and_warnings_come_first(page: str):
     found = re.findall(r'<section id="(\w+)">', page)
     assert " ".join(found) == "warnings verdict estimates regions episode limits changes unseen provenance"

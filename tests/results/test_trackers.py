@@ -16,13 +16,17 @@ METRICS = {"kl": np.array([1.0, 3.0])}
 
 
 def test_every_seed_and_their_mean():
-    assert scalars(METRICS) == {"kl": 2.0, "kl/seed0": 1.0, "kl/seed1": 3.0}
+    assert scalars(METRICS, range(2)) == {"kl": 2.0, "kl/seed0": 1.0, "kl/seed1": 3.0}
+
+
+def test_seeds_that_were_added_have_their_own_names_and_no_mean():
+    assert scalars(METRICS, range(4, 6)) == {"kl/seed4": 1.0, "kl/seed5": 3.0}
 
 
 def test_tensorboard_writes_a_curve_for_each(tmp_path: Path):
     pytest.importorskip("tensorboardX")
     tracker = open_tracker("tensorboard", tmp_path, {})
-    tracker.log(10, METRICS)
+    tracker.log(10, METRICS, range(2))
     tracker.close()
     (events,) = (tmp_path / "tensorboard").iterdir()
     assert all(name in events.read_bytes() for name in (b"kl", b"kl/seed0", b"kl/seed1"))
@@ -34,7 +38,7 @@ def test_a_resumed_run_takes_back_the_steps_that_come_again(tmp_path: Path):
     for resumed_at, steps in ((None, (10, 20)), (10, (20, 30))):
         tracker = open_tracker("tensorboard", tmp_path, {}, resumed_at)
         for step in steps:
-            tracker.log(step, METRICS)
+            tracker.log(step, METRICS, range(2))
         tracker.close()
     starts = dict[str, list[int]]()
     for path in sorted((tmp_path / "tensorboard").iterdir()):
@@ -75,8 +79,8 @@ def test_wandb_offline_keeps_folders_of_one_name_apart(tmp_path: Path, monkeypat
         tracker = open_tracker("wandb", folder, {"alpha": 1.0})
         ids.append(wandb.run.id)
         assert wandb.run.name == "iql"
-        tracker.log(10, METRICS)
-        tracker.log(20, METRICS)  # wandb sends a step away when the next one begins
+        tracker.log(10, METRICS, range(2))
+        tracker.log(20, METRICS, range(2))  # wandb sends a step away when the next one begins
         assert wandb.run.summary["kl/seed1"] == 3.0
         tracker.close()
         assert list((folder / "wandb").glob("offline-run-*"))

@@ -9,15 +9,21 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from itrpo.cli import main
+from itrpo.console import silent_console
 from itrpo.results.frames import pack, read_results
 from itrpo.results.run_folder import RunFolder
 from itrpo.results.store import read_status
 from itrpo.sweep import cost
+from itrpo.sweep.local import Ended
+from itrpo.sweep.plan import read_plan
+from itrpo.sweep.run import begin
+from itrpo.sweep.run import sweep as sweep_runs
 from tests.processes import running
 from tests.sweep.conftest import sweep
 
@@ -99,6 +105,32 @@ def test_weeks_are_not_begun_by_mistake(write_plan, tmp_path, monkeypatch, capsy
     assert main([*words, "--dry-run"]) == 0
     assert main([*words, "--yes"]) == main([*words, "--jobs", "3"]) == 0
     assert started == [1, 3]
+
+
+def test_a_run_that_somebody_else_stops_twice_is_not_done(write_plan, tmp_path):
+    """As a scheduler does. The first time it is tried again."""
+    started = list[str]()
+
+    class Stopping:
+        def __init__(self) -> None:
+            self.over = list[Ended]()
+
+        def start(self, folder: str, task: Any, log: Path) -> None:
+            started.append(folder)
+            self.over.append(Ended(folder, "stopped", "stopped at step 3 of train"))
+
+        def ended(self) -> list[Ended]:
+            over, self.over = self.over, []
+            return over
+
+        def stop(self, at_once: bool) -> None: ...
+
+        def close(self) -> None: ...
+
+    work = begin(read_plan(str(write_plan())), tmp_path / "out", ("one",), silent_console())
+    failed = sweep_runs(work, Stopping(), 1, silent_console())
+    assert [(it.folder, it.outcome) for it in failed] == [("one/itrpo", "stopped"), ("one/brac", "stopped")]
+    assert started == ["one/itrpo", "one/brac"] * 2
 
 
 @pytest.mark.slow

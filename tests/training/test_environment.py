@@ -264,6 +264,8 @@ def test_a_log_of_another_scale_is_met_everywhere(finished, tmp_path, capsys):
     assert train(log, tmp_path / "run", "--env", "none") == 0
     assert main(["evaluate", str(tmp_path / "run"), "--env", OWN, "--episodes", "1"]) == 0
     assert "takes actions from -2 to 2, but the policies in" in capsys.readouterr().out
+    assert main(["evaluate", str(tmp_path / "run"), "--env", OWN, "--episodes", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["episodes"] == 1
     assert main(["evaluate", str(finished), "--env", OWN, "--episodes", "1"]) == 0
     assert "warning" not in capsys.readouterr().out
 

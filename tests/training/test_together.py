@@ -15,6 +15,7 @@ from itrpo import RunOptions
 from itrpo.config import RunConfig, replace_leaves
 from itrpo.data.load import load_dataset
 from itrpo.errors import DivergenceError, InputError
+from itrpo.evaluation import rollout
 from itrpo.results.store import read_status
 from itrpo.training import run, seeds, together
 from itrpo.training.configure import complete, make_config
@@ -128,6 +129,21 @@ def test_one_that_diverges_leaves_the_others_as_they_are(grid, dataset, tmp_path
     assert max(step for _, _, step, _ in rows(paths[1])) < 40
     with pytest.raises(DivergenceError):
         run.train_together([wanted[1]], dataset, QUIET)
+
+
+def test_one_whose_policy_fails_in_the_simulator_leaves_the_others_as_they_are(grid, dataset, tmp_path, monkeypatch):
+    def failure(env_id: str, played: rollout.Returns, place: int, index: int, step: int) -> str | None:
+        return f"seed {index} fails" if (place, step) == (3, 20) else None  # seed 1 of the second run
+
+    monkeypatch.setattr(rollout, "failure", failure)
+    paths = [tmp_path / str(place) for place in range(len(GRID))]
+    run.train_together([(config(dataset, **own), path) for own, path in zip(GRID, paths, strict=True)], dataset, QUIET)
+    assert [read_status(path).state for path in paths] == ["finished", "diverged", "finished"]
+    assert read_status(paths[1]).message == "seed 1 fails"
+    assert rows(paths[0]) == rows(grid[0])
+    assert rows(paths[2]) == rows(grid[2])
+    steps = [{step for _, _, step, name in rows(path) if name == "return"} for path in (grid[1], paths[1])]
+    assert steps == [{20, 40}, set()]
 
 
 def test_only_numbers_may_differ(dataset, tmp_path):

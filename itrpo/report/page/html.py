@@ -88,7 +88,9 @@ def _n(number: bool) -> str:
 
 def _sort(value: object) -> str:
     value = value.sort if isinstance(value, Shown) else value
-    return f' data-sort="{value!r}"' if isinstance(value, int | float) else ' data-sort=""' if value is None else ""
+    return (
+        f' data-sort="{float(value)!r}"' if isinstance(value, int | float) else ' data-sort=""' if value is None else ""
+    )
 
 
 def _shown(value: object) -> str:
