@@ -51,7 +51,8 @@ class Support:
 
     unlikely: float | None  # share of its actions below the 1% quantile of log pi_beta of the log's own
     far: float | None  # share of (s, pi(s)) farther from known rows than 99% of the log's (s, a)
-    outside: float  # share of rows where some dimension leaves the central 98% of the log's actions in a region's bin
+    # share of rows whose action is outside of what 98% of the log's keep to in a region's bin; that of the worst column
+    outside: float
     regions: tuple[Region, ...]  # of each column of observations and each of its bins
 
 

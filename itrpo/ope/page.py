@@ -634,8 +634,8 @@ def unseen(judged: Judgement, view: View) -> str:
     names = ("less likely than 99 % of the log’s", "farther from known rows than 99 %", "outside the usual of a region")
     text = (
         "<p>Shares of the rows where a policy’s action is none that the log would have taken: by a model of what it"
-        " did in such states; by the distance of state and action to all known rows; and by the range of the middle"
-        " 98 % of the log’s actions in a fifth of a sensor’s rows. Of the log itself each would be 1 to 2 %.</p>"
+        " did in such states; by the distance of state and action to all known rows; and by the range that 98 % of the"
+        " log’s actions keep to in a fifth of a sensor’s rows. Of the log itself each would be 1 to 2 %.</p>"
     )
     text += html.plain_table("support", columns_of(("policy",), names), rows)
     seeds = [it for it in own if it.seed is not None]

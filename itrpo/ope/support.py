@@ -65,14 +65,20 @@ def far_share(
 
 def regions(observation: np.ndarray, policy_action: np.ndarray, log_action: np.ndarray) -> list[Region]:
     """Where the policy leaves the log: for each column of the observations [N, O] and each of its bins, between its
-    quantiles, the share of rows whose policy action [N, A] is in some dimension outside of what all but LOW of
-    the log's actions of that bin span, on either side. Columns that never vary have none.
+    quantiles, the share of rows whose policy action [N, A] is outside of the box that all but 2 LOW of the log's
+    actions of that bin keep to. It is the box of each dimension's quantiles LOW and 1 - LOW, moved outwards by one
+    share of its sides; so of the log itself 2 LOW are outside, whatever A is. Columns that never vary have none.
     """
     found: list[Region] = []
     for column in range(observation.shape[1]):
         for here, (start, end) in in_bins(observation[:, column]):
             low, high = np.quantile(log_action[here], (LOW, 1.0 - LOW), axis=0)
-            outside = ((policy_action[here] < low) | (policy_action[here] > high)).any(axis=1).mean()
+            side = np.maximum(high - low, np.finfo(np.float32).tiny)
+            ours, theirs = (
+                (np.maximum(low - action[here], action[here] - high) / side).max(axis=1)
+                for action in (policy_action, log_action)
+            )
+            outside = (ours > np.quantile(theirs, 1.0 - 2.0 * LOW)).mean()
             found.append(Region(column, start, end, float(here.mean()), float(outside)))
     return found
 

@@ -49,3 +49,14 @@ def test_regions_say_where_the_policy_leaves_the_range():
     assert [it.outside for it in found] == [0, 0, 0, 0, 1]
     assert sum(it.weight for it in found) == pytest.approx(1)
     assert (found[-1].low, found[-1].high) == (8, 10)
+
+
+@pytest.mark.parametrize("actions", [1, 6, 21])
+def test_a_policy_that_does_what_the_log_does_leaves_no_region_however_many_its_actions(actions):
+    observation = RNG.standard_normal((20_000, 1))
+    log_action, policy_action = (RNG.standard_normal((20_000, actions)) for _ in range(2))
+    log_action[:, 0] = policy_action[:, 0] = 0.5  # a dimension that never moves
+    found = support.regions(observation, policy_action, log_action)
+    assert sum(it.weight * it.outside for it in found) == pytest.approx(0.02 * (actions > 1), abs=0.005)
+    policy_action[:, 0] += 1e-3
+    assert all(it.outside == 1 for it in support.regions(observation, policy_action, log_action))
