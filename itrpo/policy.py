@@ -139,7 +139,7 @@ class Policy:
     action_high: np.ndarray  # [A] float32: the action that the network's +1 stands for; [1]: the last choice
     metadata: dict[str, Any]  # environment, dataset, algorithm, version, trained_low and _high in training, ...
     known: np.ndarray  # [2, O] float32: what is outside lies below or above; infinite where the file does not say
-    outside: np.ndarray  # [O] int64: how many observations were outside, by column, since the policy was loaded
+    outside: np.ndarray  # [O] int64: how many observations of calls (not of `act`) were, without guards; by column
     stack: int  # K: observations in a row, with the actions between them, that the network sees; then O is of one
     past: dict[str, np.ndarray]  # "state" [..., S], see `step`, once it has acted; "action" [..., A] of a `reset`
     guards: Guards | None  # None: as it was trained
@@ -176,9 +176,10 @@ class Policy:
         self.outside[:] += outside.sum(axis=0)
 
     def act(self, observation: Any) -> np.ndarray:
-        """Actions [..., A] float32 for raw observations [..., O]. Raises ValueError for another last dimension, and,
-        where something is remembered, for others than those before; MissingInput where guards say so, and then it is
-        counted and nothing else has happened.
+        """Actions [..., A] float32 for raw observations [..., O]; over choices int64 [...], the numbers of choices.
+
+        Raises ValueError for another last dimension, and, where something is remembered, for others than those before;
+        MissingInput where guards say so, and then it is counted and nothing else has happened.
         """
         raw, done = self._act(observation)
         return self._as_actions(raw, done)

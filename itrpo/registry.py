@@ -65,8 +65,9 @@ BEHAVIOR_MODELS = {
     "mixture": "itrpo.behavior.mixture:MIXTURE",
 }
 
-# datasets that are made from policies inside the package: name -> function(name, *, console) writing its HDF5 file
-_GENERATED = (
+# datasets that are made from policies inside the package, and the function(name, *, console) that writes their files
+MAKE_DATASET = "itrpo.collection.recipes:make_dataset"
+GENERATED_DATASETS = (
     "hopper-demo",
     *(
         f"{environment}-{kind}-itrpo1"
@@ -82,7 +83,6 @@ _GENERATED = (
     *(f"antmaze-{size}-{kind}-itrpo1" for size in ("medium", "large") for kind in ("play", "diverse")),
     *(f"pointmaze-{size}-itrpo1" for size in ("umaze", "medium", "large")),
 )
-GENERATED_DATASETS = dict.fromkeys(_GENERATED, "itrpo.collection.recipes:make_dataset")
 
 
 def resolve(dotted: str) -> Any:

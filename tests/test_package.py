@@ -75,11 +75,6 @@ def test_registered_behavior_model_resolves(dotted):
     assert isinstance(registry.resolve(dotted), BehaviorEntry)
 
 
-@pytest.mark.parametrize("dotted", registry.GENERATED_DATASETS.values())
-def test_registered_dataset_resolves(dotted):
-    assert callable(registry.resolve(dotted))
-
-
 def test_the_conda_recipe_asks_for_what_pip_does():
     folder = Path(__file__).parents[1]
     project = tomllib.loads((folder / "pyproject.toml").read_text("utf-8"))["project"]

@@ -41,7 +41,7 @@ from itrpo.data.wording import first_rows, listed, refuse
 from itrpo.errors import InputError
 from itrpo.evaluation.environments import check_sizes, numbers, spaces_of
 from itrpo.files import generated_path
-from itrpo.registry import GENERATED_DATASETS, nearest, resolve
+from itrpo.registry import GENERATED_DATASETS, MAKE_DATASET, nearest, resolve
 from itrpo.types import BoundsFrom, Dataset, Episodes, SpaceSpec
 
 if TYPE_CHECKING:
@@ -290,7 +290,7 @@ def dataset_file(source: str | os.PathLike[str], console: Console | None = None)
     if name in GENERATED_DATASETS:
         path = generated_path(name)
         if not path.exists():
-            resolve(GENERATED_DATASETS[name])(name, console=console)
+            resolve(MAKE_DATASET)(name, console=console)
         return path, None
     if name.startswith(minari_ids.PREFIX):
         return minari_ids.find(name.removeprefix(minari_ids.PREFIX)), None

@@ -28,7 +28,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -48,7 +48,7 @@ from itrpo.errors import DivergenceError, InputError
 from itrpo.evaluation import rollout
 from itrpo.evaluation.environments import Spaces, allow, check_sizes, normalized_score, spaces_of
 from itrpo.policy import Policy, load_policy, save_policy
-from itrpo.ranges import Count, Interval, NonNegative, Positive, Seed, check_ranges
+from itrpo.ranges import Count, NonNegative, Positive, Seed, Share, check_ranges
 from itrpo.results.run_folder import CHECKPOINT_SECONDS, RunFolder
 from itrpo.results.schema import Row, Status, row_to_json
 from itrpo.results.store import METRICS, STATUS
@@ -69,7 +69,6 @@ NO_DROP = 2**31 - 1  # steps of a fit whose learning rate does not fall
 INIT, ACT, UPDATE = range(3)  # streams of randomness: fold_in(fold_in(key(seed), index of the seed), STREAM)
 CURVE = "curve.jsonl"
 NOISE_LIMIT = 0.5  # of the noise on a deterministic policy's actions (CORL's noise_clip)
-Share = Annotated[float, Interval("[0, 1]")]
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""From many runs to the scores [R, T] of one arm: R seeds on T datasets, by one of two protocols."""
+"""From many runs to the scores [R, T] of one arm: R seeds on T datasets."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -13,11 +13,6 @@ from itrpo.results.frames import Results
 if TYPE_CHECKING:
     import polars
 
-Protocol = Literal["paper", "last"]
-PROTOCOLS: dict[Protocol, str] = {
-    "paper": "mean of the last 10 evaluations of each seed (in a short run, not more than the later half)",
-    "last": "the last checkpoint of each seed alone",
-}
 DONE = ("finished", "diverged")  # a run that blew up scores what it scored last; one that goes on scores nothing yet
 
 
@@ -27,8 +22,6 @@ class Scores(NamedTuple):
     datasets: tuple[str, ...]
     seeds: tuple[int, ...]
     values: np.ndarray  # [R, T] float64
-    deviations: np.ndarray  # [T]: over seeds and evaluations together, as the paper's tables; divided by their number
-    evaluations: int  # the fewest that a value is a mean of
 
 
 class Curves(NamedTuple):
@@ -66,24 +59,21 @@ def arm(results: Results, name: str) -> Results | None:
     return chosen(results, first.unique("dataset", keep="first", maintain_order=True).drop("table"))
 
 
-def scores(one: Results, protocol: Protocol = "paper", metric: str = "score") -> Scores | None:
-    """An arm's scores, or None if no dataset has any. Raises InputError if a dataset has two runs."""
+def scores(one: Results, metric: str = "score") -> Scores | None:
+    """An arm's scores, by the paper's protocol (`aggregate.final_values`), or None if no dataset has any.
+
+    Raises InputError if a dataset has two runs.
+    """
     found = {
         dataset: measured
         for dataset, rows in by_dataset(one, metric).items()
-        if (measured := final_values(rows, metric, 1 if protocol == "last" else None)) is not None
+        if (measured := final_values(rows, metric)) is not None
     }
     if not found:
         return None
     seeds = sorted(set.intersection(*(set(it.seeds) for it in found.values())))
     own = {name: it.values[[it.seeds.index(seed) for seed in seeds]] for name, it in found.items()}
-    return Scores(
-        tuple(own),
-        tuple(seeds),
-        np.stack([it.mean(axis=1) for it in own.values()], axis=1),
-        np.array([it.std() for it in own.values()]),
-        min(it.shape[1] for it in own.values()),
-    )
+    return Scores(tuple(own), tuple(seeds), np.stack([it.mean(axis=1) for it in own.values()], axis=1))
 
 
 def curves(one: Results, metric: str = "score") -> Curves | None:
@@ -125,7 +115,6 @@ def common(*every: Scores) -> list[Scores]:
         it._replace(
             datasets=tuple(shared),
             values=it.values[:, [it.datasets.index(name) for name in shared]],
-            deviations=it.deviations[[it.datasets.index(name) for name in shared]],
         )
         for it in every
     ]

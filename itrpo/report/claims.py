@@ -18,7 +18,8 @@ import numpy as np
 
 from itrpo.report import arms, statistics
 from itrpo.report.arms import Scores
-from itrpo.report.controls import ALPHA, LAMBDA, is_control, opened
+from itrpo.report.controls import ALPHA, LAMBDA, is_control, opened, percent_change
+from itrpo.report.published import LOCOMOTION, MAZES
 from itrpo.report.statistics import Estimate
 from itrpo.report.tables import count
 from itrpo.results.frames import Results
@@ -32,13 +33,7 @@ TABLE2 = ("bear", "uwac", "iql", "td3_bc", "cql", "pbrl")  # the other columns
 TABLE3 = ("bear", "td3_bc", "plas", "cql", "iql", "spot")
 CONSTRAINT, CONSERVATIVE = ("bear", "uwac", "iql", "td3_bc"), ("cql", "pbrl")
 KINDS = ("random", "medium", "medium-replay", "medium-expert", "expert")
-LOCOMOTION = tuple(f"{environment}-{kind}" for environment in ("halfcheetah", "hopper", "walker2d") for kind in KINDS)
 LARGE_MAZES = ("antmaze-large-play", "antmaze-large-diverse")
-MAZES = (
-    *(f"antmaze-umaze{kind}" for kind in ("", "-diverse")),
-    *(f"antmaze-medium-{kind}" for kind in ("play", "diverse")),
-    *LARGE_MAZES,
-)
 SUCCESSIVE_KL = "probe_kl_evaluations"
 
 
@@ -347,9 +342,7 @@ def by_tau(results: Results, metric: str) -> tuple[np.ndarray, str] | None:
     taus: list[str] = []
     for group in groups.values():
         (low, first), (high, last) = min(group), max(group)
-        ends = [
-            arms.scores(arms.chosen(results, runs.filter(runs["run"] == run)), "paper", metric) for run in (first, last)
-        ]
+        ends = [arms.scores(arms.chosen(results, runs.filter(runs["run"] == run)), metric) for run in (first, last)]
         if high > low and ends[0] is not None and ends[1] is not None:
             shared = min(len(it.seeds) for it in ends if it is not None)
             columns.append(ends[1].values[:shared, 0] - ends[0].values[:shared, 0])
@@ -443,7 +436,7 @@ def ablation(results: Results, equal_lambda: bool) -> Verdict:
     estimate = statistics.difference(own, brac)
 
     def percent(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return (100 * (b.mean(-2) - a.mean(-2)) / np.maximum(np.abs(a.mean(-2)), 1.0)).mean(-1)
+        return percent_change(a.mean(-2), b.mean(-2)).mean(-1)
 
     numbers = {
         "iTRPO - BRAC": estimate,

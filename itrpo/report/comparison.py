@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from itrpo import files
+from itrpo.console import duration
 from itrpo.evaluation.environments import score_name
 from itrpo.registry import folder_name
 from itrpo.report.aggregate import FEW, Interval, final_score, mean_interval, window
@@ -115,7 +116,7 @@ def table_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
         named: [format_interval(it.score, 1) for it in by_score] + [_number(comparison.dataset_score, 1)],
         "each seed": [_seeds(it) for it in by_score] + [""],
         "paper": [_paper(it.paper) for it in by_score] + [""],
-        "train time": [_duration(it.train_seconds) for it in by_score] + [""],
+        "train time": [duration(it.train_seconds) for it in by_score] + [""],
         "steps/s": [_number(it.steps_per_second, 1) for it in by_score] + [""],
         "state": ["" if it.state == "finished" else it.state for it in by_score] + [""],
     }
@@ -150,9 +151,3 @@ def _paper(cell: tuple[float, float | None] | None) -> str:
 
 def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:,.{digits}f}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -31,6 +31,11 @@ def is_control(run: dict[str, Any], ours: dict[str, Any], name: str) -> bool:
     return bool(np.isclose(run["alpha"], ours["alpha"] * (1 - ours["tau"] if name == LAMBDA else 1)))
 
 
+def percent_change(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """What `theirs` has more than `ours`, in percent of ours: of scores below 1, in percent of 1."""
+    return 100 * (theirs - ours) / np.maximum(np.abs(ours), 1.0)
+
+
 def without_shaping(run: dict[str, Any]) -> bool:
     return run["algorithm"] == "brac_v" or (run["algorithm"] == "itrpo" and run["tau"] == 0)
 

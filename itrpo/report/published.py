@@ -28,3 +28,6 @@ def _mean_and_std(cell: str) -> tuple[float, float | None]:
 
 # task -> algorithm -> (mean, std)
 TABLES = _scores("paper_table2.csv") | _scores("paper_table3.csv")
+
+LOCOMOTION = tuple(task for task in TABLES if not task.startswith("antmaze"))
+MAZES = tuple(task for task in TABLES if task.startswith("antmaze"))

@@ -277,7 +277,7 @@ def print_run(folder: Path, console: Console, as_json: bool = False) -> None:
     extended = f", begun as {begun:,}" if begun not in (None, about["steps"]) else ""
     lines = {
         "run": f"{about['run']}, {about['state']} {about['message']}".strip(),
-        "algorithm": f"{algorithm_name(about['algorithm'])}, preset {config.get('preset')}",
+        "algorithm": ", preset ".join([algorithm_name(about["algorithm"]), *filter(None, [config.get("preset")])]),
         "dataset": f"{about['dataset']}, SHA-256 {str(provenance.get('dataset_sha256'))[:12]}...",
         "environment": about["env_id"] or "none",
         "length": f"{steps}{extended}, {count(about['seeds'], 'seed')}",

@@ -143,8 +143,9 @@ def joined(*results: Results) -> Results:
 
 
 def everything() -> Results:
-    """All that a report can show: cells that finished, that did not, that diverged, that never ran; both "
-    "tables; grids."""
+    """All that a report can show: cells that finished, that did not, that diverged, that never ran; both
+    tables; grids.
+    """
 
     def state(task: str, label: str) -> str | None:
         if label == "pbrl" and task.startswith("walker2d"):

@@ -1,5 +1,6 @@
-"""The report's page in a real browser: no error, no request, every figure drawn, tables that sort, on a phone "
-"and dark."""
+"""The report's page in a real browser: no error, no request, every figure drawn, tables that sort, on a phone and
+dark.
+"""
 
 from __future__ import annotations
 

@@ -137,8 +137,9 @@ def curves(
     legend: str = "",
     scale: dict[str, Any] | None = None,
 ) -> Chart:
-    """Means over gradient steps with bands. Rows: s (step), m, lo, hi (numbers), a (arm), p (panel, where "
-    "there are)."""
+    """Means over gradient steps with bands. Rows: s (step), m, lo, hi (numbers), a (arm), p (panel, where
+    there are).
+    """
     titles, colors, dashes = palette(arms)
     rows = with_bands(rows)
     color = {

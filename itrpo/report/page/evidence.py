@@ -16,8 +16,9 @@ import numpy as np
 
 from itrpo.evaluation.environments import as_reference, reference_score
 from itrpo.report.aggregate import FEW, Interval, final_score, mean_interval, over_seeds
-from itrpo.report.controls import ALPHA, LAMBDA, flattened, is_control, opened, without_shaping
-from itrpo.report.published import TABLES
+from itrpo.report.arms import DONE
+from itrpo.report.controls import ALPHA, LAMBDA, flattened, is_control, opened, percent_change, without_shaping
+from itrpo.report.published import LOCOMOTION, MAZES, TABLES
 from itrpo.report.tables import algorithm_name, count
 
 if TYPE_CHECKING:
@@ -26,12 +27,9 @@ if TYPE_CHECKING:
     from itrpo.results.frames import Results
 
 PROTOCOLS = ("paper", "last")  # mean of the last ten evaluations; the last one
-LOCOMOTION = tuple(task for task in TABLES if not task.startswith("antmaze"))
-MAZES = tuple(task for task in TABLES if task.startswith("antmaze"))
 NINE = tuple(task for task in LOCOMOTION if task.endswith(("-medium", "-medium-replay", "-medium-expert")))
 # columns: iTRPO and its controls, cloning, then the paper's others in its order
 COLUMNS = ("itrpo", "itrpo_insample", "brac_v", "brac_p", "bc", "bear", "uwac", "td3_bc", "plas", "iql", "cql", "pbrl")
-DONE = ("finished", "diverged")  # a run that blew up scores what it scored last; one that goes on scores nothing yet
 KINDS = {"d4rl": "D4RL’s own data", "generated": "data made here"}  # others: the user's own files
 
 
@@ -396,16 +394,11 @@ def ablation(table: Table) -> list[Change]:
                 continue
             a, b = (np.array(it.scores["paper"]) for it in (ours, theirs))
             resampled = [it[generator.integers(len(it), size=(2_000, len(it)))].mean(axis=1) for it in (a, b)]
-            percent = _percent(a.mean(), b.mean()).item()
-            low, high = np.percentile(_percent(*resampled), [2.5, 97.5])
+            percent = percent_change(a.mean(), b.mean()).item()
+            low, high = np.percentile(percent_change(*resampled), [2.5, 97.5])
             points = b.mean() - a.mean()
             found.append(Change(table.datasets[task], task, arm.control or "", percent, low, high, points))
     return found
-
-
-def _percent(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """What `theirs` has more than `ours`, in percent of ours; NaN where ours is 0."""
-    return 100 * (theirs - ours) / np.where(ours == 0, np.nan, np.abs(ours))
 
 
 class Family(NamedTuple):

@@ -130,7 +130,7 @@ def ablation(table: Table) -> Chart | None:
         f"KL has by Theorem 1; where {ALPHA} adapts, as in the larger mazes, both hold the same D_KL."
         " Lines are 95 % bootstrap intervals over seeds. What lies beyond ±100 % (of scores near 0) is cut off; "
         "hover for its value and"
-        " for points. A score of 0 has no percentage, and a resample of 0 no interval."
+        " for points. A score of iTRPO below 1 counts as 1."
     )
     present = [names[it] for it in (ALPHA, LAMBDA) if any(row["c"] == names[it] for row in rows)]
     order = [task for task in table.tasks if any(row["t"] == task for row in rows)]
