@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 CHECKS = 20  # values are looked at so often on the way
-LEVELLED = 12  # after the first of these the level is moved
-LEVEL_ROWS = 8_192  # drawn for that
+LEVELLED = 12  # after the first of these the level is moved: what its rows are off by counts 1 / (1 - gamma) times
+LEVEL_ROWS = 8_192  # drawn for that; all rows, so many at a time, the last time
 SETTLED = 4  # the last of these are what a drift is measured over
 
 
@@ -154,7 +154,7 @@ def fit(
     state = over_seeds(partial(begin, chosen, optimizer), [True])(keys)
     block = over_seeds(
         partial(steps_between, chosen, optimizer, settings, gamma),
-        [True, True, True, True, False, False, False, False],
+        [True, True, True, True, False, False, False, False, False],
         donate=(0,),
     )
     path, place, name = list[np.ndarray](), 0, ""
@@ -169,7 +169,8 @@ def fit(
     with live:
         for check in range(place + 1, CHECKS + 1):
             start, stop = steps * (check - 1) // CHECKS, steps * check // CHECKS
-            state, value = block(state, keys, policy, fold, rows, start, stop, check <= LEVELLED)
+            levelled, whole = check <= LEVELLED, check == LEVELLED
+            state, value = block(state, keys, policy, fold, rows, start, stop, levelled, whole)
             path.append(units.centre + units.scale * np.asarray(value, np.float64))
             if kept is not None:
                 write_kept(kept, name, state, path)
@@ -191,7 +192,8 @@ def fit(
 
 def _name(rows: Rows, settings: FQE, steps: int, gamma: float) -> str:
     """Of all that a fit follows from."""
-    found = hashlib.sha256(repr((settings, steps, gamma, jax.__version__, jax.default_backend())).encode())
+    schedule = (CHECKS, LEVELLED, LEVEL_ROWS)
+    found = hashlib.sha256(repr((settings, schedule, steps, gamma, jax.__version__, jax.default_backend())).encode())
     for leaf in rows:
         found.update(f"{np.shape(leaf)}".encode())
         found.update(np.ascontiguousarray(leaf).tobytes())
@@ -304,9 +306,11 @@ def steps_between(
     start: Array,
     stop: Array,
     levelled: Array,
+    whole: Array,
 ) -> tuple[State, Array]:
     """One critic from step `start` to `stop`, then levelled if it is to be, and the value that it gives."""
     count = rows.reward.shape[0]
+    piece, pieces = min(count, LEVEL_ROWS), -(-count // LEVEL_ROWS)
 
     def step_once(step: Array, critic: Trainable) -> Trainable:
         place = jax.random.randint(jax.random.fold_in(key, step + 1), (settings.batch_size,), 0, count)
@@ -322,12 +326,19 @@ def steps_between(
         return polyak(critic, settings.polyak_rate)
 
     critic = jax.lax.fori_loop(start, stop, step_once, state.critic)
-    place = jnp.arange(count) if count <= LEVEL_ROWS else jax.random.randint(key, (LEVEL_ROWS,), 0, count)
-    some = drawn(rows, policy, place)
-    weight = rows.weight[fold, some.episode] * some.known
-    residual = fitted_targets(critics, critic.params, state.level, gamma, some)
-    residual -= mean_q(critics, critic.params, some.observation, some.action[:, None])
-    shift = jnp.sum(weight * residual) / jnp.sum(weight * (1.0 - gamma * some.continues))
-    level = state.level + jnp.where(levelled, shift, 0.0)
+    chance = jax.random.randint(jax.random.fold_in(jax.random.fold_in(key, 0), stop), (piece,), 0, count)
+
+    def add(number: Array, sums: tuple[Array, Array]) -> tuple[Array, Array]:
+        """What a level moved by delta changes: sum of weight (residual - (1 - gamma (1-d)) delta)."""
+        place = number * piece + jnp.arange(piece)
+        some = drawn(rows, policy, jnp.where(whole, jnp.minimum(place, count - 1), chance))
+        weight = rows.weight[fold, some.episode] * some.known * (~whole | (place < count))
+        residual = fitted_targets(critics, critic.params, state.level, gamma, some)
+        residual -= mean_q(critics, critic.params, some.observation, some.action[:, None])
+        return sums[0] + jnp.sum(weight * residual), sums[1] + jnp.sum(weight * (1.0 - gamma * some.continues))
+
+    over = jnp.where(whole, pieces, jnp.where(levelled, 1, 0))
+    residual, change = jax.lax.fori_loop(0, over, add, (jnp.zeros(()), jnp.zeros(())))
+    level = state.level + jnp.where(levelled, residual / jnp.where(levelled, change, 1.0), 0.0)
     first, weight = mean_q(critics, critic.params, rows.first, rows.first_action[policy]), rows.weight[fold]
     return State(critic, level), level + jnp.sum(weight * first) / jnp.sum(weight)

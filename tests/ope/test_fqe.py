@@ -13,6 +13,7 @@ import pytest
 from itrpo.ope import bootstrap, fqe
 from itrpo.ope.log import Log, make_log
 from itrpo.theory.mdp import action_values, expected_return, random_mdp, random_policy
+from itrpo.types import Transition
 from tests.ope.tables import at, ending, policy_actions, simulate, table_critic
 
 GAMMA = 0.8
@@ -33,10 +34,12 @@ def in_batches(logs: list[Log], policy: np.ndarray, weights: np.ndarray) -> np.n
     keys = jax.random.split(jax.random.key(0), (len(logs), len(weights)))
     state = jax.vmap(jax.vmap(partial(fqe.begin, CRITIC, optimizer)))(keys)
     fit = partial(fqe.steps_between, CRITIC, optimizer, TABLES, GAMMA)
-    by_fold = jax.vmap(fit, (0, 0, None, 0, None, None, None, None))
-    by_log = jax.jit(jax.vmap(by_fold, (0, 0, None, None, 0, None, None, None)))
+    by_fold = jax.vmap(fit, (0, 0, None, 0, None, None, None, None, None))
+    by_log = jax.jit(jax.vmap(by_fold, (0, 0, None, None, 0, None, None, None, None)))
     for start in range(0, 160, 40):
-        state, value = by_log(state, keys, 0, jnp.arange(len(weights)), rows, start, start + 40, start < 80)
+        state, value = by_log(
+            state, keys, 0, jnp.arange(len(weights)), rows, start, start + 40, start < 80, start == 40
+        )
     units = [it for _, it in prepared]
     return np.stack([own.centre + own.scale * folds for own, folds in zip(units, np.asarray(value), strict=True)])
 
@@ -90,7 +93,7 @@ def test_networks_find_the_known_value_in_any_unit():
 
 
 def test_rows_whose_next_action_is_unknown_are_left_out():
-    """The log's own next actions, unknown where an episode was cut; were they zeros, Q would be of no action at all."""
+    """The log's own next actions, unknown where an episode was cut; were one made up, Q would be of it."""
     log = simulate(MDP, BEHAVIOR, 4_000, 5, np.random.default_rng(1))
     following = np.concatenate([log.rows.action[1:], log.rows.action[:1]])[None, :, None].copy()
     following[:, log.ends] = np.nan
@@ -98,8 +101,9 @@ def test_rows_whose_next_action_is_unknown_are_left_out():
     first = log.rows.action[log.starts][None, :, None]
     fitted = fqe.fit(log, following, first, GAMMA, np.ones((1, 4_000)), settings, CRITIC, normalise=False)
     assert fitted.value[0, 0] == pytest.approx(float(expected_return(MDP, BEHAVIOR)), abs=0.05)
-    wrong = fqe.fit(log, np.nan_to_num(following), first, GAMMA, np.ones((1, 4_000)), settings, CRITIC, normalise=False)
-    assert abs(wrong.value[0, 0] - fitted.value[0, 0]) > 0.1
+    following[:, log.ends] = np.eye(3)[0]
+    wrong = fqe.fit(log, following, first, GAMMA, np.ones((1, 4_000)), settings, CRITIC, normalise=False)
+    assert wrong.value[0, 0] - fitted.value[0, 0] > 0.2
 
 
 def test_rows_without_weight_change_no_bit_of_a_fit():
@@ -113,11 +117,31 @@ def test_rows_without_weight_change_no_bit_of_a_fit():
     optimizer, key = optax.adam(0.1), jax.random.key(0)
     fit = jax.jit(partial(fqe.steps_between, CRITIC, optimizer, TABLES, GAMMA))
     given = fqe.begin(CRITIC, optimizer, key), key, 0, 1
-    results = [fit(*given, rows._replace(reward=it), 0, 50, True) for it in (rows.reward, rows.reward + 9 * without)]
+    results = [
+        fit(*given, rows._replace(reward=it), 0, 50, True, True) for it in (rows.reward, rows.reward + 9 * without)
+    ]
     for mine, theirs in zip(*map(jax.tree.leaves, results), strict=True):
         np.testing.assert_array_equal(mine, theirs)
-    other = fit(*given[:3], 0, rows._replace(reward=rows.reward + 9 * without), 0, 50, True)
+    other = fit(*given[:3], 0, rows._replace(reward=rows.reward + 9 * without), 0, 50, True, True)
     assert other[1] > results[0][1] + 1  # fold 0 has all episodes
+
+
+@pytest.mark.parametrize("gamma", [0.99, 0.999])
+def test_the_level_is_that_of_all_rows_of_a_log(gamma):
+    """Rewards are noise and no episode ends: fitted Q of such a log is their mean / (1 - gamma). Of 8,192 rows that are
+    drawn the mean would put it off by 1.1 and by 11.
+    """
+    rng, episodes, length = np.random.default_rng(0), 20, 1_000
+    count = episodes * length
+    observation, nothing = rng.normal(size=(count, 1)).astype(np.float32), np.zeros((count, 1), np.float32)
+    reward, following = rng.normal(size=count).astype(np.float32), np.roll(observation, -1, axis=0)
+    rows = Transition(observation, nothing, reward, np.ones(count, np.float32), following, nothing)
+    log = make_log(rows, np.arange(0, count, length))
+    actions = np.zeros((1, count, 1, 1)), np.zeros((1, episodes, 1, 1))
+    settings = fqe.FQE(steps=2_000, hidden=(4,))
+    fitted = fqe.fit(log, *actions, gamma, np.ones((1, episodes)), settings)
+    assert fitted.path[0, 0, fqe.LEVELLED - 1] == pytest.approx(reward.mean() / (1 - gamma), abs=0.05)
+    assert fitted.value[0, 0] == pytest.approx(reward.mean() / (1 - gamma), abs=0.5)
 
 
 def test_policies_share_their_draws():
