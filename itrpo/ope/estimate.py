@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -95,11 +95,16 @@ def judge_candidates(
     `behavior` is a model of pi_beta, fitted on other episodes: without it there is no importance sampling and no
     likelihood of actions. `known` are observations [M, O] and actions [M, A] of other episodes, to which distances are
     measured. `names` are those of the columns of observations. `kept`: as of `fqe.fit`.
-    Raises InputError for fewer than two episodes.
+    Raises InputError for fewer than two episodes, or if no row says what was done after it.
     """
     episodes = len(log.starts)
     if episodes < 2:
         raise InputError(f"judging takes at least 2 episodes, and tens to say much; this log has {episodes}")
+    if np.isnan(logged_next_action(log)).any(axis=1).all():
+        raise InputError(
+            f"each of the {episodes} episodes is one row that the clock cut: none says what was done next, so that the"
+            " log itself has no value to hold policies against; put the rows of an episode one after another"
+        )
     weights = bootstrap.fold_weights(episodes, settings.folds, settings.seed)
     many = bootstrap.fold_weights(episodes, max(CHEAP_FOLDS, settings.folds), settings.seed)
     fitted = fit(log, candidates, gamma, weights, settings, console, kept)
@@ -169,8 +174,8 @@ def fit(
     """Fitted Q evaluation of the candidates and, last, of the log's own actions."""
     after = np.stack([*(next_action(log, it) for it in candidates), logged_next_action(log)])
     first = np.stack([*(it.action[log.starts] for it in candidates), log.rows.action[log.starts]])
-    fits = replace(settings.fqe, seed=settings.seed)
-    return fqe.fit(log, after[:, :, None], first[:, :, None], gamma, weights, fits, console=console, kept=kept)
+    actions = after[:, :, None], first[:, :, None]
+    return fqe.fit(log, *actions, gamma, weights, settings.fqe, console=console, kept=kept, seed=settings.seed)
 
 
 def next_action(log: Log, it: Candidate) -> np.ndarray:

@@ -40,7 +40,7 @@ from itrpo.nn.network import Initializer, network
 from itrpo.nn.trainable import Trainable, gradient_step, polyak, trainable
 from itrpo.ope.log import Log, returns_to_go
 from itrpo.ops import td
-from itrpo.ranges import Count, Positive, Rate, Seed, Widths
+from itrpo.ranges import Count, Positive, Rate, Widths
 from itrpo.training.seeds import over_seeds
 from itrpo.types import DiscreteSpec, Params, SpaceSpec
 
@@ -65,7 +65,6 @@ class FQE:
     learning_rate: Positive = 1e-3  # Adam; falls to 0 as half of a cosine
     polyak_rate: Rate = 0.05  # of Q' per step: 1 / (rate (1 - gamma)) steps are the time that a value needs to settle
     batch_size: Count = 256  # rows per step
-    seed: Seed = 0
 
     def length(self, gamma: float) -> int:
         return self.steps or int(np.clip(round(100 / (1 - gamma)), 2_000, 50_000))
@@ -131,6 +130,7 @@ def fit(
     console: Console | None = None,
     normalise: bool = True,
     kept: Path | None = None,
+    seed: int = 0,
 ) -> Fitted:
     """Values of P policies in F folds.
 
@@ -149,7 +149,7 @@ def fit(
     policies, folds, steps = len(next_action), len(weights), settings.length(gamma)
     optimizer = optax.adam(optax.cosine_decay_schedule(settings.learning_rate, steps))
     policy, fold = (it.reshape(-1) for it in np.meshgrid(np.arange(policies), np.arange(folds), indexing="ij"))
-    root = jax.random.key(settings.seed)
+    root = jax.random.key(seed)
     keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(root, fold)
     state = over_seeds(partial(begin, chosen, optimizer), [True])(keys)
     block = over_seeds(
@@ -159,7 +159,7 @@ def fit(
     )
     path, place, name = list[np.ndarray](), 0, ""
     if kept is not None:
-        name = _name(rows, settings, steps, gamma)
+        name = _name(rows, settings, seed, steps, gamma)
         state, path = read_kept(kept, name, state)
         place = len(path)
     rows = jax.device_put(rows)
@@ -190,10 +190,11 @@ def fit(
     return Fitted(path_of[..., -1], path_of, q_values)
 
 
-def _name(rows: Rows, settings: FQE, steps: int, gamma: float) -> str:
+def _name(rows: Rows, settings: FQE, seed: int, steps: int, gamma: float) -> str:
     """Of all that a fit follows from."""
     schedule = (CHECKS, LEVELLED, LEVEL_ROWS)
-    found = hashlib.sha256(repr((settings, schedule, steps, gamma, jax.__version__, jax.default_backend())).encode())
+    given = settings, seed, schedule, steps, gamma, jax.__version__, jax.default_backend()
+    found = hashlib.sha256(repr(given).encode())
     for leaf in rows:
         found.update(f"{np.shape(leaf)}".encode())
         found.update(np.ascontiguousarray(leaf).tobytes())

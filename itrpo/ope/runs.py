@@ -328,14 +328,19 @@ def with_densities(
     if step != run.policies[0].metadata.get("step") or len(states) != len(plain):
         return [it._replace(why="the newest checkpoint is of another step than the policy") for it in plain]
     end = log.rows.next_observation[log.ends]
-    keys = jax.random.split(jax.random.key(0), SAMPLES)
-    draw = jax.jit(lambda state, rows: jax.vmap(lambda key: acting.act(state, rows, key, False), out_axes=1)(keys))
+
+    @jax.jit
+    def draw(state: Any, rows: jax.Array, number: jax.Array) -> jax.Array:
+        """[B, SAMPLES, A] at some rows of all, whose numbers [B] these are: no two rows share their noise."""
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(0), number[0]), SAMPLES)
+        return jax.vmap(lambda key: acting.act(state, rows, key, False), out_axes=1)(keys)
+
     log_prob, inside = jax.jit(acting.log_prob), np.clip(log.rows.action, -1 + edge, 1 - edge).astype(np.float32)
     if isinstance(spec, DiscreteSpec):  # in place of samples their probabilities: expectations are exact
         every, inside, given = spec.num_actions, log.rows.action.argmax(axis=1).astype(np.int32), acting.log_prob
         choices = jnp.arange(every, dtype=jnp.int32)
 
-        def probabilities(state: Any, rows: jax.Array) -> jax.Array:
+        def probabilities(state: Any, rows: jax.Array, number: jax.Array) -> jax.Array:
             each = jax.vmap(lambda it: given(state, rows, jnp.full(len(rows), it)), out_axes=1)(choices)
             return jnp.exp(each)[:, None]
 
@@ -343,11 +348,12 @@ def with_densities(
     for own, policy, state in zip(plain, run.policies, states, strict=True):
         mean, std = policy.observation_mean, policy.observation_std
         rows, last = (((it - mean) / std).astype(np.float32) for it in (log.rows.observation, end))
+        number = np.arange(len(rows) + len(last), dtype=np.int32)
         found.append(
             own._replace(
                 log_prob=in_pieces(log_prob, state, rows, inside),
-                samples=in_pieces(draw, state, rows),
-                last_samples=in_pieces(draw, state, last),
+                samples=in_pieces(draw, state, rows, number[: len(rows)]),
+                last_samples=in_pieces(draw, state, last, number[len(rows) :]),
             )
         )
     return found

@@ -198,3 +198,11 @@ def test_a_log_that_is_cut_early_is_told():
     _, reasons = judge_candidates(log, [given], GAMMA, settings=settings)
     assert "only 10 episodes" in reasons[0].text
     assert "100% of the episodes were cut, and 81% of the discounted future" in reasons[1].text
+
+
+def test_a_log_of_single_rows_that_were_cut_has_no_value():
+    rows = Transition(*(it[:20] for it in LOG.rows))
+    rows = rows._replace(continues=np.ones(20, "f"), next_action=np.zeros_like(rows.next_action))
+    given = Candidate("it", rows.action, rows.action)
+    with pytest.raises(InputError, match="each of the 20 episodes is one row that the clock cut"):
+        judge_candidates(make_log(rows, np.arange(20)), [given], GAMMA, settings=SETTINGS)

@@ -228,6 +228,17 @@ def test_states_act_as_the_policies_that_ship(folder):
     assert runs.read_run(folder / "first").gamma == 0.99
 
 
+def test_no_two_rows_share_the_noise_of_their_samples(folder, monkeypatch):
+    """Rows are asked in pieces; in one state all draws of one policy differ."""
+    monkeypatch.setattr("itrpo.ope.behavior.ROWS", 4)
+    log = log_of(load_dataset(folder / "other.npz", action_low=-2.0, action_high=2.0))
+    one_state = log._replace(rows=log.rows._replace(observation=np.zeros_like(log.rows.observation)))
+    (it, _) = runs.of_run(runs.read_run(folder / "first"), one_state)
+    assert it.samples is not None
+    assert len(it.samples) > 8
+    assert len(np.unique(it.samples)) > 0.99 * it.samples.size
+
+
 def test_densities_of_clipped_actions_are_asked_where_the_model_of_pi_beta_asks_them(folder):
     """A policy's density at 1 and its model's at 0.95 would make a ratio of nothing."""
     run, rows = runs.read_run(folder / "first"), load_dataset(folder / "other.npz", action_low=-2.0, action_high=2.0)
