@@ -65,22 +65,37 @@ def far_share(
 
 def regions(observation: np.ndarray, policy_action: np.ndarray, log_action: np.ndarray) -> list[Region]:
     """Where the policy leaves the log: for each column of the observations [N, O] and each of its bins, between its
-    quantiles, the share of rows whose policy action [N, A] is outside of the box that all but 2 LOW of the log's
-    actions of that bin keep to. It is the box of each dimension's quantiles LOW and 1 - LOW, moved outwards by one
-    share of its sides; so of the log itself 2 LOW are outside, whatever A is. Columns that never vary have none.
+    quantiles, `leaving` of the actions [N, A] there. Columns that never vary have none.
     """
-    found: list[Region] = []
-    for column in range(observation.shape[1]):
-        for here, (start, end) in in_bins(observation[:, column]):
-            low, high = np.quantile(log_action[here], (LOW, 1.0 - LOW), axis=0)
-            side = np.maximum(high - low, np.finfo(np.float32).tiny)
-            ours, theirs = (
-                (np.maximum(low - action[here], action[here] - high) / side).max(axis=1)
-                for action in (policy_action, log_action)
-            )
-            outside = (ours > np.quantile(theirs, 1.0 - 2.0 * LOW)).mean()
-            found.append(Region(column, start, end, float(here.mean()), float(outside)))
-    return found
+    return [
+        Region(column, *ends, float(here.mean()), leaving(policy_action[here], log_action[here]))
+        for column in range(observation.shape[1])
+        for here, ends in in_bins(observation[:, column])
+    ]
+
+
+def leaving(policy_action: np.ndarray, log_action: np.ndarray) -> float:
+    """The share of a policy's actions [N, A] that are in some dimension farther out than all but `rank` of the log's.
+
+    The rank is the highest at which at most 2 LOW of the log's own actions are so, each held against the others. Where
+    even at 0 more of them are (few rows, many dimensions), that excess is taken off: a policy that does what the
+    log does leaves it in 2 LOW of the rows, whatever N and A are.
+    """
+    ordered, last = np.sort(log_action, axis=0), len(log_action) - 1
+
+    def beyond(actions: np.ndarray, rank: int) -> float:
+        rank = min(rank, last // 2)
+        return float(((actions < ordered[rank]) | (actions > ordered[last - rank])).any(axis=1).mean())
+
+    def own(rank: int) -> float:
+        return beyond(log_action, rank + 1)  # one of those is the action itself
+
+    rank, highest = 0, int(LOW * len(log_action))
+    while rank < highest:
+        middle = (rank + highest + 1) // 2
+        rank, highest = (middle, highest) if own(middle) <= 2 * LOW else (rank, middle - 1)
+    excess = max(own(rank) - 2 * LOW, 0.0)
+    return max((beyond(policy_action, rank) - excess) / (1.0 - excess), 0.0)
 
 
 def in_bins(values: np.ndarray, bins: int = BINS) -> Iterator[tuple[np.ndarray, tuple[float, float]]]:
