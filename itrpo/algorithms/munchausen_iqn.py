@@ -26,6 +26,7 @@ from jaxtyping import Float, Int, Key
 
 from itrpo.algorithms import action_values
 from itrpo.algorithms.quick import quick
+from itrpo.errors import InputError
 from itrpo.nn.export import quantile_arrays
 from itrpo.nn.heads import ImplicitQuantiles
 from itrpo.nn.network import Initializer, Network, network
@@ -161,7 +162,13 @@ def make(config: Config, spec: DiscreteSpec, behavior: None) -> Algorithm:
     )
 
 
+def validate(config: Config, behavior: None, behavior_config: None) -> None:
+    """Raises InputError for a network without the layer that u joins."""
+    if not config.critic_hidden:
+        raise InputError("critic_hidden is empty, but u joins a hidden layer: give one width or more")
+
+
 MATCHED = Preset(Config())
 FEW = {"quantiles": 8, "target_quantiles": 8, "q_quantiles": 8}  # fewer, ours: a tenth of the arithmetic
 PRESETS = {"source": Preset(Config(batch_size=64)), "matched": MATCHED, "quick": quick(MATCHED, FEW, tasks=None)}
-MUNCHAUSEN_IQN = AlgorithmEntry(Config, PRESETS, "source", (), make, actions="discrete")
+MUNCHAUSEN_IQN = AlgorithmEntry(Config, PRESETS, "source", (), make, validate, actions="discrete")

@@ -26,13 +26,13 @@ from itrpo.algorithms.quick import quick
 from itrpo.nn.export import value_arrays
 from itrpo.nn.trainable import gradient_step, polyak
 from itrpo.ops import choices, td
-from itrpo.ranges import Count, Positive
+from itrpo.ranges import Positive, Several
 from itrpo.types import Algorithm, AlgorithmEntry, DiscreteSpec, Metrics, Params, Preset, Transition
 
 
 @dataclass(frozen=True)
 class Config:
-    quantiles: Count = 200  # K (the paper: 200)
+    quantiles: Several = 200  # K (the paper: 200)
     kappa: Positive = 1.0  # where Huber's loss becomes linear (the paper: 1)
     backbone: Backbone = Backbone()  # its critics take the least of each quantile
 

@@ -8,9 +8,9 @@ gradient on it, and for GePPO on the batches of the policies before as well:
 
 Policies are Gaussians before a tanh, of one spread for all observations, with ReLU layers: what a file of an acting
 policy holds. Ratios and D_KL are those of the Gaussians, the tanh leaves them alone. Observations are standardised, and
-rewards divided by the deviation of their running discounted sum, by all that came before the iteration; the first batch
-has uniform actions and serves nothing else. Where the sources clip standardised observations, here they are not: the
-scales are in the exported first layer.
+rewards divided by the deviation of their running discounted sum and clipped, by all that came before the iteration; the
+first batch has uniform actions and serves nothing else. Where the sources clip standardised observations, here they are
+not: the scales are in the exported first layer. So a column that has not moved yet keeps its units.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ from itrpo.types import Metrics, Params, SpaceSpec
 
 EDGE = 1e-6  # actions are clipped to +-(1 - EDGE) before their atanh
 VARIANCE = 1e-8  # added to every variance
+STILL = 1e-6  # of the squared mean: a variance that is rounding
+REWARD_LIMIT = 10.0  # of scaled rewards (GePPO's code)
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,9 @@ class Running(NamedTuple):
 
     @property
     def std(self) -> Float[Array, "*n"]:
-        """1 before anything was seen."""
+        """1 of what has not moved yet."""
         variance = self.squares / jnp.maximum(self.seen, 1.0)
-        return jnp.where(self.seen > 0, jnp.sqrt(variance + VARIANCE), 1.0)
+        return jnp.where(variance > STILL * self.mean**2, jnp.sqrt(variance + VARIANCE), 1.0)
 
 
 class State(NamedTuple):
@@ -226,7 +228,8 @@ def prepared(
     centre = jnp.where(weight > 0, jnp.exp(jnp.where(weight > 0, now - log_probs, 0.0)), 1.0)
     value = networks.value.apply(state.value.params, observation)
     following = networks.value.apply(state.value.params, standardised(state.observations, rows.next_observation))
-    errors = rows.reward / state.returns.std + shared.gamma * rows.continues * following - value
+    reward = jnp.clip(rows.reward / state.returns.std, -REWARD_LIMIT, REWARD_LIMIT)
+    errors = reward + shared.gamma * rows.continues * following - value
     in_time = partial(jnp.swapaxes, axis1=0, axis2=1)  # [T, M, E]: batches side by side
     inputs = in_time(errors), in_time(rows.goes_on), in_time(centre)
     advantage = in_time(trust_region.advantages(*inputs, shared.gamma * shared.gae_lambda, ratio_limit))

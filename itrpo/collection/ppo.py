@@ -64,7 +64,11 @@ def epsilon(config: Config) -> float:
 def policy_loss(config: Config, networks: Networks, params: Params, data: Data) -> tuple[Float[Array, ""], Metrics]:
     weight = data.centre * data.weight
     mean = jnp.mean(weight * data.advantage) / jnp.maximum(jnp.mean(weight), 1e-8)
-    advantage = (data.advantage - mean) / (jnp.std(weight * data.advantage) + 1e-8)
+    there = data.weight > 0  # whose weights have mean 1 over all rows, 1 / share of what it is over themselves
+    share = jnp.maximum(jnp.mean(there), 1e-8)
+    own = share * weight * data.advantage
+    deviation = jnp.sqrt(jnp.mean(there * (own - jnp.mean(own) / share) ** 2) / share)
+    advantage = (data.advantage - mean) / (deviation + 1e-8)
     ratio = jnp.exp(on_policy.log_prob(networks, params, data.observation, data.pre_tanh) - data.log_prob)
     surrogate = trust_region.clipped_surrogate(ratio, data.centre, epsilon(config), advantage)
     loss = -jnp.mean(data.weight * surrogate)

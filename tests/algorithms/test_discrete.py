@@ -30,11 +30,13 @@ from itrpo.algorithms import (
 )
 from itrpo.algorithms.action_values import Backbone
 from itrpo.algorithms.exact_kl import Penalty
+from itrpo.errors import InputError
 from itrpo.nn.ensemble import Ensemble
 from itrpo.nn.network import Network
 from itrpo.nn.trainable import Trainable, trainable
 from itrpo.theory import schemes
 from itrpo.theory.mdp import make_mdp, optimal_values
+from itrpo.training.configure import make_config
 from itrpo.types import DiscreteSpec, Transition
 
 S, A, GAMMA = 4, 3, 0.8
@@ -292,3 +294,12 @@ def test_rem_ends_at_the_optimal_values():
 
     found = np.asarray(jax.jit(lambda state: jax.lax.fori_loop(0, 2000, body, state))(state).critic.params[0])
     np.testing.assert_allclose(found, np.broadcast_to(best_q()[..., None], found.shape), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "words"),
+    [("qr_dqn", {"quantiles": 1}, "quantiles"), ("munchausen_iqn", {"critic_hidden": ()}, "critic_hidden is empty")],
+)
+def test_networks_that_can_not_be_made_are_refused(name, fields, words):
+    with pytest.raises(InputError, match=words):
+        make_config(name, fields=fields)

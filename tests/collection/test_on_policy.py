@@ -116,6 +116,37 @@ def test_the_loss_of_a_policy_is_numpys():
     np.testing.assert_allclose(loss, -(w * surrogate).mean(), rtol=1e-4)
 
 
+def test_rows_that_are_not_there_yet_change_nothing():
+    """Half of the rows have weight 0 and the others 2, as in the first iterations of GePPO: the loss of those alone."""
+    config = ppo.Config(batches=2, shared=SMALL)
+    networks = on_policy.make_networks(SMALL, SPEC, optax.identity())
+    params = networks.policy.init(jax.random.key(3))
+    draw = lambda *more: jnp.asarray(RNG.normal(size=(40, *more)), jnp.float32)  # noqa: E731
+    there = jnp.arange(40) % 2 == 0
+    data = on_policy.Data(draw(3), draw(2), draw() - 3.0, jnp.ones(40), 3.0 * draw(), draw(), 2.0 * there)
+    alone = on_policy.Data(*(leaf[there] for leaf in data))._replace(weight=jnp.ones(20))
+    loss, other = (ppo.policy_loss(config, networks, params, it)[0] for it in (data, alone))
+    np.testing.assert_allclose(loss, other, rtol=1e-5)
+
+
+def test_what_has_not_moved_yet_keeps_its_units_and_scaled_rewards_are_clipped():
+    """A first batch without a reward, and a column that stands still, would else be divided by 1e-4."""
+    _, state = made(ppo.Config(shared=SMALL), ppo.PPO)
+    still = Rows(*(leaf[0] for leaf in made_rows(1)))
+    column = still.observation.at[..., 0].set(0.0).at[..., 1].set(7.3)
+    for _ in range(3):
+        state = on_policy.with_scales(SMALL, state, still._replace(observation=column, reward=jnp.zeros((STEPS, ENVS))))
+    assert state.returns.std == 1
+    np.testing.assert_array_equal(state.observations.std[:2], 1.0)
+    assert 0.1 < state.observations.std[2] < 3
+    networks = on_policy.make_networks(SMALL, SPEC, optax.identity())
+    rows = made_rows(1)._replace(goes_on=jnp.zeros((1, STEPS, ENVS)), continues=jnp.zeros((1, STEPS, ENVS)))
+    for reward, seen in ((1.0, 1.0), (-50.0, -10.0)):
+        recent = Recent(rows._replace(reward=jnp.full((1, STEPS, ENVS), reward)), jnp.asarray(0), jnp.asarray(True))
+        _, data = on_policy.prepared(SMALL, networks, jnp.ones(1), 1.0, state, recent)
+        np.testing.assert_allclose(data.value_target, seen, rtol=1e-4)
+
+
 def test_running_scales_are_those_of_all_numbers_and_of_discounted_sums():
     _, state = made(ppo.Config(shared=SMALL), ppo.PPO)
     batches = [Rows(*(leaf[0] for leaf in made_rows(1))) for _ in range(3)]
