@@ -56,7 +56,7 @@ from itrpo.signals import stop_on_signal
 from itrpo.training import continuing
 from itrpo.training.evaluate import load_policies, reference_of, spec_of
 from itrpo.training.restore import recorded
-from itrpo.training.scaling import scaled_config
+from itrpo.training.scaling import behavior_of, scaled_config
 from itrpo.types import Algorithm, Dataset, DensityModel, Metrics, Reference, Transition
 
 if TYPE_CHECKING:
@@ -190,15 +190,13 @@ def make_setting(
     own: Config,
     policy: Policy,
 ) -> Setting:
-    preset, entry = registry.algorithm(config.algorithm).presets[config.preset], registry.algorithm(config.algorithm)
-    behavior = refit = None
-    if config.behavior is not None:
-        model = registry.lookup(config.behavior, registry.BEHAVIOR_MODELS, "behaviour model")
-        behavior = model.make(config.behavior_config, dataset.spec, about["behavior_steps"])
-        if own.refit_rate is not None:
-            steady = replace_leaves(config.behavior_config, {"fit_learning_rate": own.refit_rate})
-            refit = model.make(steady, dataset.spec, NO_DROP)
-    constants = scaled_config(config, preset.steps, about["begun_steps"])
+    entry = registry.algorithm(config.algorithm)
+    behavior, refit = behavior_of(config, dataset.spec, about["behavior_steps"]), None
+    if behavior is not None and own.refit_rate is not None:
+        steady = replace_leaves(config.behavior_config, {"fit_learning_rate": own.refit_rate})
+        refit = behavior_of(dataclasses.replace(config, behavior_config=steady), dataset.spec, NO_DROP)
+        assert isinstance(refit, DensityModel)  # those of REFITTED ask it for densities
+    constants = scaled_config(config, about["begun_steps"])
     scheduled = "schedule_steps" in {name for name, _, _ in leaves(constants)}
     if scheduled:  # IQL's cosine falls once more, over these updates
         constants = replace_leaves(constants, {"schedule_steps": own.steps * own.updates_per_step})

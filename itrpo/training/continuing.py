@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from itrpo import files, registry
+from itrpo import files
 from itrpo.config import RunConfig, leaves
 from itrpo.errors import InputError
 from itrpo.options import RunOptions
@@ -27,7 +27,7 @@ from itrpo.results.store import read_status
 from itrpo.training.configure import BEHAVIOR, AlgorithmSetup, make_config
 from itrpo.training.evaluate import load_policies
 from itrpo.training.restore import read_config, recorded
-from itrpo.training.scaling import scaled_config
+from itrpo.training.scaling import algorithm_of, behavior_of
 from itrpo.types import Dataset
 
 # parts of a state that begin anew: models of the data, and an alpha that adapts, from the new run's `alpha` on
@@ -153,12 +153,8 @@ def continued(parent: RunConfig, folder: Path, config: RunConfig, dataset: Datas
 
 def check_same_policy(folder: Path, config: RunConfig, dataset: Dataset, old: Policy) -> None:
     """Raises InputError unless the state that training begins with acts as the old policy does, to the bit."""
-    entry, behavior, key = registry.algorithm(config.algorithm), None, jax.random.key(0)
-    preset = entry.presets[config.preset]
-    if config.behavior is not None:
-        model = registry.lookup(config.behavior, registry.BEHAVIOR_MODELS, "behaviour model")
-        behavior = model.make(config.behavior_config, dataset.spec, 1)
-    algorithm = entry.make(scaled_config(config, preset.steps, config.train.steps), dataset.spec, behavior)
+    behavior, key = behavior_of(config, dataset.spec, 1), jax.random.key(0)
+    algorithm = algorithm_of(config, dataset.spec, behavior, config.train.steps)
 
     def begin() -> Any:
         return algorithm.init(key, None if behavior is None else behavior.params(behavior.init(key)))

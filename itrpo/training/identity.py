@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from itrpo import registry
 from itrpo.config import RunConfig, leaves, to_json
 from itrpo.evaluation.environments import logged_score
 from itrpo.results.run_folder import RunFolder
 from itrpo.training.scaling import behavior_steps, scaled_config
-from itrpo.types import Dataset, Preset
+from itrpo.types import Dataset
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,8 +21,7 @@ def begin_or_continue(folder: RunFolder, config: RunConfig, dataset: Dataset, co
 
     Raises InputError for the folder of another run, and for less than it has done.
     """
-    preset: Preset = registry.algorithm(config.algorithm).presets[config.preset]
-    fit_steps, reached = behavior_steps(config, preset.steps, preset.behavior_steps), folder.reached()
+    fit_steps, reached = behavior_steps(config), folder.reached()
     done = {"train.steps": reached["step"]} if reached.get("phase") == "train" else {}
     lengths = folder.begin_or_continue(
         "config",
@@ -36,8 +34,8 @@ def begin_or_continue(folder: RunFolder, config: RunConfig, dataset: Dataset, co
         about={"dataset_sha256": dataset.source.sha256, "dataset": describe(dataset)},
     )
     begun, steps = lengths["begun_steps"], config.train.steps
-    fresh = {name: value for name, _, value in leaves(scaled_config(config, preset.steps, steps))}
-    kept = {name: value for name, _, value in leaves(scaled_config(config, preset.steps, begun))}
+    fresh = {name: value for name, _, value in leaves(scaled_config(config, steps))}
+    kept = {name: value for name, _, value in leaves(scaled_config(config, begun))}
     if config.behavior is not None:
         fresh["steps of pi_beta's fit"], kept["steps of pi_beta's fit"] = fit_steps, lengths["behavior_steps"]
     said = [f"{name} {value:,} (not {fresh[name]:,})" for name, value in kept.items() if value != fresh[name]]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 
-from itrpo import files, registry, xla
+from itrpo import files, xla
 from itrpo.config import RunConfig, to_json
 from itrpo.console import duration, progress_bar, silent_console
 from itrpo.data.fit import check_fit
@@ -24,10 +24,10 @@ from itrpo.report.tables import algorithm_name, count
 from itrpo.results.run_folder import RunFolder
 from itrpo.results.store import read_status
 from itrpo.training import divergence, loop
-from itrpo.training.scaling import behavior_steps, scaled_config
+from itrpo.training.scaling import algorithm_of, behavior_of, behavior_steps
 from itrpo.training.seeds import over_seeds
 from itrpo.training.session import FIT_BEHAVIOR, INIT, INIT_BEHAVIOR, TRAIN, Own, Session, ready
-from itrpo.types import AlgorithmEntry, Dataset
+from itrpo.types import Dataset
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -106,8 +106,9 @@ def look_ahead(
                 seconds = 0.0
             elif config.train.steps >= WORTH_MEASURING and total < enough:
                 fit, step = measured(config, dataset)
-                model = repr((to_json(config.behavior_config), fit_steps(config), config.data.normalize_observations))
                 # algorithms with the same model of pi_beta share its fit
+                shared = to_json(config.behavior_config), behavior_steps(config), config.data.normalize_observations
+                model = repr(shared)
                 seconds, rate = left * step + (0.0 if done or model in fitted else fit), 1 / step
                 fitted.add(model)
                 total += seconds
@@ -116,33 +117,23 @@ def look_ahead(
     return found
 
 
-def fit_steps(config: RunConfig) -> int:
-    """Of pi_beta."""
-    preset = registry.algorithm(config.algorithm).presets[config.preset]
-    return behavior_steps(config, preset.steps, preset.behavior_steps)
-
-
 def measured(config: RunConfig, dataset: Dataset) -> tuple[float, float]:
     """Seconds of the fit of pi_beta, and of one step of training, for all seeds. Nothing is written."""
     xla.prepare()
-    entry: AlgorithmEntry = registry.algorithm(config.algorithm)
-    preset = entry.presets[config.preset]
     preprocess, data = ready(config, dataset)
     own = (Own(RunFolder(Path()), config, ""),)
     seeds = range(config.train.seeds)
     session = Session(own, seeds, dataset, preprocess, data, Evaluations(), silent_console(), [])
-    behavior, params, fit = None, None, 0.0
-    if config.behavior is not None:
-        steps = fit_steps(config)
-        model = registry.lookup(config.behavior, registry.BEHAVIOR_MODELS, "behaviour model")
-        behavior = model.make(config.behavior_config, dataset.spec, steps)
+    params, fit, steps = None, 0.0, behavior_steps(config)
+    behavior = behavior_of(config, dataset.spec, steps)
+    if behavior is not None:
         state = over_seeds(behavior.init, [True])(session.keys(INIT_BEHAVIOR))
         params = over_seeds(behavior.params, [True])(state)
         fit_step = behavior.fit_step
         fit = steps * seconds_per_step(
             session, lambda state, batch, key, step: fit_step(state, batch, key), state, behavior.batch_size
         )
-    algorithm = entry.make(scaled_config(config, preset.steps, config.train.steps), dataset.spec, behavior)
+    algorithm = algorithm_of(config, dataset.spec, behavior, config.train.steps)
     state = over_seeds(algorithm.init, [True, True])(session.keys(INIT), params)
     value = algorithm.value_metric
     return fit, seconds_per_step(session, algorithm.update, state, algorithm.batch_size, value)

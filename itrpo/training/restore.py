@@ -8,14 +8,14 @@ from typing import Any
 
 import jax
 
-from itrpo import files, registry
+from itrpo import files
 from itrpo.config import DataConfig, EvalConfig, RunConfig, TrainConfig, checked, leaves, override
 from itrpo.errors import InputError, StorageError
 from itrpo.results import checkpoint
 from itrpo.training.configure import choose
-from itrpo.training.scaling import scaled_config
+from itrpo.training.scaling import algorithm_of, behavior_of
 from itrpo.training.seeds import members
-from itrpo.types import Algorithm, AlgorithmEntry, DiscreteSpec, Preset, SpaceSpec
+from itrpo.types import Algorithm, DiscreteSpec, SpaceSpec
 
 
 def recorded(folder: Path) -> dict[str, Any]:
@@ -94,13 +94,8 @@ def trained_states(
     `named`: as of `read_config`. Raises InputError where there is none of training, or it is of another version.
     """
     config, about = read_config(folder, named), recorded(folder)
-    entry: AlgorithmEntry = registry.algorithm(config.algorithm)
-    preset: Preset = entry.presets[config.preset]
-    behavior = None
-    if config.behavior is not None:
-        model = registry.lookup(config.behavior, registry.BEHAVIOR_MODELS, "behaviour model")
-        behavior = model.make(config.behavior_config, spec, about["behavior_steps"])
-    algorithm = entry.make(scaled_config(config, preset.steps, about["begun_steps"]), spec, behavior)
+    behavior = behavior_of(config, spec, about["behavior_steps"])
+    algorithm = algorithm_of(config, spec, behavior, about["begun_steps"])
     for path in checkpoint.sorted_checkpoints(folder / "checkpoints"):
         try:
             arrays, meta = checkpoint.load(path)

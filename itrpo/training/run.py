@@ -39,7 +39,7 @@ from itrpo.training.configure import actions_in_words, mazes_in_words, observati
 from itrpo.training.evaluate import EVALUATED, policies_are_whole, policy_path, save_policies, start_evaluation
 from itrpo.training.identity import begin_or_continue
 from itrpo.training.outlook import print_header, warn_of_misfit
-from itrpo.training.scaling import scaled_config
+from itrpo.training.scaling import behavior_of, scaled_config
 from itrpo.training.seeds import members, over_seeds, parts
 from itrpo.training.session import INIT, PROBES, TRAIN, Own, Session, leaving_a_status, probe_rows, ready
 from itrpo.types import Algorithm, AlgorithmEntry, BehaviorModel, Dataset, DensityModel
@@ -146,15 +146,12 @@ def train_together(
             stack.callback(tracker.close)
         for some in alike(saved, lengths, config.train.seeds):
             own, length = tuple(runs[place] for place in some), lengths[some[0]]
-            behavior: BehaviorModel | None = None
-            if config.behavior is not None:
-                model = registry.lookup(config.behavior, registry.BEHAVIOR_MODELS, "behaviour model")
-                behavior = model.make(config.behavior_config, dataset.spec, length["behavior_steps"])
+            behavior = behavior_of(config, dataset.spec, length["behavior_steps"])
 
             def make(given: Any, behavior: BehaviorModel | None = behavior) -> Algorithm:
                 return entry.make(given, dataset.spec, behavior)
 
-            scaled = [scaled_config(each.config, preset.steps, length["begun_steps"]) for each in own]
+            scaled = [scaled_config(each.config, length["begun_steps"]) for each in own]
             algorithm, values, seeds = make(scaled[0]), None, range(config.train.seeds)
             if len(own) > 1:
                 algorithm, values = together.swept(make, scaled[0]), together.values_of(scaled, fields, len(seeds))
