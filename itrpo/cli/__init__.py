@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from itrpo import files, registry
@@ -55,16 +56,8 @@ COMMANDS = {
     "datasets check": Command(datasets.Check, datasets.check),
     "datasets convert": Command(datasets.Convert, datasets.convert),
     "datasets make": Command(datasets.Make, datasets.make),
-    "sac": Command(online.Sac, online.sac, online.sac_fields),
-    "sac replay": Command(online.Replay, online.replay),
-    "td3": Command(online.Td3, online.td3, online.td3_fields),
-    "td3 replay": Command(online.Replay, online.replay),
-    "ppo": Command(online.Ppo, online.ppo, online.ppo_fields),
-    "ppo replay": Command(online.Replay, online.replay),
-    "geppo": Command(online.Geppo, online.geppo, online.geppo_fields),
-    "geppo replay": Command(online.Replay, online.replay),
-    "trpo": Command(online.Trpo, online.trpo, online.trpo_fields),
-    "trpo replay": Command(online.Replay, online.replay),
+    **{it: Command(online.Learn, partial(online.learn, it), partial(online.run_fields, it)) for it in online.KINDS},
+    **{f"{it} replay": Command(online.Replay, online.replay) for it in online.KINDS},
     "algorithms": Command(training.Algorithms, training.algorithms),
     "theory": Command(theory.Theory, theory.theory),
     "about": Command(about.About, about.about),

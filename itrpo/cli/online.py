@@ -15,102 +15,30 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+KINDS = ("sac", "td3", "ppo", "geppo", "trpo")
+
+
 @dataclass(frozen=True)
-class InEnvironment:
+class Learn:
+    """Train a policy in an environment with this algorithm; keep a ladder of policies, and all steps as a dataset.
+
+    GePPO is PPO that goes over the batches of its last policies as well. The same command on the same folder continues
+    it; more --steps extend it. See docs/datasets.md.
+    """
+
     env: Annotated[str, Word("ENV")]  # gymnasium id, MODULE:ID whose module registers it, or goal-ant
     out: Path | None = None  # folder of the run [must be given]
     fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
-@dataclass(frozen=True)
-class Sac(InEnvironment):
-    """Train a policy in an environment with soft actor-critic; keep a ladder of policies, and the replay buffer.
-
-    The same command on the same folder continues it; more --steps extend it. See docs/datasets.md.
-    """
-
-
-@dataclass(frozen=True)
-class Td3(InEnvironment):
-    """Train a policy in an environment with TD3; keep a ladder of policies, and the replay buffer.
-
-    The same command on the same folder continues it; more --steps extend it. See docs/datasets.md.
-    """
-
-
-@dataclass(frozen=True)
-class Ppo(InEnvironment):
-    """Train a policy in an environment with PPO; keep a ladder of policies, and all steps as a dataset.
-
-    The same command on the same folder continues it; more --steps extend it. See docs/datasets.md.
-    """
-
-
-@dataclass(frozen=True)
-class Geppo(InEnvironment):
-    """Train a policy in an environment with GePPO, PPO that goes over the batches of its last policies as well.
-
-    Keeps a ladder of policies, and all steps as a dataset. The same command on the same folder continues it; more
-    --steps extend it. See docs/datasets.md.
-    """
-
-
-@dataclass(frozen=True)
-class Trpo(InEnvironment):
-    """Train a policy in an environment with TRPO; keep a ladder of policies, and all steps as a dataset.
-
-    The same command on the same folder continues it; more --steps extend it. See docs/datasets.md.
-    """
-
-
-def run_fields(kind: str) -> list[Flag]:
+def run_fields(kind: str, words: Sequence[str]) -> list[Flag]:
     """The fields of a run, and of what learns in it."""
-    from itrpo.collection.online_run import KINDS
+    from itrpo.collection import online_run
 
-    return [flag for flag in field_flags(KINDS[kind][0](""), "", "") if flag.name != "env_id"]
-
-
-def sac_fields(words: Sequence[str]) -> list[Flag]:
-    return run_fields("sac")
+    return [flag for flag in field_flags(online_run.KINDS[kind][0](""), "", "") if flag.name != "env_id"]
 
 
-def td3_fields(words: Sequence[str]) -> list[Flag]:
-    return run_fields("td3")
-
-
-def ppo_fields(words: Sequence[str]) -> list[Flag]:
-    return run_fields("ppo")
-
-
-def geppo_fields(words: Sequence[str]) -> list[Flag]:
-    return run_fields("geppo")
-
-
-def trpo_fields(words: Sequence[str]) -> list[Flag]:
-    return run_fields("trpo")
-
-
-def sac(command: Sac, console: Console) -> None:
-    train("sac", command, console)
-
-
-def td3(command: Td3, console: Console) -> None:
-    train("td3", command, console)
-
-
-def ppo(command: Ppo, console: Console) -> None:
-    train("ppo", command, console)
-
-
-def geppo(command: Geppo, console: Console) -> None:
-    train("geppo", command, console)
-
-
-def trpo(command: Trpo, console: Console) -> None:
-    train("trpo", command, console)
-
-
-def train(kind: str, command: InEnvironment, console: Console) -> None:
+def learn(kind: str, command: Learn, console: Console) -> None:
     from itrpo.collection import online_run
 
     allow_own(command.env)

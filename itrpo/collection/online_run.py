@@ -67,7 +67,7 @@ CURVE = "curve.jsonl"
 
 
 @dataclass(frozen=True)
-class RunConfig:
+class OnlineConfig:
     """All that a run's bits follow from, apart from machine and versions."""
 
     env_id: str  # gymnasium id, also as "module:id", whose module registers it
@@ -86,7 +86,7 @@ class RunConfig:
 
 
 @dataclass(frozen=True)
-class OffPolicyRun(RunConfig):
+class OffPolicyRun(OnlineConfig):
     updates_per_step: Positive = 1.0  # gradient steps per environment step, once the uniform steps are done
     uniform_steps: Count = 5_000  # first environment steps, with uniform actions and without updates
     capacity: Count = 1_000_000  # environment steps that updates sample from: the newest ones
@@ -104,7 +104,7 @@ class Td3Run(OffPolicyRun):
 
 
 @dataclass(frozen=True)
-class OnPolicyRun(RunConfig):
+class OnPolicyRun(OnlineConfig):
     envs: Count = 8  # environments stepped together
     steps_per_block: Count = 256  # steps of each environment in a batch (with 8 of them GePPO's code's PPO: 2,048)
 
@@ -164,7 +164,7 @@ def train(
 ) -> Finished:
     """Trains in `env_id` by SAC, or by another of `KINDS` (`kind`), or continues `out`; more steps extend it.
 
-    `fields` sets fields of `RunConfig` (`steps`, `seed`, ...) and of the algorithm's own `Config` by name.
+    `fields` sets fields of `OnlineConfig` (`steps`, `seed`, ...) and of the algorithm's own `Config` by name.
     Raises InputError before any long work, DivergenceError if a loss is not finite, StorageError if the disk refuses.
     """
     config = override(KINDS[kind][0](SHORT_NAMES.get(env_id, env_id)), fields or {}, kind)

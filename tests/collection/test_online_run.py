@@ -24,9 +24,9 @@ import pytest
 from rich.console import Console
 
 from itrpo import files
-from itrpo.cli import main
+from itrpo.cli import main, online
 from itrpo.collection import online_rows, online_run, online_updates, sac, td3
-from itrpo.collection.online_run import RunConfig, SacRun, Td3Run
+from itrpo.collection.online_run import OnlineConfig, SacRun, Td3Run
 from itrpo.collection.rollout import load_acting_policy
 from itrpo.data import attributes
 from itrpo.data.formats import hdf5
@@ -108,7 +108,7 @@ def config(env_id: str, **fields: Any) -> SacRun:
     return replace(small, **fields)
 
 
-def rows_of(folder: Path, it: RunConfig) -> np.ndarray:
+def rows_of(folder: Path, it: OnlineConfig) -> np.ndarray:
     """[T, E]"""
     row = online_rows.row_type(SpaceSpec(2, 2))
     return np.fromfile(folder / "rows.bin", row).reshape(-1, it.envs)
@@ -157,7 +157,7 @@ def test_td3_learns_to_steer_as_well_as_the_best_controller(tmp_path: Path) -> N
     assert_steers(it, tmp_path)
 
 
-def assert_steers(it: RunConfig, tmp_path: Path) -> None:
+def assert_steers(it: OnlineConfig, tmp_path: Path) -> None:
     """The optimum is known: a = -2x, cut to the bounds, which differ by direction and are not -1 and 1."""
     curve = online_run.run(it, tmp_path / "run", QUIET).curve
     env, best = Steer(), []
@@ -399,7 +399,7 @@ def test_a_run_killed_in_a_real_environment_goes_on_to_the_same_bits(kind: str, 
     command = [kind, "HalfCheetah-v4", *flags, "--out"]
     script = f"""
 import os, signal
-from itrpo.cli import main
+from itrpo.cli import main, online
 from itrpo.collection.online_rows import Environments
 step = Environments.step
 def step_until_killed(self, time_step, *given):
@@ -534,3 +534,7 @@ def test_an_environment_of_a_module_of_ones_own(tmp_path: Path, monkeypatch: pyt
     assert main(["sac", "replay", str(run), "--env", env_id]) == 0
     assert load_dataset(run / "replay.hdf5").env_id == env_id
     assert spaces_of(env_id).spec == (3, 1)
+
+
+def test_each_kind_of_run_is_a_command():
+    assert tuple(online_run.KINDS) == online.KINDS
