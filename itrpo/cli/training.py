@@ -68,7 +68,7 @@ def train(command: Train, console: Console) -> None:
     )
     wanted = [(config, folder)]
     if command.dry_run:
-        outlook.warn_of_misfit(dataset, config.data.env, console)
+        dataset = outlook.announce([config], dataset, console)
         outlook.print_header(config, dataset, [folder], console)
         outlook.print_outlook(outlook.look_ahead(wanted, dataset, console), folder, console)
         return

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from itrpo import registry
 from itrpo.config import (
     DataConfig,
@@ -18,7 +16,6 @@ from itrpo.config import (
     checked,
     checked_options,
     got,
-    leaves,
     override,
     replace_leaves,
 )
@@ -26,10 +23,9 @@ from itrpo.data.actions import CLIPPED, DISCRETE, INSIDE, INSIST, on_a_bound
 from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.data.fit import users_env
 from itrpo.data.next_actions import rows_with_next
-from itrpo.data.preprocess import constant, reward_transform, scales_differ
+from itrpo.data.preprocess import reward_transform, scales_differ
 from itrpo.data.series import rules_of
 from itrpo.data.sources import WANTED, is_source
-from itrpo.data.wording import listed
 from itrpo.errors import InputError
 from itrpo.evaluation.environments import is_antmaze, is_maze, reference_score
 from itrpo.options import READING, SCALES, RunOptions, lengths
@@ -232,35 +228,8 @@ def inside_bounds(setup: AlgorithmSetup) -> AlgorithmSetup:
     )
 
 
-def actions_in_words(config: RunConfig, dataset: Dataset) -> str:
-    """Where densities of clipped actions are asked; '' where none are clipped, or no density is asked."""
-    found = {
-        f"--{prefix}{name}".replace("_", "-"): value
-        for prefix, of in (("", config.algorithm_config), (BEHAVIOR, config.behavior_config))
-        for name, _, value in (leaves(of) if of is not None else ())
-        if name in EDGES
-    }
-    share = on_a_bound(dataset.transitions.action)
-    if share < CLIPPED or not found:
-        return ""
-    flags = ", ".join(f"{flag} {value:g}" for flag, value in found.items())
-    return f"actions: {share:.0%} of their numbers lie on a bound; densities are asked at 1 - edge: {flags}"
-
-
 def in_antmaze(task: str | None) -> bool:
     return task is not None and task.startswith("antmaze-")
-
-
-def mazes_in_words(config: RunConfig) -> str:
-    """That constants for AntMaze are not in use, where its environment is; '' where they are, or there are none."""
-    if not is_antmaze(config.data.env) or in_antmaze(config.data.task):
-        return ""
-    if registry.algorithm(config.algorithm).presets[config.preset].tasks is None:
-        return ""
-    return (
-        "note: AntMaze, but the dataset's name says no task: constants are those of other tasks; --task "
-        "antmaze-large-play, or whichever it is, brings its own"
-    )
 
 
 def check_kind(algorithm: str, dataset: Dataset) -> None:
@@ -286,30 +255,3 @@ def is_benchmark(dataset: Dataset, env_id: str) -> bool:
     """Whether presets have a published rule for it: a set of D4RL's or of this package, or one of D4RL's tasks."""
     known = dataset.source.kind in ("d4rl", "generated") or reference_score(env_id) is not None
     return known or dataset.source.sha256 in {it.sha256 for it in D4RL_FILES.values() if it.sha256 is not None}
-
-
-def observations_in_words(config: DataConfig, dataset: Dataset) -> str:
-    """How training sees the observations, and why."""
-    mean, std = dataset.observation_moments
-    varying, given = std[~constant(mean, std)], "observations: "
-    ends = [f"{it:.3g}" for it in (varying.min(), varying.max())] if len(varying) else []
-    sizes = f"standard deviations {' to '.join(dict.fromkeys(ends))}" if ends else "none varies"
-    if dataset.stack > 1:
-        given += f"{dataset.stack} in a row and the actions between them, {len(mean)} numbers; "
-    if config.parent is not None:
-        kept = "normalised as in" if config.normalize_observations else "as they are, as in"
-        return f"{given}{kept} run {config.parent['run']}, which this one continues"
-    if not config.normalize_observations:
-        return f"{given}as they are ({sizes}); --normalize-observations true would normalise them"
-    if not config.by_column:
-        return f"{given}normalised, (s - mean) / (std + 1e-3), as published ({sizes})"
-    flat = np.flatnonzero(constant(mean, std)[: dataset.frame.observation_dim]).tolist()
-    left_out = f"; left out, as constant: {listed([column_name(dataset, i) for i in flat])}" if flat else ""
-    otherwise = "--normalize-observations false leaves them as they are"
-    return f"{given}normalised column by column ({sizes}){left_out}; {otherwise}"
-
-
-def column_name(dataset: Dataset, index: int) -> str:
-    """'observation 3', or 'observation 3 (speed)' where the user named the columns."""
-    names = dataset.attributes.observation_names or (dataset.source.recipe.get("columns") or {}).get("observations", ())
-    return f"observation {index}" + (f" ({names[index]})" if len(names) == dataset.frame.observation_dim else "")

@@ -13,21 +13,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
+import numpy as np
 
-from itrpo import files, xla
-from itrpo.config import RunConfig, to_json
+from itrpo import files, registry, xla
+from itrpo.config import DataConfig, RunConfig, leaves, to_json
 from itrpo.console import duration, progress_bar, silent_console
+from itrpo.data.actions import CLIPPED, on_a_bound
 from itrpo.data.fit import check_fit
+from itrpo.data.next_actions import with_next_actions
+from itrpo.data.preprocess import constant
+from itrpo.data.wording import listed
 from itrpo.errors import InputError, StorageError
 from itrpo.evaluation.beside import Evaluations
+from itrpo.evaluation.environments import is_antmaze
 from itrpo.report.tables import algorithm_name, count
 from itrpo.results.run_folder import RunFolder
 from itrpo.results.store import read_status
 from itrpo.training import divergence, loop
+from itrpo.training.configure import BEHAVIOR, EDGES, in_antmaze
 from itrpo.training.scaling import algorithm_of, behavior_of, behavior_steps
 from itrpo.training.seeds import over_seeds
 from itrpo.training.session import FIT_BEHAVIOR, INIT, INIT_BEHAVIOR, TRAIN, Own, Session, ready
-from itrpo.types import Dataset
+from itrpo.types import AlgorithmEntry, Dataset
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -76,10 +83,79 @@ def held_out_in_words(dataset: Dataset) -> str:
     return f"; held out for `itrpo judge`: {held}, drawn once for this data"
 
 
-def warn_of_misfit(dataset: Dataset, env_id: str, console: Console) -> None:
-    """Says what does not fit, where the user may know better. Raises InputError where nobody can."""
-    if found := check_fit(dataset, env_id):
+def announce(configs: Sequence[RunConfig], dataset: Dataset, console: Console) -> Dataset:
+    """Says what is done with the data, to a user who may know better. -> the dataset of the rows that train.
+
+    The configs differ in numbers of one algorithm's alone. Raises InputError for data that does not fit.
+    """
+    config = configs[0]
+    entry: AlgorithmEntry = registry.algorithm(config.algorithm)
+    if found := check_fit(dataset, config.data.env):
         console.print(f"warning: {found}", style="bold yellow", markup=False, soft_wrap=True)
+    own = dataset.notes if dataset.source.kind not in ("d4rl", "generated") else ()
+    words, note = [f"note: {it}" for it in own], entry.presets[config.preset].note
+    if any(entry.reads_next_action(it.algorithm_config) for it in configs):
+        dataset, left_out = with_next_actions(dataset, config.algorithm)
+        words.append(left_out)
+    words.append(f"preset {config.preset}: {note}" if note else "")
+    words += [observations_in_words(config.data, dataset), actions_in_words(config, dataset), mazes_in_words(config)]
+    for it in filter(None, words):
+        console.print(it, markup=False, highlight=False, soft_wrap=True)
+    return dataset
+
+
+def observations_in_words(config: DataConfig, dataset: Dataset) -> str:
+    """How training sees the observations, and why."""
+    mean, std = dataset.observation_moments
+    varying, given = std[~constant(mean, std)], "observations: "
+    ends = [f"{it:.3g}" for it in (varying.min(), varying.max())] if len(varying) else []
+    sizes = f"standard deviations {' to '.join(dict.fromkeys(ends))}" if ends else "none varies"
+    if dataset.stack > 1:
+        given += f"{dataset.stack} in a row and the actions between them, {len(mean)} numbers; "
+    if config.parent is not None:
+        kept = "normalised as in" if config.normalize_observations else "as they are, as in"
+        return f"{given}{kept} run {config.parent['run']}, which this one continues"
+    if not config.normalize_observations:
+        return f"{given}as they are ({sizes}); --normalize-observations true would normalise them"
+    if not config.by_column:
+        return f"{given}normalised, (s - mean) / (std + 1e-3), as published ({sizes})"
+    flat = np.flatnonzero(constant(mean, std)[: dataset.frame.observation_dim]).tolist()
+    left_out = f"; left out, as constant: {listed([column_name(dataset, i) for i in flat])}" if flat else ""
+    otherwise = "--normalize-observations false leaves them as they are"
+    return f"{given}normalised column by column ({sizes}){left_out}; {otherwise}"
+
+
+def column_name(dataset: Dataset, index: int) -> str:
+    """'observation 3', or 'observation 3 (speed)' where the user named the columns."""
+    names = dataset.attributes.observation_names or (dataset.source.recipe.get("columns") or {}).get("observations", ())
+    return f"observation {index}" + (f" ({names[index]})" if len(names) == dataset.frame.observation_dim else "")
+
+
+def actions_in_words(config: RunConfig, dataset: Dataset) -> str:
+    """Where densities of clipped actions are asked; '' where none are clipped, or no density is asked."""
+    found = {
+        f"--{prefix}{name}".replace("_", "-"): value
+        for prefix, of in (("", config.algorithm_config), (BEHAVIOR, config.behavior_config))
+        for name, _, value in (leaves(of) if of is not None else ())
+        if name in EDGES
+    }
+    share = on_a_bound(dataset.transitions.action)
+    if share < CLIPPED or not found:
+        return ""
+    flags = ", ".join(f"{flag} {value:g}" for flag, value in found.items())
+    return f"actions: {share:.0%} of their numbers lie on a bound; densities are asked at 1 - edge: {flags}"
+
+
+def mazes_in_words(config: RunConfig) -> str:
+    """That constants for AntMaze are not in use, where its environment is; '' where they are, or there are none."""
+    if not is_antmaze(config.data.env) or in_antmaze(config.data.task):
+        return ""
+    if registry.algorithm(config.algorithm).presets[config.preset].tasks is None:
+        return ""
+    return (
+        "note: AntMaze, but the dataset's name says no task: constants are those of other tasks; --task "
+        "antmaze-large-play, or whichever it is, brings its own"
+    )
 
 
 # --- how long it takes ---------------------------------------------------------------------------------------------

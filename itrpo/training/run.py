@@ -21,7 +21,6 @@ import numpy as np
 from itrpo import registry, xla
 from itrpo.config import RunConfig, config_hash, to_json
 from itrpo.console import LiveLine
-from itrpo.data.next_actions import with_next_actions
 from itrpo.errors import InputError, ItrpoError
 from itrpo.evaluation.beside import Evaluated, Evaluations
 from itrpo.evaluation.environments import normalized_score
@@ -35,10 +34,9 @@ from itrpo.results.trackers import Tracker, open_tracker
 from itrpo.signals import stop_on_signal
 from itrpo.training import behavior_fit, continuing, divergence, loop, together, watch
 from itrpo.training.added_seeds import train_all
-from itrpo.training.configure import actions_in_words, mazes_in_words, observations_in_words
 from itrpo.training.evaluate import EVALUATED, policies_are_whole, policy_path, save_policies, start_evaluation
 from itrpo.training.identity import begin_or_continue
-from itrpo.training.outlook import print_header, warn_of_misfit
+from itrpo.training.outlook import announce, print_header
 from itrpo.training.scaling import behavior_of, scaled_config
 from itrpo.training.seeds import members, over_seeds, parts
 from itrpo.training.session import INIT, PROBES, TRAIN, Own, Session, leaving_a_status, probe_rows, ready
@@ -110,24 +108,7 @@ def train_together(
     if fields is None:
         raise InputError("runs train together only if they differ in numbers of one algorithm's config alone")
     entry: AlgorithmEntry = registry.algorithm(config.algorithm)
-    preset = entry.presets[config.preset]
-    warn_of_misfit(dataset, config.data.env, console)
-    if dataset.source.kind not in ("d4rl", "generated"):
-        for note in dataset.notes:
-            console.print(f"note: {note}", markup=False, soft_wrap=True)
-    if any(entry.reads_next_action(own.algorithm_config) for own, _ in wanted):
-        dataset, words = with_next_actions(dataset, config.algorithm)
-        if words:
-            console.print(words, markup=False, highlight=False, soft_wrap=True)
-    if preset.note:
-        console.print(f"preset {config.preset}: {preset.note}", markup=False, soft_wrap=True)
-    for words in (
-        observations_in_words(config.data, dataset),
-        actions_in_words(config, dataset),
-        mazes_in_words(config),
-    ):
-        if words:
-            console.print(words, markup=False, highlight=False, soft_wrap=True)
+    dataset = announce([own for own, _ in wanted], dataset, console)
     with ExitStack() as stack, enough_memory():
         runs = [Own(RunFolder(path), own, hash_of(own, path)) for own, path in wanted]
         for each in runs:

@@ -19,13 +19,11 @@ from itrpo.data.actions import on_a_bound
 from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.errors import InputError
 from itrpo.training.configure import (
-    actions_in_words,
     check_options,
     complete,
     make_config,
-    mazes_in_words,
-    observations_in_words,
 )
+from itrpo.training.outlook import actions_in_words, mazes_in_words, observations_in_words
 from itrpo.types import Dataset
 
 
