@@ -312,6 +312,7 @@ def steps_between(
     """One critic from step `start` to `stop`, then levelled if it is to be, and the value that it gives."""
     count = rows.reward.shape[0]
     piece, pieces = min(count, LEVEL_ROWS), -(-count // LEVEL_ROWS)
+    whole = whole | (levelled & (pieces == 1))  # a short log has no need to draw
 
     def step_once(step: Array, critic: Trainable) -> Trainable:
         place = jax.random.randint(jax.random.fold_in(key, step + 1), (settings.batch_size,), 0, count)
