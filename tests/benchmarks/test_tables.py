@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import experiment_tables, trust_region_table, tuning_table
+from benchmarks import discrete_tables, experiment_tables, trust_region_table, tuning_table
 from itrpo.results.frames import read_results
 
 ROOT = Path(__file__).parents[2]
@@ -42,3 +42,9 @@ def test_the_tables_of_searches(name: str) -> None:
 @pytest.mark.parametrize("table", experiment_tables.TABLES, ids=lambda table: table.rows)
 def test_tables_2_and_3(table: experiment_tables.Table) -> None:
     assert between(experiment_tables.DOC, table.marks) == experiment_tables.lines(table).strip()
+
+
+@pytest.mark.parametrize("name", discrete_tables.TABLES)
+def test_the_tables_over_choices(name: str) -> None:
+    document, table = discrete_tables.TABLES[name]
+    assert between(document, discrete_tables.marks(name)) == table().strip()
