@@ -184,6 +184,22 @@ def test_an_average_curve_is_the_mean_over_tasks_of_each_seed():
     assert four.high[0] - four.mean[0] == pytest.approx(3.18245 * np.sqrt(5 / 3) / 2, rel=1e-5)
 
 
+def test_data_without_a_score_have_a_table_of_returns():
+    """In units of their own, so without means over tasks."""
+    results = make_results("choices", ["cartpole-medium", "acrobot-medium"], ITRPO_AND_BRAC, seeds=2, evaluations=4)
+    rows = results.rows.with_columns(metric=polars.col("metric").replace({"score": "return"}))
+    results = Results(results.runs.with_columns(dataset_score=polars.lit(None, polars.Float64)), rows)
+    (table,) = evidence.tables(results)
+    assert (table.name, table.metric, table.of_paper) == ("choices-returns-generated", "return", False)
+    assert table.tasks == ("acrobot-medium-itrpo1", "cartpole-medium-itrpo1")
+    assert table.data_scores == dict.fromkeys(table.tasks, 1000.0)  # returns of the log
+    assert all(cell.final for cell in table.cells.values())
+    assert table.averages == []
+    page = write.make_report(results).page
+    assert "Returns: no score is known." in page
+    assert "finished without a score" not in page
+
+
 def test_a_plan_that_leaves_runs_to_another_shows_them():
     """As `ablation` leaves iTRPO and one control to `table2`; a run of another length is no stand-in."""
     arms = {"itrpo": ("itrpo", 3.0, 0.8), "brac_lambda": ("brac_v", 0.6, None), "iql": ("iql", None, None)}

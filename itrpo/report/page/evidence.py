@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from itrpo.results.frames import Results
 
 PROTOCOLS = ("paper", "last")  # mean of the last ten evaluations; the last one
+PAPERS = {"locomotion": LOCOMOTION, "antmaze": MAZES}  # family -> its rows
 NINE = tuple(task for task in LOCOMOTION if task.endswith(("-medium", "-medium-replay", "-medium-expert")))
 # columns: iTRPO and its controls, cloning, then the paper's others in its order
 COLUMNS = ("itrpo", "itrpo_insample", "brac_v", "brac_p", "bc", "bear", "uwac", "td3_bc", "plas", "iql", "cql", "pbrl")
@@ -74,8 +75,8 @@ class Table(NamedTuple):
 
     plan: str
     kind: str
-    family: str  # "locomotion", "antmaze", "other"
-    tasks: tuple[str, ...]  # rows: tasks, or datasets where family is "other"
+    family: str  # "locomotion", "antmaze"; of other data "other", and "returns" where they have no score
+    tasks: tuple[str, ...]  # rows: the paper's tasks, or datasets
     datasets: dict[str, str]  # row -> dataset
     arms: list[Arm]
     cells: dict[tuple[str, str], Cell]  # (row, label)
@@ -83,6 +84,15 @@ class Table(NamedTuple):
     averages: list[Average]
     wins: dict[str, list[float]]  # label -> per protocol the tasks (of those that all arms have) on which it is highest
     compared: tuple[str, ...]  # these tasks
+
+    @property
+    def of_paper(self) -> bool:
+        return self.family in PAPERS
+
+    @property
+    def metric(self) -> str:
+        """What its cells are."""
+        return "return" if self.family == "returns" else "score"
 
     @property
     def name(self) -> str:
@@ -133,7 +143,8 @@ def kind_name(kind: str) -> str:
 
 
 def family(run: dict[str, Any]) -> str:
-    return "locomotion" if run["task"] in LOCOMOTION else "antmaze" if run["task"] in MAZES else "other"
+    own = next((name for name, tasks in PAPERS.items() if run["task"] in tasks), None)
+    return own or ("other" if run["dataset_score"] is not None else "returns")
 
 
 def tables(results: Results) -> list[Table]:
@@ -142,7 +153,7 @@ def tables(results: Results) -> list[Table]:
     for run in runs_of(results):
         groups.setdefault((run["plan"], run["kind"], family(run)), []).append(run)
     rows = split(results.rows)
-    order = {"locomotion": 0, "antmaze": 1, "other": 2}
+    order = {"locomotion": 0, "antmaze": 1, "other": 2, "returns": 3}
     keys = sorted(groups, key=lambda it: (not it[0].startswith("table"), order[it[2]], it[1] != "d4rl", it[0]))
     lent = {
         key: [*own, *lent_to(own, [it for other in keys if other[1:] == key[1:] for it in groups[other]])]
@@ -194,20 +205,22 @@ def make_table(
     plan: str, kind: str, which: str, runs: Sequence[dict[str, Any]], rows: dict[str, polars.DataFrame]
 ) -> Table:
     begun = {it["task"] for it in runs}
-    tasks = {"locomotion": LOCOMOTION, "antmaze": MAZES}.get(which) or tuple(sorted({it["dataset"] for it in runs}))
+    tasks = PAPERS.get(which) or tuple(sorted({it["dataset"] for it in runs}))
     if not is_main(plan):
-        tasks = tuple(it for it in tasks if which == "other" or it in begun)
-    row_of = {it["run"]: it["dataset"] if which == "other" else it["task"] for it in runs}
-    arms = make_arms(runs)
-    cells = {(row_of[it["run"]], it["label"]): make_cell(it, rows.get(it["run"])) for it in runs}
+        tasks = tuple(it for it in tasks if which not in PAPERS or it in begun)
+    row_of = {it["run"]: it["task"] if which in PAPERS else it["dataset"] for it in runs}
+    arms, metric = make_arms(runs), "return" if which == "returns" else "score"
+    logged = f"dataset_{metric}"
+    cells = {(row_of[it["run"]], it["label"]): make_cell(it, rows.get(it["run"]), metric) for it in runs}
     finished = {
         arm.label: {row for row, label in cells if label == arm.label and cells[row, label].final} for arm in arms
     }
     compared = tuple(task for task in tasks if all(task in finished[arm.label] for arm in arms))
-    averages: list[tuple[str, tuple[str, ...]]] = [(f"mean of {len(tasks)} tasks", tasks)] if len(tasks) > 1 else []
+    several = len(tasks) > 1 and which != "returns"  # each in units of its own
+    averages: list[tuple[str, tuple[str, ...]]] = [(f"mean of {len(tasks)} tasks", tasks)] if several else []
     if set(NINE) < set(tasks):
         averages.append((f"mean of {len(NINE)} tasks (medium, -replay, -expert)", NINE))
-    if 1 < len(compared) < len(tasks) and compared != NINE:
+    if several and 1 < len(compared) < len(tasks) and compared != NINE:
         averages.append((f"mean of the {count(len(compared), 'task')} that every column has", compared))
     return Table(
         plan,
@@ -217,7 +230,7 @@ def make_table(
         {row_of[it["run"]]: it["dataset"] for it in runs},
         arms,
         cells,
-        {row_of[it["run"]]: it["dataset_score"] for it in runs if it["dataset_score"] is not None},
+        {row_of[it["run"]]: it[logged] for it in runs if it[logged] is not None},
         [average(name, of, arms, cells) for name, of in averages],
         wins(compared, arms, cells),
         compared,
@@ -288,12 +301,12 @@ def split(rows: polars.DataFrame) -> dict[str, polars.DataFrame]:
     return {str(key[0]): frame for key, frame in rows.partition_by("run", as_dict=True).items()}
 
 
-def make_cell(run: dict[str, Any], rows: polars.DataFrame | None) -> Cell:
-    finals = [None if rows is None else final_score(rows, "score", last) for last in (None, 1)]
+def make_cell(run: dict[str, Any], rows: polars.DataFrame | None, metric: str) -> Cell:
+    finals = [None if rows is None else final_score(rows, metric, last) for last in (None, 1)]
     if rows is None or finals[0] is None or finals[1] is None:
         return Cell(run["run"], run["state"], run["message"] or "", 0, run["seeds"], 0, {it: [] for it in PROTOCOLS})
     scores = {name: final.per_seed.tolist() for name, final in zip(PROTOCOLS, finals, strict=True) if final}
-    steps = over_seeds(rows, "score")[0]
+    steps = over_seeds(rows, metric)[0]
     return Cell(
         run["run"],
         run["state"],
@@ -468,7 +481,7 @@ def trust_region_map(results: Results) -> list[MapCell]:
         shaped = {variant(it, vary[plan]): fields_of(it, vary[plan]) for it in own if not without_shaping(it)}
         for run in own:
             frame = rows.get(run["run"])
-            cell = make_cell(run, frame)
+            cell = make_cell(run, frame, "score")
             if frame is None or not cell.scores["paper"]:
                 continue
             tau = run["tau"] or 0.0

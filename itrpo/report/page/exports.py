@@ -46,8 +46,8 @@ def scores_csv(table: Table) -> str:
 
 
 def seeds_csv(tables: Sequence[Table]) -> str:
-    """The score of every seed of every run that is in a table."""
-    header = ["plan", "data", "task", "dataset", "arm", "algorithm", "run", "state", "step", "seed_index", *PROTOCOLS]
+    """The score, or where there is none the return, of every seed of every run that is in a table."""
+    header = ["plan", "data", "task", "dataset", "arm", "algorithm", "run", "state", "step", "metric", "seed_index"]
     rows = [
         [
             it.plan,
@@ -59,6 +59,7 @@ def seeds_csv(tables: Sequence[Table]) -> str:
             cell.run,
             cell.state,
             cell.step,
+            it.metric,
             seed,
             *scores,
         ]
@@ -68,7 +69,7 @@ def seeds_csv(tables: Sequence[Table]) -> str:
         if (cell := it.cells.get((task, arm.label))) is not None
         for seed, scores in enumerate(zip(*(cell.scores[protocol] for protocol in PROTOCOLS), strict=True))
     ]
-    return csv_text(header, rows)
+    return csv_text([*header, *PROTOCOLS], rows)
 
 
 def latex(table: Table, caption: str) -> str:

@@ -37,7 +37,7 @@ SWITCHES = """<fieldset class="choice" id="protocol">
 <span>last checkpoint</span></label>
 </fieldset>
 """
-TITLES = {"locomotion": "Table 2, locomotion", "antmaze": "Table 3, AntMaze", "other": "Scores"}
+TITLES = {"locomotion": "Table 2, locomotion", "antmaze": "Table 3, AntMaze", "other": "Scores", "returns": "Returns"}
 
 
 MANY = 14  # arms whose curves no reader tells apart
@@ -70,7 +70,7 @@ def make_report(results: Results) -> Report:
         raise InputError("no runs to report; give --runs folders of `itrpo train` or `itrpo sweep`, or packed files")
     tables, runs, rows = evidence.tables(results), evidence.runs_of(results), evidence.split(results.rows)
     by_name = {it["run"]: it for it in runs}
-    main = [it for it in tables if it.family != "other" and evidence.is_main(it.plan)]
+    main = [it for it in tables if it.of_paper and evidence.is_main(it.plan)]
     others = [it for it in tables if it not in main]
     sections, drawn = [], list[Chart]()
 
@@ -179,8 +179,10 @@ def make_report(results: Results) -> Report:
         )
     for table in others:
         title = f"Plan {table.plan}, {table.family}" if table.plan else "Other datasets"
+        title += ", returns" if table.family == "returns" and not table.plan else ""
         found = figures.some(
-            figures.ablation(table), figures.mean_curves(table, rows) if len(table.arms) <= MANY else None
+            figures.ablation(table),
+            figures.mean_curves(table, rows) if len(table.arms) <= MANY and table.metric == "score" else None,
         )
         add(
             f"scores-{table.name}",
@@ -215,7 +217,7 @@ def of_plan(table: Table) -> str:
 
 def scores_body(table: Table, runs: Sequence[dict[str, Any]]) -> str:
     own = [it for it in runs if (it["plan"], it["kind"], evidence.family(it)) == (table.plan, table.kind, table.family)]
-    about = html.ABOUT_KINDS.get(table.kind, html.OTHER_KIND) if table.family != "other" else ""
+    about = html.ABOUT_KINDS.get(table.kind, html.OTHER_KIND) if table.of_paper else ""
     printed = ""
     if any(arm.printed in TABLES.get(task, {}) for arm in table.arms for task in table.tasks):
         printed = (
@@ -223,6 +225,8 @@ def scores_body(table: Table, runs: Sequence[dict[str, Any]]) -> str:
             "and ours less it."
         )
     ran = sum(it.final for it in table.cells.values())
+    if table.family == "returns":
+        about = "Returns: no score is known."
     return (
         f"<p>{esc(about)} Ours: mean ± half-width of the 95 % interval over seeds; ● marks the highest of a "
         f"row. {esc(usual(own))}{printed}"
@@ -404,8 +408,9 @@ def folded(table: str, rows: int, what: str) -> str:
 
 def latex_caption(table: Table) -> str:
     kind = "D4RL's own data" if table.kind == "d4rl" else evidence.kind_name(table.kind)
-    text = f"{TITLES[table.family]}: D4RL scores on {kind}, mean and half-width of the 95 % interval over seeds"
-    return text + ("; in brackets the paper's printed mean." if table.family != "other" else ".")
+    what = "returns" if table.family == "returns" else "D4RL scores"
+    text = f"{TITLES[table.family]}: {what} on {kind}, mean and half-width of the 95 % interval over seeds"
+    return text + ("; in brackets the paper's printed mean." if table.of_paper else ".")
 
 
 # --- the page ------------------------------------------------------------------------------------------------------
@@ -431,7 +436,7 @@ def lead(tables: Sequence[Table]) -> list[str]:
     """For each of the paper's tables what iTRPO has, and what its controls have, on the tasks that all columns have."""
     said = []
     for table in tables:
-        if table.family == "other" or not evidence.is_main(table.plan):
+        if not (table.of_paper and evidence.is_main(table.plan)):
             continue
         ran, of = sum(it.final for it in table.cells.values()), len(table.tasks) * len(table.arms)
         text = f"{TITLES[table.family]}, on {evidence.kind_name(table.kind)}: {ran} of {of} cells have finished."
