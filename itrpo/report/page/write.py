@@ -212,7 +212,8 @@ def _figure(chart: Chart) -> str:
 
 
 def of_plan(table: Table) -> str:
-    return f", {table.family}" if evidence.is_main(table.plan) else f", plan {table.plan}"
+    plan = f", plan {table.plan}" + (", returns" if table.family == "returns" else "")
+    return f", {table.family}" if evidence.is_main(table.plan) else plan
 
 
 def scores_body(table: Table, runs: Sequence[dict[str, Any]]) -> str:
