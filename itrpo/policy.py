@@ -42,6 +42,7 @@ ROWS_AT_ONCE = 64  # observations whose candidate actions are held in memory tog
 FAR = 0.5  # of the range of a column in training: what lies farther beyond it is outside
 ALIKE = 1e-3  # of its size: a constant column that differs by no more is as it was
 MOVED = 1e-6  # of half of an action's range: a guard that changes it by no more did not act
+NO_MEASUREMENT = np.float32(1e15)  # deviations: what is so far away is missing, such as float32's largest as a mark
 MISSING = ("error", "hold", "fallback")
 # What guards did, as bits: the first three with a column of an observation, the others with one of an action.
 BITS = {"constant": 1, "missing": 2, "range": 4, "bounds": 8, "rate": 16, "instead": 32}
@@ -55,8 +56,8 @@ class PolicyFileError(ValueError):
 
 
 class MissingInput(ValueError):
-    """A number of an observation is NaN or infinite, and the policy's guards say that this is an error; or there are
-    none, and its actions are choices.
+    """A number of an observation is NaN, infinite or beyond `NO_MEASUREMENT`, and the policy's guards say that this is
+    an error; or there are none, and its actions are choices.
     """
 
 
@@ -275,11 +276,15 @@ class Policy:
 
     def reset(self, action: Any = None) -> None:
         """Forgets what was seen and done: an episode begins. `action` [A] or [..., A], in the data's units, is the one
-        in force now, where guards hold actions or limit their rate; None: there is none, and the first may be any.
+        in force now, where guards hold actions or limit their rate; None, or one that is not finite: there is none, and
+        the first may be any. Raises ValueError for another last dimension.
         """
         self.past.clear()
-        if action is not None and self.guards is not None and self.guards.remember:
-            self.past["action"] = np.asarray(action, np.float32)
+        given = np.zeros(0) if action is None else np.asarray(action, np.float32)
+        if action is not None and given.shape[-1:] != self.action_low.shape:
+            raise ValueError(f"an action has {len(self.action_low)} numbers, not the shape {given.shape}")
+        if given.size and np.isfinite(given).all() and self.guards is not None and self.guards.remember:
+            self.past["action"] = given
 
     @property
     def num_actions(self) -> int | None:
@@ -362,13 +367,18 @@ def _checked(policy: Policy, guards: Guards, raw: Any, state: Any, xp: Any) -> t
     value = np.where(fixed, guards.constant, np.float32(0))
     differs = ~(xp.abs(raw - value) <= ALIKE * np.abs(value)) & fixed
     seen = xp.where(fixed, value, raw)
-    missing = ~xp.isfinite(seen)
+    missing = ~(xp.abs(seen - policy.observation_mean[: policy.frame]) < measurable(policy))
     beyond = ((seen < guards.low) | (seen > guards.high)) & ~missing
     if guards.clamp:
         seen = xp.clip(seen, guards.low, guards.high)
     before = np.zeros_like(value) if policy.stack == 1 else state[:, 1 : 1 + policy.frame]
     bits = _bit("constant", differs, xp) + _bit("missing", missing, xp) + _bit("range", beyond, xp)
     return xp.where(missing, before, seen), xp.any(missing, axis=1, keepdims=True), bits
+
+
+def measurable(policy: Policy) -> np.ndarray:
+    """[O]: how far from its mean a number may be that is one. Where a column never varied its deviation is none."""
+    return NO_MEASUREMENT * np.minimum(policy.observation_std[: policy.frame], np.float32(1e15))
 
 
 def _limited(policy: Policy, guards: Guards, wanted: Any, absent: Any, state: Any, xp: Any) -> tuple[Any, Any]:
@@ -485,7 +495,7 @@ def _argmax(policy: Policy, rows: Any, xp: Any) -> tuple[Any, Any]:
         if "log_threshold" in constants:
             least = xp.max(value * np.float32(-1), axis=1, keepdims=True) * np.float32(-1)
             likely = logits - xp.max(logits, axis=1, keepdims=True) > constants["log_threshold"]
-            value = xp.where(likely, value, least - np.float32(1))
+            value = xp.where(likely, value, least - (np.float32(1) + xp.abs(least)))
     choices = policy.action_low + np.arange(policy.num_actions or 0, dtype=np.float32)
     return value[:, :, None] * np.float32(0) + choices[:, None], value
 
@@ -718,8 +728,8 @@ def _parse(path: Path, content: Mapping[str, np.ndarray]) -> Policy:
     mean, std, low, high = (arrays[name] for name in needed[-4:])
     if mean.ndim != 1 or mean.shape != std.shape or low.ndim != 1 or low.shape != high.shape:
         raise problem("observation_mean and observation_std must be [O], action_low and action_high [A]")
-    if not ((std > 0).all() and (low < high).all()):
-        raise problem("observation_std must be positive and action_low below action_high")
+    if not (len(low) and len(mean) and (std > 0).all() and (low < high).all()):
+        raise problem("there must be observations and actions, observation_std positive, action_low below action_high")
 
     networks: dict[str, Layers] = {}
     for prefix, depth in depths.items():

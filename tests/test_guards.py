@@ -85,7 +85,10 @@ def test_what_is_beyond_training_is_clamped_if_asked(tmp_path):
     assert "temp is 0 degC, beyond 19.9 to 22 of training: clamped" in str(policy.explain([0, 1, 7]))
 
 
-@pytest.mark.parametrize("missing", [np.nan, np.inf, -np.inf])
+LARGEST = float(np.finfo(np.float32).max)  # as some recorders mark what they don't have
+
+
+@pytest.mark.parametrize("missing", [np.nan, np.inf, -np.inf, LARGEST, -LARGEST])
 def test_an_observation_that_is_missing_is_an_error(tmp_path, missing):
     policy = guarded(tmp_path, rate=array(1))
     policy([20.1, 1, 7])
@@ -107,6 +110,20 @@ def test_a_missing_observation_holds_the_last_action(tmp_path):
     assert quietly(policy, np.nan, 1, 7) == 1.5
     policy.reset([2.0])
     assert quietly(policy, np.nan, 1, 7) == 2
+    policy.reset([np.nan])  # where the valve is was not read
+    assert quietly(policy, np.nan, 1, 7) == 1.5
+    with pytest.raises(ValueError, match="an action has 1 numbers"):
+        policy.reset([1.0, 2.0])
+
+
+def test_a_mark_for_what_is_not_there_does_not_stay_in_the_memory(tmp_path):
+    """It is finite, and its square is not: with a history or a limit of rates a NaN would never leave again."""
+    for stack in (1, 2):
+        policy = guarded(tmp_path, stack, missing="hold", fallback=array(0), rate=array(0.25))
+        first = quietly(policy, 20.1, 1, 7)
+        assert quietly(policy, LARGEST, 1, 7) == first
+        assert np.isfinite([quietly(policy, it, 1, 7) for it in (20.1, 21, -LARGEST, 20.3)]).all()
+        assert policy.counts["missing"].tolist() == [2, 0, 0]
 
 
 def test_a_missing_observation_leads_to_the_fallback(tmp_path):

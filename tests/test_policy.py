@@ -242,6 +242,12 @@ def test_parts_that_do_not_fit_are_refused_before_anything_is_written(tmp_path, 
     assert not list(tmp_path.iterdir())
 
 
+def test_a_policy_without_actions_is_refused(tmp_path):
+    export = {"kind": "tanh_mlp", "weight_0": np.zeros((0, 2)), "bias_0": np.zeros(0)}
+    with pytest.raises(PolicyFileError, match="there must be observations and actions"):
+        save_policy(tmp_path / "p.npz", export, np.zeros(2), np.ones(2), np.zeros(0), np.zeros(0), {})
+
+
 def test_damaged_files(tmp_path):
     path = tmp_path / "p.npz"
     save(path, {"kind": "tanh_mlp", **arrays(ACTION)})

@@ -50,7 +50,7 @@ class State(NamedTuple):
 def constrained(threshold: Scalar, values: Float[Array, "B n"], logits: Float[Array, "B n"]) -> Float[Array, "B n"]:
     """The values of likely choices; others are below all of them."""
     least = jnp.min(values, axis=-1, keepdims=True)
-    return jnp.where(choices.supported(logits, threshold), values, least - 1.0)
+    return jnp.where(choices.supported(logits, threshold), values, least - (1.0 + jnp.abs(least)))  # 2^24 - 1 is 2^24
 
 
 def update(

@@ -62,8 +62,10 @@ def choices(actions: np.ndarray) -> str | None:
         if not (np.isfinite(rows).all() and (rows == np.round(rows)).all()):
             return None
         values = np.unique(rows)
-        if not 2 <= len(values) <= CHOICES or values[-1] - values[0] >= 2 * len(values):
+        if len(values) > CHOICES:
             return None
+    if len(values) < 2 or values[-1] - values[0] >= 2 * len(values):
+        return None
     size = actions.shape[1]
     if values.tolist() == [0, 1] and size > 1 and (actions.sum(axis=1) == 1).all():
         return f"one-hot codes of {size} choices"

@@ -213,6 +213,16 @@ def _resampled(
         "rewards": reward,
         "next_observations": lambda name: col(name).drop_nulls().last(),
     }
+    uses = dict[str, list[str]]()
+    for field in (*made, *FLAGS):
+        for name in (it for it in selected.get(field, ()) if it in data.columns):  # terminals=none is no column
+            uses.setdefault(name, []).append(field)
+    if twice := next((name for name, fields in uses.items() if len(fields) > 1), None):
+        both = " and ".join(uses[twice])
+        raise InputError(
+            f"{where}: column {twice!r} is given for {both}, and --period makes another value of it for each: write it"
+            " into the file twice, under two names"
+        )
     values = [how(name) for field, how in made.items() for name in selected.get(field, ())]
     flags = [col(name).cast(bool).any() for name in _flags(data, selected)]
     by_period = data.group_by(EPISODE, (col(TIME) // period).alias(PERIOD), maintain_order=True).agg(*values, *flags)
@@ -254,7 +264,7 @@ def _filled(data: polars.DataFrame, selected: Selected, rules: Rules, where: str
     def interpolated(name: str) -> polars.Expr:
         start, end = at(name).forward_fill(), at(name).backward_fill()
         low, high = col(name).forward_fill().cast(float), col(name).backward_fill().cast(float)
-        line = low + (high - low) * (col(TIME) - start) / (end - start)
+        line = low + (high - low) * polars.when(end > start).then((col(TIME) - start) / (end - start)).otherwise(0.0)
         return polars.coalesce(col(name), polars.when(end - start <= reach).then(line))
 
     rule = previous if rules.fill == "previous" else interpolated

@@ -155,7 +155,7 @@ def read_data(folder: Path, config: RunConfig, data: Any, console: Console) -> D
     known = source_again(about) if data is None else data
     if known is None:
         raise InputError(f"{folder} was trained on {about['dataset']['name']}, which has no file; give data")
-    dataset = load_again(known, to_json(config.data), console=console)
+    dataset = load_again(known, to_json(config.data), config.data.holdout or 0.0, console)
     if dataset.source.sha256 != about["dataset_sha256"]:
         raise InputError(f"{dataset.name} is not the data of {folder} (SHA-256 differs); give that with --data")
     return dataset
@@ -178,6 +178,7 @@ class Setting(NamedTuple):
     seeds: int
     dataset: str
     by_length: bool  # what a step does depends on how many there will be
+    about: dict[str, Any]  # the run's data, for provenance.json: what they are, and how they are read
     programs: Any = None  # (act, one_step), compiled once for all seeds
 
 
@@ -235,6 +236,7 @@ def make_setting(
         about["config"]["train"]["seeds"],
         dataset.name,
         scheduled or own.cool_to != 1,
+        {"dataset": files.read_json(folder / "provenance.json")["dataset"], "data": to_json(config.data)},
     )
 
 
@@ -297,7 +299,7 @@ def finetune_seed(
             reader="itrpo evaluate",
             free=() if setting.by_length else ("steps",),
             least={"steps": int(folder.reached().get("step", 0))},
-            about={"dataset_sha256": setting.parent["dataset_sha256"], "dataset": {"name": "the offline data"}},
+            about={"dataset_sha256": setting.parent["dataset_sha256"], **setting.about},
         )
         pool = rollout.make_pool(config.env_id, 1, config.episodes)
         with closing(pool):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from itrpo.policy import ALIKE, BITS, MOVED, ON_OBSERVATION, Policy, column_name
+from itrpo.policy import ALIKE, BITS, MOVED, ON_OBSERVATION, Policy, column_name, measurable
 
 WIDTH = 8  # numbers per line
 
@@ -367,7 +367,7 @@ def _argmax_rule(policy: Policy) -> str:
             text += f"{each}        least = value[k] < least ? value[k] : least;\n"
             text += f"{each}        likeliest = other[k] > likeliest ? other[k] : likeliest;\n"
             text += f"{each}        if (other[k] - likeliest <= {literal(constants['log_threshold'])})\n"
-            text += "            value[k] = least - 1.0f;\n"
+            text += "            value[k] = least - (1.0f + fabsf(least));\n"
     text += f"    for (int k = 1; k < {number}; k++)\n"
     text += "        if (value[best] == value[best] && !(value[k] <= value[best]))\n            best = k;\n"
     return text + f"    action[0] = {literal(policy.action_low[0])} + (float)best + 0.0f * value[best];\n"
@@ -391,6 +391,7 @@ def _act(policy: Policy, name: str) -> str:
         value = np.where(fixed, guards.constant, np.float32(0))
         arrays |= {"range_low": guards.low, "range_high": guards.high, "action_low": guards.action_low}
         arrays |= {
+            "measurable": measurable(policy),
             "action_high": guards.action_high,
             "action_little": MOVED * (policy.action_high - policy.action_low) / 2,
         }
@@ -401,7 +402,11 @@ def _act(policy: Policy, name: str) -> str:
             lines += ["        if (!is_finite(x) || !(fabsf(x - constant_value[i]) <= constant_reach[i]))"]
             lines += ["            bits |= {upper}_CONSTANT;", "        x = constant_value[i];", "    }"]
         before = "self->state[1 + i]" if stack > 1 else "0.0f"
-        lines += ["    if (!is_finite(x)) {", "        bits |= {upper}_MISSING;", "        missing = 1;"]
+        lines += [
+            "    if (!is_finite(x)",
+            "        || !(fabsf(x - observation_mean[i]) < measurable[i])) {",
+            *("        bits |= {upper}_MISSING;", "        missing = 1;"),
+        ]
         lines += [f"        x = {before};", "    } else if (x < range_low[i] || x > range_high[i]) {"]
         lines += ["        bits |= {upper}_RANGE;", *([f"        {clamp.strip()}"] if clamp else []), "    }"]
         lines += ["    frame[i] = x;", "    self->on_observation[i] = (unsigned char)bits;", "    all |= bits;"]
@@ -473,7 +478,8 @@ def _act(policy: Policy, name: str) -> str:
     reset = "    (void)action;\n"
     if guards is not None and guards.remember:
         reset = (
-            f"    if (action != NULL) {{\n        self->state[{history}] = 1.0f;\n"
+            f"    for (int i = 0; action != NULL && i < {actions}; i++)\n        if (!is_finite(action[i]))\n"
+            f"            return;\n    if (action != NULL) {{\n        self->state[{history}] = 1.0f;\n"
             f"        copy(action, {actions}, self->state + {history + 1});\n    }}\n"
         )
     return "\n".join(

@@ -189,7 +189,7 @@ def _data(path: Path, policy: Policy, data: Any, console: Console | None) -> Dat
     dataset: Any = chosen
     if not isinstance(chosen, Dataset):
         bounds = {"action_low": policy.action_low, "action_high": policy.action_high, "stack": policy.stack}
-        own = config.get("config", {}).get("data", {}) | bounds
+        own = (config["config"]["data"] if "config" in config else about.get("data", {})) | bounds
         holdout = own.get("holdout") or 0.0 if data is None else 0.0  # guards know what the policy knew
         try:
             dataset = load_again(chosen, own, holdout, console)

@@ -98,7 +98,8 @@ def _columns(policy: Policy, options: GuardOptions, dataset: Dataset | None) -> 
     with np.errstate(invalid="ignore"):
         fixed = (most - least <= ROUNDING * np.maximum(np.abs(least), np.abs(most))) & options.constants
         fixed &= np.isfinite(least)
-    return np.where(fixed, least, np.float32(np.nan)), ends[0], ends[1]
+    low, high = (np.where(fixed, least, it) for it in ends)  # a constant but for rounding is within its own range
+    return np.where(fixed, least, np.float32(np.nan)), low, high
 
 
 def _each(given: Any, size: int, flag: str) -> np.ndarray | None:

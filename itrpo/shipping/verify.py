@@ -64,7 +64,9 @@ def make_inputs(policy: Policy, data: np.ndarray | None) -> Inputs:
         observations[:, ::2] = data[(np.arange(steps)[:, None] + starts) % len(data)]
     odd = rng.uniform(size=observations.shape) < ODD
     odd[0, ::10] = True  # where nothing was done yet
-    observations[odd] = rng.choice(np.array([np.nan, np.inf, -np.inf], np.float32), odd.sum())
+    largest = np.finfo(np.float32).max
+    marks = [np.nan, np.inf, -np.inf, *([largest, -largest] if policy.guards else [])]
+    observations[odd] = rng.choice(np.array(marks, np.float32), odd.sum())
     states = np.zeros((steps + 1, STREAMS, policy.memory), np.float32)
     if policy.memory:
         with np.errstate(all="ignore"):

@@ -209,6 +209,12 @@ def test_cql_pushes_down_what_the_data_do_not_do():
     np.testing.assert_allclose(plain[-1], best_q(), atol=1e-4)
 
 
+def test_what_bcq_leaves_out_is_below_the_rest_however_large_values_are():
+    """2^26 - 1 is 2^26 in float32; the likely choice is the worst of both."""
+    values, logits = jnp.asarray([[-3.6e7, -4e7]]), jnp.asarray([[-20.0, 0.0]])
+    assert int(jnp.argmax(bcq_discrete.constrained(0.3, values, logits))) == 1
+
+
 def test_bcq_is_dqn_over_the_likely_choices():
     """With b known, Q is the optimal value of the MDP without the unlikely choices."""
     networks, threshold = table(), 0.5

@@ -49,6 +49,20 @@ def test_whole_numbers_and_codes_are_choices_where_nobody_says_otherwise(actions
     assert (dataset.action_low, dataset.action_high) == (0, 2)
 
 
+@pytest.mark.parametrize("every", [2, 10])
+def test_choices_of_a_long_log_need_not_be_in_every_sample_of_it(every: int) -> None:
+    """A 1 at each second, or tenth, of 100,000 rows, which a look at each tenth sees never."""
+    count = 100_000
+    rows = {
+        "observations": np.zeros((count, 1), np.float32),
+        "actions": (np.arange(count) % every == 1).astype(np.float32)[:, None],
+        "rewards": np.zeros(count, np.float32),
+        "terminals": np.zeros(count, bool),
+        "timeouts": np.arange(count) % 100 == 99,
+    }
+    assert load_dataset(rows).num_actions == 2
+
+
 def test_the_word_of_the_user_the_file_and_the_environment() -> None:
     assert load_dataset(columns(), num_actions=5).spec == DiscreteSpec(2, 5)
     assert load_dataset(columns(num_actions=np.array(4))).num_actions == 4

@@ -254,6 +254,13 @@ def test_a_line_with_more_cells_than_the_header_is_refused(line: str, words: str
         read_episodes(path, columns=MAP)
 
 
+def test_an_empty_cell_too_many_does_no_harm_where_the_last_column_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("o,a,run,r\n1,0.5,a,1\n2,-0.5,a,2,\n3,0.5,b,3\n4,0.5,b,4\n")
+    columns = {"observations": "o", "actions": "a", "rewards": "r", "terminals": "none", "episode": "run"}
+    assert read_episodes(path, columns=columns).rewards.tolist() == [1, 2, 3, 4]
+
+
 @pytest.mark.parametrize("write", [write_csv, write_parquet])
 @pytest.mark.parametrize("fault", WRONG)
 def test_faults_name_the_column_the_row_and_the_fix(tmp_path: Path, write: Writer, fault: str) -> None:

@@ -73,6 +73,8 @@ def test_the_line_between_neighbours_goes_by_time():
     assert changes[1] == "rows left out without a value, and episodes end there: 1 (s 1)"
     assert len(read(log([0, 1, 4, 5, 6], s=s), fill="interpolate", max_gap=4)[0].rewards) == 2  # 5 s apart
     assert len(read(log([0, 1, 4, 5, 6], s=s), fill="interpolate", max_gap=5)[0].rewards) == 4
+    same, _ = read(log([60, 60, 60, 61], s=[4.0, None, 8.0, 9.0]), fill="interpolate")  # logged by whole seconds
+    assert same.observations[:, 0].tolist() == [4, 4, 8, 9]
     columns = {field: name for field, name in MAP.items() if field != "time"}
     frame = log(range(5), s=[0.0, None, None, 9.0, 1.0])
     by_rows = read_episodes(frame, columns=columns, rules=rules_of(fill="interpolate"))
@@ -176,6 +178,28 @@ def test_every_way_to_write_a_time_is_the_same_moment():
     written += [polars.Series([moment.astimezone(timezone(timedelta(hours=5)))] * 2)]
     assert [moments(it, "x").to_list() for it in written] == [[int(seconds * 1e6)] * 2] * len(written)
     assert moments(polars.Series(["2026-03-29 01:02:03.25", "2026-03-29 01:02:03.5"]), "x").diff()[1] == 250_000
+
+
+def test_times_of_narrow_types_do_not_run_over():
+    """A million times their seconds is beyond 32 bits after 36 minutes."""
+    for kind in (polars.Int16, polars.UInt16, polars.Int32, polars.UInt32, polars.Int64, polars.Float32):
+        assert moments(polars.Series([0, 5_000, 30_000], dtype=kind), "x").to_list() == [0, 5 * 10**9, 30 * 10**9]
+    frame = log([*range(0, 1000, 10), *range(5300, 6300, 10)]).with_columns(polars.col("t").cast(polars.Int32))
+    episodes, changes = read(frame, max_gap="5m")
+    assert ends(episodes) == [99, 199]
+    assert changes == ["gaps longer than 5m, each an end of an episode: 1"]
+
+
+def test_offsets_from_universal_time_may_change_and_be_none():
+    """London's clocks on 29 March 2026, and what a recorder writes that says Z in winter."""
+    for before in ("2026-03-29T00:59:00+00:00", "2026-03-29T00:59:00Z"):
+        assert moments(polars.Series([before, "2026-03-29T02:00:00+01:00"]), "x").diff()[1] == 60 * 10**6
+
+
+def test_a_column_of_two_fields_has_no_one_value_in_a_period():
+    with pytest.raises(InputError, match="column 'r' is given for observations and rewards, and --period makes"):
+        read(log(range(4)), {"observations": ["s", "r"]}, period=2)
+    assert len(read(log(range(4)), {"observations": ["s", "r"]})[0].rewards) == 4
 
 
 def test_times_in_words():

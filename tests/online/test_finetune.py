@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from itrpo import RunOptions, evaluate, train
+from itrpo import RunOptions, evaluate, export, train
 from itrpo.behavior import gaussian
 from itrpo.behavior.likelihood import LikelihoodFit
 from itrpo.cli import main
 from itrpo.collection.online_rows import row_type
+from itrpo.console import silent_console
+from itrpo.data.load import load_dataset
 from itrpo.data.preprocess import Preprocess
 from itrpo.errors import InputError
 from itrpo.online import finetune as finetuning
@@ -24,6 +26,7 @@ from itrpo.online.finetune import Config, drawn_rows, finetune, regret, returns_
 from itrpo.policy import load_policy
 from itrpo.report.runs import list_runs
 from itrpo.results.store import read_metrics
+from itrpo.training.restore import read_config
 from itrpo.types import SpaceSpec, Transition
 
 FIELDS = {"policy_hidden": (8,), "critic_hidden": (8,), "value_hidden": (8,), "batch_size": 16}
@@ -171,6 +174,35 @@ def test_a_refit_is_in_the_checkpoint(log, tmp_path, monkeypatch):
     assert {"behavior_nll", "kl"} <= set(finetuning.read_curve(tmp_path / "whole" / "seed0")[-1])
     with pytest.raises(InputError, match="belongs to another run"):
         finetune(run, tmp_path / "whole", fields=own | {"refit_rate": 1e-4})
+
+
+def test_its_policy_is_exported_and_what_was_held_out_stays_so(log, tmp_path):
+    """From data with columns of the user's own names, a third of whose episodes the run has never seen."""
+    with np.load(log) as file:
+        rows = dict(file) | {"timeouts": np.arange(60) % 5 == 4}
+    np.savez(tmp_path / "same.npz", **rows)
+    names = {"s": "observations", "a": "actions", "r": "rewards", "d": "terminals", "cut": "timeouts"}
+    np.savez(tmp_path / "own.npz", **{own: rows[name] for own, name in names.items()})
+    options = RunOptions(
+        steps=10,
+        seeds=1,
+        eval_every=10,
+        eval_episodes=1,
+        env="Pendulum-v1",
+        out=tmp_path / "iql",
+        action_low=-2.0,
+        action_high=2.0,
+        holdout=0.3,
+        columns={name: own for own, name in names.items()},
+    )
+    train(tmp_path / "own.npz", "iql", options, fields=FIELDS)
+    config = read_config(tmp_path / "iql")
+    read = finetuning.read_data(tmp_path / "iql", config, None, silent_console())
+    assert len(read) == len(load_dataset(tmp_path / "same.npz", action_low=-2.0, action_high=2.0, holdout=0.3)) < 40
+    finetune(tmp_path / "iql", tmp_path / "out", fields={"steps": 20, "every": 20, "episodes": 1})
+    done = export(tmp_path / "out", "npz", tmp_path / "policy.npz")
+    assert done.proof is not None
+    assert done.proof.problem == ""
 
 
 def test_runs_list_and_plot_know_it(finetuned, tmp_path, capsys):

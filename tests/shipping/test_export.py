@@ -17,6 +17,7 @@ from itrpo import cli
 from itrpo.errors import InputError, ItrpoError
 from itrpo.policy import Guards, Policy, guards_json, load_policy, save_policy, step
 from itrpo.shipping import c_source, export, onnx_file, stablehlo, verify
+from itrpo.shipping.guards import make_guards
 from tests.test_policy import ACTION, COMPONENTS, COMPOSED, OBSERVATION, arrays, composed, network
 
 PAGE = (Path(__file__).parents[2] / "docs" / "deploying.md").read_text("utf-8")
@@ -347,3 +348,20 @@ def test_an_export_that_fails_its_check_is_not_written(tmp_path, monkeypatch):
     with pytest.raises(ItrpoError, match="fails its check, and is not written"):
         itrpo.export(tmp_path / "policy.npz", "onnx", guards=itrpo.GuardOptions(guards=False))
     assert not (tmp_path / "export").exists()
+
+
+def test_a_column_that_is_constant_but_for_rounding_is_within_its_range(tmp_path):
+    """Its smallest number stands in for it, and is farther out than the quantiles of the others."""
+    weights = {"kind": "tanh_mlp", "weight_0": np.zeros((1, 2)), "bias_0": [0.0]}
+    save_policy(tmp_path / "p.npz", weights, np.zeros(2), np.ones(2), [-1.0], [1.0], {})
+    rows = np.random.default_rng(0).uniform(0, 1, (4_000, 2)).astype(np.float32)
+    rows[:, 1] = 7.0
+    rows[1_000, 1] = np.float32(6.9999995)
+    arrays = {"observations": rows, "actions": rows[:, :1], "rewards": rows[:, 0], "terminals": np.zeros(4_000, bool)}
+    dataset = itrpo.load_dataset(arrays | {"timeouts": np.arange(4_000) % 100 == 99})
+    policy = load_policy(tmp_path / "p.npz")
+    guards = make_guards(policy, itrpo.GuardOptions(), dataset)
+    assert guards is not None
+    assert guards.constant.tolist()[1] == guards.low[1] == guards.high[1] == np.float32(6.9999995)
+    seen = step(replace(policy, guards=guards), np.float32([[0.5, 7.0]]), np.zeros((1, 0), np.float32))
+    assert seen.on_observation.tolist() == [[0, 0]]

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import polars
 
 SEPARATORS = ",;\t|"
+UTC = r"(Z|[+-]00:?00)$"  # at the end of a text that is a time
 TIMES = {  # what a text that is a time looks like -> its format, but for a time zone
     r"^\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d": "%Y-%m-%d %H:%M:%S%.f",
     r"^\d{4}-\d\d-\d\d[ T]\d\d:\d\d$": "%Y-%m-%d %H:%M",
@@ -110,7 +111,9 @@ def _csv_table(path: Path) -> Table:
     titles = next(csv.reader([header], delimiter=separator), [])
     # asked for the names itself, polars maps the file, and one that another program cuts meanwhile ends us by SIGBUS
     names = polars.read_csv(begins, separator=separator, infer_schema=False, n_rows=0).columns
-    scanned = polars.scan_csv(path, separator=separator, schema=dict.fromkeys(names, polars.String), glob=False)
+    scanned = polars.scan_csv(
+        path, separator=separator, schema=dict.fromkeys(names, polars.String), glob=False, truncate_ragged_lines=True
+    )
     where, parsed = str(path), dict[str, polars.Series]()
 
     def expect(names: Sequence[str]) -> None:  # one pass over the file, not one for each column
@@ -289,14 +292,17 @@ def moments(series: polars.Series, where: str, line_of_first: int | None = None)
         series = text.cast(polars.Float64, strict=False)
         for shape, form in TIMES.items() if series.null_count() else ():
             if text.str.contains(shape).all():
-                iso = text.str.replace("T", " ", literal=True).str.replace(r"(Z|[+-]00:?00)$", "")
-                zone = "%:z" if iso.str.contains(r"[+-]\d\d:?\d\d$").all() else ""
+                iso = text.str.replace("T", " ", literal=True)
+                offset = iso.str.replace(r"Z$", "+00:00")
+                zoned = offset.str.contains(r"[+-]\d\d:?\d\d$").all() and not iso.str.contains(UTC).all()
+                iso, zone = (offset, "%:z") if zoned else (iso.str.replace(UTC, ""), "")
                 parsed = iso.str.to_datetime(form + zone, strict=False, time_unit="us")
                 series = parsed if not parsed.null_count() else series
     if series.dtype.is_numeric() and not series.null_count():
         largest = abs(float(np.abs(series.to_numpy()).max(initial=0)))
         unit = next(unit for least, unit in ((1e17, 1e-3), (1e14, 1.0), (1e11, 1e3), (0.0, 1e6)) if largest >= least)
-        scaled = series * int(unit) if unit >= 1 and series.dtype.is_integer() else (series * unit).round()
+        whole = unit >= 1 and series.dtype.is_integer()
+        scaled = series.cast(polars.Int64) * int(unit) if whole else (series.cast(polars.Float64) * unit).round()
         return scaled.cast(polars.Int64)
     if not series.dtype.is_temporal() or series.dtype == polars.Time:
         example = text.filter(series.is_null())[0] if series.null_count() else series.dtype
