@@ -77,8 +77,8 @@ def regions(observation: np.ndarray, policy_action: np.ndarray, log_action: np.n
 def leaving(policy_action: np.ndarray, log_action: np.ndarray) -> float:
     """The share of a policy's actions [N, A] that are in some dimension farther out than all but `rank` of the log's.
 
-    The rank is the highest at which at most 2 LOW of the log's own actions are so, each held against the others. Where
-    even at 0 more of them are (few rows, many dimensions), that excess is taken off: a policy that does what the
+    The rank is the one at which nearest to 2 LOW of the log's own actions are so, each held against the others. Where
+    more of them are, and even at 0 (few rows, many dimensions), that excess is taken off: a policy that does what the
     log does leaves it in 2 LOW of the rows, whatever N and A are.
     """
     ordered, last = np.sort(log_action, axis=0), len(log_action) - 1
@@ -94,6 +94,7 @@ def leaving(policy_action: np.ndarray, log_action: np.ndarray) -> float:
     while rank < highest:
         middle = (rank + highest + 1) // 2
         rank, highest = (middle, highest) if own(middle) <= 2 * LOW else (rank, middle - 1)
+    rank = min((rank, rank + 1), key=lambda it: abs(own(it) - 2 * LOW))
     excess = max(own(rank) - 2 * LOW, 0.0)
     return max((beyond(policy_action, rank) - excess) / (1.0 - excess), 0.0)
 
