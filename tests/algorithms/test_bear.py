@@ -191,7 +191,7 @@ def test_constants_by_task_and_of_short_runs():
     ):
         assert make_config("bear", task=task).algorithm_config.backbone.kernel == kernel
     source = make_config("bear", preset="source")
-    assert scaled_config(source, 1_000_000, 1_000_000).backbone.warm_up_steps == 40_000
-    assert scaled_config(source, 1_000_000, 300).backbone.warm_up_steps == 12
+    assert scaled_config(source, 1_000_000).backbone.warm_up_steps == 40_000
+    assert scaled_config(source, 300).backbone.warm_up_steps == 12
     given = make_config("bear", preset="source", fields={"warm_up_steps": 7})
-    assert scaled_config(given, 1_000_000, 300).backbone.warm_up_steps == 7
+    assert scaled_config(given, 300).backbone.warm_up_steps == 7
