@@ -39,7 +39,7 @@ from itrpo.types import Metrics, Params, SpaceSpec
 
 EDGE = 1e-6  # actions are clipped to +-(1 - EDGE) before their atanh
 VARIANCE = 1e-8  # added to every variance
-STILL = 1e-6  # of the squared mean: a variance that is rounding
+STILL = 1e-12  # of the squared mean: a variance that is float32's rounding
 REWARD_LIMIT = 10.0  # of scaled rewards (GePPO's code)
 
 

@@ -56,10 +56,9 @@ def convert(
     `env`, `action_low`, `action_high`: the gymnasium id and the bounds of actions to write down [the source's].
 
     No value is changed. HDF5, NPZ and Minari keep every type, Parquet all but float16 (float32 there), flags (bool) and
-    choices [N] ([N, 1]); CSV keeps values that fit float32, and has
-    bounds, names, units and the environment in a file beside it (`itrpo.data.attributes.beside`). What the target has
-    no place for is named in the notes. Raises InputError if the source can't be read or the target exists,
-    StorageError if the target can't be written.
+    choices [N] ([N, 1]); CSV keeps values that fit float32, and has bounds, names, units and the environment in a file
+    beside it (`itrpo.data.attributes.beside`). What the target has no place for is named in the notes. Raises
+    InputError if the source can't be read or the target exists, StorageError if the target can't be written.
     """
     path = target_path(target)
     found = read_contents(source, without(columns, exclude), console, rules_of(max_gap, fill, period, period_rewards))

@@ -139,6 +139,10 @@ def test_what_has_not_moved_yet_keeps_its_units_and_scaled_rewards_are_clipped()
     assert state.returns.std == 1
     np.testing.assert_array_equal(state.observations.std[:2], 1.0)
     assert 0.1 < state.observations.std[2] < 3
+    _, other = made(ppo.Config(shared=SMALL), ppo.PPO)
+    pressure = 101_325.0 + 50.0 * still.observation  # moves, if by little of what it is
+    other = on_policy.with_scales(SMALL, other, still._replace(observation=pressure))
+    np.testing.assert_allclose(other.observations.std, np.asarray(pressure, np.float64).std((0, 1)), rtol=1e-3)
     networks = on_policy.make_networks(SMALL, SPEC, optax.identity())
     rows = made_rows(1)._replace(goes_on=jnp.zeros((1, STEPS, ENVS)), continues=jnp.zeros((1, STEPS, ENVS)))
     for reward, seen in ((1.0, 1.0), (-50.0, -10.0)):
