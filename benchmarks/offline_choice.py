@@ -29,7 +29,7 @@ from itrpo.data.load import load_dataset
 from itrpo.ope import bootstrap, fqe
 from itrpo.ope.behavior import EDGE, fit_behavior
 from itrpo.ope.choose import rank
-from itrpo.ope.estimate import Candidate, Settings, judge_candidates
+from itrpo.ope.estimate import Candidate, JudgeOptions, judge_candidates
 from itrpo.ope.fqe import FQE
 from itrpo.ope.log import Log, make_log
 from itrpo.ope.trials import Rule, advise
@@ -43,7 +43,7 @@ DATASETS = {"hopper-full-replay-itrpo1": 400, "halfcheetah-full-replay-itrpo1": 
 KINDS = ("mode", "sampled")  # how a policy acts
 POOLS = ("snapshots", "ladder")
 FQE_STEPS = 4_000
-SETTINGS = Settings(folds=6, fqe=FQE(steps=FQE_STEPS))
+SETTINGS = JudgeOptions(folds=6, fqe=FQE(steps=FQE_STEPS))
 PEER_WORKER = Path(__file__).with_name("d3rlpy_fqe_worker.py")
 SAMPLES = 2  # of a policy's actions at each state
 LONG = 20_000  # steps of d3rlpy's FQE on one pool

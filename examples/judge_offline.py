@@ -3,12 +3,11 @@
 from pathlib import Path
 
 import itrpo
-from itrpo.ope.estimate import DEFAULTS, Settings
 from itrpo.ope.judgement import Judgement
 
 
-def main(run: Path = Path("runs/tank"), settings: Settings = DEFAULTS) -> Judgement:
-    (judgement,) = itrpo.judge(run, settings=settings)  # a run of own_arrays_to_policy.py
+def main(run: Path = Path("runs/tank"), options: itrpo.JudgeOptions | None = None) -> Judgement:
+    (judgement,) = itrpo.judge(run, options=options)  # a run of own_arrays_to_policy.py
     print(f"{judgement.episodes} unseen episodes, mean return {judgement.log_return:.1f}")
     for policy in judgement.policies:
         for it in policy.estimates:

@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from itrpo.data.convert import convert
     from itrpo.data.health import check_dataset
     from itrpo.data.load import load_dataset
-    from itrpo.errors import DivergenceError, InputError, ItrpoError
+    from itrpo.errors import DivergenceError, InputError, ItrpoError, StorageError
     from itrpo.online.finetune import finetune
+    from itrpo.ope.estimate import JudgeOptions
     from itrpo.ope.runs import judge
     from itrpo.ope.select import select
     from itrpo.options import GuardOptions, RunOptions
@@ -31,7 +32,9 @@ __all__ = [
     "GuardOptions",
     "InputError",
     "ItrpoError",
+    "JudgeOptions",
     "RunOptions",
+    "StorageError",
     "__version__",
     "check_dataset",
     "compare",
@@ -53,14 +56,16 @@ _HOMES = {
     "GuardOptions": "itrpo.options",
     "InputError": "itrpo.errors",
     "ItrpoError": "itrpo.errors",
+    "JudgeOptions": "itrpo.ope.estimate",
     "RunOptions": "itrpo.options",
+    "StorageError": "itrpo.errors",
     "check_dataset": "itrpo.data.health",
     "compare": "itrpo.training.compare",
     "convert": "itrpo.data.convert",
     "evaluate": "itrpo.training.evaluate",
-    "judge": "itrpo.ope.runs",
     "export": "itrpo.shipping.export",
     "finetune": "itrpo.online.finetune",
+    "judge": "itrpo.ope.runs",
     "load_dataset": "itrpo.data.load",
     "load_policy": "itrpo.policy",
     "select": "itrpo.ope.select",

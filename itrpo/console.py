@@ -33,10 +33,15 @@ WIDE = 110  # columns, from which there is room for a bar
 
 def make_console() -> Console:
     """The console of the command line, on standard output. Where that is no terminal, lines are 120 columns wide."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = 120
     return console
+
+
+def say(console: Console, text: str, style: str = "") -> None:
+    """A line as it is: brackets in a path are no markup, and a path stays whole however narrow the console is."""
+    console.print(Text(text, style), soft_wrap=True)
 
 
 def silent_console() -> Console:
@@ -164,7 +169,7 @@ def progress_bar(
     described = TextColumn("{task.description}")
     progress = Progress(described, BarColumn(), *columns, TimeRemainingColumn(), console=console, transient=True)
     if not console.is_terminal:
-        console.print(Text(f"{description} ..."))
+        say(console, f"{description} ...")
         yield lambda amount: None
         return
     with progress:

@@ -32,7 +32,8 @@ MAZE_FACTOR = 10  # where a return says little by itself: ten times the episodes
 class RunOptions:
     """Options of `itrpo train` and `itrpo compare`, and of `itrpo.train` and `itrpo.compare`.
 
-    The comments are the text of `--help`; in brackets stands what happens where an option is not given.
+    The comments below are the text of `itrpo train --help`, which prints what each option is; in brackets stands what
+    happens where it is not given.
     """
 
     scale: ScaleName = "paper"  # sets the next four and the preset, where they are not given

@@ -14,7 +14,7 @@ import pytest
 
 from itrpo import files
 from itrpo.collection import demo, making
-from itrpo.ope.estimate import Settings
+from itrpo.ope.estimate import JudgeOptions
 from itrpo.ope.fqe import FQE
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -74,7 +74,7 @@ print(repr(float(deploy_with_numpy.main("policy.npz", minutes=5))))"""
 
 @pytest.mark.slow
 def test_it_is_judged_on_the_episodes_that_were_held_out(tank, capsys):
-    judgement = example("judge_offline").main(tank, Settings(folds=3, behavior_steps=10, fqe=FQE(steps=10)))
+    judgement = example("judge_offline").main(tank, JudgeOptions(folds=3, behavior_steps=10, fqe=FQE(steps=10)))
     assert (judgement.unseen, judgement.episodes) == ("--holdout 0.2 of tank", 40)
     assert judgement.rows == 40 * 59  # an episode that is cut has no successor of its last row
     assert "seed 0 by fqe" in capsys.readouterr().out

@@ -101,7 +101,7 @@ def update(
     critic, metrics = critic_step(networks.critics, networks.critic_optimizer, state.critic, batch, targets)
 
     draws = mmd_actor_critic.draw(backbone, networks, batch.action, policy_key, latent_key)
-    weight = jnp.where(step < backbone.warm_up_steps, 0.0, 1.0)
+    weight = td.switched_on(step, backbone.warm_up_steps)
     old = state.log_multiplier
     fixed = (state.critic.params, networks.model.params(fitted), old.params, batch.observation, draws)
     policy, policy_metrics = gradient_step(

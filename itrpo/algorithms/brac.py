@@ -63,7 +63,7 @@ def critic_targets(
     value_penalty: bool, config: Config, networks: Networks, state: State, batch: Transition, noise: Array
 ) -> Float[Array, "B"]:
     if value_penalty:
-        alpha = kl.alpha_now(config.alpha, config.backbone, state)
+        alpha = kl.alpha_now(config.alpha, state.weight, config.backbone.alpha_scale, state.q_scale)
         return penalised_targets(config, networks, alpha, state, batch, noise)
     return plain_targets(config, networks, state, batch, noise)
 
@@ -82,7 +82,7 @@ def update(
     value_penalty: whether the targets are those of brac_v; else of brac_p.
     """
     backbone = config.backbone
-    alpha = kl.alpha_now(config.alpha, backbone, state)
+    alpha = kl.alpha_now(config.alpha, state.weight, backbone.alpha_scale, state.q_scale)
     target_noise, policy_noise, penalty_noise = kl.draw_noise(networks, batch, key)
     targets = critic_targets(value_penalty, config, networks, state, batch, target_noise)
     critic, metrics = kl.critic_step(backbone, networks, state, batch, targets, penalty_noise)

@@ -44,7 +44,7 @@ from itrpo.nn.critics import critic_step
 from itrpo.nn.heads import QValue
 from itrpo.nn.network import Network, network
 from itrpo.nn.trainable import Trainable, gradient_step, polyak, trainable
-from itrpo.ops import divergences
+from itrpo.ops import divergences, td
 from itrpo.ops.td import Scalar
 from itrpo.ranges import Count, NonNegative, Positive, Widths
 from itrpo.types import Algorithm, AlgorithmEntry, Metrics, Params, Preset, SpaceSpec, Transition
@@ -66,7 +66,7 @@ class State(NamedTuple):
     critic: Trainable  # parameters stacked over the ensemble [N, ...]; with a target
     discriminator: Trainable
     weight: Trainable | None  # params: alpha, where it adapts; None: it is a constant
-    q_scale: Float[Array, ""]  # running mean of |Q(s,a)| over the data; read only where alpha_scale is "relative"
+    q_scale: Float[Array, ""]  # running mean of |y|, the targets of Q(s,a); read only where alpha_scale is "relative"
 
 
 class Networks(NamedTuple):
@@ -172,7 +172,7 @@ def update(
     backbone = config.backbone
     noise_key, discriminator_key = jax.random.split(key)
     target_noise, policy_noise = jax.random.normal(noise_key, (2, *batch.action.shape))
-    alpha = base.alpha_now(backbone, state.weight, state.q_scale)
+    alpha = kl.alpha_now(backbone.alpha, state.weight, backbone.alpha_scale, state.q_scale)
     after, old = batch.next_observation, state.discriminator.params
     action = jnp.tanh(networks.base.actor.pre_tanh(state.policy.params, after, target_noise))
     divergence = divergence_at(estimate, networks, old, after, action, batch.next_action)
@@ -184,13 +184,15 @@ def update(
     policy, policy_metrics = gradient_step(
         state.policy,
         networks.base.policy_optimizer,
-        lambda params: policy_loss(estimate, networks, alpha, base.q_weight(backbone, step), params, *fixed),
+        lambda params: policy_loss(
+            estimate, networks, alpha, td.switched_on(step, backbone.divergence_only_steps), params, *fixed
+        ),
     )
     discriminator, found = train_discriminator(
         estimate, config, networks, state.discriminator, policy.params, batch, discriminator_key
     )
     weight = kl.weight_step(state.weight, found["divergence"], backbone.divergence_target)
-    q_scale = kl.moved_scale(state.q_scale, backbone.polyak_rate, targets)
+    q_scale = td.moved_scale(state.q_scale, backbone.polyak_rate, targets)
     metrics |= policy_metrics | found | {"alpha": jnp.asarray(alpha, jnp.float32)}
     return State(policy, polyak(critic, backbone.polyak_rate), discriminator, weight, q_scale), metrics
 

@@ -40,7 +40,7 @@ from itrpo.behavior import gaussian
 from itrpo.behavior.likelihood import LikelihoodFit
 from itrpo.nn.critics import critic_step
 from itrpo.nn.trainable import Trainable, gradient_step, polyak, trainable
-from itrpo.ops import divergences
+from itrpo.ops import divergences, td
 from itrpo.ops.td import Scalar
 from itrpo.ranges import Count, Positive
 from itrpo.types import Algorithm, AlgorithmEntry, DensityModel, Metrics, Params, Preset, SpaceSpec, Transition
@@ -60,7 +60,7 @@ class State(NamedTuple):
     critic: Trainable  # parameters stacked over the ensemble [N, ...]; with a target
     behavior_params: Params  # frozen
     weight: Trainable | None  # params: alpha, where it adapts; None: it is a constant
-    q_scale: Float[Array, ""]  # running mean of |Q(s,a)| over the data; read only where alpha_scale is "relative"
+    q_scale: Float[Array, ""]  # running mean of |y|, the targets of Q(s,a); read only where alpha_scale is "relative"
 
 
 # --- samples, their distance, and the loss -------------------------------------------------------------------------
@@ -125,7 +125,7 @@ def update(
     """Critics, then the actor with the new critics, then alpha and targets. The key is consumed."""
     backbone, action_dim = config.backbone, batch.action.shape[1]
     target_key, policy_key = jax.random.split(key)
-    alpha = base.alpha_now(backbone, state.weight, state.q_scale)
+    alpha = kl.alpha_now(backbone.alpha, state.weight, backbone.alpha_scale, state.q_scale)
     draws = draw(config, behavior, state.behavior_params, batch.next_observation, action_dim, target_key)
     after = action_and_divergence(config, networks, state.policy.params, batch.next_observation, draws)
     targets = base.critic_targets(backbone, networks, alpha, state.critic.target_params, batch, *after)
@@ -136,10 +136,12 @@ def update(
     policy, policy_metrics = gradient_step(
         state.policy,
         networks.policy_optimizer,
-        lambda params: policy_loss(config, networks, alpha, base.q_weight(backbone, step), params, *fixed),
+        lambda params: policy_loss(
+            config, networks, alpha, td.switched_on(step, backbone.divergence_only_steps), params, *fixed
+        ),
     )
     weight = kl.weight_step(state.weight, policy_metrics["divergence"], backbone.divergence_target)
-    q_scale = kl.moved_scale(state.q_scale, backbone.polyak_rate, targets)
+    q_scale = td.moved_scale(state.q_scale, backbone.polyak_rate, targets)
     state = State(policy, polyak(critic, backbone.polyak_rate), state.behavior_params, weight, q_scale)
     return state, metrics | policy_metrics | {"alpha": jnp.asarray(alpha, jnp.float32)}
 

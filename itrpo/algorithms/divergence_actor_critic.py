@@ -19,14 +19,13 @@ from typing import Literal, NamedTuple
 import jax.numpy as jnp
 import optax
 from jax import Array
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from itrpo.nn import critics as critic_probes
 from itrpo.nn.actors import GaussianActor, gaussian_actor
 from itrpo.nn.critics import least_q
 from itrpo.nn.ensemble import Ensemble, critic_ensemble
 from itrpo.nn.network import Initializer
-from itrpo.nn.trainable import Trainable
 from itrpo.ops import td
 from itrpo.ops.td import Scalar
 from itrpo.ranges import Count, CountOrZero, Discount, NonNegative, Positive, Rate, Share, Widths
@@ -42,7 +41,7 @@ class Backbone:
     alpha: Positive = 1.0  # weight of the divergence (the class's default)
     divergence_target: NonNegative | None = None  # of D, to which alpha adapts from its value on; None: it is constant
     value_share: Share = 1.0  # of alpha, in the critics' targets (the class's value_penalty; run_dual.sh: 0)
-    alpha_scale: Literal["absolute", "relative"] = "absolute"  # relative: alpha times a running mean of |Q(s,a)| (ours)
+    alpha_scale: Literal["absolute", "relative"] = "absolute"  # relative: alpha times a running mean of |y| (ours)
     divergence_only_steps: CountOrZero = 0  # first steps in which the actor ignores Q (the class's default: 20,000)
     gamma: Discount = 0.99  # discount per step
     polyak_rate: Rate = 0.005  # target averaging per step
@@ -78,11 +77,6 @@ def make_networks(config: Backbone, spec: SpaceSpec) -> Networks:
     )
 
 
-def alpha_now(config: Backbone, weight: Trainable | None, q_scale: Float[Array, ""]) -> Scalar:
-    alpha = config.alpha if weight is None else weight.params
-    return alpha * q_scale if config.alpha_scale == "relative" else alpha
-
-
 def critic_targets(
     config: Backbone,
     networks: Networks,
@@ -111,11 +105,6 @@ def penalised_loss(
     q = least_q(networks.critics, critic_params, observation, action)
     loss = -jnp.mean(td.regularised_value(q_weight * q, alpha, divergence))
     return loss, {"policy_loss": loss, "divergence": jnp.mean(divergence)}
-
-
-def q_weight(config: Backbone, step: Int[Array, ""]) -> Scalar:
-    """0 in `divergence_only_steps`, then 1."""
-    return jnp.where(step < config.divergence_only_steps, 0.0, 1.0) if config.divergence_only_steps else 1.0
 
 
 def probes(

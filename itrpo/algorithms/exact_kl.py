@@ -21,10 +21,10 @@ from jaxtyping import Float, Key
 
 from itrpo.algorithms import action_values
 from itrpo.algorithms.action_values import Backbone, Networks, least_q
-from itrpo.errors import InputError
+from itrpo.algorithms.kl_actor_critic import check_relative
 from itrpo.nn.export import value_arrays
 from itrpo.nn.trainable import Trainable, polyak
-from itrpo.ops import choices
+from itrpo.ops import choices, td
 from itrpo.ops.td import Scalar
 from itrpo.ranges import Positive
 from itrpo.types import Acting, CategoricalModel, DiscreteSnapshot, Metrics, Params, Transition
@@ -33,13 +33,13 @@ from itrpo.types import Acting, CategoricalModel, DiscreteSnapshot, Metrics, Par
 @dataclass(frozen=True)
 class Penalty:
     alpha: Positive = 0.9  # weight of the KL to pi_beta in the greedy step (iTRPO's author: 0.9)
-    alpha_scale: Literal["absolute", "relative"] = "absolute"  # relative: alpha times a running mean of |Q(s,a)| (ours)
+    alpha_scale: Literal["absolute", "relative"] = "absolute"  # relative: alpha times a running mean of |y| (ours)
 
 
 class State(NamedTuple):
     critic: Trainable
     behavior_params: Params  # frozen; None where the prior is uniform
-    q_scale: Float[Array, ""]  # running mean of |Q(s,a)| over the data; read only where alpha_scale is "relative"
+    q_scale: Float[Array, ""]  # running mean of |y|, the targets of Q(s,a); read only where alpha_scale is "relative"
     alpha: Float[Array, ""]  # in force now, in units of reward: the policy is nothing without it
 
 
@@ -81,7 +81,7 @@ def after(penalty: Penalty, config: Backbone, state: State, critic: Trainable, t
     critic = polyak(critic, config.polyak_rate)
     if penalty.alpha_scale == "absolute":
         return state._replace(critic=critic)
-    q_scale = state.q_scale + config.polyak_rate * (jnp.maximum(jnp.mean(jnp.abs(targets)), 1.0) - state.q_scale)
+    q_scale = td.moved_scale(state.q_scale, config.polyak_rate, targets)
     return State(critic, state.behavior_params, q_scale, penalty.alpha * q_scale)
 
 
@@ -136,9 +136,4 @@ def watch(
 
 def validate(config: Any, behavior: str | None, behavior_config: Any) -> None:
     """Raises InputError for an alpha in units of reward where it is in those of |Q|."""
-    alpha = config.penalty.alpha
-    if config.penalty.alpha_scale == "relative" and alpha > 1.0:
-        raise InputError(
-            f"alpha = {alpha:g} with alpha_scale = relative weighs a nat of D_KL like {alpha:g} times "
-            "|Q|; for an alpha in units of reward pass --alpha-scale absolute as well"
-        )
+    check_relative(config.penalty.alpha, config.penalty.alpha_scale)

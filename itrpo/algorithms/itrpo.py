@@ -106,7 +106,7 @@ def update(
 ) -> tuple[State, Metrics]:
     """Critics towards Eq. (5), then the actor by Eq. (3) with the new critics, alpha, targets. The key is consumed."""
     backbone = config.backbone
-    alpha = kl.alpha_now(config.alpha, backbone, state)
+    alpha = kl.alpha_now(config.alpha, state.weight, backbone.alpha_scale, state.q_scale)
     target_noise, policy_noise, penalty_noise = kl.draw_noise(networks, batch, key)
     targets = critic_targets(config, networks, alpha, state, batch, target_noise)
     critic, metrics = kl.critic_step(backbone, networks, state, batch, targets, penalty_noise)
@@ -118,7 +118,7 @@ def update(
 
 def shaping(config: Config, networks: Networks, state: State, batch: Transition) -> Float[Array, "B"]:
     """What Eq. (5) adds to the rewards, by the online policy."""
-    alpha = kl.alpha_now(config.alpha, config.backbone, state)
+    alpha = kl.alpha_now(config.alpha, state.weight, config.backbone.alpha_scale, state.q_scale)
     log_ratio = networks.log_ratio(state.policy.params, state.behavior_params, batch.observation, batch.action)
     return td.shaping_reward(log_ratio, alpha, config.tau, config.log_ratio_low, config.log_ratio_high)
 
@@ -126,7 +126,7 @@ def shaping(config: Config, networks: Networks, state: State, batch: Transition)
 def probes(config: Config, parts: Parts, state: State, batch: Transition, key: Key[Array, ""]) -> Metrics:
     """Those of the actor-critic, and the shaping reward: means over fixed data."""
     low, high = config.log_ratio_low, config.log_ratio_high
-    alpha = kl.alpha_now(config.alpha, config.backbone, state)
+    alpha = kl.alpha_now(config.alpha, state.weight, config.backbone.alpha_scale, state.q_scale)
     log_ratio = parts.networks.log_ratio(state.policy.params, state.behavior_params, batch.observation, batch.action)
     return kl.probes(config.backbone, parts, state, batch, key) | {
         "probe_shaping_reward": jnp.mean(td.shaping_reward(log_ratio, alpha, config.tau, low, high)),
@@ -138,7 +138,7 @@ def make(config: Config, spec: SpaceSpec, behavior: DensityModel) -> Algorithm:
     parts = kl.make_parts(config.backbone, spec, behavior)
 
     def targets(state: State, batch: Transition, noise: Array) -> Array:
-        alpha = kl.alpha_now(config.alpha, config.backbone, state)
+        alpha = kl.alpha_now(config.alpha, state.weight, config.backbone.alpha_scale, state.q_scale)
         return critic_targets(config, parts.networks, alpha, state, batch, noise)
 
     def init(key: Key[Array, ""], behavior_params: Params) -> State:

@@ -57,10 +57,7 @@ class Backbone:
     gradient_penalty: NonNegative = 0.0  # weight of ||grad_a Q||^2 (author's code 0.1, as Fisher-BRC; not in the paper)
     warm_start: bool = False  # start the actor as a copy of pi_beta (ours)
     kl_only_steps: CountOrZero = 0  # first steps in which the actor ignores Q (BRAC's scripts 20,000)
-    alpha_scale: Literal["absolute", "relative"] = "absolute"  # relative: alpha times a running mean of |Q(s,a)| (ours)
-
-
-RELATIVE_LIMIT = 1.0  # of alpha where it is in units of |Q|: nobody means more
+    alpha_scale: Literal["absolute", "relative"] = "absolute"  # relative: alpha times a running mean of |y| (ours)
 
 
 class State(NamedTuple):
@@ -141,9 +138,12 @@ def draw_noise(networks: Networks, batch: Transition, key: Key[Array, ""]) -> li
     return [jax.random.normal(each, (rows, networks.draws, action_dim)) for each in jax.random.split(key, 3)]
 
 
-def alpha_now(alpha: Scalar, config: Backbone, state: State) -> Scalar:
-    alpha = alpha if state.weight is None else state.weight.params
-    return alpha * state.q_scale if config.alpha_scale == "relative" else alpha
+def alpha_now(
+    alpha: Scalar, weight: Trainable | None, scale: Literal["absolute", "relative"], q_scale: Float[Array, ""]
+) -> Scalar:
+    """alpha in units of reward: the constant or, where it adapts, `weight`; times q_scale where it is relative."""
+    alpha = alpha if weight is None else weight.params
+    return alpha * q_scale if scale == "relative" else alpha
 
 
 WEIGHT_OPTIMIZER = optax.adam(1e-3)  # of an alpha that adapts (BRAC's scripts)
@@ -198,7 +198,7 @@ def policy_step(
     step: Int[Array, ""],
 ) -> tuple[Trainable, Metrics]:
     """The actor after one step against `critic_params`."""
-    q_weight = jnp.where(step < config.kl_only_steps, 0.0, 1.0) if config.kl_only_steps else 1.0
+    q_weight = td.switched_on(step, config.kl_only_steps)
     fixed = (state.behavior_params, critic_params, batch.observation, noise)
     policy, metrics = gradient_step(
         state.policy, networks.policy_optimizer, lambda params: policy_loss(networks, alpha, q_weight, params, *fixed)
@@ -212,13 +212,8 @@ def averaged(config: Backbone, state: State, policy: Trainable, critic: Trainabl
         policy = polyak(policy, config.polyak_rate)
     q_scale = state.q_scale
     if config.alpha_scale == "relative":
-        q_scale = moved_scale(q_scale, config.polyak_rate, targets)
+        q_scale = td.moved_scale(q_scale, config.polyak_rate, targets)
     return State(policy, polyak(critic, config.polyak_rate), state.behavior_params, q_scale, state.weight)
-
-
-def moved_scale(q_scale: Float[Array, ""], rate: Scalar, targets: Float[Array, "B"]) -> Float[Array, ""]:
-    """The running mean of |y|, at least 1, after a batch."""
-    return q_scale + rate * (jnp.maximum(jnp.mean(jnp.abs(targets)), 1.0) - q_scale)
 
 
 def is_zero(weight: Scalar) -> bool:
@@ -359,15 +354,20 @@ def validate(config: Any, behavior: str, behavior_config: Any) -> None:
     an alpha in units of reward, or one that adapts, where it is in those of |Q|.
     """
     backbone: Backbone = config.backbone
-    if backbone.alpha_scale == "relative" and config.alpha > RELATIVE_LIMIT:
-        raise InputError(
-            f"alpha = {config.alpha:g} with alpha_scale = relative weighs a nat of D_KL like {config.alpha:g} times "
-            "|Q|; for an alpha in units of reward pass --alpha-scale absolute as well"
-        )
+    check_relative(config.alpha, backbone.alpha_scale)
     check_adapting(backbone.alpha_scale, config.divergence_target)
     if behavior != "gaussian" and backbone.kl == "closed_form":
         raise InputError(f"kl = closed_form needs --behavior gaussian, not {behavior!r}; use --kl sampled")
     check_warm_start(backbone.warm_start, backbone, behavior, behavior_config)
+
+
+def check_relative(alpha: float, alpha_scale: str) -> None:
+    """Raises InputError for an alpha in units of reward where it is in those of |Q|: there nobody means more than 1."""
+    if alpha_scale == "relative" and alpha > 1.0:
+        raise InputError(
+            f"alpha = {alpha:g} with alpha_scale = relative weighs a nat of D_KL like {alpha:g} times |Q|; for an "
+            "alpha in units of reward pass --alpha-scale absolute as well"
+        )
 
 
 def check_adapting(alpha_scale: str, divergence_target: float | None) -> None:

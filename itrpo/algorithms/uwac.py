@@ -209,7 +209,7 @@ def update(
     )
 
     draws = mmd_actor_critic.draw(backbone, networks, batch.action, policy_key, latent_key)
-    q_weight = jnp.where(step < backbone.warm_up_steps, 0.0, 1.0)
+    q_weight = td.switched_on(step, backbone.warm_up_steps)
     critics = normalised(config, state.critic.params, directions.critic)
     masks = drop(mask_keys[2], shape=(config.masks, CRITICS))
     old = state.log_multiplier

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from itrpo import __version__, files
+from itrpo.console import say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,7 +30,7 @@ class About:
 
 def about(command: About, console: Console) -> None:
     for name, text in facts():
-        console.print(f"{name:<12} {text}", markup=False, highlight=False, soft_wrap=True)
+        say(console, f"{name:<12} {text}")
 
 
 def facts() -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from itrpo.cli.flags import Only, Word, allow_own
+from itrpo.console import say
 from itrpo.errors import InputError
 from itrpo.options import READING, RULES, RunOptions, reading
 from itrpo.ranges import Count, Seed
@@ -89,7 +90,7 @@ def check(command: Check, console: Console) -> int:
         from itrpo.plotting import health_picture
 
         health_picture(health, command.picture)
-        console.print(f"Picture: {command.picture}", soft_wrap=True)
+        say(console, f"Picture: {command.picture}")
     return 1 if health.number("error") else 0
 
 
@@ -117,9 +118,9 @@ def convert(command: Convert, console: Console) -> None:
         raise InputError("itrpo datasets convert needs SOURCE and TARGET; `itrpo datasets convert --help` explains it")
     read = {name: value for name, value in as_read(command.options).items() if name in CONVERTING}
     done = convert(source_of(source), target, console=console, **read)
-    console.print(f"{done.path}: {done.rows:,} rows, {done.episodes:,} episodes", soft_wrap=True)
+    say(console, f"{done.path}: {done.rows:,} rows, {done.episodes:,} episodes")
     for note in done.notes:
-        console.print(f"note: {note}", soft_wrap=True, markup=False)
+        say(console, f"note: {note}")
 
 
 @dataclass(frozen=True)
@@ -148,4 +149,4 @@ def make(command: Make, console: Console) -> None:
         workers=command.workers,
         console=console,
     )
-    console.print(str(made), soft_wrap=True)
+    say(console, str(made))

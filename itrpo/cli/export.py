@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from itrpo.cli.flags import Word
+from itrpo.console import say
 from itrpo.options import GuardOptions
 from itrpo.ranges import Seed
 
@@ -47,7 +48,7 @@ def export(command: Export, console: Console) -> None:
         console=console,
     )
     for line in lines_of(done):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        say(console, line)
 
 
 def lines_of(done: Exported) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from itrpo.cli.flags import Word
+from itrpo.console import say
 from itrpo.errors import InputError
 from itrpo.ranges import Count, Discount, NonNegative, Positive, Seed, Several
 
@@ -36,7 +37,7 @@ class Judge:
 
 def judge(command: Judge, console: Console) -> None:
     from itrpo.console import silent_console
-    from itrpo.ope.estimate import Settings
+    from itrpo.ope.estimate import JudgeOptions
     from itrpo.ope.fqe import FQE
     from itrpo.ope.judgement import FILE, to_json
     from itrpo.ope.page import FILE as PAGE
@@ -44,12 +45,12 @@ def judge(command: Judge, console: Console) -> None:
     from itrpo.ope.table import print_judgement
     from itrpo.report.runs import print_json
 
-    settings = Settings(command.folds, command.seed, fqe=FQE(steps=command.steps))
+    options = JudgeOptions(command.folds, command.seed, fqe=FQE(steps=command.steps))
     quiet = silent_console() if command.json else console
     found = judge(
         command.runs,
         command.data,
-        settings,
+        options,
         gamma=command.gamma,
         again=command.again,
         algorithm=command.algorithm,
@@ -61,7 +62,7 @@ def judge(command: Judge, console: Console) -> None:
     for folder, it in zip(command.runs, found, strict=True):
         print_judgement(it, console)
         told = f"; as a page: {folder / PAGE}" if (folder / PAGE).exists() else ""
-        console.print(f"saved to {folder / FILE}{told}", markup=False, highlight=False, soft_wrap=True)
+        say(console, f"saved to {folder / FILE}{told}")
 
 
 @dataclass(frozen=True)
@@ -106,4 +107,4 @@ def select(command: Select, console: Console) -> None:
     print_selection(found, console)
     if tried is not None and command.trials is not None:
         print_tried(tried, command.trials, console)
-    console.print(f"saved to {command.out}", markup=False, highlight=False, soft_wrap=True)
+    say(console, f"saved to {command.out}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from itrpo.cli.flags import Flag, Word, allow_own, field_flags
+from itrpo.console import say
 from itrpo.errors import InputError
 from itrpo.ranges import Count
 
@@ -46,12 +47,13 @@ def learn(kind: str, command: Learn, console: Console) -> None:
         raise InputError(f"itrpo {kind} needs --out, the folder of the run")
     done = online_run.train(command.env, command.out, kind, fields=command.fields, console=console)
     last = done.curve[-1]
-    console.print(
+    say(
+        console,
         f"{done.config.env_id} after {last['step']:,} steps, {last['episodes']} episodes: "
         f"return {last['sampled_mean']:,.0f} ± {last['sampled_std']:,.0f} sampled, "
-        f"{last['mode_mean']:,.0f} ± {last['mode_std']:,.0f} mode"
+        f"{last['mode_mean']:,.0f} ± {last['mode_std']:,.0f} mode",
     )
-    console.print(f"{done.folder}: policies/, curve.png, replay.hdf5")
+    say(console, f"{done.folder}: policies/, curve.png, replay.hdf5")
 
 
 @dataclass(frozen=True)
@@ -69,4 +71,4 @@ def replay(command: Replay, console: Console) -> None:
 
     path = command.out or command.run / "replay.hdf5"
     allow_own(command.env)
-    console.print(f"{write_replay(command.run, path, command.steps, command.env):,} steps -> {path}")
+    say(console, f"{write_replay(command.run, path, command.steps, command.env):,} steps -> {path}")

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from itrpo.console import say
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -27,6 +29,4 @@ def report(command: Report, console: Console) -> None:
 
     import_vl_convert()  # missing: said before anything is read
     page = write_report(read_results(command.runs, console), command.out)
-    console.print(
-        f"{page}: {page.stat().st_size:,} bytes; tables/ and figures/ beside it", markup=False, highlight=False
-    )
+    say(console, f"{page}: {page.stat().st_size:,} bytes; tables/ and figures/ beside it")

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from rich.text import Text
+
 from itrpo import files
 from itrpo.cli.flags import Word, allow_own
+from itrpo.console import say
 from itrpo.options import ScaleName
 from itrpo.ranges import Count, NonNegative
 
@@ -49,7 +52,7 @@ def sweep(command: Sweep, console: Console) -> int:
     if command.plan is None or command.list:
         width = max(map(len, shipped_plans()))
         for name in shipped_plans():
-            console.print(f"{name:{width}}  {read_plan(name).title}", soft_wrap=True, markup=False)
+            say(console, f"{name:{width}}  {read_plan(name).title}")
         return 0
     allow_own(*command.env)
     for env in command.env:
@@ -82,5 +85,5 @@ def sweep(command: Sweep, console: Console) -> int:
     failed = sweep(work, executor, jobs, console, command.together or together)
     for ended in failed:
         words = f"{ended.folder} {ended.outcome}: {ended.message} ({out / ended.folder}.log)"
-        console.print(words, soft_wrap=not console.is_terminal, markup=False)
+        console.print(Text(words), soft_wrap=not console.is_terminal)
     return 1 if failed else 0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from itrpo import registry
 from itrpo.cli.datasets import source_of
 from itrpo.cli.flags import Flag, Word, allow_own, field_flags, flags_of, look
+from itrpo.console import say
 from itrpo.errors import InputError
 from itrpo.options import RunOptions
 from itrpo.ranges import Count, Seed
@@ -81,12 +82,10 @@ def train(command: Train, console: Console) -> None:
         from itrpo.training.continuing import changes
 
         moved = ", ".join(f"{share:.1%}" for share in changes(parent, finished.folder, dataset))
-        console.print(
+        say(
+            console,
             f"old and new  their actions differ by {moved} of the range on this data, by seed; {parent} is as it was, "
             f"and which is better is for you to see: itrpo runs diff {parent} {folder}",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
         )
 
 
@@ -179,7 +178,7 @@ def evaluate(command: Evaluate, console: Console) -> None:
         print_evaluation(result, console)
     path = RunFolder(command.run).save_evaluation(about)
     if not command.json:
-        console.print(f"saved to {path}", markup=False, highlight=False, soft_wrap=True)
+        say(console, f"saved to {path}")
 
 
 @dataclass(frozen=True)
@@ -291,7 +290,7 @@ def plot(command: Plot, console: Console) -> None:
 
     drawn = run_curves(command.runs, command.out, command.metric)
     runs = "1 run" if len(drawn) == 1 else f"{len(drawn)} runs"
-    console.print(f"wrote {command.out}: {runs}", markup=False, highlight=False, soft_wrap=True)
+    say(console, f"wrote {command.out}: {runs}")
 
 
 @dataclass(frozen=True)
@@ -310,7 +309,7 @@ def runs_paths(command: RunsPaths, console: Console) -> None:
     from itrpo.plotting import policy_paths
 
     policy_paths(command.runs, command.out, command.seed)
-    console.print(f"wrote {command.out}")
+    say(console, f"wrote {command.out}")
 
 
 @dataclass(frozen=True)
@@ -329,7 +328,7 @@ def runs_pack(command: RunsPack, console: Console) -> None:
     results = read_results(command.paths, console)
     pack(results, command.out)
     runs, rows, size = len(results.runs), len(results.rows), command.out.stat().st_size
-    console.print(f"{command.out}: {runs:,} runs, {rows:,} rows, {size:,} bytes", markup=False, highlight=False)
+    say(console, f"{command.out}: {runs:,} runs, {rows:,} rows, {size:,} bytes")
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ import numpy as np
 
 from itrpo import files
 from itrpo.collection.workers import Job, run_jobs
+from itrpo.console import say
 from itrpo.errors import InputError, StorageError
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def _parts_folder(folder: Path, identity: str, console: Console) -> Generator[No
     """
     lock_file, plan = folder.with_name(folder.name + ".lock"), folder / "plan.json"
     held_elsewhere = f"Another process is making {folder.stem}; waiting for it."
-    with files.lock(lock_file, held_elsewhere, wait=lambda: console.print(held_elsewhere, soft_wrap=True)):
+    with files.lock(lock_file, held_elsewhere, wait=lambda: say(console, held_elsewhere)):
         try:
             files.make_folder(folder)
             # a process that was killed at its very start leaves nothing but the plan's temporary file

@@ -23,6 +23,7 @@ import numpy as np
 from itrpo.collection.ladders import policy_path, policy_sha256
 from itrpo.collection.making import Part, Plan, make, versions
 from itrpo.collection.rollout import PROGRESS_EVERY, ActingPolicy, act, load_acting_policy
+from itrpo.console import say
 from itrpo.errors import InputError
 from itrpo.evaluation.maze_maps import (
     MAZES,
@@ -118,9 +119,10 @@ def make_maze(
     make(plan(name, STEPS if steps is None else steps, seed), path, workers, console)
     if console is not None:
         commanded, rewarded, episodes = goals_reached(path)
-        console.print(
+        say(
+            console,
             f"{path.stem}: of {episodes:,} complete episodes {commanded:,} reached a commanded goal or the task's, and "
-            f"{rewarded:,} have a reward: they reached the task's."
+            f"{rewarded:,} have a reward: they reached the task's.",
         )
 
 

@@ -21,7 +21,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -461,7 +461,7 @@ def record(trainer: Trainer, pool: rollout.EvaluationPool) -> None:
     path = trainer.folder.path / "policies" / f"step_{trainer.steps:07d}.safetensors"
     files.write(path, policy_file(arrays, metadata))
     trainer.curve.append(row)
-    files.write(trainer.folder.path / CURVE, "".join(json.dumps(row) + "\n" for row in trainer.curve).encode())
+    write_curve(trainer.folder.path, trainer.curve)
     sums, count = fresh_sums(agent)
     trainer.learner = trainer.learner._replace(sums=sums, count=count)
 
@@ -477,7 +477,12 @@ def policy_file(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> byte
     return len(header).to_bytes(8, "little") + header + content[start:]
 
 
+def write_curve(folder: Path, curve: Sequence[Mapping[str, Any]]) -> None:
+    files.write(folder / CURVE, "".join(json.dumps(row) + "\n" for row in curve).encode())
+
+
 def read_curve(folder: Path) -> list[dict[str, Any]]:
+    """The rows of a run, none before its first evaluation. Raises StorageError."""
     path = folder / CURVE
     try:
         return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []

@@ -39,6 +39,7 @@ from itrpo.collection.ladders import Rung, expert, ladder, medium, policy_path, 
 from itrpo.collection.making import Part, Plan, make, versions
 from itrpo.collection.mazes import SUFFIX, make_maze
 from itrpo.collection.rollout import LOG_STD_RANGE, UNIFORM, Task, load_acting_policy
+from itrpo.console import say
 from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.errors import InputError
 from itrpo.evaluation.environments import check_known
@@ -94,7 +95,7 @@ def make_dataset(
     full = full_name(name)
     if console is not None and full != name:
         other = f" ({name}-v2 is D4RL's file)" if f"{name}-v2" in D4RL_FILES else ""
-        console.print(f"{name}: making {full}, this project's own{other}", soft_wrap=True)
+        say(console, f"{name}: making {full}, this project's own{other}")
     if (out is None or full == DEMO) and (steps is not None or seed != 0):
         advice = "it takes no --steps or --seed" if full == DEMO else "name a file with --out"
         raise InputError(f"the name {full} stands for its own number of steps and seed 0; {advice}")

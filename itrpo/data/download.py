@@ -19,6 +19,7 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from itrpo.console import say
 from itrpo.data.d4rl_files import D4RL_FILES, MIRRORS, D4RLFile
 from itrpo.errors import InputError, StorageError
 from itrpo.files import add, d4rl_path, file_sha256, lock, open_log, put, read_json, write_json
@@ -71,7 +72,7 @@ def fetch(
     busy = f"Another process is downloading {entry.file}; waiting for it."
     try:
         if not path.exists():
-            with lock(path.with_name(path.name + ".lock"), busy, wait=lambda: console.print(busy)):
+            with lock(path.with_name(path.name + ".lock"), busy, wait=lambda: say(console, busy)):
                 if not path.exists():  # another process may have finished it while we waited
                     _download(path, entry, mirrors, console, timeout, pauses)
         _check_cached(path, entry)
@@ -101,7 +102,7 @@ def _download(
     failures: dict[str, _MirrorError] = {}
     for pause in (0.0, *pauses):
         if pause:
-            console.print(f"{entry.file} did not arrive yet; trying again in {pause:.0f} seconds")
+            say(console, f"{entry.file} did not arrive yet; trying again in {pause:.0f} seconds")
         time.sleep(pause)
         for url in urls:
             if url in failures and not failures[url].temporary:

@@ -38,7 +38,7 @@ from jax import Array
 import itrpo
 from itrpo import files, registry, xla
 from itrpo.collection.online_rows import ROWS, Environments, open_environments, row_type, rows_until
-from itrpo.collection.online_run import read_curve
+from itrpo.collection.online_run import read_curve, write_curve
 from itrpo.config import RunConfig, leaves, override, replace_leaves, to_json
 from itrpo.console import LiveLine, make_console
 from itrpo.data.again import load_again, source_again
@@ -67,7 +67,6 @@ WEIGHT = {"iql": None, "cql": "conservative_weight", "spot": "support_weight", "
 REFITTED = ("itrpo",)  # those whose state has pi_beta as `behavior_params`
 NO_DROP = 2**31 - 1  # steps of a fit whose learning rate does not fall
 INIT, ACT, UPDATE = range(3)  # streams of randomness: fold_in(fold_in(key(seed), index of the seed), STREAM)
-CURVE = "curve.jsonl"
 NOISE_LIMIT = 0.5  # of the noise on a deterministic policy's actions (CORL's noise_clip)
 
 
@@ -79,9 +78,7 @@ class Config:
     parent: Mapping[str, Any]  # the run: hash, checkpoint, data, and index of the seed
     steps: Count = 1_000_000  # steps of the environment, for each seed (CORL)
     updates_per_step: Count = 1  # gradient steps after each (CORL)
-    offline_share: Share | None = (
-        None  # of each batch from the offline data; none: all rows are alike (CORL; Cal-QL 0.5)
-    )
+    offline_share: Share | None = None  # of each batch from the offline data; none: rows are alike (CORL; Cal-QL 0.5)
     action_noise: NonNegative = 0.1  # standard deviation on the actions of a deterministic policy (SPOT in CORL)
     cool_to: Share = 1.0  # share of the penalty's weight that is left at the end, linearly (SPOT's lambd_end; 1: all)
     refit_rate: Positive | None = None  # Adam's rate for pi_beta, a step on each batch (ours); none: it stays as it is
@@ -91,6 +88,8 @@ class Config:
 
 
 class Finetuned(NamedTuple):
+    """What `finetune` leaves."""
+
     folder: Path
     curves: list[list[dict[str, Any]]]  # by seed: the rows of curve.jsonl
 
@@ -107,7 +106,8 @@ def finetune(
     """Fine-tunes each seed of a finished run, or continues `out`.
 
     `env` is the environment to learn in, by default the run's; `data` the run's dataset, if it lies elsewhere now.
-    `fields` sets fields of `Config` by name. Raises InputError before any long work, DivergenceError, StorageError.
+    `fields` sets fields of `itrpo.online.finetune.Config` by name, e.g. {"steps": 100_000}. `console` None: progress
+    goes to standard output. Raises InputError before any long work, DivergenceError if a seed blows up, StorageError.
     """
     folder, console = Path(run), console or make_console()
     about = recorded(folder)
@@ -143,9 +143,11 @@ def finetune(
     xla.prepare()
     setting = make_setting(folder, config, about, dataset, spaces, own, first)
     act = jax.jit(partial(action_of, setting.algorithm, own, setting.preprocess))
-    setting = setting._replace(programs=(act, make_step(setting, own)))
+    programs = Programs(act, make_step(setting, own))
     with stop_on_signal(console) as signals:
-        curves = [finetune_seed(setting, Path(out), k, policies[k], signals, console) for k in range(len(policies))]
+        curves = [
+            finetune_seed(setting, programs, Path(out), k, policies[k], signals, console) for k in range(len(policies))
+        ]
     return Finetuned(Path(out), curves)
 
 
@@ -179,7 +181,13 @@ class Setting(NamedTuple):
     dataset: str
     by_length: bool  # what a step does depends on how many there will be
     about: dict[str, Any]  # the run's data, for provenance.json: what they are, and how they are read
-    programs: Any = None  # (act, one_step), compiled once for all seeds
+
+
+class Programs(NamedTuple):
+    """Compiled once for all seeds."""
+
+    act: Callable[..., Array]  # of `action_of`
+    one_step: Callable[..., Learner]  # of `make_step`
 
 
 def make_setting(
@@ -210,10 +218,11 @@ def make_setting(
 
     place = continuing.newest(folder)
     assert place is not None  # `read_parent` has seen it
+    saved = files.read_json(place / "meta.json")
     parent = {
         "run": policy.metadata["run"],
         "algorithm": config.algorithm,
-        "checkpoint_sha256": files.read_json(place / "meta.json")["sha256"],
+        "checkpoint_sha256": saved["sha256"],
         "dataset_sha256": dataset.source.sha256,
     }
     data = config.data
@@ -222,21 +231,21 @@ def make_setting(
         policy.observation_mean, policy.observation_std, empty, empty, data.reward_scale, data.reward_shift
     )
     return Setting(
-        entry.make(constants, dataset.spec, behavior),
-        weighed,
-        continuing.arrays_at(folder, str(parent["checkpoint_sha256"])),
-        apply(preprocess, dataset.transitions),
-        preprocess,
-        spaces,
-        own,
-        parent,
-        None if behavior is None else behavior.params(behavior.init(jax.random.key(0))),
-        refit,
-        files.read_json(place / "meta.json")["step"],
-        about["config"]["train"]["seeds"],
-        dataset.name,
-        scheduled or own.cool_to != 1,
-        {"dataset": files.read_json(folder / "provenance.json")["dataset"], "data": to_json(config.data)},
+        algorithm=entry.make(constants, dataset.spec, behavior),
+        weighed=weighed,
+        arrays=continuing.arrays_at(folder, str(parent["checkpoint_sha256"])),
+        offline=apply(preprocess, dataset.transitions),
+        preprocess=preprocess,
+        spaces=spaces,
+        config=own,
+        parent=parent,
+        some_behavior=None if behavior is None else behavior.params(behavior.init(jax.random.key(0))),
+        refit=refit,
+        first_step=saved["step"],
+        seeds=about["config"]["train"]["seeds"],
+        dataset=dataset.name,
+        by_length=scheduled or own.cool_to != 1,
+        about={"dataset": files.read_json(folder / "provenance.json")["dataset"], "data": to_json(config.data)},
     )
 
 
@@ -274,8 +283,7 @@ class Trainer:
     folder: RunFolder
     old: Policy  # of the run that is fine-tuned
     learner: Learner
-    one_step: Callable[..., Learner]
-    act: Callable[..., Array]
+    programs: Programs
     keys: Array  # [streams]
     environments: Environments
     rows: io.FileIO
@@ -286,7 +294,13 @@ class Trainer:
 
 
 def finetune_seed(
-    setting: Setting, out: Path, index: int, old: Policy, signals: list[int], console: Console
+    setting: Setting,
+    programs: Programs,
+    out: Path,
+    index: int,
+    old: Policy,
+    signals: list[int],
+    console: Console,
 ) -> list[dict[str, Any]]:
     """-> the rows of the seed's curve. Raises as `finetune`, KeyboardInterrupt after a signal."""
     config = dataclasses.replace(setting.config, parent=setting.parent | {"seed": index})
@@ -303,7 +317,7 @@ def finetune_seed(
         )
         pool = rollout.make_pool(config.env_id, 1, config.episodes)
         with closing(pool):
-            trainer = open_trainer(setting, config, index, folder, old, console)
+            trainer = open_trainer(setting, programs, config, index, folder, old, console)
             try:
                 with trainer.rows:
                     train_steps(trainer, pool, signals, console)
@@ -313,7 +327,13 @@ def finetune_seed(
 
 
 def open_trainer(
-    setting: Setting, config: Config, index: int, folder: RunFolder, old: Policy, console: Console
+    setting: Setting,
+    programs: Programs,
+    config: Config,
+    index: int,
+    folder: RunFolder,
+    old: Policy,
+    console: Console,
 ) -> Trainer:
     """A fresh one, or what the folder's newest checkpoint and rows hold. Raises StorageError."""
     spec = setting.spaces.vectors
@@ -340,23 +360,21 @@ def open_trainer(
     with files.storage_errors(path):
         rows = files.open_log(path, history.nbytes)  # without what a killed run wrote after its checkpoint
     curve = [row for row in read_curve(folder.path) if row["step"] <= step]
-    act, one_step = setting.programs
     return Trainer(
-        setting,
-        config,
-        index,
-        folder,
-        old,
-        learner,
-        one_step,
-        act,
-        keys,
-        environments,
-        rows,
-        step,
-        curve,
-        online,
-        so_far,
+        setting=setting,
+        config=config,
+        index=index,
+        folder=folder,
+        old=old,
+        learner=learner,
+        programs=programs,
+        keys=keys,
+        environments=environments,
+        rows=rows,
+        step=step,
+        curve=curve,
+        online=online,
+        so_far=so_far,
     )
 
 
@@ -500,14 +518,14 @@ def train_steps(trainer: Trainer, pool: rollout.EvaluationPool, signals: list[in
         while trainer.step < config.steps:
             key = jax.random.fold_in(trainer.keys[ACT], trainer.step)
             observation = trainer.environments.observations[0]
-            action = np.asarray(trainer.act(trainer.learner.state, observation, key))
+            action = np.asarray(trainer.programs.act(trainer.learner.state, observation, key))
             if not np.isfinite(action).all():
                 raise DivergenceError(f"seed {trainer.index}: the action at step {trainer.step:,} is not finite")
             rows = trainer.environments.step(trainer.step, action[None], np.full(1, np.nan, np.float32))
             with files.storage_errors(trainer.folder.path / ROWS, "; the checkpoint is intact"):
                 files.add(trainer.rows, rows.tobytes())
             row, place = as_transition(setting.preprocess, rows), np.int32(trainer.step)
-            trainer.learner = trainer.one_step(trainer.learner, trainer.keys[UPDATE], row, place)
+            trainer.learner = trainer.programs.one_step(trainer.learner, trainer.keys[UPDATE], row, place)
             trainer.step += 1
             trainer.so_far += float(rows["reward"][0])
             if rows["terminal"][0] or rows["timeout"][0]:
@@ -563,7 +581,7 @@ def record(trainer: Trainer, pool: rollout.EvaluationPool) -> None:
     if trainer.step:
         row |= {name: float(value / trainer.learner.count) for name, value in trainer.learner.sums.items()}
     trainer.curve.append(row)
-    files.write(trainer.folder.path / CURVE, "".join(json.dumps(it) + "\n" for it in trainer.curve).encode())
+    write_curve(trainer.folder.path, trainer.curve)
     write_together(trainer.setting, trainer.folder.path.parent, reference)
     zeros = jax.tree.map(jnp.zeros_like, (trainer.learner.sums, trainer.learner.count))
     trainer.learner = trainer.learner._replace(sums=zeros[0], count=zeros[1])

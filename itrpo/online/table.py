@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from itrpo.console import say
 from itrpo.evaluation.environments import score_name
 from itrpo.online.finetune import Finetuned
 from itrpo.results.store import read_status
@@ -34,4 +35,4 @@ def print_finetuned(done: Finetuned, console: Console) -> None:
         table.add_row(str(index), *cells, *([f"{last['regret']:.3f}"] if scored else []))
     console.print(table)
     episodes = "before and after: means over the episodes of one evaluation"
-    console.print(f"{episodes}; regret: mean of 1 - score/100 over the evaluations on the way" if scored else episodes)
+    say(console, f"{episodes}; regret: mean of 1 - score/100 over the evaluations on the way" if scored else episodes)

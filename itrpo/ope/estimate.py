@@ -69,14 +69,13 @@ def candidate(name: str, act: Callable[[np.ndarray], np.ndarray], log: Log, seed
 
 
 @dataclass(frozen=True)
-class Settings:
+class JudgeOptions:
+    """Options of `itrpo.judge` and of the judging that `itrpo.select` does."""
+
     folds: Several = 11  # of the fits: the first is all episodes, the others are bootstraps
     seed: Seed = 0
     behavior_steps: Count = 3_000  # gradient steps of the fit of pi_beta
     fqe: FQE = field(default_factory=FQE)
-
-
-DEFAULTS = Settings()
 
 
 def judge_candidates(
@@ -85,7 +84,7 @@ def judge_candidates(
     gamma: float,
     behavior: Behavior | None = None,
     known: tuple[np.ndarray, np.ndarray] | None = None,
-    settings: Settings = DEFAULTS,
+    options: JudgeOptions | None = None,
     names: Sequence[str] = (),
     console: Console | None = None,
     kept: Path | None = None,
@@ -97,7 +96,7 @@ def judge_candidates(
     measured. `names` are those of the columns of observations. `kept`: as of `fqe.fit`.
     Raises InputError for fewer than two episodes, or if no row says what was done after it.
     """
-    episodes = len(log.starts)
+    episodes, options = len(log.starts), JudgeOptions() if options is None else options
     if episodes < 2:
         raise InputError(f"judging takes at least 2 episodes, and tens to say much; this log has {episodes}")
     if np.isnan(logged_next_action(log)).any(axis=1).all():
@@ -105,14 +104,14 @@ def judge_candidates(
             f"each of the {episodes} episodes is one row that the clock cut: none says what was done next, so that the"
             " log itself has no value to hold policies against; put the rows of an episode one after another"
         )
-    weights = bootstrap.fold_weights(episodes, settings.folds, settings.seed)
-    many = bootstrap.fold_weights(episodes, max(CHEAP_FOLDS, settings.folds), settings.seed)
-    fitted = fit(log, candidates, gamma, weights, settings, console, kept)
+    weights = bootstrap.fold_weights(episodes, options.folds, options.seed)
+    many = bootstrap.fold_weights(episodes, max(CHEAP_FOLDS, options.folds), options.seed)
+    fitted = fit(log, candidates, gamma, weights, options, console, kept)
     own = len(candidates)  # the log's place among the fitted
     end = log.rows.next_observation[log.ends]
     log_tail = _log_tail(fitted, own, log, gamma)
     earned = bootstrap.over_folds(discounted_returns(log, gamma, log_tail), many)
-    bias = bias_reasons(fitted.value[own], earned[: settings.folds], episodes)
+    bias = bias_reasons(fitted.value[own], earned[: options.folds], episodes)
     judged: list[Judged] = []
     for place, candidate in enumerate(candidates):
         reasons = _of_fit(fitted, place, log, gamma)
@@ -167,7 +166,7 @@ def fit(
     candidates: Sequence[Candidate],
     gamma: float,
     weights: np.ndarray,
-    settings: Settings,
+    options: JudgeOptions,
     console: Console | None,
     kept: Path | None,
 ) -> Fitted:
@@ -175,7 +174,7 @@ def fit(
     after = np.stack([*(next_action(log, it) for it in candidates), logged_next_action(log)])
     first = np.stack([*(it.action[log.starts] for it in candidates), log.rows.action[log.starts]])
     actions = after[:, :, None], first[:, :, None]
-    return fqe.fit(log, *actions, gamma, weights, settings.fqe, console=console, kept=kept, seed=settings.seed)
+    return fqe.fit(log, *actions, gamma, weights, options.fqe, console=console, kept=kept, seed=options.seed)
 
 
 def next_action(log: Log, it: Candidate) -> np.ndarray:

@@ -18,7 +18,7 @@ from itrpo.ope.reasons import ABOUT, Kind
 from itrpo.ope.table import footnotes, missing, number, warnings, with_interval
 from itrpo.report.page import charts, html
 from itrpo.report.page.charts import Chart
-from itrpo.report.page.document import Section, Words, document
+from itrpo.report.page.document import Part, Words, document
 from itrpo.report.page.html import Column, Shown, esc
 from itrpo.report.tables import algorithm_name, count
 from itrpo.types import Dataset
@@ -46,15 +46,6 @@ class Material(NamedTuple):
     about: Mapping[str, Any]  # its provenance
 
 
-class Part(NamedTuple):
-    anchor: str
-    title: str
-    navigation: str
-    before: str
-    charts: Sequence[Chart] = ()
-    after: str = ""
-
-
 def write_page(folder: Path, judged: Judgement, material: Material) -> Path:
     """FOLDER/judgement.html, whole or not at all. Raises InputError without vl-convert, StorageError."""
     files.write(folder / FILE, make_page(judged, material).encode())
@@ -74,10 +65,6 @@ def make_page(judged: Judgement, material: Material) -> str:
         Part("unseen", "What it has never seen", "Unseen", unseen(judged, view)),
         Part("provenance", "Where this comes from", "Provenance", provenance(judged, material)),
     ]
-    sections = [
-        Section(it.anchor, it.title, it.navigation, it.before + "".join(map(html.figure, it.charts)) + it.after)
-        for it in parts
-    ]
     words = Words(
         f"{algorithm_name(judged.algorithm)} on {judged.dataset}, judged from the log",
         "itrpo judge",
@@ -86,7 +73,7 @@ def make_page(judged: Judgement, material: Material) -> str:
         " where the truth is known: docs/judging.md. All numbers: <code>judgement.json</code> beside this file.",
         "The tables are complete without JavaScript; the charts need it.",
     )
-    return document(words, header(judged), sections, [chart for it in parts for chart in it.charts])
+    return document(words, header(judged), parts)
 
 
 # --- names, units, numbers -----------------------------------------------------------------------------------------

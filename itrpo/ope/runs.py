@@ -14,13 +14,13 @@ import numpy as np
 
 from itrpo import files, xla
 from itrpo.config import checked, checked_options, to_json
-from itrpo.console import make_console
+from itrpo.console import make_console, say
 from itrpo.data.again import load_again, source_again
 from itrpo.data.holdout import of_rows
 from itrpo.errors import InputError, StorageError
 from itrpo.ope import judgement, page
 from itrpo.ope.behavior import EDGE, fit_behavior, in_pieces
-from itrpo.ope.estimate import DEFAULTS, Candidate, Settings, candidate, judge_candidates
+from itrpo.ope.estimate import Candidate, JudgeOptions, candidate, judge_candidates
 from itrpo.ope.judgement import Judgement
 from itrpo.ope.log import Log, begins_as, log_of, one_hot
 from itrpo.ope.page import names_of
@@ -64,7 +64,7 @@ class Unseen(NamedTuple):
 def judge(
     folders: Sequence[Path | str] | Path | str,
     data: Any = None,
-    settings: Settings = DEFAULTS,
+    options: JudgeOptions | None = None,
     *,
     gamma: float | None = None,
     again: bool = False,
@@ -76,15 +76,17 @@ def judge(
     Runs on the same data are judged in the same folds, beside the same references. `data` is a dataset as
     `itrpo.load_dataset` takes it, with the columns and bounds of the runs: its episodes must be new to them, or it is
     the runs' own file at another place. Without it the runs must have been trained with `holdout`. What has been judged
-    with the same settings is read, unless `again`. `gamma` None: the discount that each run was trained with.
+    with the same options is read, unless `again`. `gamma` None: the discount that each run was trained with.
     `algorithm` MODULE:ENTRY: that of runs of a module of your own, which is imported for densities of their policies.
+    `options` None: `JudgeOptions()`. `console` None: progress and the table go to standard output.
     Raises InputError before any long work, StorageError for a damaged policy or if the disk refuses.
     """
-    console, settings = console or make_console(), checked_options(settings, Settings, "settings")
+    console = console or make_console()
+    options = checked_options(JudgeOptions() if options is None else options, JudgeOptions, "options")
     if gamma is not None and checked(gamma, float, "gamma") not in DISCOUNT:
         raise InputError(f"gamma must be {DISCOUNT}, got {gamma:g}")
     xla.prepare()
-    runs = [read_run(Path(it), gamma) for it in ([folders] if isinstance(folders, str | Path) else folders)]
+    runs = [read_run(it, gamma) for it in folders_of(folders)]
     if not runs:
         raise InputError("name the folder of at least one run to judge")
     if data is None:
@@ -101,13 +103,18 @@ def judge(
     found = dict[Path, Judgement]()
     for group in groups.values():
         unseen = read_unseen(group[0], data, console)
-        done = [None if again else judged_before(it, unseen, settings) for it in group]
+        done = [None if again else judged_before(it, unseen, options) for it in group]
         left = [it for it, before in zip(group, done, strict=True) if before is None]
         found |= {it.folder: before for it, before in zip(group, done, strict=True) if before is not None}
         if left:
-            found |= judge_group(left, unseen, settings, console, algorithm)
+            found |= judge_group(left, unseen, options, console, algorithm)
         show(group, unseen, found, {it.folder for it in left}, console)
     return [found[it.folder] for it in runs]
+
+
+def folders_of(given: Sequence[Path | str] | Path | str) -> list[Path]:
+    """One folder stands for a list of one."""
+    return [Path(it) for it in ([given] if isinstance(given, str | Path) else given)]
 
 
 def read_run(folder: Path, gamma: float | None = None) -> Of:
@@ -198,28 +205,26 @@ def training_data(run: Of, share: float, console: Console) -> Dataset | None:
 
 
 def judge_group(
-    runs: Sequence[Of], unseen: Unseen, settings: Settings, console: Console, named: str | None = None
+    runs: Sequence[Of], unseen: Unseen, options: JudgeOptions, console: Console, named: str | None = None
 ) -> dict[Path, Judgement]:
     """Of runs on one dataset."""
     started, log, gamma = time.monotonic(), log_of(unseen.dataset), runs[0].gamma
-    console.print(
+    say(
+        console,
         f"judging {sum(len(it.policies) for it in runs)} policies on {len(log.starts):,} episodes,"
-        f" {len(log.rows.reward):,} rows ({unseen.why}), in {settings.folds} folds of"
-        f" {settings.fqe.length(gamma):,} steps",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
+        f" {len(log.rows.reward):,} rows ({unseen.why}), in {options.folds} folds of"
+        f" {options.fqe.length(gamma):,} steps",
     )
     rows = (unseen.known or unseen.dataset).transitions
     number = unseen.dataset.num_actions
-    behavior = fit_behavior(rows, settings.behavior_steps, settings.seed, console, number)
+    behavior = fit_behavior(rows, options.behavior_steps, options.seed, console, number)
     candidates = [it for run in runs for it in of_run(run, log, named, behavior.edge)]
     candidates.append(candidate(BC, behavior.mode, log))
     taken = rows.action if number is None else one_hot(rows.action, number)
     known = None if unseen.known is None else (rows.observation, taken)
     names = names_of(unseen.dataset).observations
     kept = runs[0].folder / KEPT
-    judged, reasons = judge_candidates(log, candidates, gamma, behavior, known, settings, names, console, kept)
+    judged, reasons = judge_candidates(log, candidates, gamma, behavior, known, options, names, console, kept)
     if unseen.known is None:
         text = (
             "pi_beta was fitted on the judged episodes themselves, and nobody knows whether the run has seen them:"
@@ -242,7 +247,7 @@ def judge_group(
             cut=float(log.cut.mean()),
             log_return=float(np.add.reduceat(log.rows.reward, log.starts, dtype=np.float64).mean()),
             unseen=unseen.why,
-            settings=to_json(settings),
+            settings=to_json(options),
             seconds=seconds,
             policies=(*own, *judged[-2:]),
             reasons=reasons,
@@ -265,11 +270,11 @@ def show(
         try:
             page.write_page(run.folder, found[run.folder], material)
         except InputError as error:  # without vl-convert the numbers are there nevertheless
-            console.print(f"no page was written: {error}", markup=False, highlight=False, soft_wrap=True)
+            say(console, f"no page was written: {error}")
             return
 
 
-def judged_before(run: Of, unseen: Unseen, settings: Settings) -> Judgement | None:
+def judged_before(run: Of, unseen: Unseen, options: JudgeOptions) -> Judgement | None:
     """What the folder has already, if it is the same."""
     try:
         found = judgement.read(run.folder)
@@ -279,7 +284,7 @@ def judged_before(run: Of, unseen: Unseen, settings: Settings) -> Judgement | No
     seeds = [it.seed for it in found.policies if it.seed is not None]
     ours = (found.step, found.run, found.unseen, len(seeds), found.rows, found.gamma)
     same = ours == (step, run_hash, unseen.why, len(run.policies), len(unseen.dataset), run.gamma)
-    return found if same and to_json(settings) == found.settings else None
+    return found if same and to_json(options) == found.settings else None
 
 
 def actions_at(policy: Policy, observation: np.ndarray) -> np.ndarray:

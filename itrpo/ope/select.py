@@ -15,9 +15,9 @@ from itrpo.console import make_console
 from itrpo.errors import InputError
 from itrpo.ope import judgement, trials
 from itrpo.ope.choose import Ranked, rank
-from itrpo.ope.estimate import DEFAULTS, Settings
+from itrpo.ope.estimate import JudgeOptions
 from itrpo.ope.judgement import ESTIMATORS, Estimate, Judged, Judgement
-from itrpo.ope.runs import judge
+from itrpo.ope.runs import folders_of, judge
 from itrpo.ope.table import number, with_interval
 from itrpo.ope.table import warnings as warnings_of
 from itrpo.ranges import check_ranges
@@ -56,26 +56,29 @@ class Selection:
 
 
 def select(
-    folders: Sequence[Path | str],
+    folders: Sequence[Path | str] | Path | str,
     data: Any = None,
     by: By = "policy",
     estimator: Estimator = "fqe",
-    settings: Settings = DEFAULTS,
+    options: JudgeOptions | None = None,
     *,
     console: Console | None = None,
 ) -> Selection:
-    """Ranks the policies of runs, or the runs, by judgement.json of each; who has none of its policies is judged first,
-    as `ope.runs.judge` does with `data` and `settings`.
+    """Ranks the policies of runs, or the runs, best first, by judgement.json of each; who has none of its policies is
+    judged first, as `itrpo.judge` does with `data` and `options`.
 
+    `by` "policy" ranks each seed's policy, "run" each run by the mean over its seeds. `estimator` is the estimate that
+    counts: one of `itrpo.ope.judgement.ESTIMATORS`. `console` None: what is judged first is told on standard output.
     Raises InputError for runs that were not judged on the same episodes, for then nothing can be said about their
     difference, and where `estimator` is not there for one; StorageError for damaged files.
     """
-    console, settings = console or make_console(), checked_options(settings, Settings, "settings")
-    entries = named_runs([Path(it) for it in folders])
+    console = console or make_console()
+    options = checked_options(JudgeOptions() if options is None else options, JudgeOptions, "options")
+    entries = named_runs(folders_of(folders))
     paths = [it.folder for it in entries]
     found = {path: _judged_already(path) for path in paths}
     if missing := [path for path, it in found.items() if it is None]:
-        found |= zip(missing, judge(missing, data, settings, console=console), strict=True)
+        found |= zip(missing, judge(missing, data, options, console=console), strict=True)
     all_of_them = [it for it in found.values() if it is not None]
     _check_same(paths, all_of_them)
     episodes, first = all_of_them[0].episodes, all_of_them[0]

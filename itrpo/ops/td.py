@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 Scalar = Float[Array, ""] | float
 
@@ -35,6 +35,16 @@ def regularised_value(
 ) -> Float[Array, "*rows"]:
     """<pi, Q - alpha * log(pi / pi_beta)> = E_pi[Q] - alpha * D_KL[pi || pi_beta]: the value of Eqs. (2), (4), (5)."""
     return expected_q - alpha * kl
+
+
+def moved_scale(scale: Float[Array, ""], rate: Scalar, targets: Float[Array, "B"]) -> Float[Array, ""]:
+    """The running mean of |y|, at least 1, after a batch of targets y: the unit of an alpha that is relative to |Q|."""
+    return scale + rate * (jnp.maximum(jnp.mean(jnp.abs(targets)), 1.0) - scale)
+
+
+def switched_on(step: Int[Array, ""], first_steps: int) -> Scalar:
+    """0 in the first steps, then 1: what Q weighs in an actor that first follows its constraint alone (BRAC, BEAR)."""
+    return jnp.where(step < first_steps, 0.0, 1.0) if first_steps else 1.0
 
 
 def ensemble_min(q_values: Float[Array, "N *rows"]) -> Float[Array, "*rows"]:

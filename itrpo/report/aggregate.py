@@ -53,11 +53,14 @@ def mean_interval(values: Any) -> Interval:
 
 def over_seeds(metrics: polars.DataFrame, metric: str) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
     """A metric of a run as (steps [T], values [S, T], seeds), at the steps where every seed has it."""
-    rows = metrics.filter(metrics["metric"] == metric)
-    seeds = tuple(rows["seed"].unique().sort().to_list())
-    table = rows.pivot(on="seed", index="step", values="value").drop_nulls().sort("step")
-    values = table.select([str(seed) for seed in seeds]).to_numpy().T if seeds else np.zeros((0, 0))
-    return table["step"].to_numpy(), values, seeds
+    rows = metrics.filter((metrics["metric"] == metric) & metrics["value"].is_not_null())
+    seeds, seed_index = np.unique(rows["seed"].to_numpy(), return_inverse=True)
+    steps, step_index = np.unique(rows["step"].to_numpy(), return_inverse=True)
+    values, there = np.zeros((len(seeds), len(steps))), np.zeros((len(seeds), len(steps)), bool)
+    values[seed_index, step_index] = rows["value"].to_numpy()
+    there[seed_index, step_index] = True
+    everywhere = there.all(axis=0)
+    return steps[everywhere], values[:, everywhere], tuple(seeds.tolist())
 
 
 def final_score(metrics: polars.DataFrame, metric: str = "return", last: int | None = None) -> FinalScore | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from itrpo import registry
 from itrpo.config import descriptions, leaves, shown
+from itrpo.console import say
 from itrpo.errors import InputError
 from itrpo.tasks import read_blocks
 
@@ -33,14 +34,14 @@ def print_algorithms(console: Console) -> None:
         first_line = (inspect.getdoc(inspect.getmodule(entry.config)) or "").split("\n")[0]
         table.add_row(name, first_line, ", ".join(presets), ", ".join(entry.behaviors))
     console.print(table)
-    console.print("`itrpo algorithms NAME` shows the fields of one, and their values in each preset.")
+    say(console, "`itrpo algorithms NAME` shows the fields of one, and their values in each preset.")
 
 
 def print_algorithm(name: str, console: Console) -> None:
     """The fields of one algorithm and of the model of pi_beta that it fits: value per preset, and meaning; then what
     the presets do to the data and what is to be known of them, and the constants that differ by task."""
     entry = registry.algorithm(name)
-    console.print((inspect.getdoc(inspect.getmodule(entry.config)) or "").split("\n")[0], markup=False)
+    say(console, (inspect.getdoc(inspect.getmodule(entry.config)) or "").split("\n")[0])
     presets = {it: entry.presets[it].config for it in entry.presets}
     print_fields(f"{name}: flags of `itrpo train`", presets, "", console)
     if entry.behaviors:
@@ -54,7 +55,7 @@ def print_algorithm(name: str, console: Console) -> None:
     print_data_rules(entry.presets, console)
     for preset, values in entry.presets.items():
         if values.note:
-            console.print(f"preset {preset}: {values.note}", markup=False, soft_wrap=True)
+            say(console, f"preset {preset}: {values.note}")
     print_task_constants(entry.presets, console)
 
 

@@ -147,9 +147,7 @@ def above_all(
         return NOTHING
     own = found["itrpo"].values
     numbers = {
-        f"iTRPO - {name}": Estimate(
-            *map(float, statistics.bootstrap(lambda a, b: statistic(a) - statistic(b), own, it.values))
-        )
+        f"iTRPO - {name}": statistics.bootstrap(lambda a, b: statistic(a) - statistic(b), own, it.values)
         for name, it in found.items()
         if name != "itrpo"
     }
@@ -176,7 +174,7 @@ def wins(results: Results) -> Verdict:
         best = np.max([it.mean(-2) for it in others], axis=0)
         return (own.mean(-2) >= best).mean(-1)
 
-    estimate = Estimate(*map(float, statistics.bootstrap(share, *(it.values for it in found.values()))))
+    estimate = statistics.bootstrap(share, *(it.values for it in found.values()))
     numbers = {"share of tasks won": estimate}
     less = Estimate(*(it - 11 / 15 + 1e-9 for it in estimate))
     return Verdict(together([side(less)], missing), shown(numbers, missing), numbers, size(found))
@@ -205,7 +203,7 @@ def ten_points(results: Results) -> Verdict:
     def gain(own: np.ndarray, *others: np.ndarray) -> np.ndarray:
         return statistics.mean(own) - np.max([statistics.mean(it) for it in others], axis=0)
 
-    estimate = Estimate(*map(float, statistics.bootstrap(gain, *(it.values for it in found.values()))))
+    estimate = statistics.bootstrap(gain, *(it.values for it in found.values()))
     numbers = {"iTRPO - the best constraint method": estimate}
     answer = side(Estimate(*(it - 9.5 for it in estimate)))
     return Verdict(together([answer], missing), shown(numbers, missing), numbers, size(found))
@@ -227,7 +225,7 @@ def gains_on(found: dict[str, Scores], kinds: Sequence[str], missing: Missing) -
         gain = own.mean(-2) - np.max([it.mean(-2) for it in others], axis=0)
         return gain[..., inside].mean(-1) - gain[..., ~inside].mean(-1)
 
-    estimate = Estimate(*map(float, statistics.bootstrap(more, *(it.values for it in found.values()))))
+    estimate = statistics.bootstrap(more, *(it.values for it in found.values()))
     numbers = {f"gain on {', '.join(kinds)} - gain on the rest": estimate}
     return Verdict(together([side(estimate)], missing, refutable=False), shown(numbers, missing), numbers, size(found))
 
@@ -252,7 +250,7 @@ def families(results: Results) -> Verdict:
         means = [statistics.mean(it) for it in scores]
         return np.mean(means[: len(first)], axis=0) - np.mean(means[len(first) :], axis=0)
 
-    estimate = Estimate(*map(float, statistics.bootstrap(more, *first, *second)))
+    estimate = statistics.bootstrap(more, *first, *second)
     numbers = {"conservative - constraint": estimate}
     return Verdict(together([side(estimate)], missing, refutable=False), shown(numbers, missing), numbers, size(found))
 
@@ -359,7 +357,7 @@ def tau_moves(results: Results, metric: str, sign: float) -> Verdict:
     found = by_tau(results, metric)
     if found is None:
         return Verdict("not enough runs", "no two runs that differ in tau alone", {}, "")
-    estimate = Estimate(*map(float, statistics.bootstrap(statistics.mean, found[0])))
+    estimate = statistics.bootstrap(statistics.mean, found[0])
     numbers = {f"{metric} at the largest tau - at the smallest": estimate}
     return Verdict(side(estimate if sign > 0 else negative(estimate)), shown(numbers), numbers, found[1])
 
@@ -376,9 +374,7 @@ def shaping(results: Results, rising: bool) -> Verdict:
     if not found:
         return Verdict("not enough runs", "no run of iTRPO with tau > 0, two seeds and two evaluations", {}, "")
     seeds = min(map(len, found))
-    estimate = Estimate(
-        *map(float, statistics.bootstrap(statistics.mean, np.stack([it[:seeds] for it in found], axis=1)))
-    )
+    estimate = statistics.bootstrap(statistics.mean, np.stack([it[:seeds] for it in found], axis=1))
     number = estimate if rising else negative(estimate)
     numbers = {"shaping reward, last evaluation - first" if rising else "shaping reward, mean over evaluations": number}
     return Verdict(side(estimate), shown(numbers), numbers, f"{len(found)} runs, {seeds} seeds")
@@ -440,7 +436,7 @@ def ablation(results: Results, equal_lambda: bool) -> Verdict:
 
     numbers = {
         "iTRPO - BRAC": estimate,
-        "change without shaping, %": Estimate(*map(float, statistics.bootstrap(percent, own, brac))),
+        "change without shaping, %": statistics.bootstrap(percent, own, brac),
         "P(iTRPO > BRAC)": statistics.improvement(own, brac),
     }
     return Verdict(together([side(estimate)], missing), shown(numbers, missing), numbers, size(found))

@@ -82,7 +82,7 @@ def print_comparison(folder: Path, names: Sequence[str], console: Console) -> No
     for row in rows:
         table.add_row(*map(Text, row))
     console.print(table)
-    console.print(footnote(comparison))
+    console.print(Text(footnote(comparison)))
 
 
 def title(comparison: Comparison) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from itrpo.console import say
 from itrpo.data.behavior_policy import BehaviorPolicy, agreement, fits, read_policy
 from itrpo.data.d4rl_files import D4RL_FILES
 from itrpo.data.fit import Misfit
@@ -151,8 +152,8 @@ def print_dataset_list(console: Console) -> None:
         size = "-" if row.size is None else f"{row.size / 1e6:,.0f} MB"
         table.add_row(row.name, row.origin, size, "yes" if row.cached else "no")
     console.print(table)
-    console.print("made here: offline, from policies inside the package. D4RL: downloaded.", highlight=False)
-    console.print(f"The cache is {cache_dir()}. Paths to files work as well.", markup=False, soft_wrap=True)
+    say(console, "made here: offline, from policies inside the package. D4RL: downloaded.")
+    say(console, f"The cache is {cache_dir()}. Paths to files work as well.")
 
 
 def print_facts(name: str, facts: Mapping[str, str], console: Console) -> None:

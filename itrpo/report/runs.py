@@ -10,6 +10,7 @@ from textwrap import shorten
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from itrpo.config import shown
+from itrpo.console import say
 from itrpo.errors import InputError, StorageError
 from itrpo.files import read_json, strict
 from itrpo.report.aggregate import FinalScore, final_score, mean_interval, one_window
@@ -160,9 +161,7 @@ def result_json(final: FinalScore | None) -> dict[str, Any] | None:
 
 def print_json(value: Any, console: Console) -> None:
     """Strict JSON, on lines as long as they are."""
-    console.print(
-        json.dumps(strict(value), indent=1, allow_nan=False), markup=False, highlight=False, soft_wrap=True, emoji=False
-    )
+    say(console, json.dumps(strict(value), indent=1, allow_nan=False))
 
 
 # --- itrpo runs list -----------------------------------------------------------------------------------------------
@@ -361,9 +360,9 @@ def print_differences(folders: Sequence[Path], console: Console, as_json: bool =
     if table.row_count:
         console.print(table)
     if not rows:
-        console.print("No difference in constants, data, versions or machine.")
+        say(console, "No difference in constants, data, versions or machine.")
     if last:
-        console.print(f"Results: means of the last {count(last, 'evaluation')} of each.")
+        say(console, f"Results: means of the last {count(last, 'evaluation')} of each.")
 
 
 def compared_fields(entry: RunEntry) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def bootstrap(
         drawn = [np.take_along_axis(it[None], generator.integers(len(it), size=(count, *it.shape)), 1) for it in scores]
         resampled.append(statistic(*drawn))
     low, high = np.quantile(np.concatenate(resampled), (0.025, 0.975), axis=0)
-    return Estimate(statistic(*scores), low, high)
+    return Estimate(*(float(it) if np.ndim(it) == 0 else it for it in (statistic(*scores), low, high)))
 
 
 def aggregates(scores: np.ndarray, repetitions: int = REPETITIONS, seed: int = 0) -> dict[str, Estimate]:
@@ -111,8 +111,7 @@ def profile(scores: np.ndarray, thresholds: np.ndarray, of_means: bool = False, 
 
 def improvement(x: np.ndarray, y: np.ndarray) -> Estimate:
     """`probability_of_improvement` of x over y with its interval."""
-    found = bootstrap(probability_of_improvement, x, y, repetitions=2_000)
-    return Estimate(*map(float, found))
+    return bootstrap(probability_of_improvement, x, y, repetitions=2_000)
 
 
 def difference(x: np.ndarray, y: np.ndarray, paired: bool = False) -> Estimate:
@@ -121,5 +120,4 @@ def difference(x: np.ndarray, y: np.ndarray, paired: bool = False) -> Estimate:
     Pairs help where a seed means the same to both arms: the same rows of data in the same order, the same fit of
     pi_beta, the same start states. Between algorithms it means little, and pairing then changes little.
     """
-    found = bootstrap(mean, x - y) if paired else bootstrap(lambda a, b: mean(a) - mean(b), x, y)
-    return Estimate(*map(float, found))
+    return bootstrap(mean, x - y) if paired else bootstrap(lambda a, b: mean(a) - mean(b), x, y)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from rich.text import Text
+
+from itrpo.console import say
 from itrpo.evaluation.environments import score_name
 from itrpo.files import read_json
 from itrpo.report.aggregate import FEW, Interval, final_score, mean_interval, over_seeds
@@ -101,12 +104,12 @@ def print_run_summary(run_dir: Path, console: Console) -> None:
         table.add_row(row.policy, format_returns(row.returns), *score, str(row.seeds or ""), row.mean_of)
     console.print(table)
     if any(row.seeds for row in rows):
-        console.print(spread_in_words(status.seeds))
+        console.print(Text(spread_in_words(status.seeds)))
     elif status.env_id is None:
         path = run_dir / "config.json"
         held = read_json(path)["config"]["data"].get("holdout") if path.exists() else None
         on = f"the episodes that --holdout {held:g} set aside" if held else "episodes of another file (--data FILE)"
-        console.print(f"No environment: `itrpo judge` estimates what it is worth, on {on}.", highlight=False)
+        say(console, f"No environment: `itrpo judge` estimates what it is worth, on {on}.")
     paths = [run_dir / f"seed{index}" / "policy.npz" for index in range(status.seeds)]
     paths = [path for path in paths if path.exists()]
     more = f", and of {count(len(paths) - 1, 'more seed')} beside it" if len(paths) > 1 else ""
@@ -115,7 +118,7 @@ def print_run_summary(run_dir: Path, console: Console) -> None:
         where["picture"] = str(run_dir / "learning_curve.png")
     for name, path in where.items():
         if path:
-            console.print(f"{name:11}{path}", markup=False, highlight=False, soft_wrap=True)
+            say(console, f"{name:11}{path}")
 
 
 def spread_in_words(seeds: int) -> str:
@@ -149,7 +152,7 @@ def print_evaluation(result: Evaluation, console: Console) -> None:
     table.add_row("all", format_returns(means[0]), "", f"{result.lengths.mean():,.0f}", *scores)
     console.print(table)
     if len(result.returns) >= FEW:
-        console.print(spread_in_words(len(result.returns)))
+        console.print(Text(spread_in_words(len(result.returns))))
 
 
 def evaluation_json(result: Evaluation, seed: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from itrpo import files
+from itrpo.console import say
 from itrpo.errors import InputError, StorageError
 from itrpo.results import store
 
@@ -121,7 +122,7 @@ def read_run(folder: Path, config: dict[str, Any], console: Console | None) -> t
     status, provenance = store.read_status(folder), files.read_json(folder / "provenance.json")
     path = folder / store.METRICS
     if console is not None and path.exists() and not path.read_bytes().endswith(b"\n"):
-        console.print(f"{path}: a kill cut its last line short; it is left out", markup=False, highlight=False)
+        say(console, f"{path}: a kill cut its last line short; it is left out")
     plan, label = plan_and_label(folder, status.run)
     try:
         own, dataset = config["algorithm_config"], provenance["dataset"]

@@ -16,6 +16,7 @@ import numpy as np
 
 from itrpo import files
 from itrpo.config import differences
+from itrpo.console import say
 from itrpo.errors import InputError, StorageError
 from itrpo.results import checkpoint, store
 from itrpo.results.provenance import machine, provenance
@@ -146,7 +147,7 @@ class RunFolder:
         moved = differences(began["machine"], here)
         if moved:
             listed = "; ".join(moved)
-            console.print(f"this run began on another machine ({listed}): it continues, but not to the same bits")
+            say(console, f"this run began on another machine ({listed}): it continues, but not to the same bits")
             resumed_on = [*resumed_on, here]
         commands = [*began.get("commands", []), command]
         files.write_json(provenance_path, began | {"resumed_on": resumed_on, "commands": commands})
@@ -206,9 +207,9 @@ class RunFolder:
             try:
                 arrays, meta = checkpoint.load(path)
             except ValueError as error:
-                console.print(f"checkpoint {path} is damaged ({error}); falling back to the one before it")
+                say(console, f"checkpoint {path} is damaged ({error}); falling back to the one before it")
                 continue
-            console.print(f"resuming {meta['phase']} at step {meta['step']:,}")
+            say(console, f"resuming {meta['phase']} at step {meta['step']:,}")
             return Checkpoint(meta["phase"], meta["step"], arrays)
         if found:
             raise StorageError(f"every checkpoint in {self.checkpoints} is damaged; delete {self.path} to train anew")

@@ -45,7 +45,7 @@ def export(
     *,
     seed: int = 0,
     data: Any = None,
-    guards: GuardOptions = GuardOptions(),
+    guards: GuardOptions | None = None,
     unverified: bool = False,
     console: Console | None = None,
 ) -> Exported:
@@ -53,13 +53,15 @@ def export(
 
     `out` is a path with the format's ending (for "c" that of the source: the header lies beside it, and functions have
     its name) [policy.ENDING in the folder `export` beside policy.npz]. `data` is what the policy was trained
-    on, for guards and for the proof, as `load_dataset` takes it [the run's own].
+    on, for guards and for the proof, as `load_dataset` takes it [the run's own]. `seed` is the index of the policy in a
+    run of several; `guards` None: the usual ones. Without a `console` nothing is printed.
     What is written does, at `verify.INPUTS` inputs, what the NumPy policy with these guards does: a file that does not
     is not written. `unverified` writes C where there is no compiler to check it with.
     Raises InputError for what is not there or does not fit, ItrpoError for an export that fails its check, StorageError
     if the disk refuses.
     """
-    format, guards = checked(format, Format, "format"), checked_options(guards, GuardOptions, "guards")  # noqa: A001
+    format = checked(format, Format, "format")  # noqa: A001
+    guards = checked_options(GuardOptions() if guards is None else guards, GuardOptions, "guards")
     path = find_policy(Path(source), checked(seed, int, "seed"))
     target = _target(path, format, out)
     if format == "onnx":

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from itrpo import files, registry
+from itrpo.console import say
 from itrpo.errors import StorageError
 from itrpo.options import RunOptions, lengths, reading
 from itrpo.results.store import read_status, read_timing
@@ -73,7 +74,7 @@ def measured_speeds(runs: Iterable[PlannedRun], known: Speeds, console: Console)
     }
     new = {kind: run for kind, run in wanted.items() if machine_key(kind) not in cached}
     for number, (kind, run) in enumerate(new.items(), start=1):
-        console.print(f"measuring {kind} ({number} of {len(new)}), once a day", soft_wrap=True)
+        say(console, f"measuring {kind} ({number} of {len(new)}), once a day")
         seconds = measure(run)
         if seconds is not None:
             cached[machine_key(kind)] = seconds

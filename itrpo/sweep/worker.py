@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from itrpo import files
+from itrpo.console import say
 from itrpo.errors import DivergenceError, ItrpoError
 from itrpo.evaluation.process import python_path
 from itrpo.options import RunOptions
@@ -101,7 +102,7 @@ def work(task: Task) -> None:
     console, folders = make_console(), [Path(folder) for folder in task.folders]
 
     def wait() -> None:
-        console.print("another process is training there: waiting for it", soft_wrap=True)
+        say(console, "another process is training there: waiting for it")
 
     for folder in folders:
         with files.lock(folder / ".lock", "", wait):  # such as one whose sweep was killed, on its way to a checkpoint

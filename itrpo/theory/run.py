@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from itrpo.console import say
 from itrpo.errors import InputError
 from itrpo.registry import nearest
 from itrpo.theory import (
@@ -83,13 +84,13 @@ def run_theory(
         from itrpo.theory.figures import write_figures
 
         for path in write_figures(out, seed):
-            console.print(f"wrote {path}", soft_wrap=True)
+            say(console, f"wrote {path}")
     verdict = f"{failures} rows are not as proven" if failures else "every statement does what docs/theory.md proves"
-    console.print(f"{verdict}; seed {seed}, {instances} instances, {time.perf_counter() - started:.1f} s")
-    console.print(
-        "'no: n' counts the instances that violate the claim. *: observed, not proven. at: the worst instance,"
+    say(console, f"{verdict}; seed {seed}, {instances} instances, {time.perf_counter() - started:.1f} s")
+    say(
+        console, "'no: n' counts the instances that violate the claim. *: observed, not proven. at: the worst instance,"
     )
-    console.print(f"again by itrpo.theory.instances.draw(seed={seed}, index=at).")
+    say(console, f"again by itrpo.theory.instances.draw(seed={seed}, index=at).")
     return 1 if failures else 0
 
 

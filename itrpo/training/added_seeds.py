@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from itrpo import files
+from itrpo.console import say
 from itrpo.errors import InputError
 from itrpo.evaluation.beside import Evaluations
 from itrpo.results.moments import moments_path
@@ -43,7 +44,7 @@ def train_all(session: Session, train: Train, saved: Checkpoint | None) -> None:
         part = RunFolder(folder.path / f"adding_seeds_{added.start}_to_{added.stop - 1}")
         files.make_folder(part.path)
         session.write_status(session.config.train.steps, "unfinished")  # whatever happens: it has not all its seeds
-        session.console.print(f"training {len(added)} more seeds for {folder.path}")
+        say(session.console, f"training {len(added)} more seeds for {folder.path}")
         alone = dataclasses.replace(session, runs=tuple(run._replace(folder=part) for run in session.runs))
         if not (part.path / STATUS).exists():
             dataclasses.replace(alone, seeds=added).write_status(0, "unfinished")

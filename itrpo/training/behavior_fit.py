@@ -20,7 +20,7 @@ from jax import Array
 from itrpo import files
 from itrpo.behavior.truth import choice_log_prob_gap, log_prob_gap
 from itrpo.config import to_json
-from itrpo.console import LiveLine
+from itrpo.console import LiveLine, say
 from itrpo.data.behavior_policy import saturated
 from itrpo.errors import StorageError
 from itrpo.results.checkpoint import flatten, unflatten
@@ -53,7 +53,7 @@ def behavior(session: Session, model: BehaviorModel, steps: int, saved: Checkpoi
     paths = [files.cache_dir() / "behavior" / f"{key}.safetensors" for key in fit_keys(session, steps)]
     found = read_fits(paths, params_shapes(session, model))
     if found is not None:
-        session.console.print(f"pi_beta: this fit of {steps:,} steps is in the cache")
+        say(session.console, f"pi_beta: this fit of {steps:,} steps is in the cache")
     else:
         found = fit(session, model, steps, saved)
         with suppress(StorageError):  # a cache that can't be written is no reason to stop

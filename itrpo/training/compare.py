@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from itrpo import files, registry
 from itrpo.config import RunConfig
-from itrpo.console import make_console
+from itrpo.console import make_console, say
 from itrpo.data.sources import Source, label, parts
 from itrpo.errors import DivergenceError, InputError
 from itrpo.options import RunOptions
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def compare(
     dataset: Dataset | Source,
     algorithms: Sequence[str] | None = None,
-    options: RunOptions = RunOptions(),
+    options: RunOptions | None = None,
     *,
     presets: Mapping[str, str] | None = None,
     fields: Mapping[str, Mapping[str, Any]] | None = None,
@@ -39,9 +39,11 @@ def compare(
 
     `algorithms` defaults to all that take the dataset's kind of actions; `fields` sets fields of single ones, {"itrpo":
     {"alpha": 6.0}}, and `presets` presets, {"itrpo": "paper"}. Models of pi_beta with the same constants are fitted
-    once and shared. A run that diverges is reported as such, and the others go on.
+    once and shared. A run that diverges is reported as such, and the others go on. `options` None: `RunOptions()`, runs
+    at the paper's scale. `console` None: progress goes to standard output.
     Raises InputError before any long work, StorageError if the disk refuses.
     """
+    options = RunOptions() if options is None else options
     console = console or make_console()
     work = prepare(dataset, algorithms, options, presets, fields, console)
     print_outlook(look_ahead(work.runs, work.dataset, console), work.folder, console)
@@ -100,7 +102,7 @@ def train_each(work: Comparison, console: Console) -> Path:
         try:
             run(config, work.dataset, out, console, work.track)
         except DivergenceError as error:
-            console.print(f"{config.algorithm}: {error}")
+            say(console, f"{config.algorithm}: {error}")
         write_comparison(work.folder, names)
     return work.folder / "comparison.md"
 

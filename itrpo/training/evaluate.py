@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import itrpo
-from itrpo.console import make_console
+from itrpo.console import make_console, say
 from itrpo.data import attributes
 from itrpo.data.fit import same_bounds, users_env
 from itrpo.errors import InputError, StorageError
@@ -136,8 +136,9 @@ def evaluate(
 ) -> Evaluation:
     """Plays `episodes` episodes with each seed's policy in a run folder, from start states that training never used.
 
-    `env` is MODULE:ID for an environment of your own, each time: the folder alone imports no module. `console` is told
-    if the policies' actions are on another scale than the environment's.
+    `env` is MODULE:ID for an environment of your own, each time: the folder alone imports no module. `seed` is that
+    of the start states. A warning goes to `console`, or to standard output, if the policies' actions are on another
+    scale than the environment's.
     Raises InputError if there is no run, or no environment to evaluate in, StorageError for a damaged policy.
     """
     for name, value, least in (("episodes", episodes, 1), ("seed", seed, 0)):
@@ -182,12 +183,11 @@ def players(folder: Path, env: str | None, command: str, console: Console | None
     check_sizes(env_id, spaces, spec_of(first), f"the policy in {folder}")
     if not same_bounds(spaces, first.action_low, first.action_high):
         ours = f"{numbers(first.action_low)} to {numbers(first.action_high)}"
-        (console or make_console()).print(
+        say(
+            console or make_console(),
             f"warning: {env_id} takes actions from {numbers(spaces.low)} to {numbers(spaces.high)}, but the policies "
             f"in {folder} act from {ours}: were they trained on actions of another scale?",
-            style="bold yellow",
-            markup=False,
-            soft_wrap=True,
+            "bold yellow",
         )
     return policies, env_id
 
@@ -231,7 +231,7 @@ def video(
             played.append(film(env_id, stage, by_seed[index], starts, path))
             if console is not None:
                 said = ", ".join(f"{it:,.6g}" for it in played[-1].returns)
-                console.print(f"{path}: return {said}", markup=False, highlight=False, soft_wrap=True)
+                say(console, f"{path}: return {said}")
     finally:
         stage.close()
     return played

@@ -6,6 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from itrpo.config import RunConfig, leaves, to_json
+from itrpo.console import say
 from itrpo.evaluation.environments import logged_score
 from itrpo.results.run_folder import RunFolder
 from itrpo.training.scaling import behavior_steps, scaled_config
@@ -40,11 +41,10 @@ def begin_or_continue(folder: RunFolder, config: RunConfig, dataset: Dataset, co
         fresh["steps of pi_beta's fit"], kept["steps of pi_beta's fit"] = fit_steps, lengths["behavior_steps"]
     said = [f"{name} {value:,} (not {fresh[name]:,})" for name, value in kept.items() if value != fresh[name]]
     if said:
-        console.print(
+        say(
+            console,
             f"this run began as one of {begun:,} steps, and keeps what follows from that length: {', '.join(said)}; a "
             f"run of {steps:,} steps from the beginning is another one: give it another --out",
-            markup=False,
-            soft_wrap=True,
         )
     return lengths
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from itrpo import files, registry, xla
 from itrpo.config import DataConfig, RunConfig, leaves, to_json
-from itrpo.console import duration, progress_bar, silent_console
+from itrpo.console import duration, progress_bar, say, silent_console
 from itrpo.data.actions import CLIPPED, on_a_bound
 from itrpo.data.fit import check_fit
 from itrpo.data.next_actions import with_next_actions
@@ -73,7 +73,7 @@ def print_header(config: RunConfig, dataset: Dataset, folders: Sequence[Path], c
         "run folder": f"{folders[0]}{more}; the policies in it: seedK/policy.npz",
     }
     for name, text in lines.items():
-        console.print(f"{name:11}{text}", markup=False, highlight=False, soft_wrap=True)
+        say(console, f"{name:11}{text}")
 
 
 def held_out_in_words(dataset: Dataset) -> str:
@@ -91,7 +91,7 @@ def announce(configs: Sequence[RunConfig], dataset: Dataset, console: Console) -
     config = configs[0]
     entry: AlgorithmEntry = registry.algorithm(config.algorithm)
     if found := check_fit(dataset, config.data.env):
-        console.print(f"warning: {found}", style="bold yellow", markup=False, soft_wrap=True)
+        say(console, f"warning: {found}", "bold yellow")
     own = dataset.notes if dataset.source.kind not in ("d4rl", "generated") else ()
     words, note = [f"note: {it}" for it in own], entry.presets[config.preset].note
     if any(entry.reads_next_action(it.algorithm_config) for it in configs):
@@ -100,7 +100,7 @@ def announce(configs: Sequence[RunConfig], dataset: Dataset, console: Console) -
     words.append(f"preset {config.preset}: {note}" if note else "")
     words += [observations_in_words(config.data, dataset), actions_in_words(config, dataset), mazes_in_words(config)]
     for it in filter(None, words):
-        console.print(it, markup=False, highlight=False, soft_wrap=True)
+        say(console, it)
     return dataset
 
 
@@ -246,7 +246,7 @@ def print_outlook(found: Sequence[Expected], folder: Path, console: Console) -> 
         rate = "" if each.rate is None else f" at {each.rate:,.3g} steps/s"
         begun = f", from step {each.done:,}" if each.done and each.seconds != 0 else ""
         name = f"{algorithm_name(each.config.algorithm)} ({each.config.preset})"
-        console.print(f"  {name:28} {words}{rate}{begun}", markup=False, highlight=False, soft_wrap=True)
+        say(console, f"  {name:28} {words}{rate}{begun}")
     train = found[0].config.train
     seconds = sum(each.seconds or 0.0 for each in found)
     runs = "1 run" if len(found) == 1 else f"{len(found)} runs"
@@ -254,7 +254,7 @@ def print_outlook(found: Sequence[Expected], folder: Path, console: Console) -> 
     least = "at least " if unknown else "about "
     takes = f"; {least}{duration(seconds)} by the speed of now, evaluations not counted" if unknown < len(found) else ""
     seeds = "1 seed" if train.seeds == 1 else f"{train.seeds} seeds"
-    console.print(f"{runs} of {seeds} x {train.steps:,} steps into {folder}{takes}", markup=False, highlight=False)
+    say(console, f"{runs} of {seeds} x {train.steps:,} steps into {folder}{takes}")
     return seconds
 
 

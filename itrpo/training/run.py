@@ -60,6 +60,7 @@ class Run:
         return self.policy_of_seed(0)(observation)
 
     def policy_of_seed(self, index: int) -> Policy:
+        """Seed `index`'s policy, from its policy.npz. Raises what `itrpo.load_policy` raises."""
         if index not in self.policies:
             self.policies[index] = load_policy(policy_path(self.folder, index))
         return self.policies[index]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def train(
     dataset: Dataset | Source,
     algorithm: str = "itrpo",
-    options: RunOptions = RunOptions(),
+    options: RunOptions | None = None,
     *,
     fields: Mapping[str, Any] | None = None,
     continue_from: str | os.PathLike[str] | None = None,
@@ -33,11 +33,14 @@ def train(
 ) -> Run:
     """Trains policies on a dataset and evaluates them as they learn; continues `options.out` if it has begun.
 
-    `algorithm` is a name, or MODULE:ENTRY of an `AlgorithmEntry` of your own. `fields` sets the algorithm's own, e.g.
-    {"alpha": 0.9, "tau": 0.5}. `continue_from` is the folder of a finished run of the same algorithm, whose networks
-    and constants this new run begins with: `itrpo.training.continuing`.
+    `algorithm` is a name, or MODULE:ENTRY of an `AlgorithmEntry` of your own. `options` None: `RunOptions()`, a run at
+    the paper's scale. `fields` sets the algorithm's own, e.g. {"alpha": 0.9, "tau": 0.5}. `continue_from` is the folder
+    of a finished run of the same algorithm, whose networks and constants this new run begins with:
+    `itrpo.training.continuing`. `console` None: progress goes to standard output.
+    Returns the finished run: its folder, the returns of its seeds, its policies.
     Raises InputError before any long work, DivergenceError if a run blows up, StorageError if the disk refuses.
     """
+    options = RunOptions() if options is None else options
     console = console or make_console()
     parent = None if continue_from is None else Path(continue_from)
     config, data, folder = prepare(dataset, algorithm, options, fields, console, parent)

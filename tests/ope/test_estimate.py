@@ -16,7 +16,7 @@ from itrpo.ope import judgement
 from itrpo.ope.behavior import Behavior
 from itrpo.ope.estimate import (
     Candidate,
-    Settings,
+    JudgeOptions,
     bias_reasons,
     judge_candidates,
     logged_next_action,
@@ -36,7 +36,7 @@ RNG = np.random.default_rng(0)
 EPISODES, GAMMA = 600, 0.9
 S = RNG.uniform(-1, 1, (EPISODES, 1)).astype("f")
 U = 0.5 * RNG.standard_normal((EPISODES, 1)).astype("f")
-SETTINGS = Settings(folds=4, fqe=FQE(steps=600, hidden=(32,)))
+SETTINGS = JudgeOptions(folds=4, fqe=FQE(steps=600, hidden=(32,)))
 
 
 def normal(u: np.ndarray, mean: np.ndarray, std: float) -> np.ndarray:
@@ -184,7 +184,7 @@ def test_what_a_log_is_worth_behind_its_cuts_does_not_hang_on_whether_it_says_wh
     reward, starts = 10 * action[:-1, 0], np.arange(0, rows, length)
     log = make_log(Transition(seen[:-1], action[:-1], reward, np.ones(rows, "f"), seen[1:], following), starts)
     given = Candidate("it", action[:-1], action[length::length])
-    judged, _ = judge_candidates(log, [given], GAMMA, settings=replace(SETTINGS, fqe=FQE(steps=1_000, hidden=(32,))))
+    judged, _ = judge_candidates(log, [given], GAMMA, options=replace(SETTINGS, fqe=FQE(steps=1_000, hidden=(32,))))
     values = {it.estimator: it.value for it in judged[-1].estimates}
     assert values == pytest.approx({"fqe": 80, "log": 80}, rel=0.02)
 
@@ -195,7 +195,7 @@ def test_a_log_that_is_cut_early_is_told():
     log = make_log(rows, np.arange(0, 20, 2))
     given = Candidate("it", rows.action, rows.action[1::2])
     settings = replace(SETTINGS, folds=2, fqe=FQE(steps=40, hidden=(8,)))
-    _, reasons = judge_candidates(log, [given], GAMMA, settings=settings)
+    _, reasons = judge_candidates(log, [given], GAMMA, options=settings)
     assert "only 10 episodes" in reasons[0].text
     assert "100% of the episodes were cut, and 81% of the discounted future" in reasons[1].text
 
@@ -205,4 +205,4 @@ def test_a_log_of_single_rows_that_were_cut_has_no_value():
     rows = rows._replace(continues=np.ones(20, "f"), next_action=np.zeros_like(rows.next_action))
     given = Candidate("it", rows.action, rows.action)
     with pytest.raises(InputError, match="each of the 20 episodes is one row that the clock cut"):
-        judge_candidates(make_log(rows, np.arange(20)), [given], GAMMA, settings=SETTINGS)
+        judge_candidates(make_log(rows, np.arange(20)), [given], GAMMA, options=SETTINGS)

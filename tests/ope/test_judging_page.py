@@ -24,8 +24,8 @@ def test_the_example_runs(tmp_path, monkeypatch, capsys):
         terminals=np.zeros(rows, bool),
         timeouts=timeouts,
     )
-    few = estimate.Settings(folds=2, fqe=fqe.FQE(steps=20, hidden=(8,)))
-    monkeypatch.setattr(estimate, "judge_candidates", partial(estimate.judge_candidates, settings=few))
+    few = estimate.JudgeOptions(folds=2, fqe=fqe.FQE(steps=20, hidden=(8,)))
+    monkeypatch.setattr(estimate, "judge_candidates", partial(estimate.judge_candidates, options=few))
     (block,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
     block = block.replace("hopper-demo", str(tmp_path / "log.npz")).replace(
         "fit_behavior(known)", "fit_behavior(known, 20)"

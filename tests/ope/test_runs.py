@@ -20,7 +20,7 @@ from itrpo.data.load import load_dataset
 from itrpo.errors import InputError
 from itrpo.ope import judgement, page, runs
 from itrpo.ope.behavior import EDGE, fit_behavior
-from itrpo.ope.estimate import Settings
+from itrpo.ope.estimate import JudgeOptions
 from itrpo.ope.fqe import FQE
 from itrpo.ope.log import log_of
 from itrpo.ope.runs import judge
@@ -28,7 +28,7 @@ from itrpo.training.restore import trained_states
 from itrpo.types import SpaceSpec
 
 QUIET = Console(quiet=True)
-SETTINGS = Settings(folds=2, behavior_steps=20, fqe=FQE(steps=20))
+SETTINGS = JudgeOptions(folds=2, behavior_steps=20, fqe=FQE(steps=20))
 EPISODES, LENGTH = 20, 6
 
 
@@ -117,7 +117,7 @@ def test_densities_of_a_module_of_the_users_own_take_its_name(folder, tmp_path, 
 def test_without_what_draws_there_is_no_page_but_a_judgement(folder, capsys, monkeypatch):
     (folder / "second" / page.FILE).unlink()
     monkeypatch.setitem(sys.modules, "vl_convert", None)
-    found = judge(folder / "second", None, Settings(folds=2, fqe=FQE(steps=20)), console=Console())
+    found = judge(folder / "second", None, JudgeOptions(folds=2, fqe=FQE(steps=20)), console=Console())
     assert found == [judgement.read(folder / "second")]
     assert "no page was written: the page needs vl-convert: pip install 'itrpo[report]'" in capsys.readouterr().out
     assert not (folder / "second" / page.FILE).exists()
@@ -126,7 +126,7 @@ def test_without_what_draws_there_is_no_page_but_a_judgement(folder, capsys, mon
 @pytest.mark.slow
 def test_judged_alone_is_judged_the_same(folder):
     """As beside others."""
-    settings = Settings(folds=2, fqe=FQE(steps=20))
+    settings = JudgeOptions(folds=2, fqe=FQE(steps=20))
     beside = judge([folder / "first", folder / "second"], None, settings, again=True, console=QUIET)[1]
     alone = judge(folder / "second", None, settings, again=True, console=QUIET)[0]
     assert replace(alone, seconds=0.0) == replace(beside, seconds=0.0)
@@ -173,15 +173,15 @@ def test_episodes_that_the_run_was_trained_on_are_left_out_of_another_file(folde
     ("wrong", "words"),
     [
         ({"gamma": 2.0}, r"gamma must be in \[0, 1\), got 2"),
-        ({"settings": Settings(folds=0)}, "folds must be at least 2, got 0"),
-        ({"settings": Settings(fqe=FQE(steps=0))}, "steps must be at least 1, got 0"),
+        ({"options": JudgeOptions(folds=0)}, "folds must be at least 2, got 0"),
+        ({"options": JudgeOptions(fqe=FQE(steps=0))}, "steps must be at least 1, got 0"),
         (
-            {"settings": {"folds": 3}},
-            r"settings must be Settings\(...\) of itrpo.ope.estimate, got an object of type dict",
+            {"options": {"folds": 3}},
+            r"options must be JudgeOptions\(...\) of itrpo.ope.estimate, got an object of type dict",
         ),
     ],
 )
-def test_wrong_settings_are_said_before_anything_is_read(wrong, words, tmp_path):
+def test_wrong_options_are_said_before_anything_is_read(wrong, words, tmp_path):
     with pytest.raises(InputError, match=words):
         judge(tmp_path, None, **wrong, console=QUIET)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,12 +17,16 @@ from itrpo.report.page.html import esc
 HERE = Path(__file__).parent
 
 
-class Section(NamedTuple):
+class Part(NamedTuple):
+    """A section of a page: text, charts, text."""
+
     anchor: str
     title: str
-    navigation: str  # "": not in the bar
-    body: str
-    kind: str | None = None
+    navigation: str  # in the bar; of parts that share it the first is
+    before: str = ""
+    charts: Sequence[Chart] = ()
+    after: str = ""
+    kind: str | None = None  # of data
 
 
 class Words(NamedTuple):
@@ -37,10 +41,20 @@ class Words(NamedTuple):
     root: str = ""  # attributes of the root
 
 
-def document(words: Words, facts: Mapping[str, str], sections: Sequence[Section], drawn: Sequence[Chart]) -> str:
-    """The HTML. Raises InputError where vl-convert is not installed."""
+def document(
+    words: Words, facts: Mapping[str, str], parts: Sequence[Part], figure: Callable[[Chart], str] = html.figure
+) -> str:
+    """The HTML; `figure` is what stands where a chart is drawn. Raises InputError where vl-convert is not installed."""
     from itrpo import __version__
 
+    drawn = [chart for it in parts for chart in it.charts]
+    bar = dict[str, str]()
+    for it in parts:
+        bar.setdefault(it.navigation, it.anchor)
+    sections = [
+        html.section(it.anchor, it.title, it.before + "".join(map(figure, it.charts)) + it.after, it.kind)
+        for it in parts
+    ]
     content = {
         "charts": {it.name: {"spec": it.spec, "panels": it.panels, "height": it.height} for it in drawn},
         "data": {it.name: it.data for it in drawn},
@@ -51,10 +65,8 @@ def document(words: Words, facts: Mapping[str, str], sections: Sequence[Section]
         "title": esc(words.title),
         "generator": esc(words.generator),
         "facts": html.facts(facts),
-        "navigation": "".join(
-            f'<a href="#{esc(it.anchor)}">{esc(it.navigation)}</a>' for it in sections if it.navigation
-        ),
-        "sections": "\n".join(html.section(it.anchor, it.title, it.body, it.kind) for it in sections),
+        "navigation": "".join(f'<a href="#{esc(anchor)}">{esc(name)}</a>' for name, anchor in bar.items() if name),
+        "sections": "\n".join(sections),
         "version": esc(__version__),
         "drawn": f"Charts: {esc(versions)}",
         "content": script_json(content),

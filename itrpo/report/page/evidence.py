@@ -99,6 +99,10 @@ class Table(NamedTuple):
         return "-".join(filter(None, (self.plan.replace("/", "-"), self.family, self.kind)))
 
 
+Runs = Sequence[dict[str, Any]]  # those of `runs_of`
+Rows = Mapping[str, "polars.DataFrame"]  # by the name of the run, `split`
+
+
 class Curve(NamedTuple):
     """A metric over gradient steps: mean over seeds, and its 95% interval where there are two."""
 
@@ -201,9 +205,7 @@ def is_main(plan: str) -> bool:
     return plan.startswith("table") or not plan
 
 
-def make_table(
-    plan: str, kind: str, which: str, runs: Sequence[dict[str, Any]], rows: dict[str, polars.DataFrame]
-) -> Table:
+def make_table(plan: str, kind: str, which: str, runs: Runs, rows: Rows) -> Table:
     begun = {it["task"] for it in runs}
     tasks = PAPERS.get(which) or tuple(sorted({it["dataset"] for it in runs}))
     if not is_main(plan):
@@ -296,7 +298,7 @@ def control(arm: Sequence[dict[str, Any]], runs: Sequence[dict[str, Any]]) -> st
     return names[0] if names and arm else None
 
 
-def split(rows: polars.DataFrame) -> dict[str, polars.DataFrame]:
+def split(rows: polars.DataFrame) -> Rows:
     """The rows of each run."""
     return {str(key[0]): frame for key, frame in rows.partition_by("run", as_dict=True).items()}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,12 +11,10 @@ from itrpo.report import bandit, statistics
 from itrpo.report.controls import ALPHA, LAMBDA
 from itrpo.report.page import charts, evidence
 from itrpo.report.page.charts import Chart
-from itrpo.report.page.evidence import Curve, Table
+from itrpo.report.page.evidence import Curve, Family, MapCell, Rows, Table
 
 if TYPE_CHECKING:
-    import polars
-
-    from itrpo.results.frames import Results
+    pass
 
 BAND = "Bands are 95 % intervals over seeds (Student-t), very wide ones cut off; hover for their ends."
 # probes of the policy's path, with what their panels say
@@ -67,7 +65,7 @@ def panels_of(table: Table) -> list[str]:
     return [task for task in table.tasks if any((task, arm.label) in table.cells for arm in table.arms)]
 
 
-def mean_curves(table: Table, rows: dict[str, polars.DataFrame]) -> Chart | None:
+def mean_curves(table: Table, rows: Rows) -> Chart | None:
     """Figure 2(a): the score averaged over the tasks that every arm has begun."""
     tasks = [task for task in table.tasks if all(_evaluated(table, task, arm.label, rows) for arm in table.arms)]
     if not tasks:
@@ -84,14 +82,12 @@ def mean_curves(table: Table, rows: dict[str, polars.DataFrame]) -> Chart | None
     )
 
 
-def _evaluated(table: Table, task: str, label: str, rows: dict[str, polars.DataFrame]) -> bool:
+def _evaluated(table: Table, task: str, label: str, rows: Rows) -> bool:
     cell = table.cells.get((task, label))
     return cell is not None and bool(cell.scores["last"]) and cell.run in rows
 
 
-def task_curves(
-    table: Table, rows: dict[str, polars.DataFrame], metric: str, name: str, title: str, caption: str, y: str
-) -> Chart | None:
+def task_curves(table: Table, rows: Rows, metric: str, name: str, title: str, caption: str, y: str) -> Chart | None:
     """A metric over steps, a panel a task."""
     values = [
         it
@@ -140,10 +136,9 @@ def ablation(table: Table) -> Chart | None:
 
 
 def tau_curves(
-    results: Results, rows: dict[str, polars.DataFrame], metric: str, name: str, title: str, caption: str, y: str
+    families: Sequence[Family], rows: Rows, metric: str, name: str, title: str, caption: str, y: str
 ) -> list[Chart]:
     """Figures 2(b, c) and 2(e, f): one metric for several tau; a chart for each plan and kind of data."""
-    families = evidence.by_tau(evidence.runs_of(results))
     made = []
     for plan, kind in sorted({(it.plan, it.kind) for it in families}):
         own = [it for it in families if (it.plan, it.kind) == (plan, kind)]
@@ -173,9 +168,9 @@ def tau_curves(
     return made
 
 
-def maps(results: Results) -> list[Chart]:
+def maps(cells: Sequence[MapCell]) -> list[Chart]:
     """The (lambda, tau) maps, one chart for each plan."""
-    cells, made = evidence.trust_region_map(results), []
+    made = []
     for plan, kind in sorted({(it.plan, it.kind) for it in cells}):
         own = [it for it in cells if (it.plan, it.kind) == (plan, kind)]
         ranges: dict[tuple[str, str], list[float]] = {}
@@ -222,9 +217,9 @@ def place(value: float, among: list[float]) -> float:
     return (value - min(among)) / ((max(among) - min(among)) or 1.0)
 
 
-def equal_kl(results: Results) -> list[Chart]:
+def equal_kl(cells: Sequence[MapCell]) -> list[Chart]:
     """Scores against the distance from pi_beta that the policy ended at: arms of one KL side by side."""
-    cells, made = [it for it in evidence.trust_region_map(results) if it.kl is not None], []
+    cells, made = [it for it in cells if it.kl is not None], []
     for plan, kind in sorted({(it.plan, it.kind) for it in cells}):
         own = [it for it in cells if (it.plan, it.kind) == (plan, kind)]
         rows = [
@@ -348,7 +343,7 @@ def improvement_points(table: Table) -> Chart | None:
 BUDGET = 100  # online episodes
 
 
-def picked_curves(table: Table, rows: dict[str, polars.DataFrame], runs: dict[str, dict[str, Any]]) -> Chart | None:
+def picked_curves(table: Table, rows: Rows, runs: dict[str, dict[str, Any]]) -> Chart | None:
     """What an arm is worth to whoever may try its seeds online, a few episodes in all."""
     values: list[dict[str, Any]] = []
     for arm in table.arms:

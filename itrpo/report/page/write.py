@@ -15,8 +15,8 @@ from itrpo.report.claims import Verdict
 from itrpo.report.page import charts, datasets, evidence, exports, figures, html
 from itrpo.report.page.charts import Chart
 from itrpo.report.page.datasets import Likeness
-from itrpo.report.page.document import Section, Words, document
-from itrpo.report.page.evidence import Table
+from itrpo.report.page.document import Part, Words, document
+from itrpo.report.page.evidence import Rows, Runs, Table
 from itrpo.report.page.html import Column, esc
 from itrpo.report.published import TABLES
 from itrpo.report.tables import count, format_interval
@@ -38,7 +38,6 @@ SWITCHES = """<fieldset class="choice" id="protocol">
 </fieldset>
 """
 TITLES = {"locomotion": "Table 2, locomotion", "antmaze": "Table 3, AntMaze", "other": "Scores", "returns": "Returns"}
-
 
 MANY = 14  # arms whose curves no reader tells apart
 
@@ -66,141 +65,32 @@ def write_report(results: Results, out: Path) -> Path:
 
 
 def make_report(results: Results) -> Report:
+    """The page and its files, in memory. Raises InputError if there is no run, or no vl-convert to draw with."""
     if results.runs.is_empty():
         raise InputError("no runs to report; give --runs folders of `itrpo train` or `itrpo sweep`, or packed files")
     tables, runs, rows = evidence.tables(results), evidence.runs_of(results), evidence.split(results.rows)
-    by_name = {it["run"]: it for it in runs}
     main = [it for it in tables if it.of_paper and evidence.is_main(it.plan)]
     others = [it for it in tables if it not in main]
-    sections, drawn = [], list[Chart]()
-
-    def add(
-        anchor: str, title: str, navigation: str, found: Sequence[Chart], before: str = "", kind: str | None = None
-    ) -> None:
-        if found or before:
-            drawn.extend(found)
-            sections.append(Section(anchor, title, navigation, before + "".join(_figure(it) for it in found), kind))
-
-    for table in main:
-        short_title = TITLES[table.family].partition(",")[0]
-        navigation = (
-            short_title
-            if short_title not in [it.navigation for it in sections]
-            else f"{short_title}, {evidence.kind_name(table.kind)}"
-        )
-        add(f"scores-{table.name}", TITLES[table.family], navigation, [], scores_body(table, runs), table.kind)
     verdicts = claims.verdicts(results)
-    add("claims", "The paper’s claims", "Claims", [], claims_body(verdicts))
-    for table in main:
-        found = figures.some(
-            figures.mean_curves(table, rows),
-            figures.ablation(table),
-        )
-        add(
-            f"curves-{table.name}",
-            f"Figure 2(a, d), {table.family}",
-            "Figure 2" if table is main[0] else "",
-            found,
-            kind=table.kind,
-        )
-    caption = f"On 1,024 fixed rows of the dataset. {figures.BAND}"
-    kl = figures.tau_curves(
-        results,
-        rows,
-        "probe_kl",
-        "kl-by-tau",
-        "Figure 2(b, c): distance from the behaviour policy, by τ",
-        f"KL[π ‖ πβ] of the fitted models. {caption}",
-        "KL[π ‖ πβ], nats",
-    )
-    shaping = figures.tau_curves(
-        results,
-        rows,
-        "probe_shaping_reward",
-        "shaping-by-tau",
-        "Figure 2(e, f): shaping reward on the data, by τ",
-        f"Mean of τ α log(π/πβ) at the data’s actions: what Eq. (5) adds to a reward. {caption}",
-        "shaping reward",
-    )
-    add("figure2-tau", "Figure 2(b, c, e, f)", "By τ", [*kl, *shaping])
-    errors = [
-        chart
-        for metric, name, title, y in figures.ERRORS
-        for chart in figures.tau_curves(
-            results, rows, metric, name, title, f"{y}. On 256 fixed rows of the dataset. {figures.BAND}", y
-        )
+    parts = [
+        *paper_scores(main, runs),
+        Part("claims", "The paper’s claims", "Claims", claims_body(verdicts)),
+        *figure_2(main, runs, rows),
+        *successive_policies([*main, *others], rows),
+        *statistics_parts(main, runs, rows),
+        trust_region(results),
+        *every_task(main, rows),
+        *other_scores(others, runs, rows),
+        Part("datasets", "How close the made sets come to D4RL’s", "Data", likenesses(runs), kind="generated"),
+        Part("cost", "Time and cost", "Cost", cost(runs)),
+        Part("provenance", "Provenance", "Provenance", provenance(runs)),
     ]
-    add("errors", "Errors of the critic", "Errors", errors)
-    for table in [*main, *others]:
-        found = [
-            figures.task_curves(table, rows, metric, name, title, f"{y}. {caption}", y)
-            for metric, (name, title, y) in figures.STEPS_OF_POLICY.items()
-            if len(table.arms) <= MANY
-        ]
-        navigation = "" if any(it.navigation == "Successive policies" for it in sections) else "Successive policies"
-        add(
-            f"steps-{table.name}",
-            f"Between successive policies{of_plan(table)}",
-            navigation,
-            figures.some(*found),
-            kind=table.kind,
-        )
-    for table in main:
-        found = figures.some(
-            figures.aggregate_points(table),
-            figures.improvement_points(table),
-            figures.profile_curves(table),
-            figures.picked_curves(table, rows, by_name),
-        )
-        add(
-            f"statistics-{table.name}",
-            f"Statistics, {table.family}",
-            "Statistics" if table is main[0] else "",
-            found,
-            kind=table.kind,
-        )
-    add("map", "The trust region, by λ and τ", "(λ, τ)", [*figures.maps(results), *figures.equal_kl(results)])
-    for table in main:
-        chart = figures.task_curves(
-            table,
-            rows,
-            "score",
-            "curves",
-            "Learning curves, task by task",
-            f"{figures.BAND} Choose arms in the legend.",
-            "D4RL score",
-        )
-        add(
-            f"tasks-{table.name}",
-            f"Every task, {table.family}",
-            "Curves" if table is main[0] else "",
-            figures.some(chart),
-            kind=table.kind,
-        )
-    for table in others:
-        title = f"Plan {table.plan}, {table.family}" if table.plan else "Other datasets"
-        title += ", returns" if table.family == "returns" and not table.plan else ""
-        found = figures.some(
-            figures.ablation(table),
-            figures.mean_curves(table, rows) if len(table.arms) <= MANY and table.metric == "score" else None,
-        )
-        add(
-            f"scores-{table.name}",
-            title,
-            "Other runs" if table is others[0] else "",
-            found,
-            scores_body(table, runs),
-            table.kind,
-        )
-    if alike := datasets.likenesses(runs):
-        add("datasets", "How close the made sets come to D4RL’s", "Data", [], likeness_body(alike), "generated")
-    add("cost", "Time and cost", "Cost", [], cost(runs))
-    add("provenance", "Provenance", "Provenance", [], provenance(runs))
+    parts = [it for it in parts if it.before or it.charts]
     written = {f"{it.name}.csv": exports.scores_csv(it) for it in tables}
     written |= {f"{it.name}.tex": exports.latex(it, latex_caption(it)) for it in tables}
     written["claims.csv"] = claims_csv(verdicts)
     written["seeds.csv"] = exports.seeds_csv(tables)
-    return Report(page(runs, tables, sections, drawn), written, drawn)
+    return Report(page(runs, tables, parts), written, [chart for it in parts for chart in it.charts])
 
 
 def _figure(chart: Chart) -> str:
@@ -208,7 +98,143 @@ def _figure(chart: Chart) -> str:
     return html.figure(chart, f'<p class="files">{links}</p>')
 
 
-# --- sections ------------------------------------------------------------------------------------------------------
+# --- parts of the page, in its order --------------------------------------------------------------------------------
+
+
+def paper_scores(tables: Sequence[Table], runs: Runs) -> list[Part]:
+    parts, named = list[Part](), set[str]()
+    for table in tables:
+        name = TITLES[table.family].partition(",")[0]
+        shown = f"{name}, {evidence.kind_name(table.kind)}" if name in named else name
+        named.add(name)
+        body = scores_body(table, runs)
+        parts.append(Part(f"scores-{table.name}", TITLES[table.family], shown, body, kind=table.kind))
+    return parts
+
+
+def figure_2(tables: Sequence[Table], runs: Runs, rows: Rows) -> list[Part]:
+    families = evidence.by_tau(runs)
+    caption = f"On 1,024 fixed rows of the dataset. {figures.BAND}"
+    by_tau = [
+        *figures.tau_curves(
+            families,
+            rows,
+            "probe_kl",
+            "kl-by-tau",
+            "Figure 2(b, c): distance from the behaviour policy, by τ",
+            f"KL[π ‖ πβ] of the fitted models. {caption}",
+            "KL[π ‖ πβ], nats",
+        ),
+        *figures.tau_curves(
+            families,
+            rows,
+            "probe_shaping_reward",
+            "shaping-by-tau",
+            "Figure 2(e, f): shaping reward on the data, by τ",
+            f"Mean of τ α log(π/πβ) at the data’s actions: what Eq. (5) adds to a reward. {caption}",
+            "shaping reward",
+        ),
+    ]
+    errors = [
+        chart
+        for metric, name, title, y in figures.ERRORS
+        for chart in figures.tau_curves(
+            families, rows, metric, name, title, f"{y}. On 256 fixed rows of the dataset. {figures.BAND}", y
+        )
+    ]
+    return [
+        *(
+            Part(
+                f"curves-{table.name}",
+                f"Figure 2(a, d), {table.family}",
+                "Figure 2",
+                charts=figures.some(figures.mean_curves(table, rows), figures.ablation(table)),
+                kind=table.kind,
+            )
+            for table in tables
+        ),
+        Part("figure2-tau", "Figure 2(b, c, e, f)", "By τ", charts=by_tau),
+        Part("errors", "Errors of the critic", "Errors", charts=errors),
+    ]
+
+
+def successive_policies(tables: Sequence[Table], rows: Rows) -> list[Part]:
+    caption = f"On 1,024 fixed rows of the dataset. {figures.BAND}"
+    return [
+        Part(
+            f"steps-{table.name}",
+            f"Between successive policies{of_plan(table)}",
+            "Successive policies",
+            charts=figures.some(
+                *(
+                    figures.task_curves(table, rows, metric, name, title, f"{y}. {caption}", y)
+                    for metric, (name, title, y) in figures.STEPS_OF_POLICY.items()
+                )
+            ),
+            kind=table.kind,
+        )
+        for table in tables
+        if len(table.arms) <= MANY
+    ]
+
+
+def statistics_parts(tables: Sequence[Table], runs: Runs, rows: Rows) -> list[Part]:
+    by_name = {it["run"]: it for it in runs}
+    return [
+        Part(
+            f"statistics-{table.name}",
+            f"Statistics, {table.family}",
+            "Statistics",
+            charts=figures.some(
+                figures.aggregate_points(table),
+                figures.improvement_points(table),
+                figures.profile_curves(table),
+                figures.picked_curves(table, rows, by_name),
+            ),
+            kind=table.kind,
+        )
+        for table in tables
+    ]
+
+
+def trust_region(results: Results) -> Part:
+    cells = evidence.trust_region_map(results)
+    both = [*figures.maps(cells), *figures.equal_kl(cells)]
+    return Part("map", "The trust region, by λ and τ", "(λ, τ)", charts=both)
+
+
+def every_task(tables: Sequence[Table], rows: Rows) -> list[Part]:
+    title, caption = "Learning curves, task by task", f"{figures.BAND} Choose arms in the legend."
+    return [
+        Part(
+            f"tasks-{table.name}",
+            f"Every task, {table.family}",
+            "Curves",
+            charts=figures.some(figures.task_curves(table, rows, "score", "curves", title, caption, "D4RL score")),
+            kind=table.kind,
+        )
+        for table in tables
+    ]
+
+
+def other_scores(tables: Sequence[Table], runs: Runs, rows: Rows) -> list[Part]:
+    parts = list[Part]()
+    for table in tables:
+        title = f"Plan {table.plan}, {table.family}" if table.plan else "Other datasets"
+        title += ", returns" if table.family == "returns" and not table.plan else ""
+        few = len(table.arms) <= MANY and table.metric == "score"
+        found = figures.some(figures.ablation(table), figures.mean_curves(table, rows) if few else None)
+        body = scores_body(table, runs)
+        parts.append(Part(f"scores-{table.name}", title, "Other runs", body, found, kind=table.kind))
+    return parts
+
+
+def likenesses(runs: Runs) -> str:
+    alike = datasets.likenesses(runs)
+    return likeness_body(alike) if alike else ""
+
+
+# --- what they say -----------------------------------------------------------------------------------------------
 
 
 def of_plan(table: Table) -> str:
@@ -216,7 +242,7 @@ def of_plan(table: Table) -> str:
     return f", {table.family}" if evidence.is_main(table.plan) else plan
 
 
-def scores_body(table: Table, runs: Sequence[dict[str, Any]]) -> str:
+def scores_body(table: Table, runs: Runs) -> str:
     own = [it for it in runs if (it["plan"], it["kind"], evidence.family(it)) == (table.plan, table.kind, table.family)]
     about = html.ABOUT_KINDS.get(table.kind, html.OTHER_KIND) if table.of_paper else ""
     printed = ""
@@ -238,7 +264,7 @@ def scores_body(table: Table, runs: Sequence[dict[str, Any]]) -> str:
     )
 
 
-def usual(runs: Sequence[dict[str, Any]]) -> str:
+def usual(runs: Runs) -> str:
     """What most runs have; arms that deviate say so in their column."""
     steps, seeds, every, episodes = Counter(
         (it["steps"], it["seeds"], it["eval_every"], it["eval_episodes"]) for it in runs
@@ -349,7 +375,7 @@ def likeness_body(alike: Sequence[Likeness]) -> str:
     return text
 
 
-def cost(runs: Sequence[dict[str, Any]]) -> str:
+def cost(runs: Runs) -> str:
     """Hours of training by arm of each plan."""
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for run in runs:
@@ -372,7 +398,7 @@ def cost(runs: Sequence[dict[str, Any]]) -> str:
     return text + folded(html.plain_table("cost", columns, rows), len(rows), "arms")
 
 
-def provenance(runs: Sequence[dict[str, Any]]) -> str:
+def provenance(runs: Runs) -> str:
     """Every run: what was trained on what, by which code."""
     rows = []
     for run in runs:
@@ -417,9 +443,7 @@ def latex_caption(table: Table) -> str:
 # --- the page ------------------------------------------------------------------------------------------------------
 
 
-def page(
-    runs: Sequence[dict[str, Any]], tables: Sequence[Table], sections: Sequence[Section], drawn: Sequence[Chart]
-) -> str:
+def page(runs: Runs, tables: Sequence[Table], parts: Sequence[Part]) -> str:
     words = Words(
         TITLE,
         "itrpo report",
@@ -430,7 +454,7 @@ def page(
         SWITCHES,
         ' data-protocol="paper"',
     )
-    return document(words, header_facts(runs), sections, drawn)
+    return document(words, header_facts(runs), parts, _figure)
 
 
 def lead(tables: Sequence[Table]) -> list[str]:
@@ -457,7 +481,7 @@ def lead(tables: Sequence[Table]) -> list[str]:
     return said or ["No run is on a task of the paper’s tables."]
 
 
-def header_facts(runs: Sequence[dict[str, Any]]) -> dict[str, str]:
+def header_facts(runs: Runs) -> dict[str, str]:
     """What a reader must know before any number."""
     about = [json.loads(it["provenance"] or "{}") for it in runs]
     kinds = Counter(it["kind"] for it in {(it["kind"], it["dataset"]): it for it in runs}.values())
