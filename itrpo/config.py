@@ -49,7 +49,7 @@ class DataConfig:
 @dataclass(frozen=True)
 class TrainConfig:
     steps: int  # gradient steps
-    seeds: int  # trained together, as one compiled program
+    seeds: int  # policies, each trained as if it were alone
     seed: int  # everything random is derived from it
     behavior_steps: int | None  # of the fit of pi_beta; None: the source's length scaled by steps, at least 100
     divergence_limit: float | None = None  # of |Q|; None: 1e5 times the largest |reward|, at least 1e5

@@ -378,7 +378,7 @@ def _checked(policy: Policy, guards: Guards, raw: Any, state: Any, xp: Any) -> t
 
 def measurable(policy: Policy) -> np.ndarray:
     """[O]: how far from its mean a number may be that is one. Where a column never varied its deviation is none."""
-    return NO_MEASUREMENT * np.minimum(policy.observation_std[: policy.frame], np.float32(1e15))
+    return NO_MEASUREMENT * np.minimum(policy.observation_std[: policy.frame], np.float32(1e15))  # below float32's end
 
 
 def _limited(policy: Policy, guards: Guards, wanted: Any, absent: Any, state: Any, xp: Any) -> tuple[Any, Any]:

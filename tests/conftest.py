@@ -7,6 +7,7 @@ Set here, before anything imports JAX:
   mean(min_i(p_i + q_i atanh(tanh(b x)))) with respect to b, where levels 1 to 3 agree with the closed form);
 - XLA's older code generator for fusions does without the passes that take half of the time of compiling an update;
 - XLA uses as many threads as in use (itrpo.xla) and BLAS one: the last bits of a result depend on their number;
+- Python looks for cycles of garbage seldom: traced programs are millions of objects that stay;
 - programs that a process of this session has compiled, however small, are read from a cache, which all of them share;
 - the home folder and the caches are temporary ones, and Hypothesis draws the same examples each time.
 - shapes and types that functions on arrays declare (jaxtyping) are checked at every call (tests/shapes.py).
@@ -16,6 +17,7 @@ to, and into its cache.
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
@@ -48,6 +50,7 @@ os.environ.update(
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(SESSION / "xla"))  # workers find the first process's here
+gc.set_threshold(100_000, 20, 100)
 for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR"):
     os.environ.pop(name, None)
 

@@ -36,10 +36,7 @@ class Sweep:
     dry_run: bool = False  # list the runs with their state and expected time, and train nothing
     only: tuple[str, ...] = ()  # runs to train: DATASET/LABEL, DATASET or LABEL, with * for anything [all]
     packed: tuple[Path, ...] = ()  # files of `itrpo runs pack`: what they hold is finished [none]
-    list: bool = False  # list the shipped plans
-    env: tuple[
-        str, ...
-    ] = ()  # environments of your own that the plan names, MODULE:ID: their modules are imported [none]
+    env: tuple[str, ...] = ()  # environments of your own that the plan names, MODULE:ID: their modules run [none]
     ray_address: str | None = None  # auto, or HOST:PORT of the cluster's head [a local one]
     cpus_per_run: Count = 1  # of a Ray node
     gpus_per_run: NonNegative = 0  # of a Ray node; a fraction shares one
@@ -49,7 +46,7 @@ def sweep(command: Sweep, console: Console) -> int:
     from itrpo.data.fit import users_env
     from itrpo.sweep.plan import read_plan, shipped_plans
 
-    if command.plan is None or command.list:
+    if command.plan is None:
         width = max(map(len, shipped_plans()))
         for name in shipped_plans():
             say(console, f"{name:{width}}  {read_plan(name).title}")

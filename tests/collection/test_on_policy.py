@@ -27,6 +27,7 @@ QUIET = Console(quiet=True)
 SPEC, STEPS, ENVS = SpaceSpec(3, 2), 6, 2
 SMALL = Shared(policy_hidden=(8, 8), value_hidden=(8, 8), minibatches=2, epochs=2)
 RNG = np.random.default_rng(5)
+PREPARED, POLICY_LOSS = (jax.jit(it, static_argnums=(0, 1)) for it in (on_policy.prepared, ppo.policy_loss))
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +59,7 @@ def test_an_iteration_weighs_batches_by_age_and_keeps_the_densities_that_acted()
     older = jnp.asarray(RNG.normal(size=(4, STEPS, ENVS)), jnp.float32)
     state = state._replace(log_probs=older, batches=jnp.asarray(5))
     recent = Recent(rows, jnp.asarray(1), jnp.asarray(True))
-    after, data = on_policy.prepared(SMALL, networks, weights, 1.0, state, recent)
+    after, data = PREPARED(SMALL, networks, weights, 1.0, state, recent)
     weight, by_place = np.asarray(data.weight).reshape(4, -1), np.array([[0.3], [0.4], [0.1], [0.2]])
     np.testing.assert_allclose(weight, np.broadcast_to(4 * by_place, weight.shape), rtol=1e-6)
     pre_tanh = np.arctanh(np.clip(np.asarray(rows.action, np.float64), -1 + 1e-6, 1 - 1e-6))
@@ -70,7 +71,7 @@ def test_an_iteration_weighs_batches_by_age_and_keeps_the_densities_that_acted()
     centre = np.exp(now - np.where(np.arange(4)[:, None, None] == 1, now, older))
     np.testing.assert_allclose(data.centre.reshape(4, STEPS, ENVS), centre, rtol=1e-3)
     early = state._replace(batches=jnp.asarray(1))  # this one and one before are there
-    _, data = on_policy.prepared(SMALL, networks, weights, 1.0, early, recent)
+    _, data = PREPARED(SMALL, networks, weights, 1.0, early, recent)
     weight = np.asarray(data.weight).reshape(4, -1)[:, 0]
     np.testing.assert_allclose(weight, 4 * np.array([0.3, 0.4, 0, 0]) / 0.7, rtol=1e-6)
     assert np.isfinite(np.asarray(data.centre)).all()
@@ -81,9 +82,7 @@ def test_value_targets_and_advantages_are_those_of_gae_on_one_batch():
     _, state = made(ppo.Config(shared=SMALL), ppo.PPO)
     state = state._replace(returns=Running(jnp.asarray(2.0), jnp.zeros(()), jnp.asarray(8.0)))  # deviation 2
     rows = made_rows(1)
-    _, data = on_policy.prepared(
-        SMALL, networks, jnp.ones(1), 1.0, state, Recent(rows, jnp.asarray(0), jnp.asarray(True))
-    )
+    _, data = PREPARED(SMALL, networks, jnp.ones(1), 1.0, state, Recent(rows, jnp.asarray(0), jnp.asarray(True)))
     value, following = (
         np.asarray(networks.value.apply(state.value.params, it), np.float64)[0]
         for it in (rows.observation, rows.next_observation)
@@ -108,7 +107,7 @@ def test_the_loss_of_a_policy_is_numpys():
     acted = on_policy.log_prob(networks, params, observation, pre_tanh) + 0.1 * draw()
     weight, centre = (jnp.asarray(RNG.uniform(0.5, 1.5, rows), jnp.float32) for _ in range(2))
     data = on_policy.Data(observation, pre_tanh, acted, centre, draw(), draw(), weight)
-    loss, _ = ppo.policy_loss(config, networks, params, data)
+    loss, _ = POLICY_LOSS(config, networks, params, data)
     w, c, a = (np.asarray(it, np.float64) for it in (weight, centre, data.advantage))
     a_scaled = (a - (w * c * a).mean() / (w * c).mean()) / (w * c * a).std()
     ratio = np.exp(np.asarray(on_policy.log_prob(networks, params, observation, pre_tanh) - acted, np.float64))
@@ -125,7 +124,7 @@ def test_rows_that_are_not_there_yet_change_nothing():
     there = jnp.arange(40) % 2 == 0
     data = on_policy.Data(draw(3), draw(2), draw() - 3.0, jnp.ones(40), 3.0 * draw(), draw(), 2.0 * there)
     alone = on_policy.Data(*(leaf[there] for leaf in data))._replace(weight=jnp.ones(20))
-    loss, other = (ppo.policy_loss(config, networks, params, it)[0] for it in (data, alone))
+    loss, other = (POLICY_LOSS(config, networks, params, it)[0] for it in (data, alone))
     np.testing.assert_allclose(loss, other, rtol=1e-5)
 
 
@@ -147,7 +146,7 @@ def test_what_has_not_moved_yet_keeps_its_units_and_scaled_rewards_are_clipped()
     rows = made_rows(1)._replace(goes_on=jnp.zeros((1, STEPS, ENVS)), continues=jnp.zeros((1, STEPS, ENVS)))
     for reward, seen in ((1.0, 1.0), (-50.0, -10.0)):
         recent = Recent(rows._replace(reward=jnp.full((1, STEPS, ENVS), reward)), jnp.asarray(0), jnp.asarray(True))
-        _, data = on_policy.prepared(SMALL, networks, jnp.ones(1), 1.0, state, recent)
+        _, data = PREPARED(SMALL, networks, jnp.ones(1), 1.0, state, recent)
         np.testing.assert_allclose(data.value_target, seen, rtol=1e-4)
 
 

@@ -72,10 +72,7 @@ def small(config):
             changes[name] = (8,)
         elif name.endswith("batch_size"):
             changes[name] = 16
-        elif name in (
-            "critic_steps",
-            "dynamics_steps",
-        ):  # BPPO's and COMBO's policies step after
+        elif name in ("critic_steps", "dynamics_steps"):  # BPPO's and COMBO's policies step after
             changes[name] = 2
     return replace_leaves(config, changes)
 
@@ -92,10 +89,12 @@ def build_model(behavior, config=None):
 
 @cache
 def build(name: str, preset: str | None = None):
-    """(algorithm, its model of pi_beta)."""
+    """(algorithm, its model of pi_beta). One program is compiled sooner than each of its operations."""
     chosen = ENTRIES[name].presets[preset or ENTRIES[name].default_preset]
     model = build_model(chosen.behavior, chosen.behavior_config)
-    return ENTRIES[name].make(small(chosen.config), spec_of(name), model), model
+    made = ENTRIES[name].make(small(chosen.config), spec_of(name), model)
+    whole = {it: jax.jit(getattr(made, it)) for it in ("init", "update", "probes", "watch") if getattr(made, it)}
+    return made._replace(**whole), model
 
 
 @cache
