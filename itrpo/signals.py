@@ -8,8 +8,6 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from itrpo.console import say
-
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -25,7 +23,7 @@ def stop_on_signal(console: Console) -> Generator[list[int]]:
     def note(number: int, frame: object) -> None:
         received.append(number)
         signal.signal(number, before[signal.Signals(number)])
-        say(console, "stopping at the next checkpoint; once more to stop at once")
+        console.print("stopping at the next checkpoint; once more to stop at once")
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

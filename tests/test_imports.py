@@ -35,11 +35,11 @@ MAY_IMPORT = {
     "data": CONTRACTS | {"console", "evaluation"},  # reference scores
     "collection": CONTRACTS
     | {"ops", "nn", "config", "console", "data", "evaluation", "policy", "plotting", "results", "signals", "xla"},
-    "results": CONTRACTS | {"config"},
+    "results": CONTRACTS | {"config", "console"},
     "policy": set(),
     "report": CONTRACTS | {"config", "console", "data", "evaluation", "results", "tasks"},
     "plotting": CONTRACTS | {"data", "evaluation", "report", "results"},
-    "theory": CONTRACTS | {"plotting"},
+    "theory": CONTRACTS | {"console", "plotting"},
     "training": CONTRACTS
     | LAYERS
     | {

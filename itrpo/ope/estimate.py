@@ -31,7 +31,7 @@ SMALL_SAMPLE, SMALL_SHARE = 10.0, 0.1  # episodes that weights are worth, and sh
 WEIGHT_RANGE = 0.5, 2.0  # of their mean, whose expectation is 1
 DRIFT, STILL = 1.0, 0.02  # of the folds' deviation, and of the value
 BIAS = 0.1  # of the log's own value
-BEHIND = 0.1  # of the discount's weight
+BEHIND, MOSTLY = 0.1, 0.5  # of the discount's weight
 REGION_OUTSIDE, REGION_WEIGHT = 0.3, 0.05
 
 
@@ -111,7 +111,9 @@ def judge_candidates(
     end = log.rows.next_observation[log.ends]
     log_tail = _log_tail(fitted, own, log, gamma)
     earned = bootstrap.over_folds(discounted_returns(log, gamma, log_tail), many)
-    bias = bias_reasons(fitted.value[own], earned[: options.folds], episodes)
+    behind = behind_cuts(log, gamma)
+    # where most of what was earned is the log's own fitted Q, that can't be held against itself
+    bias = () if behind > MOSTLY else bias_reasons(fitted.value[own], earned[: options.folds], episodes)
     judged: list[Judged] = []
     for place, candidate in enumerate(candidates):
         reasons = _of_fit(fitted, place, log, gamma)
@@ -156,7 +158,7 @@ def judge_candidates(
             )
         )
     of_log = make_estimate("fqe", fitted.value[own], None, episodes, gamma, (*_of_fit(fitted, own, log, gamma), *bias))
-    itself = make_estimate("log", earned, None, episodes, gamma, ())
+    itself = make_estimate("log", _with_every_tail(fitted, own, log, gamma, many), None, episodes, gamma)
     judged.append(Judged(LOG, None, (of_log, itself), {}, None, None, None, ()))
     return tuple(judged), _of_log(log, gamma)
 
@@ -219,15 +221,23 @@ def possible(log: Log, gamma: float) -> tuple[float, float]:
     return float(min(rewards.min(), 0)) / (1 - gamma), float(max(rewards.max(), 0)) / (1 - gamma)
 
 
-def _log_tail(fitted: Fitted, own: int, log: Log, gamma: float) -> np.ndarray:
+def _with_every_tail(fitted: Fitted, own: int, log: Log, gamma: float, weights: np.ndarray) -> np.ndarray:
+    """[F]: the log's mean return in each fold; what lies behind cuts differs as the fits of the log's Q do."""
+    fits = fitted.value.shape[1] if log.cut.any() else 1
+    returns = [discounted_returns(log, gamma, _log_tail(fitted, own, log, gamma, fold)) for fold in range(fits)]
+    of_fold = [0, *(1 + place % (fits - 1) if fits > 1 else 0 for place in range(len(weights) - 1))]
+    return bootstrap.over_folds(np.stack(returns)[of_fold], weights)
+
+
+def _log_tail(fitted: Fitted, own: int, log: Log, gamma: float, fold: int = 0) -> np.ndarray:
     """[E]: what the log's own Q gives where episodes were cut. Where it is not known what was done next, it is what
     Q of the last row leaves after that row's reward.
     """
     rows, ends = log.rows, log.ends
     after = logged_next_action(log)[ends]
     unknown = np.isnan(after).any(axis=1)
-    tail = fitted.q_values(own, rows.next_observation[ends], np.nan_to_num(after)[:, None])
-    last = fitted.q_values(own, rows.observation[ends], rows.action[ends][:, None])
+    tail = fitted.q_values(own, rows.next_observation[ends], np.nan_to_num(after)[:, None], fold)
+    last = fitted.q_values(own, rows.observation[ends], rows.action[ends][:, None], fold)
     return np.where(unknown, (last - rows.reward[ends]) / max(gamma, 1e-6), tail)  # with gamma 0 none of it counts
 
 
@@ -254,16 +264,23 @@ def _support(
 # --- reasons -------------------------------------------------------------------------------------------------------
 
 
+def behind_cuts(log: Log, gamma: float) -> float:
+    """The share of the discounted future that lies behind the cuts of episodes."""
+    return float(np.where(log.cut, gamma**log.lengths, 0.0).mean())
+
+
 def _of_log(log: Log, gamma: float) -> tuple[Reason, ...]:
     reasons = list[Reason]()
     if len(log.starts) < FEW_EPISODES:
         text = f"there are only {len(log.starts)} episodes: an interval over so few says little"
         reasons.append(Reason("few", text))
-    behind = float(np.where(log.cut, gamma**log.lengths, 0.0).mean())
+    behind = behind_cuts(log, gamma)
     if behind > BEHIND:
+        alone = discounted_returns(log, gamma).mean()
         text = (
             f"{log.cut.mean():.0%} of the episodes were cut, and {behind:.0%} of the discounted future lies behind the"
-            " cuts: there every estimate is what the fitted Q guesses"
+            " cuts: there every estimate is what the fitted Q guesses, that of the episodes themselves too, whose rows"
+            f" alone earned {alone:,.4g}"
         )
         reasons.append(Reason("cut", text))
     return tuple(reasons)

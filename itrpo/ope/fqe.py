@@ -75,7 +75,7 @@ class Fitted(NamedTuple):
 
     value: np.ndarray  # [P, F] discounted return, in units of the rewards
     path: np.ndarray  # [P, F, CHECKS] the same as the fit went on
-    q_values: Callable[..., np.ndarray]  # (policy, observation [N, O], action [N, n, A]) -> mean Q of fold 0, [N]
+    q_values: Callable[..., np.ndarray]  # (policy, observation [N, O], action [N, n, A], fold = 0) -> mean Q, [N]
 
     def drift(self) -> np.ndarray:
         """[P]: how far fold 0 has moved over the last checks, in units of the rewards."""
@@ -176,11 +176,11 @@ def fit(
                 write_kept(kept, name, state, path)
             live.update(stop, {})
     path_of = np.stack(path, axis=-1).reshape(policies, folds, CHECKS)
-    point = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(policies, folds, *leaf.shape[1:])[:, 0], state)
+    fits = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(policies, folds, *leaf.shape[1:]), state)
     program = jax.jit(partial(mean_q, chosen))
 
-    def q_values(index: int, observation: np.ndarray, action: np.ndarray) -> np.ndarray:
-        own, size = jax.tree.map(lambda leaf: leaf[index], point), 4096
+    def q_values(index: int, observation: np.ndarray, action: np.ndarray, fold: int = 0) -> np.ndarray:
+        own, size = jax.tree.map(lambda leaf: leaf[index, fold], fits), 4096
         parts = [
             program(own.critic.params, units.seen(observation[i : i + size]), action[i : i + size].astype(np.float32))
             for i in range(0, len(observation), size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Container, Mapping, Sequence
 from functools import partial
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 DISCOUNT = get_args(Discount)[1]
+Folder = str | os.PathLike[str]  # of a run; a `Run` is one
 USUAL_GAMMA = 0.99  # of an algorithm that has none, such as bc
 SAMPLES = 4  # actions of a stochastic policy at each state, in the doubly robust estimates' V
 BC = "BC"
@@ -62,7 +64,7 @@ class Unseen(NamedTuple):
 
 
 def judge(
-    folders: Sequence[Path | str] | Path | str,
+    folders: Sequence[Folder] | Folder,
     data: Any = None,
     options: JudgeOptions | None = None,
     *,
@@ -112,9 +114,9 @@ def judge(
     return [found[it.folder] for it in runs]
 
 
-def folders_of(given: Sequence[Path | str] | Path | str) -> list[Path]:
+def folders_of(given: Sequence[Folder] | Folder) -> list[Path]:
     """One folder stands for a list of one."""
-    return [Path(it) for it in ([given] if isinstance(given, str | Path) else given)]
+    return [Path(it) for it in ([given] if isinstance(given, str | os.PathLike) else given)]
 
 
 def read_run(folder: Path, gamma: float | None = None) -> Of:

@@ -17,7 +17,7 @@ from itrpo.ope import judgement, trials
 from itrpo.ope.choose import Ranked, rank
 from itrpo.ope.estimate import JudgeOptions
 from itrpo.ope.judgement import ESTIMATORS, Estimate, Judged, Judgement
-from itrpo.ope.runs import folders_of, judge
+from itrpo.ope.runs import Folder, folders_of, judge
 from itrpo.ope.table import number, with_interval
 from itrpo.ope.table import warnings as warnings_of
 from itrpo.ranges import check_ranges
@@ -56,7 +56,7 @@ class Selection:
 
 
 def select(
-    folders: Sequence[Path | str] | Path | str,
+    folders: Sequence[Folder] | Folder,
     data: Any = None,
     by: By = "policy",
     estimator: Estimator = "fqe",

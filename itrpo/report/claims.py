@@ -212,12 +212,12 @@ def ten_points(results: Results) -> Verdict:
 def larger_on(results: Results, kinds: Sequence[str], names: Sequence[str]) -> Verdict:
     """The gain over the best of `names` on each task is larger on data of these kinds than on the rest."""
     found, missing = table(results, LOCOMOTION, names)
-    return NOTHING if not found else gains_on(found, kinds, missing)
+    return NOTHING if not found else gains_on(found, kinds, missing, results)
 
 
-def gains_on(found: dict[str, Scores], kinds: Sequence[str], missing: Missing) -> Verdict:
-    tasks = tasks_of(found["itrpo"].datasets)
-    inside = np.array([kind_of(task) in kinds for task in tasks])
+def gains_on(found: dict[str, Scores], kinds: Sequence[str], missing: Missing, results: Results) -> Verdict:
+    tasks = dict(results.runs.select("dataset", "task").iter_rows())
+    inside = np.array([kind_of(tasks[name]) in kinds for name in found["itrpo"].datasets])
     if inside.all() or not inside.any():
         return NOTHING
 
@@ -228,11 +228,6 @@ def gains_on(found: dict[str, Scores], kinds: Sequence[str], missing: Missing) -
     estimate = statistics.bootstrap(more, *(it.values for it in found.values()))
     numbers = {f"gain on {', '.join(kinds)} - gain on the rest": estimate}
     return Verdict(together([side(estimate)], missing, refutable=False), shown(numbers, missing), numbers, size(found))
-
-
-def tasks_of(datasets: Sequence[str]) -> list[str]:
-    """hopper-medium-v2, hopper-medium-itrpo1 -> hopper-medium"""
-    return [name.rpartition("-")[0] for name in datasets]
 
 
 def kind_of(task: str) -> str:
@@ -320,6 +315,11 @@ def shaped(results: Results) -> polars.DataFrame:
     return runs.filter(runs["tau"] > 0)
 
 
+def once(runs: polars.DataFrame) -> polars.DataFrame:
+    """A run of several plans has a row in each."""
+    return runs.unique("run", keep="first", maintain_order=True)
+
+
 def without(config: str, *fields: str) -> str:
     """A configuration as text, without some of the algorithm's fields: what is alike in two runs."""
     values = json.loads(config)
@@ -332,7 +332,7 @@ def by_tau(results: Results, metric: str) -> tuple[np.ndarray, str] | None:
     """[R, G] differences of a final metric between the largest and the smallest tau, of G pairs of runs that differ in
     nothing else.
     """
-    runs = results.runs.filter(results.runs["state"].is_in(arms.DONE), results.runs["algorithm"] == "itrpo")
+    runs = once(results.runs.filter(results.runs["state"].is_in(arms.DONE), results.runs["algorithm"] == "itrpo"))
     groups: dict[str, list[tuple[float, str]]] = {}
     for run, config, tau in runs.drop_nulls("tau").sort("run").select("run", "config", "tau").iter_rows():
         groups.setdefault(without(config, "tau"), []).append((tau, run))
@@ -365,7 +365,7 @@ def tau_moves(results: Results, metric: str, sign: float) -> Verdict:
 def shaping(results: Results, rising: bool) -> Verdict:
     """The shaping reward on the data, averaged over time, is negative; or its end is above its beginning."""
     found: list[np.ndarray] = []
-    runs = shaped(results)
+    runs = once(shaped(results))
     for run in runs["run"].sort():
         curve = arms.curves(arms.chosen(results, runs.filter(runs["run"] == run)), "probe_shaping_reward")
         if curve is not None and len(curve.steps) > 1 and len(curve.values) > 1:
@@ -405,12 +405,13 @@ def controlled(results: Results, equal_lambda: bool) -> tuple[Results, Results] 
     if itrpo is None:
         return None
     name = LAMBDA if equal_lambda else ALPHA
-    done = own.runs.filter(own.runs["state"].is_in(arms.DONE)).sort("step", "run", descending=True)
+    done = once(own.runs.filter(own.runs["state"].is_in(arms.DONE))).sort("step", "run", descending=True)
     others = [opened(it) for it in done.iter_rows(named=True)]
+    alike = ("dataset", "preset", "steps", "eval_every")
     picked: list[str] = []
     kept: list[str] = []
     for run in map(opened, itrpo.runs.iter_rows(named=True)):
-        same = [it for it in others if all(it[field] == run[field] for field in ("dataset", "preset", "steps"))]
+        same = [it for it in others if all(it[field] == run[field] for field in alike)]
         control = next((it for it in same if is_control(it, run, name)), None)
         if control is not None:
             picked.append(control["run"])
@@ -418,8 +419,8 @@ def controlled(results: Results, equal_lambda: bool) -> tuple[Results, Results] 
     if not picked:
         return None
     return (
-        arms.chosen(own, own.runs.filter(own.runs["run"].is_in(kept))),
-        arms.chosen(own, own.runs.filter(own.runs["run"].is_in(picked))),
+        arms.chosen(own, once(own.runs.filter(own.runs["run"].is_in(kept)))),
+        arms.chosen(own, once(own.runs.filter(own.runs["run"].is_in(picked)))),
     )
 
 
@@ -444,7 +445,7 @@ def ablation(results: Results, equal_lambda: bool) -> Verdict:
 
 def ablation_on(results: Results, kinds: Sequence[str]) -> Verdict:
     found, missing = control(results, equal_lambda=False)
-    return NOTHING if not found else gains_on(found, kinds, missing)
+    return NOTHING if not found else gains_on(found, kinds, missing, results)
 
 
 def trust_region(results: Results, equal_lambda: bool) -> Verdict:

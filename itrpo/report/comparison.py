@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from itrpo import files
 from itrpo.console import duration
+from itrpo.data.wording import listed
 from itrpo.evaluation.environments import score_name
 from itrpo.registry import folder_name
 from itrpo.report.aggregate import FEW, Interval, final_score, mean_interval, window
@@ -39,6 +41,8 @@ class Comparison(NamedTuple):
     dataset_return: float | None
     dataset_score: float | None
     status: Status  # of one of the runs: seeds, episodes, environment
+    holdout: float  # share of the episodes that was set aside
+    presets: dict[str, str]  # by algorithm
     rows: list[ComparisonRow]
 
 
@@ -57,6 +61,8 @@ def read_comparison(folder: Path, names: Sequence[str]) -> Comparison:
         about.get("return_mean"),
         about.get("score_mean"),
         read_status(first),
+        config["data"].get("holdout") or 0.0,
+        {name: files.read_json(run / "config.json")["config"]["preset"] for name, run in runs.items()},
         [_row(run, name, published.get(name), last) for name, run in runs.items()],
     )
 
@@ -97,11 +103,20 @@ def footnote(comparison: Comparison) -> str:
     text += f" ± 95% interval (Student-t) over {status.seeds} seeds." if status.seeds >= FEW else ""
     text += "" if status.seeds >= FEW else " of one seed." if status.seeds == 1 else ", and in brackets each seed's."
     if not evaluations:
-        blind = "No environment: `itrpo select` ranks the runs on what --holdout 0.2 sets aside."
+        aside = comparison.holdout
+        on = f"the episodes that --holdout {aside:g} set aside" if aside else "episodes of another file (--data FILE)"
+        blind = f"No environment: `itrpo select` ranks the runs on {on}."
         text = blind if status.env_id is None else "Nothing was evaluated."
     if any(row.paper for row in comparison.rows):
         text += " paper: mean ± std of its Table 2 or 3, after 1M steps."
-    return text + " Time and speed are those of training alone."
+    return f"{text} {presets_in_words(comparison.presets)} Time and speed are those of training alone."
+
+
+def presets_in_words(presets: Mapping[str, str]) -> str:
+    """Which constants the algorithms had: most of them those of one preset."""
+    most = Counter(presets.values()).most_common(1)[0][0]
+    others = [f"{algorithm_name(name)} {preset}" for name, preset in presets.items() if preset != most]
+    return f"Preset {most}{f', but {listed(others)}' if others else ''}."
 
 
 def table_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 ALPHA, LAMBDA = "α", "α(1 − τ)"  # what weight of the KL a control has
+OF_SHAPING = {"alpha", "tau", "log_ratio_low", "log_ratio_high", "shaping_policy"}  # alike or not in a control
 
 
 def opened(run: Mapping[str, Any]) -> dict[str, Any]:
@@ -19,12 +20,13 @@ def opened(run: Mapping[str, Any]) -> dict[str, Any]:
 def is_control(run: dict[str, Any], ours: dict[str, Any], name: str) -> bool:
     """Whether a run is iTRPO's run `ours` without the shaping, at its alpha (`ALPHA`) or alpha (1 - tau) (`LAMBDA`).
 
-    In other units no alpha is the same. One that adapts to hold the same D_KL should come to the same weight: `LAMBDA`.
+    All other constants that both have are the same. In other units no alpha is the same. One that adapts to hold the
+    same D_KL should come to the same weight: `LAMBDA`.
     """
     if not without_shaping(run) or None in (run["alpha"], ours["alpha"]) or not ours["tau"]:
         return False
     theirs, own = flattened(run), flattened(ours)
-    if any(theirs.get(it) != own.get(it) for it in ("alpha_scale", "divergence_target")):
+    if any(theirs[it] != own[it] for it in theirs.keys() & own.keys() - OF_SHAPING):
         return False
     if own.get("divergence_target") is not None:
         return name == LAMBDA

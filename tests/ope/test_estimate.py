@@ -198,6 +198,22 @@ def test_a_log_that_is_cut_early_is_told():
     _, reasons = judge_candidates(log, [given], GAMMA, options=settings)
     assert "only 10 episodes" in reasons[0].text
     assert "100% of the episodes were cut, and 81% of the discounted future" in reasons[1].text
+    alone = rows.reward.reshape(10, 2) @ [1, GAMMA]
+    assert reasons[1].text.endswith(f"whose rows alone earned {alone.mean():,.4g}")
+
+
+def test_behind_cuts_the_log_is_as_uncertain_as_its_own_fit():
+    """98 % of the discount lies behind the cuts, and the fits are far from done: they differ more than episodes do."""
+    reward = 1 + 0.3 * np.random.default_rng(2).normal(size=200).astype("f")
+    rows = Transition(*(it[:200] for it in LOG.rows))._replace(continues=np.ones(200, "f"), reward=reward)
+    log = make_log(rows, np.arange(0, 200, 2))
+    given = Candidate("it", rows.action, rows.action[1::2])
+    settings = replace(SETTINGS, folds=5, fqe=FQE(steps=30, hidden=(8,)))
+    judged, _ = judge_candidates(log, [given], 0.99, options=settings)
+    itself, fitted = judged[-1].by("log"), judged[-1].by("fqe")
+    behind = 0.99**2
+    assert np.std(itself.folds[1:]) > 0.5 * behind * np.std(fitted.folds[1:]) > 5 * 0.3 / np.sqrt(100)
+    assert "bias" not in {it.kind for it in fitted.reasons}  # it would be held against itself
 
 
 def test_a_log_of_single_rows_that_were_cut_has_no_value():

@@ -177,3 +177,46 @@ def test_kinds_of_data_are_judged_apart():
     assert set(found) == {it.id for it in claims.CLAIMS}
     unfinished = mixed._replace(runs=mixed.runs.with_columns(state=polars.lit("unfinished")))
     assert {it.answer for own in claims.verdicts(unfinished).values() for it in own.values()} == {"not enough runs"}
+
+
+def test_a_run_of_two_plans_is_one():
+    """Two sweeps that share an arm, as table2 and figure2 do: `read_results` has its run in both."""
+    grid = [
+        Arm(f"tau={tau}", lambda index, step: {"score": 60.0, "probe_kl": 1.0}, "itrpo", 3.0, tau) for tau in (0, 0.5)
+    ]
+    one = made_results(grid, LOCOMOTION[:3])
+    both = one._replace(runs=polars.concat([one.runs, one.runs.with_columns(plan=polars.lit("figure2"))]))
+    for claim in ("tau-kl", "shaping-negative", "ablation", "ablation-lambda", "trust-region"):
+        assert answer(claim, both) == answer(claim, one), claim
+
+
+def test_the_kind_of_data_is_its_task_s_whatever_the_file_is_called():
+    def own(index, step):
+        kind = kind_of(LOCOMOTION[index])
+        return {"score": 70.0 + (8.0 if kind in ("random", "medium-replay", "medium-expert") else 0)}
+
+    made = made_results([Arm("itrpo", own), *(Arm(name, constant(BASE[name])) for name in TABLE2)], LOCOMOTION)
+    renamed = polars.col("task").str.replace_all("-", "_") + "-v2"
+    assert answer("gains-by-kind", made._replace(runs=made.runs.with_columns(dataset=renamed))) == "holds"
+
+
+@pytest.mark.parametrize("changed", [{"kl_only_steps": 20_000}, {"policy_hidden": [200, 200]}])
+def test_another_code_s_constants_make_no_control(changed):
+    """The preset source of brac_v is BRAC's own code, that of iTRPO its author's."""
+    same = {"kl_only_steps": 0, "policy_hidden": [256, 256], "log_ratio_low": -1.0}
+    ours = Arm("itrpo", constant(70.0), "itrpo", 4.0, 0.5, same)
+    brac = Arm("brac", constant(60.0), "brac_v", 4.0, None, {it: same[it] for it in ("kl_only_steps", "policy_hidden")})
+    assert answer("ablation", made_results([ours, brac], LOCOMOTION)) == "holds"
+    other = brac._replace(fields={**(brac.fields or {}), **changed})
+    assert answer("ablation", made_results([ours, other], LOCOMOTION)) == "not enough runs"
+
+
+def test_policies_of_successive_evaluations_are_compared_where_these_are_as_far_apart():
+    def moved(index, step):
+        return {"score": 60.0, "probe_kl_evaluations": 1.0}
+
+    pair = [Arm("itrpo", moved, "itrpo", 4.0, 0.5), Arm("brac", moved, "brac_v", 2.0)]
+    made = made_results(pair, LOCOMOTION, noise=0.01)
+    assert answer("trust-region", made) == "can't tell"
+    apart = polars.when(polars.col("label") == "brac").then(5).otherwise(25).cast(made.runs.schema["eval_every"])
+    assert answer("trust-region", made._replace(runs=made.runs.with_columns(eval_every=apart))) == "not enough runs"

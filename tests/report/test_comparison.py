@@ -22,7 +22,7 @@ def comparison_folder(folder, kind="d4rl", task="hopper-medium"):
         about |= {"name": "hopper-medium-v2", "source": {"kind": kind}}
         files.write_json(folder / name / "provenance.json", {"dataset": about})
         lengths = {"train": {"steps": 110_000}, "evaluation": {"eval_every": 5_000}}
-        files.write_json(folder / name / "config.json", {"config": {"data": {"task": task}} | lengths})
+        files.write_json(folder / name / "config.json", {"config": {"preset": name, "data": {"task": task}} | lengths})
     status = store.read_status(folder / "bc")
     RunFolder(folder / "bc").write_status(status._replace(state="diverged", message="q_target at step 7"))
     for step, seconds in ((5_000, 100.0), (10_000, 40.0), (10_000, 60.0)):  # killed and resumed after 5,000 steps
@@ -45,9 +45,21 @@ def test_numbers_of_the_runs_stand_beside_the_papers(tmp_path):
 
 def test_where_nothing_was_evaluated_nothing_is_a_mean(tmp_path):
     folder = comparison_folder(tmp_path)
-    assert footnote(read_comparison(folder, ["bc"])).startswith("Nothing was evaluated. Time")
+    assert footnote(read_comparison(folder, ["bc"])).startswith("Nothing was evaluated. Preset bc. Time")
     RunFolder(folder / "bc").write_status(store.read_status(folder / "bc")._replace(env_id=None))
-    assert footnote(read_comparison(folder, ["bc"])).startswith("No environment: `itrpo select`")
+    blind = read_comparison(folder, ["bc"])
+    assert "No environment: `itrpo select` ranks the runs on episodes of another file (--data FILE)." in footnote(blind)
+    aside = "No environment: `itrpo select` ranks the runs on the episodes that --holdout 0.2 set aside."
+    assert aside in footnote(blind._replace(holdout=0.2))
+
+
+def test_who_ran_with_other_constants_is_named(tmp_path):
+    comparison = read_comparison(comparison_folder(tmp_path), ["iql", "bc"])
+    for presets, words in (
+        ({"iql": "quick", "bc": "quick"}, "Preset quick."),
+        ({"iql": "quick", "bc": "quick", "my:CRR": "matched"}, "Preset quick, but my:CRR matched."),
+    ):
+        assert words in footnote(comparison._replace(presets=presets))
 
 
 @pytest.mark.parametrize(("kind", "task"), [("generated", "hopper-medium"), ("d4rl", "hopper-full-replay")])

@@ -388,7 +388,7 @@ def cost(runs: Runs) -> str:
         fast = sum(it["train_seconds"] for it in timed if it["state"] == "finished")
         failed = sum(it["state"] == "diverged" for it in own)
         rows.append([plan, label, len(own), failed, seconds / 3600, steps / fast if fast else None])
-    total = sum(it["train_seconds"] or 0.0 for it in runs) / 3600
+    total = sum({it["run"]: it["train_seconds"] or 0.0 for it in runs}.values()) / 3600  # a run may be of several plans
     names = ("plan", "arm", "runs", "diverged", "hours of training", "steps of one seed per second")
     columns = [Column(it, index > 1) for index, it in enumerate(names)]
     text = (
