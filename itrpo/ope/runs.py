@@ -45,7 +45,7 @@ KEPT = "judging.npz"  # in the first run's folder while its policies are being j
 READ_BY = ("action_low", "action_high", "num_actions", "columns", "rules", "stack", "holdout")
 
 
-class Of(NamedTuple):
+class JudgedRun(NamedTuple):
     """A run, as its folder says."""
 
     folder: Path
@@ -98,7 +98,7 @@ def judge(
                     f"{it.folder} was trained on all episodes of {it.config['data']['dataset']}, so none is left to"
                     " judge it by: train with --holdout 0.2, or give --data FILE with episodes that it has not seen"
                 )
-    groups: dict[str, list[Of]] = {}
+    groups: dict[str, list[JudgedRun]] = {}
     for it in runs:
         key = [it.about.get("dataset_sha256"), it.gamma, [it.config["data"].get(name) for name in READ_BY]]
         groups.setdefault(repr(key), []).append(it)
@@ -119,11 +119,11 @@ def folders_of(given: Sequence[Folder] | Folder) -> list[Path]:
     return [Path(it) for it in ([given] if isinstance(given, str | os.PathLike) else given)]
 
 
-def read_run(folder: Path, gamma: float | None = None) -> Of:
+def read_run(folder: Path, gamma: float | None = None) -> JudgedRun:
     config = recorded(folder)["config"]
     gammas = [value for name, value in _leaves(config["algorithm_config"]) if name == "gamma"]
     about = files.read_json(folder / "provenance.json")
-    return Of(
+    return JudgedRun(
         folder, config, about, load_policies(folder), gamma if gamma is not None else float((*gammas, USUAL_GAMMA)[0])
     )
 
@@ -135,7 +135,7 @@ def _leaves(values: dict[str, Any]) -> list[tuple[str, Any]]:
 # --- data ----------------------------------------------------------------------------------------------------------
 
 
-def read_unseen(run: Of, data: Any, console: Console) -> Unseen:
+def read_unseen(run: JudgedRun, data: Any, console: Console) -> Unseen:
     """Raises InputError where the episodes are none that the run has not seen."""
     own, recorded_hash = run.config["data"], run.about.get("dataset_sha256")
     share = own.get("holdout") or 0.0
@@ -165,7 +165,7 @@ def read_unseen(run: Of, data: Any, console: Console) -> Unseen:
     return Unseen(dataset.held, dataset, f"--holdout {share:g} of {dataset.name}")
 
 
-def new_episodes(run: Of, dataset: Dataset, known: Dataset | None) -> Unseen:
+def new_episodes(run: JudgedRun, dataset: Dataset, known: Dataset | None) -> Unseen:
     """Those of another file, without any that the run was trained on. Raises InputError where too few are left."""
     if known is None or dataset.starts is None:
         return Unseen(dataset, known, dataset.name)
@@ -185,7 +185,7 @@ def new_episodes(run: Of, dataset: Dataset, known: Dataset | None) -> Unseen:
     )
 
 
-def source_of(run: Of) -> Any:
+def source_of(run: JudgedRun) -> Any:
     """What names the data that a run was trained on. Raises InputError where nothing does."""
     found = source_again(run.about)
     if found is None:
@@ -196,7 +196,7 @@ def source_of(run: Of) -> Any:
     return found
 
 
-def training_data(run: Of, share: float, console: Console) -> Dataset | None:
+def training_data(run: JudgedRun, share: float, console: Console) -> Dataset | None:
     try:
         return load_again(source_of(run), run.config["data"], share, console)
     except (InputError, StorageError):
@@ -207,7 +207,7 @@ def training_data(run: Of, share: float, console: Console) -> Dataset | None:
 
 
 def judge_group(
-    runs: Sequence[Of], unseen: Unseen, options: JudgeOptions, console: Console, named: str | None = None
+    runs: Sequence[JudgedRun], unseen: Unseen, options: JudgeOptions, console: Console, named: str | None = None
 ) -> dict[Path, Judgement]:
     """Of runs on one dataset."""
     started, log, gamma = time.monotonic(), log_of(unseen.dataset), runs[0].gamma
@@ -260,7 +260,7 @@ def judge_group(
 
 
 def show(
-    runs: Sequence[Of], unseen: Unseen, found: Mapping[Path, Judgement], anew: Container[Path], console: Console
+    runs: Sequence[JudgedRun], unseen: Unseen, found: Mapping[Path, Judgement], anew: Container[Path], console: Console
 ) -> None:
     """Writes the page of each run that was judged anew or has none."""
     log = log_of(unseen.dataset)
@@ -276,7 +276,7 @@ def show(
             return
 
 
-def judged_before(run: Of, unseen: Unseen, options: JudgeOptions) -> Judgement | None:
+def judged_before(run: JudgedRun, unseen: Unseen, options: JudgeOptions) -> Judgement | None:
     """What the folder has already, if it is the same."""
     try:
         found = judgement.read(run.folder)
@@ -301,7 +301,7 @@ def actions_at(policy: Policy, observation: np.ndarray) -> np.ndarray:
     return one_hot(np.rint(actions[:, 0] - policy.action_low[0]).astype(int), policy.num_actions)
 
 
-def of_run(run: Of, log: Log, named: str | None = None, edge: float = EDGE) -> list[Candidate]:
+def of_run(run: JudgedRun, log: Log, named: str | None = None, edge: float = EDGE) -> list[Candidate]:
     """Each seed's policy as it ships; where it has a density, also as it samples. `edge`: that of pi_beta's model."""
     size = log.rows.observation.shape[1]
     for policy in run.policies:
@@ -320,7 +320,7 @@ def of_run(run: Of, log: Log, named: str | None = None, edge: float = EDGE) -> l
 
 
 def with_densities(
-    run: Of, log: Log, plain: list[Candidate], named: str | None = None, edge: float = EDGE
+    run: JudgedRun, log: Log, plain: list[Candidate], named: str | None = None, edge: float = EDGE
 ) -> list[Candidate]:
     """As they are where the algorithm's policy has no density, or its newest checkpoint is not there."""
     kind = DiscreteSpec if log.choices else SpaceSpec

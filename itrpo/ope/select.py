@@ -127,11 +127,14 @@ def _check_same(paths: Sequence[Path], found: Sequence[Judgement]) -> None:
         if episodes(it) != episodes(found[0]):
             moved = differences(found[0].settings, it.settings)
             others = f", with other settings ({'; '.join(moved)})" if moved else ""
+            if it.dataset == found[0].dataset:
+                advice = "judge them together with `itrpo judge RUN... --again` and one --data, --gamma and --folds"
+            else:
+                advice = "policies are ranked on the same new episodes (--data), which all of them can read"
             raise InputError(
                 f"{path} was judged on {count(it.episodes, 'episode')} of {it.dataset} at gamma {it.gamma:g}, and"
                 f" {paths[0]} on {count(found[0].episodes, 'episode')} of {found[0].dataset} at gamma"
-                f" {found[0].gamma:g}{others}: nothing can be said about their difference; judge them"
-                " together with `itrpo judge RUN... --again` and one --data, --gamma and --folds"
+                f" {found[0].gamma:g}{others}: nothing can be said about their difference; {advice}"
             )
 
 

@@ -26,7 +26,8 @@ def is_control(run: dict[str, Any], ours: dict[str, Any], name: str) -> bool:
     if not without_shaping(run) or None in (run["alpha"], ours["alpha"]) or not ours["tau"]:
         return False
     theirs, own = flattened(run), flattened(ours)
-    if any(theirs[it] != own[it] for it in theirs.keys() & own.keys() - OF_SHAPING):
+    both = (theirs.keys() & own.keys() - OF_SHAPING) | {"alpha_scale", "divergence_target"}  # older runs lack these
+    if any(theirs.get(it) != own.get(it) for it in both):
         return False
     if own.get("divergence_target") is not None:
         return name == LAMBDA

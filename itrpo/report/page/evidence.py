@@ -306,7 +306,8 @@ def split(rows: polars.DataFrame) -> Rows:
 def make_cell(run: dict[str, Any], rows: polars.DataFrame | None, metric: str) -> Cell:
     finals = [None if rows is None else final_score(rows, metric, last) for last in (None, 1)]
     if rows is None or finals[0] is None or finals[1] is None:
-        return Cell(run["run"], run["state"], run["message"] or "", 0, run["seeds"], 0, {it: [] for it in PROTOCOLS})
+        nothing = {it: list[float]() for it in PROTOCOLS}
+        return Cell(run["run"], run["state"], run["message"] or "", run["step"] or 0, run["seeds"], 0, nothing)
     scores = {name: final.per_seed.tolist() for name, final in zip(PROTOCOLS, finals, strict=True) if final}
     steps = over_seeds(rows, metric)[0]
     return Cell(
