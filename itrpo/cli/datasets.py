@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 AS_READ = Only(READING)
-CONVERTING = ("env", "columns", "exclude", "action_low", "action_high", *RULES)
+CONVERTING = ("env", "columns", "exclude", "action_low", "action_high", "num_actions", *RULES)
 
 
 def source_of(words: Sequence[str]) -> str | list[str]:

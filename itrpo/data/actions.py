@@ -20,6 +20,7 @@ INSIST = (
     " something continuous, such as a valve: --continuous-actions (continuous_actions=True)"
 )
 BOUNDS = "give the bounds that the environment or the actuators have, which become -1 and +1"
+UNKNOWN = "nothing is known of what follows them: pi_beta and Q are extrapolations there; log data with exploration"
 CLIPPED, INSIDE = 0.05, 0.05  # from this share of numbers on a bound on, densities are asked so far inside
 
 
@@ -81,6 +82,13 @@ class Choices(NamedTuple):
     note: str | None = None
 
 
+def said_quantities(continuous: bool, number: int | None, low: Any, high: Any) -> bool | None:
+    """Whether actions are quantities by the user's word; None: no word was said."""
+    if continuous or number is not None:
+        return continuous
+    return None if low is None and high is None else True
+
+
 def choices_in(
     actions: np.ndarray,
     said: Attributes,
@@ -94,8 +102,8 @@ def choices_in(
     """What the raw actions [N, A] are, if they are choices; None: quantities, or nobody knows.
 
     The user's word counts first (`number`, `continuous`, bounds), then the file's, then the environment's. Where nobody
-    says anything, whole numbers from 0 on in one column, or one-hot codes, are choices. Raises InputError where the
-    actions are not those choices.
+    says anything, whole numbers in one column, or one-hot codes, are choices: from 0 on, or from 1 where that is least.
+    Raises InputError where the actions are not those choices.
     """
     if continuous:
         if number is not None:
@@ -127,9 +135,11 @@ def choices_in(
         elif of_env is not None or not (one_hot or (actions.shape[1] == 1 and actions.min() >= 0)):
             return None
         else:
-            count = actions.shape[1] if one_hot else int(actions.max()) + 1
-            note = f"actions are {looks}, taken for {count} choices (--num-actions says otherwise); {INSIST}"
-            found = Choices(count, 0, "assumed", note)
+            first = 1 if not one_hot and actions.min() == 1 else 0
+            count = actions.shape[1] if one_hot else int(actions.max()) + 1 - first
+            begin = " from 1 on (--num-actions and --action-low say" if first else " (--num-actions says"
+            note = f"actions are {looks}, taken for {count} choices{begin} otherwise); {INSIST}"
+            found = Choices(count, first, "assumed", note)
     _check_choices(actions, found, one_hot, where)
     return found
 
@@ -154,6 +164,21 @@ def _check_choices(actions: np.ndarray, found: Choices, one_hot: bool, where: st
             f" to {last} (first: {first_rows(wrong)}: {column[wrong[0]]:.6g}); give --num-actions, and --action-low if"
             " the first choice is not 0"
         )
+
+
+def never_made(counts: np.ndarray, first: int) -> tuple[str, str]:
+    """Which choices, made `counts` [n] times and numbered from `first` on, were never made, and what to do; else ''."""
+    made = np.flatnonzero(counts)
+    if len(made) in (0, len(counts)):
+        return "", ""
+    what = f"choices that were never made: {listed([str(first + it) for it in np.flatnonzero(counts == 0)])}"
+    advice = UNKNOWN
+    if made[0] > 0:
+        advice += f"; if the first choice is {first + made[0]}: --action-low {first + made[0]}"
+        advice += f" --num-actions {len(counts) - made[0]} (action_low, num_actions in Python)"
+    if made[-1] < len(counts) - 1:
+        advice += f"; if {first + made[-1]} is the last one, lower --num-actions"
+    return what, advice
 
 
 def numbered(actions: np.ndarray, found: Choices) -> np.ndarray:

@@ -52,6 +52,9 @@ def parse(given: Mapping[str, Any], columns: Mapping[str, Column], where: str) -
                 f" {SUBJECTS[beginning]!r}, not {str(value)[:100]}; change or delete it"
             )
         found[key] = plain
+    low, number = found.get("action_low"), found.get("num_actions")
+    if low is not None and number is not None:
+        found.setdefault("action_high", tuple(it + number - 1 for it in low))  # of choices the first says the last
     for beginning in SUBJECTS:
         low, high = (found.get(f"{beginning}_{end}") for end in ("low", "high"))
         if (low is None) != (high is None):

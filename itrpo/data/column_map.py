@@ -165,7 +165,7 @@ def select(
     """Which columns each field takes, patterns resolved. `ends_known`: no column need say where episodes end. Raises
     InputError for unknown fields and columns.
     """
-    wanted = {_field(field, where): _words(words) for field, words in (columns or {}).items()}
+    wanted = {_field(field, where): names_in(words) for field, words in (columns or {}).items()}
     excluded = excluded_names(names, wanted.pop(EXCLUDE, []), where)
     names = [name for name in names if name not in excluded]
     labels = {field: wanted.pop(field) for field in LABELS if field in wanted}
@@ -200,10 +200,10 @@ def select(
     return selected
 
 
-def _words(given: Any) -> list[str]:
-    """'a,b', ['a', 'b'], and of bounds numbers too, each written in one way."""
+def names_in(given: Any) -> list[str]:
+    """'a,b', ['a', 'b'], and numbers too, of bounds or as a frame's names, each written in one way."""
     listed = given.split(",") if isinstance(given, str) else [given] if np.ndim(given) == 0 else list(given)
-    return [it if isinstance(it, str) else f"{it:.9g}" for it in listed]
+    return [str(it) if isinstance(it, str | int | np.integer) else f"{it:.9g}" for it in listed]
 
 
 def excluded_names(names: Sequence[str], patterns: Sequence[str], where: str) -> set[str]:
@@ -215,7 +215,7 @@ def without(columns: ColumnMap | None, names: str | Sequence[str]) -> ColumnMap 
     """The map, with these columns, or patterns, left out too."""
     if not names:
         return columns
-    both = [it.split(",") if isinstance(it, str) else list(it) for it in ((columns or {}).get(EXCLUDE, []), names)]
+    both = [names_in(it) for it in ((columns or {}).get(EXCLUDE, []), names)]
     return {**(columns or {}), EXCLUDE: both[0] + both[1]}
 
 
@@ -363,7 +363,7 @@ def assemble(
             flags, values[field] = values[field], np.zeros(rows, dtype=bool)
             values[field][last] = flags
     _split_observations(values, last)
-    check_layout(values, table.where)
+    check_layout(values, table.where, 1 if ends_known else 2)
     if last is not None:
         timeouts = values.get("timeouts", np.zeros(rows, dtype=bool))
         values["timeouts"] = timeouts | (last & ~values["terminals"])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from itrpo.data import formats, minari_ids
+from itrpo.data.actions import choices_in, said_quantities
 from itrpo.data.attributes import beside, parse
 from itrpo.data.column_map import ColumnMap, without
 from itrpo.data.fit import refuse_dataset
@@ -46,6 +47,7 @@ def convert(
     period_rewards: str | None = None,
     action_low: float | Sequence[float] | None = None,
     action_high: float | Sequence[float] | None = None,
+    num_actions: int | None = None,
     console: Console | None = None,
 ) -> Converted:
     """Writes the dataset `source` in the format that the ending of `target` names.
@@ -53,7 +55,8 @@ def convert(
     `source` and the rules for tables are what `load_dataset` takes, but no mapping of arrays; `target` a path ending in
     .hdf5, .h5, .npz, .parquet or .csv, or `minari:ID`, or a path without an ending, which becomes a Minari folder of
     that name. `columns` maps the columns of the source (see `itrpo.data.column_map`), `exclude` leaves some out.
-    `env`, `action_low`, `action_high`: the gymnasium id and the bounds of actions to write down [the source's].
+    `env`, `action_low`, `action_high`, `num_actions`: the gymnasium id, the bounds of actions and how many choices they
+    are, from `action_low` [0] on, to write down [the source's].
 
     No value is changed. HDF5, NPZ and Minari keep every type, Parquet all but float16 (float32 there), flags (bool) and
     choices [N] ([N, 1]); CSV keeps values that fit float32, and has bounds, names, units and the environment in a file
@@ -61,13 +64,21 @@ def convert(
     InputError if the source can't be read or the target exists, StorageError if the target can't be written.
     """
     path = target_path(target)
-    found = read_contents(source, without(columns, exclude), console, rules_of(max_gap, fill, period, period_rewards))
+    quantities = said_quantities(False, num_actions, action_low, action_high)
+    rules = rules_of(max_gap, fill, period, period_rewards, quantities)
+    found = read_contents(source, without(columns, exclude), console, rules)
     if env is not None:
         refuse_dataset(env)
         found = replace(found, env_id=None if env.lower() == "none" else env)
-    bounds = {name: it for name, it in (("action_low", action_low), ("action_high", action_high)) if it is not None}
-    said = found.attributes._asdict() | bounds
-    found = replace(found, attributes=parse(said, found.columns, "the bounds given")) if bounds else found
+    given = {"action_low": action_low, "action_high": action_high, "num_actions": num_actions}
+    given = {name: it for name, it in given.items() if it is not None}
+    said = found.attributes._asdict()
+    if num_actions is not None:  # bounds of quantities say nothing of choices, and the last follows from their number
+        said |= {"action_high": None} if found.attributes.num_actions else {"action_low": None, "action_high": None}
+    found = replace(found, attributes=parse(said | given, found.columns, "the bounds given")) if given else found
+    if num_actions is not None:
+        actions = found.columns["actions"]
+        choices_in(actions.reshape(len(actions), -1), found.attributes, None, where=os.fspath(path))
     chosen = formats.FORMATS.get(path.suffix.lower())
     notes = minari.write(found, path, console) if chosen is None else chosen.write(found, path)
     ends = np.asarray(found.columns["terminals"], bool) | np.asarray(found.columns["timeouts"], bool)

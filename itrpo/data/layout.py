@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,6 +25,7 @@ from itrpo.registry import nearest
 from itrpo.types import NO_ATTRIBUTES, Attributes, DataSource, Episodes
 
 LOG_PROBS = "infos/action_log_probs"
+SUBTRACT = "subtract a constant before logging, such as the column's first value, or log differences"
 FLAGS = ("terminals", "timeouts")
 MINIMUM = ("observations", "actions", "rewards", "terminals")  # where episodes are cut can be told in several ways
 REQUIRED = (*MINIMUM, "timeouts")
@@ -38,6 +39,10 @@ NDIM = {
     "next_observations": 2,
     LOG_PROBS: 1,
 }
+SAMPLE = 1_000  # rows, at least, in which it is looked at what float32 keeps
+KEPT = 0.9  # of the different values of a column, at least
+NOISE = 1e-12  # a range of so little of the largest value is float64's rounding
+STEPS = 1e6  # values closer than the range divided by this are one
 SHAPES = {1: "[N]", 2: "[N, size]"}
 
 
@@ -73,9 +78,11 @@ def require_keys(
         raise InputError(f"{where}: no key {named}; {has}: {there}{advice and f'. {advice}'}")
 
 
-def check_layout(columns: Mapping[str, Column], where: str) -> None:
-    """Raises InputError unless every column is numeric, has the right number of axes and the same number of rows, and
-    the transitions fit into this machine's memory. A column of single numbers may be [N, 1] instead of [N]."""
+def check_layout(columns: Mapping[str, Column], where: str, least: int = 2) -> None:
+    """Raises InputError unless every column is numeric, has the right number of axes and the same number of rows, at
+    least `least`, and the transitions fit into this machine's memory. A column of single numbers may be [N, 1] instead
+    of [N].
+    """
     for key, column in columns.items():
         if column.dtype.kind not in NUMERIC:
             raise InputError(f"{where}: {key!r} has type {column.dtype}; it must hold plain numbers")
@@ -83,7 +90,10 @@ def check_layout(columns: Mapping[str, Column], where: str) -> None:
             continue  # choices
         if len(column.shape) != NDIM[key] and not (NDIM[key] == 1 and column.shape[1:] == (1,)):
             shape = SHAPES[NDIM[key]]
-            advice = "; [:, None] makes it so" if key == "actions" and len(column.shape) == 1 else ""
+            advice = "; [:, None] makes it so" if len(column.shape) < NDIM[key] == 2 else ""
+            if len(column.shape) > 2 == NDIM[key]:
+                advice = "; images and other arrays of several axes can't be learned from: leave them out (--exclude),"
+                advice += " or flatten them, .reshape(len(it), -1)"
             raise InputError(
                 f"{where}: {key!r} has shape {list(column.shape)}; it must be {shape}, one row per step{advice}"
             )
@@ -96,12 +106,19 @@ def check_layout(columns: Mapping[str, Column], where: str) -> None:
         if lengths["observations"] > lengths["actions"]:
             advice += "; with a column map (--columns) observations may have one more per episode, its last"
         raise InputError(f"{where}: the columns have unequal lengths ({listed}); {advice}")
-    if lengths["observations"] < 2:
-        raise InputError(f"{where}: {lengths['observations']} rows; a transition needs at least 2")
+    check_rows(lengths["observations"], where, least)
     if "next_observations" in columns and columns["next_observations"].shape != columns["observations"].shape:
         shapes = [list(columns[key].shape) for key in ("observations", "next_observations")]
         raise InputError(f"{where}: 'observations' has shape {shapes[0]} but 'next_observations' {shapes[1]}")
     _check_memory(columns, where)
+
+
+def check_rows(rows: int, where: str, least: int = 2) -> None:
+    """Raises InputError where there are too few; an episode in a list may be one row, its last and first."""
+    if rows < least:
+        raise InputError(
+            f"{where}: {rows} rows; {'an episode' if least < 2 else 'a transition'} needs at least {least}"
+        )
 
 
 def _check_memory(columns: Mapping[str, Column], where: str) -> None:
@@ -142,8 +159,17 @@ def to_episodes(
     source: DataSource,
     env_id: str | None,
     attributes: Attributes = NO_ATTRIBUTES,
+    samples: Mapping[str, np.ndarray] = {},
 ) -> Episodes:
-    """Columns, their layout checked already, as `Episodes`. Raises InputError for flags other than 0 and 1."""
+    """Columns, their layout checked already, as `Episodes`; `samples` of those that are float32 already, in the types
+    of the file. Raises InputError for flags other than 0 and 1.
+    """
+    lost: dict[str, str] = {}
+    for key in ("observations", "actions", "rewards"):
+        for index, (kept, there) in rounded(samples[key] if key in samples else sample(columns[key])).items():
+            lost[key if key == "rewards" else f"{key[:-1]} {index}"] = f"{kept:,} of {there:,} values"
+    if lost or "float32" in source.recipe:  # a file's own recipe may hold anything
+        source = replace(source, recipe={**source.recipe, "float32": lost})
     following, log_probs = columns.get("next_observations"), columns.get(LOG_PROBS)
     terminals, timeouts = flags_in(columns, where)
     return Episodes(
@@ -158,6 +184,43 @@ def to_episodes(
         source=source,
         attributes=attributes,
     )
+
+
+def sample(values: np.ndarray) -> np.ndarray:
+    return values[:: max(1, len(values) // SAMPLE)]
+
+
+def rounded(values: np.ndarray) -> dict[int, tuple[int, int]]:
+    """Of a sample [n, ...] in its own type: columns of which float32 keeps few of the different values, how many of how
+    many. A counter around 1e8 moves in steps of 8 there.
+    """
+    if not values.size or np.can_cast(values.dtype, np.float32):
+        return {}
+    wide = values.reshape(len(values), -1).astype(np.float64)
+    wide[~(np.abs(wide) <= np.finfo(np.float32).max)] = np.nan  # as float32 neither NaN nor infinite
+    low, span = np.fmin.reduce(wide), np.fmax.reduce(wide) - np.fmin.reduce(wide)
+    largest = np.fmax.reduce(np.abs(wide))
+    coarse = STEPS * np.spacing(largest.astype(np.float32))  # a wider range has no step that float32 can't do
+    found: dict[int, tuple[int, int]] = {}
+    for index in np.flatnonzero((span > NOISE * largest) & (span < coarse)).tolist():
+        column = wide[~np.isnan(wide[:, index]), index]
+        there = len(np.unique(np.rint((column - low[index]) / span[index] * STEPS)))
+        kept = len(np.unique(column.astype(np.float32)))
+        if kept < KEPT * there:
+            found[index] = (kept, there)
+    return found
+
+
+def rounded_away(episodes: Episodes) -> str:
+    """What float32 lost of the columns, in words, else ''."""
+    named: list[str] = []
+    for label, stay in episodes.source.recipe.get("float32", {}).items():
+        kind, _, index = label.partition(" ")
+        names = getattr(episodes.attributes, f"{kind}_names", None)
+        named.append(f"{label}{f' ({names[int(index)]})' if names else ''}: {stay} stay")
+    if not named:
+        return ""
+    return f"numbers are read as float32, which rounds differences away (in a sample of rows): {listed(named)}"
 
 
 def flags_in(columns: Mapping[str, np.ndarray], where: str) -> tuple[np.ndarray, np.ndarray]:

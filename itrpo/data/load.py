@@ -22,7 +22,9 @@ from itrpo.data.actions import (
     choices,
     choices_in,
     extremes,
+    never_made,
     numbered,
+    said_quantities,
 )
 from itrpo.data.attributes import action_bounds
 from itrpo.data.column_map import ColumnMap, without
@@ -32,7 +34,7 @@ from itrpo.data.fit import users_env
 from itrpo.data.formats import FORMATS, hdf5, minari_metadata, npz
 from itrpo.data.history import with_history
 from itrpo.data.holdout import split, starts_of, transition_episodes
-from itrpo.data.layout import Contents, left_out, to_episodes
+from itrpo.data.layout import SUBTRACT, Contents, left_out, rounded_away, to_episodes
 from itrpo.data.memory import blocks, empty_rows
 from itrpo.data.series import AS_IT_IS, Rules, rules_of
 from itrpo.data.several import joined, joined_contents, source_of
@@ -116,7 +118,8 @@ def load_dataset(
     """
     _check_words(columns, env, stack, holdout)
     named = users_env(env)
-    rules = rules_of(max_gap, fill, period, period_rewards)
+    quantities = said_quantities(continuous_actions, num_actions, action_low, action_high)
+    rules = rules_of(max_gap, fill, period, period_rewards, quantities)
     episodes = read_episodes(source, console, without(columns, exclude), rules)
     in_place = episodes.source.kind != "arrays"  # those of the user's own stay as they are
     where = episodes.source.path or ("the arrays" if episodes.source.kind == "arrays" else episodes.source.name)
@@ -132,10 +135,11 @@ def load_dataset(
         continuous_actions,
         where,
     )
-    discrete, sides = None, ""
+    discrete, sides, unused = None, "", ""
     if found is not None:
         episodes, low, high = as_choices(episodes, found, stack, where)
         bounds = found.said_by
+        unused = "; ".join(filter(None, never_made(np.bincount(episodes.actions, minlength=found.number), found.first)))
     else:
         logged, discrete = extremes(episodes.actions), None if continuous_actions else choices(episodes.actions)
         episodes, low, high, rescaled = rescale(episodes, action_low, action_high, in_place)
@@ -145,12 +149,15 @@ def load_dataset(
             sides = one_sided(episodes, *logged)
     returns, lengths = episode_statistics(episodes)
     references = minari_metadata.references(episodes.attributes.minari, env_id)
+    lost = rounded_away(episodes)
     notes = (
+        lost and f"{lost}; {SUBTRACT}",
         *episodes.source.recipe.get("changes", ()),
         sides and f"{sides}; {ONE_SIDED}",
         left_out_rows(episodes),
         both_flags(episodes),
         discrete and f"actions are {discrete}: {DISCRETE}",
+        unused,
         found and found.note,
         references.note,
     )
@@ -194,7 +201,7 @@ def read_episodes(
         recipe |= {name: value for name, value in (("rules", rules.given()), ("changes", list(found.notes))) if value}
         if any(sources.is_frame(it) or isinstance(it, Mapping) for it in parts):
             episodes = npz.read_mapping(found.values)
-            source = replace(episodes.source, recipe=recipe)
+            source = replace(episodes.source, recipe={**episodes.source.recipe, **recipe})
             return replace(episodes, env_id=found.env_id, source=source, attributes=found.attributes)
         made_of = source_of([Path(it).expanduser() for it in parts], sources.label(parts), recipe)
         return to_episodes(found.values, sources.place(parts), made_of, found.env_id, found.attributes)
@@ -332,7 +339,7 @@ def _check_finite(episodes: Episodes, where: str) -> None:
         problems.append(
             f"{where}: {key!r} holds {nan:,} NaN and {infinite:,} infinite values (as float32), in {len(rows):,} of"
             f" {len(values):,} rows (first: {first_rows(rows)}); remove those episodes or mend the values"
-            " (in a table, --fill previous, interpolate or drop does)"
+            " (in a table or a mapping, --fill previous, interpolate or drop does)"
         )
     refuse(problems, where)
 
@@ -402,9 +409,12 @@ def _action_bounds(low: Any, high: Any, size: int) -> tuple[np.ndarray, np.ndarr
             raise InputError(f"{flag} must be finite, not {value!r}")
         bounds.append(np.broadcast_to(bound, (size,)).copy())
     if (bounds[0] >= bounds[1]).any():
+        one = "high" if high is None else "low" if low is None else None
+        advice = f"; action_{one} was not given, and is {1 if one == 'high' else -1} then: give --action-{one} too"
+        choice = ", or for choices --num-actions with --action-low (num_actions, action_low in Python)"
         raise InputError(
             f"action_low (--action-low) {bounds[0].tolist()} must be below"
-            f" action_high (--action-high) {bounds[1].tolist()}"
+            f" action_high (--action-high) {bounds[1].tolist()}{'' if one is None else advice + choice}"
         )
     return bounds[0], bounds[1]
 

@@ -8,10 +8,12 @@ Only what is asked for is done, in this order, and everything that is made up or
    one row to the next is longer than `max_gap`. No later step looks across such an end.
 2. `period`: one row per period, at the whole multiples of it. Its observations are the first ones in the period: later
    ones have seen its action. Its action is the mean, its reward the sum of those in it (or with `period_rewards` the
-   mean), a flag is set if one of them is. A period without rows is a row whose values are missing.
+   mean), a flag is set if one of them is. A period without rows is a row whose values are missing. Choices have no
+   mean: periods with several different ones are refused.
 3. `fill`, for values that are missing (null, empty, NaN): `previous` takes the value before, `interpolate` the line
-   between the values on both sides, neither further than `max_gap` if there is one. A row that stays without a value is
-   left out and ends its episode. `drop` leaves out every episode that misses one. Without `fill` all this is an error.
+   between the values on both sides (refused for choices), neither further than `max_gap` if there is one. A row that
+   stays without a value is left out and ends its episode. `drop` leaves out every episode that misses one. Without
+   `fill` all this is an error.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from itrpo.data.actions import choices
 from itrpo.data.layout import FLAGS
 from itrpo.data.wording import first_rows, listed
 from itrpo.errors import InputError
@@ -34,6 +37,10 @@ if TYPE_CHECKING:
 VECTORS = ("observations", "actions", "next_observations")
 UNITS = {"ms": 0.001, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 MICROSECONDS = 1_000_000
+QUANTITIES = (
+    "if actions are quantities all the same: --continuous-actions (continuous_actions=True), or their bounds,"
+    " --action-low and --action-high"
+)
 LEAP = 10  # times the usual step in time is a gap
 MOST = 10  # rows that a period may make of one
 # columns of our own beside the table's
@@ -47,9 +54,11 @@ class Rules(NamedTuple):
     fill: str | None = None
     period: float | None = None
     period_rewards: str | None = None
+    quantities: bool | None = None  # whether actions are, not choices, by somebody's word; None: by their looks
 
     def given(self) -> dict[str, Any]:
-        return {name: value for name, value in self._asdict().items() if value is not None}
+        said = self._asdict().items()
+        return {name: value for name, value in said if value is not None and name != "quantities"}
 
 
 AS_IT_IS = Rules()
@@ -60,6 +69,7 @@ def rules_of(
     fill: str | None = None,
     period: str | float | None = None,
     period_rewards: str | None = None,
+    quantities: bool | None = None,
 ) -> Rules:
     """Raises InputError for what is none."""
     for name, value, known in (
@@ -70,7 +80,7 @@ def rules_of(
             raise InputError(f"{name} must be one of {', '.join(known)}, got {value!r}")
     if period_rewards is not None and period is None:
         raise InputError("period_rewards says how the rewards of a period become one: give a period, too, such as 1m")
-    return Rules(_seconds("max_gap", max_gap), fill, _seconds("period", period), period_rewards)
+    return Rules(_seconds("max_gap", max_gap), fill, _seconds("period", period), period_rewards, quantities)
 
 
 def _seconds(name: str, value: str | float | None) -> float | None:
@@ -223,6 +233,11 @@ def _resampled(
             f"{where}: column {twice!r} is given for {both}, and --period makes another value of it for each: write it"
             " into the file twice, under two names"
         )
+    if several := _several_choices(data, selected, rules, (EPISODE, col(TIME) // period)):
+        raise InputError(
+            f"{where}: --period {in_words(rules.period)} takes the mean of the actions in a period, and {several:,}"
+            f" periods hold several different choices: write one decision per row into the log yourself; {QUANTITIES}"
+        )
     values = [how(name) for field, how in made.items() for name in selected.get(field, ())]
     flags = [col(name).cast(bool).any() for name in _flags(data, selected)]
     by_period = data.group_by(EPISODE, (col(TIME) // period).alias(PERIOD), maintain_order=True).agg(*values, *flags)
@@ -242,6 +257,26 @@ def _resampled(
     return found.with_columns(
         (col(PERIOD) * period).alias(TIME), *(col(name).fill_null(False) for name in _flags(found, selected))
     )
+
+
+def _are_choices(data: polars.DataFrame, names: Sequence[str], rules: Rules) -> bool:
+    from polars import col
+
+    if rules.quantities is not None:
+        return not rules.quantities
+    actions = data.select(col(names).cast(float)).to_numpy()
+    return choices(actions[np.isfinite(actions).all(axis=1)]) is not None
+
+
+def _several_choices(data: polars.DataFrame, selected: Selected, rules: Rules, period: Sequence[Any]) -> int:
+    """Periods with more than one choice."""
+    from polars import any_horizontal, col
+
+    names = list(selected["actions"])
+    if not _are_choices(data, names, rules):
+        return 0
+    differ = any_horizontal(col(names).min() != col(names).max()).alias("differ")
+    return int(data.group_by(*period).agg(differ)["differ"].sum())
 
 
 def _filled(data: polars.DataFrame, selected: Selected, rules: Rules, where: str, notes: list[str]) -> polars.DataFrame:
@@ -267,6 +302,12 @@ def _filled(data: polars.DataFrame, selected: Selected, rules: Rules, where: str
         line = low + (high - low) * polars.when(end > start).then((col(TIME) - start) / (end - start)).otherwise(0.0)
         return polars.coalesce(col(name), polars.when(end - start <= reach).then(line))
 
+    acting = list(selected["actions"])
+    if rules.fill == "interpolate" and (gone := _holes(data, acting)) and _are_choices(data, acting, rules):
+        raise InputError(
+            f"{where}: --fill interpolate makes actions between two choices, and some are missing ({_counted(gone)}):"
+            f" take --fill previous; {QUANTITIES}"
+        )
     rule = previous if rules.fill == "previous" else interpolated
     data = data.with_columns(rule(name).over(EPISODE).alias(name) for name in names)
     holes = _holes(data, names)

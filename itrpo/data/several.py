@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from itrpo.data.layout import FLAGS, REQUIRED, Contents, left_out
+from itrpo.data.layout import FLAGS, REQUIRED, Contents, check_rows, left_out
 from itrpo.errors import InputError
 from itrpo.files import file_sha256
 from itrpo.types import Attributes, DataSource, Episodes
@@ -35,6 +36,7 @@ def joined(parts: Sequence[Episodes], names: Sequence[str], name: str) -> Episod
         values = [getattr(part, key) for part in parts]
         return None if any(it is None for it in values) else np.concatenate(values)
 
+    check_rows(sum(len(part.rewards) for part in parts), "the list")
     arrays = {
         key: together(key)
         for key in ("observations", "actions", "rewards", "terminals", "next_observations", "behavior_log_probs")
@@ -42,6 +44,10 @@ def joined(parts: Sequence[Episodes], names: Sequence[str], name: str) -> Episod
     timeouts = np.concatenate([_closed(part.terminals, part.timeouts) for part in parts])
     listed = [{"file": part.source.path or part.source.name, "sha256": part.source.sha256} for part in parts]
     columns = {key: it for key, it in first.source.recipe.items() if key == "columns"}
+    lost = [part.source.recipe.get("float32", {}) for part in parts]
+    times = Counter(label for part in lost for label in part)  # in one part a column may only rest
+    often = {label: it for part in lost[::-1] for label, it in part.items() if times[label] > len(parts) / 2}
+    columns |= {"float32": often} if often else {}
     source = DataSource(
         name,
         "arrays" if first.source.kind == "arrays" else "several",

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from itrpo.data.column_map import ColumnMap, Table
+from itrpo.data.column_map import ColumnMap, Table, names_in
 from itrpo.data.formats import table
+from itrpo.data.memory import unmasked
 from itrpo.errors import InputError
 
 if TYPE_CHECKING:
@@ -57,8 +58,7 @@ def parts(source: Source, columns: ColumnMap | None = None) -> list[Any]:
     if not is_source(source):
         raise InputError(f"a dataset must be {WANTED}; got an object of type {type(source).__name__}")
     given: list[Any] = list(source) if isinstance(source, list | tuple) else [source]
-    reward = (columns or {}).get("rewards", "rewards")
-    reward = reward if isinstance(reward, str) else reward[0]
+    reward = next(iter(names_in((columns or {}).get("rewards", "rewards"))), None)
     if isinstance(source, list | tuple) and all(isinstance(it, Mapping) and _is_number(it.get(reward)) for it in given):
         return [frame_of({name: [row.get(name) for row in given] for row in given[:1] for name in row})]
     return [part for it in given for part in (matching(it) if isinstance(it, str | os.PathLike) else [it])]
@@ -108,6 +108,9 @@ def frame_of(source: Any) -> polars.DataFrame:
         return source.collect()
     if isinstance(source, polars.DataFrame):
         return source
+    if hasattr(source, "reset_index"):  # pandas': what its index is called is a column like others
+        named = [name for name in source.index.names if name is not None and name not in source.columns]
+        source = source.reset_index(level=named) if named else source
     names = list(source) if isinstance(source, Mapping) else list(source.columns)
     table.refuse_twins(names, names, "the table")
     try:
@@ -123,6 +126,10 @@ def _series(name: str, values: Any) -> polars.Series:
     import polars
 
     missing = np.asarray(values.isna()) if hasattr(values, "isna") else None
+    if isinstance(values, np.ma.MaskedArray):
+        missing, values = (
+            (np.ma.getmaskarray(values), values.data) if values.ndim == 1 else (None, unmasked(values, name))
+        )
     array = values.to_numpy() if hasattr(values, "to_numpy") else values
     if not isinstance(array, np.ndarray) or array.dtype.kind == "O":
         listed = [it.tolist() if isinstance(it, np.ndarray | np.generic) else it for it in array]

@@ -81,6 +81,8 @@ def read(parts: Sequence[Callable[[], Opened]], columns: ColumnMap | None, rules
             split = own
             frames.append(frame)
     refuse(problems, where)
+    if rules.quantities is None and ("num_actions" in about or {"action_low", "action_high"} & {*about, *split}):
+        rules = rules._replace(quantities="num_actions" not in about)  # the user said nothing, and the files did
     data, notes = series.arranged(frames, split, rules, where)
     arranged = tables.series_table(data.columns, data.__getitem__, where)
     fields = {field: it for field, it in split.items() if field != "time"} | {"episode": [EPISODE]}
@@ -138,4 +140,5 @@ def _numbers(table: Table, name: str, may_miss: bool) -> list[polars.Series]:
     if values.ndim == 1:
         return [polars.Series(name, values)]
     wide = values.reshape(len(values), -1).T
-    return [polars.Series(f"{name}[{index}]", np.ascontiguousarray(it)) for index, it in enumerate(wide)]
+    parts = [polars.Series(f"{name}[{index}]", np.ascontiguousarray(it)) for index, it in enumerate(wide)]
+    return [it.fill_nan(None) if may_miss and it.dtype.is_float() else it for it in parts]

@@ -393,8 +393,10 @@ def initial(setting: Setting, index: int, key: Array) -> Any:
 def fit_from(model: DensityModel, params: Any) -> Any:
     """The state of a fit that goes on from `params`: a fresh optimiser, and an entropy floor that does not push yet."""
     fit = model.init(jax.random.key(0))
-    own, still = jax.tree.map(jnp.array, (params, jnp.zeros_like(fit.multiplier.params)))  # copies: a step donates them
-    return fit._replace(policy=fit.policy._replace(params=own), multiplier=fit.multiplier._replace(params=still))
+    fit = fit._replace(policy=fit.policy._replace(params=jax.tree.map(jnp.array, params)))  # a copy: a step donates it
+    if not hasattr(fit, "multiplier"):  # flows have no such floor
+        return fit
+    return fit._replace(multiplier=fit.multiplier._replace(params=jnp.zeros_like(fit.multiplier.params)))
 
 
 def returns_of(rows: np.ndarray) -> tuple[list[float], float]:
@@ -554,7 +556,9 @@ def save(trainer: Trainer) -> None:
 
 
 def record(trainer: Trainer, pool: rollout.EvaluationPool) -> None:
-    """Exports the policy, plays it, and adds a row to the curve; losses in it are means since the last one."""
+    """Exports the policy, plays it, and adds a row to the curve; losses in it are means since the last multiple of
+    `every`: a run that ends elsewhere may be given more steps.
+    """
     config, old, path = trainer.config, trainer.old, trainer.folder.path / "policy.npz"
     export = trainer.setting.algorithm.acting.export(trainer.learner.state)
     if not all(np.isfinite(it).all() for name, it in export.items() if name != "kind"):
@@ -583,8 +587,9 @@ def record(trainer: Trainer, pool: rollout.EvaluationPool) -> None:
     trainer.curve.append(row)
     write_curve(trainer.folder.path, trainer.curve)
     write_together(trainer.setting, trainer.folder.path.parent, reference)
-    zeros = jax.tree.map(jnp.zeros_like, (trainer.learner.sums, trainer.learner.count))
-    trainer.learner = trainer.learner._replace(sums=zeros[0], count=zeros[1])
+    if trainer.step % config.every == 0:
+        zeros = jax.tree.map(jnp.zeros_like, (trainer.learner.sums, trainer.learner.count))
+        trainer.learner = trainer.learner._replace(sums=zeros[0], count=zeros[1])
 
 
 def write_together(setting: Setting, out: Path, reference: Reference | None) -> None:

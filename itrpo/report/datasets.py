@@ -90,7 +90,9 @@ def describe(dataset: Dataset, misfit: Misfit | None = None, unusable: str = "")
     facts["kind"] = source.kind
     known = {"file": source.path, "downloaded from": source.url, "SHA-256": source.sha256}
     facts |= {label: value for label, value in known.items() if value is not None}
-    recipe = {key: value for key, value in source.recipe.items() if key != "changes"}  # these are among the notes
+    recipe = {
+        key: value for key, value in source.recipe.items() if key not in ("changes", "float32")
+    }  # are among the notes
     if "files" in recipe:
         facts["files"] = listed([Path(it["file"]).name for it in recipe.pop("files")])
     return facts | {f"recipe: {key}": _recipe_text(value) for key, value in recipe.items()}

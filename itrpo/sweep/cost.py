@@ -45,9 +45,9 @@ def seconds_per_step(folder: Path) -> float | None:
         records, seeds = read_timing(folder), read_status(folder).seeds
     except StorageError:
         return None
-    steps = sum(it["steps_per_second"] * it["train_seconds"] for it in records)
+    steps = sum(it.get("seeds", seeds) * it["steps_per_second"] * it["train_seconds"] for it in records)
     seconds = sum(it["train_seconds"] + it["waited_seconds"] for it in records)
-    return seconds / steps / seeds if steps > 0 else None
+    return seconds / steps if steps > 0 else None
 
 
 def speeds_in(runs: Iterable[PlannedRun], out: Path) -> Speeds:

@@ -173,7 +173,7 @@ def grouped(runs: Sequence[PlannedRun], most: int) -> list[list[str]]:
     """Folders of runs that one program can train, at most as many, where the first of them stands in the plan."""
     groups: dict[str, list[list[str]]] = {}
     for run in runs:
-        same = run.setup._replace(algorithm_config=frame(run.setup.algorithm_config))
+        same = run.setup._replace(algorithm_config=frame(run.algorithm, run.setup.algorithm_config))
         found = groups.setdefault(repr((run.dataset, run.options, same)), [[]])
         if len(found[-1]) == most:
             found.append([])

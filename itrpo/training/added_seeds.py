@@ -21,7 +21,7 @@ from itrpo.errors import InputError
 from itrpo.evaluation.beside import Evaluations
 from itrpo.results.moments import moments_path
 from itrpo.results.run_folder import Checkpoint, RunFolder
-from itrpo.results.store import METRICS, STATUS, read_rows
+from itrpo.results.store import METRICS, STATUS, read_rows, read_timing
 from itrpo.training.evaluate import policy_path
 from itrpo.training.loop import Carry
 from itrpo.training.session import Session
@@ -61,7 +61,7 @@ def train_some(session: Session, seeds: range, train: Train, saved: Checkpoint |
 
 
 def join(session: Session, carry: Carry, part: RunFolder, new: Carry, added: range) -> None:
-    """Policies, rows, and last the checkpoint, which is what counts: a kill before it, and all is done again."""
+    """Policies, rows, and then the checkpoint, which is what counts: a kill before it, and all is done again."""
     folder, step = session.folder, session.config.train.steps
     for index in added:
         for of in (policy_path, moments_path):
@@ -71,5 +71,25 @@ def join(session: Session, carry: Carry, part: RunFolder, new: Carry, added: ran
     folder.append_metrics(read_rows(part.path / METRICS))
     both: Any = jax.tree.map(lambda *leaves: np.concatenate(leaves), carry, new)
     session.save("train", step, both)
+    for record in together(read_timing(folder.path), read_timing(part.path), added.start):
+        session.append_timing(record)
     session.write_status(step, "finished")
     shutil.rmtree(part.path)
+
+
+def together(own: list[dict[str, Any]], new: list[dict[str, Any]], begun: int) -> list[dict[str, Any]]:
+    """Records of timing of the added seeds, each with what the `begun` others took to the same step.
+
+    Of several records of a step the last one counts. The two may be of stretches that began at other steps.
+    """
+    olds, news = ({it["step"]: {"seeds": begun} | it for it in records} for records in (own, new))
+    found: list[dict[str, Any]] = []
+    for step, record in news.items():
+        both = [record, *([olds[step]] if step in olds else [])]
+        clocks = {name: sum(it.get(name, 0.0) for it in both) for name in record if name.endswith("_seconds")}
+        seeds = sum(it["seeds"] for it in both)
+        steps = sum(it["seeds"] * it["steps_per_second"] * it["train_seconds"] for it in both) / seeds
+        memory = max(it.get("peak_memory_bytes", 0) for it in both)
+        rate = steps / clocks["train_seconds"]
+        found.append(record | clocks | {"seeds": seeds, "steps_per_second": rate, "peak_memory_bytes": memory})
+    return found

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from itrpo import files, registry
 from itrpo.config import RunConfig
 from itrpo.console import make_console, say
-from itrpo.data.sources import Source, label, parts
+from itrpo.data.sources import Source
 from itrpo.errors import DivergenceError, InputError
 from itrpo.options import RunOptions
 from itrpo.report.comparison import write_comparison
 from itrpo.training.configure import check_options, complete, make_setup
 from itrpo.training.outlook import look_ahead, print_outlook
-from itrpo.training.run import run
+from itrpo.training.run import name_in_folder, run
 from itrpo.training.train import read
 from itrpo.types import Dataset
 
@@ -84,9 +84,9 @@ def prepare(
         make_setup(name, replace(options, preset=presets.get(name, options.preset)), fields.get(name)) for name in names
     ]  # before any data is read: every mistake in names and values
     if not dry_run:
-        files.check_may_write(comparison_folder(dataset, options))
+        files.check_may_write(Path("runs" if options.out is None else options.out))
     data = read(dataset, options, console)
-    folder = comparison_folder(dataset, options)
+    folder = Path("runs") / f"compare-{name_in_folder(data)}" if options.out is None else Path(options.out)
     chosen = [it for it in setups if named is not None or registry.algorithm(it.algorithm).actions == data.kind]
     configs = [complete(setup, options, data) for setup in chosen]
     return Comparison(
@@ -105,11 +105,3 @@ def train_each(work: Comparison, console: Console) -> Path:
             say(console, f"{config.algorithm}: {error}")
         write_comparison(work.folder, names)
     return work.folder / "comparison.md"
-
-
-def comparison_folder(dataset: Any, options: RunOptions) -> Path:
-    """Where a comparison goes."""
-    if options.out is not None:
-        return Path(options.out)
-    name = dataset.name if isinstance(dataset, Dataset) else label(parts(dataset))
-    return Path("runs") / f"compare-{Path(name).name}"

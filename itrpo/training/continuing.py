@@ -30,8 +30,9 @@ from itrpo.training.restore import read_config, recorded
 from itrpo.training.scaling import algorithm_of, behavior_of
 from itrpo.types import Dataset
 
-# parts of a state that begin anew: models of the data, and an alpha that adapts, from the new run's `alpha` on
-ANEW = ("behavior_params", "cvae", "dynamics", "weight")
+# parts of a state that begin anew: models of the data, and an alpha that adapts, from the new run's `alpha` on;
+# constants that a state keeps, which are the new run's; and PBRL's penalty, whose fall counts the new run's steps
+ANEW = ("behavior_params", "cvae", "dynamics", "weight", "alpha", "threshold", "ood_weight", "records")
 OPTIMIZER = "opt_state"
 
 
@@ -161,7 +162,8 @@ def check_same_policy(folder: Path, config: RunConfig, dataset: Dataset, old: Po
 
     fresh = jax.tree.map(lambda leaf: np.asarray(leaf)[None], jax.jit(begin)())
     arrays = arrays_of(folder, config)
-    state = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), carried(fresh, arrays, range(1), str(folder)))
+    state = carried(fresh, arrays, range(1), str(folder), relative=is_relative(config))
+    state = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), state)
     exported = algorithm.acting.export(state)
     for prefix, layers in old.networks.items():
         for place, layer in enumerate(layers):
@@ -189,11 +191,22 @@ def arrays_at(folder: Path, sha256: str) -> dict[str, np.ndarray]:
     return load(content)
 
 
+def is_relative(config: RunConfig) -> bool:
+    """Whether alpha is in units of |Q|."""
+    return ("alpha_scale", "relative") in ((name, value) for name, _, value in leaves(config.algorithm_config))
+
+
 def carried(
-    state: Any, arrays: Mapping[str, np.ndarray], seeds: range, where: str, anew: tuple[str, ...] = ANEW
+    state: Any,
+    arrays: Mapping[str, np.ndarray],
+    seeds: range,
+    where: str,
+    anew: tuple[str, ...] = ANEW,
+    relative: bool = False,
 ) -> Any:
     """A fresh state [S, ...] with what is carried over, of the seeds with these indices: all but optimisers and `anew`.
 
+    `relative`: an alpha in it is in units of the running mean of |y|, which is carried over.
     Raises InputError where networks differ in size.
     """
     own = checkpoint.flatten(state)
@@ -208,6 +221,8 @@ def carried(
                 f"{where}: {name} is {shape} there and {list(value.shape[1:])} here; networks keep their sizes"
             )
         own[name] = old[seeds.start : seeds.stop]
+    if relative and "alpha" in own and "alpha" in anew:
+        own["alpha"] = own["alpha"] * own["q_scale"]
     return checkpoint.unflatten(jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state), own)
 
 

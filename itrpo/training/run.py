@@ -21,7 +21,7 @@ import numpy as np
 from itrpo import registry, xla
 from itrpo.config import RunConfig, config_hash, to_json
 from itrpo.console import LiveLine
-from itrpo.errors import InputError, ItrpoError
+from itrpo.errors import DivergenceError, InputError, ItrpoError
 from itrpo.evaluation.beside import Evaluated, Evaluations
 from itrpo.evaluation.environments import normalized_score
 from itrpo.plotting import learning_curve
@@ -55,6 +55,10 @@ class Run:
     returns: np.ndarray | None  # [S]: mean of the last evaluations of each seed; None without an environment
     policies: dict[int, Policy] = field(default_factory=dict, repr=False, compare=False)  # by seed, as they are read
 
+    def __fspath__(self) -> str:
+        """Its folder: what takes the folder of a run takes the run."""
+        return str(self.folder)
+
     def policy(self, observation: Any) -> np.ndarray:
         """The first seed's action [..., A] for observations [..., O], in the dataset's units."""
         return self.policy_of_seed(0)(observation)
@@ -66,10 +70,15 @@ class Run:
         return self.policies[index]
 
 
-def usual_folder(config: RunConfig) -> Path:
+def usual_folder(config: RunConfig, dataset: Dataset) -> Path:
     """Where a run goes that is told nowhere else."""
-    name = config.data.dataset.replace("/", "-")
-    return Path("runs") / f"{name}-{registry.folder_name(config.algorithm)}-{config_hash(config)}"
+    return Path("runs") / f"{name_in_folder(dataset)}-{registry.folder_name(config.algorithm)}-{config_hash(config)}"
+
+
+def name_in_folder(dataset: Dataset) -> str:
+    """A dataset's name; arrays have none, so that of theirs says which they are."""
+    which = f"-{dataset.source.sha256[:8]}" if dataset.source.kind == "arrays" and dataset.source.sha256 else ""
+    return dataset.name.replace("/", "-") + which
 
 
 def run(
@@ -107,7 +116,10 @@ def train_together(
     config = wanted[0][0]
     fields = together.differing([own for own, _ in wanted])
     if fields is None:
-        raise InputError("runs train together only if they differ in numbers of one algorithm's config alone")
+        raise InputError(
+            "runs train together only if they differ in numbers of one algorithm's config alone, none of which decides"
+            " which rows train"
+        )
     entry: AlgorithmEntry = registry.algorithm(config.algorithm)
     dataset = announce([own for own, _ in wanted], dataset, console)
     with ExitStack() as stack, enough_memory():
@@ -126,7 +138,8 @@ def train_together(
         trackers = [open_tracker(name, runs[0].folder.path, to_json(config), resumed_at) for name in track]
         for tracker in trackers:
             stack.callback(tracker.close)
-        for some in alike(saved, lengths, config.train.seeds):
+        groups, diverged = alike(saved, lengths, config.train.seeds), list[DivergenceError]()
+        for some in groups:
             own, length = tuple(runs[place] for place in some), lengths[some[0]]
             behavior = behavior_of(config, dataset.spec, length["behavior_steps"])
 
@@ -141,9 +154,16 @@ def train_together(
                 own, seeds, dataset, preprocess, data, Evaluations(), console, signals, values, carried_over
             )
             phases = partial(train_phases, behavior, algorithm, length["behavior_steps"], trackers)
-            train_all(session, phases, together.joined([saved[place] for place in some]))
+            try:
+                with leaving_a_status(own, dataset):  # of these alone: the others' turn is over, or comes
+                    train_all(session, phases, together.joined([saved[place] for place in some]))
+            except DivergenceError as error:
+                diverged.append(error)
+                continue
             for each in own:
                 learning_curve(each.folder.path, each.folder.path / "learning_curve.png")
+        if len(diverged) == len(groups):
+            raise diverged[0]
 
 
 @contextmanager
@@ -211,7 +231,8 @@ def train_phases(
         return train_algorithm(session, algorithm, names, carry, saved.step, trackers)
     state = over_seeds(algorithm.init, [True, True])(session.keys(INIT), given)
     if session.parent is not None:
-        state = continuing.carried(state, session.parent, session.seeds, "the run that is continued")
+        relative = continuing.is_relative(session.config)
+        state = continuing.carried(state, session.parent, session.seeds, "the run that is continued", relative=relative)
     carry = loop.start(state, names)
     carry = carry._replace(watched=over_seeds(watching[0], [True, False, True])(carry.state, *watching[1:]))
     begin(session, behavior, fitted, jax.device_get(carry))
@@ -309,16 +330,19 @@ def train_algorithm(
             step, trained = stop, time.perf_counter()
             train_seconds = trained - started - (session.evaluations.waited - waited)
             metrics: dict[str, Any] = {name: np.asarray(carry.sums[name] / carry.count) for name in names}
-            carry = loop.fresh_sums(carry)
             metrics |= probe(carry.state, probe_batch, probe_keys)
+            watched = carry.watched
             if watching:
                 lags = watch.lags_since(begun, stop)
                 watched, more = measure(carry.watched, lags)
-                carry, metrics = carry._replace(watched=watched), metrics | watch.measured(more, lags)
+                metrics |= watch.measured(more, lags)
+            if step % every == 0:  # what is measured up to here is; a run that ends elsewhere may be given more steps
+                carry = loop.fresh_sums(carry)._replace(watched=watched)
             paths = save_policies(session, [algorithm.acting.export(own) for own in members(carry.state)], step)
-            write_step(session, step, metrics, jax.device_get(carry))
+            write_step(session, step, metrics, *jax.device_get((carry, watched)))
             timing = {
                 "step": step,
+                "seeds": len(session.seeds),
                 "compile_seconds": compile_seconds,
                 "train_seconds": train_seconds,
                 "steps_per_second": (step - first) / train_seconds,
@@ -330,11 +354,14 @@ def train_algorithm(
     return carry
 
 
-def write_step(session: Session, step: int, metrics: dict[str, Any], carry: loop.Carry) -> None:
-    """Writes all about a step but its evaluation: rows, and then the checkpoint that knows of them."""
+def write_step(session: Session, step: int, metrics: dict[str, Any], carry: loop.Carry, watched: Any) -> None:
+    """Writes all about a step but its evaluation: rows, and then the checkpoint that knows of them.
+
+    `watched` is as of this step, which that of a `carry` between two evaluations is not.
+    """
     session.append_metrics(step, metrics)
     if has_path(carry):
-        moments = parts(carry.watched.evaluated)
+        moments = parts(watched.evaluated)
         for _, run, own in session.going_on:
             for index, newest in zip(session.seeds, moments[own], strict=True):
                 add_moments(moments_path(run.folder.path, index), step, newest)

@@ -17,6 +17,7 @@ import numpy as np
 from jax import Array
 from jaxtyping import Key
 
+from itrpo import registry
 from itrpo.config import RunConfig, leaves, replace_leaves
 from itrpo.results.run_folder import Checkpoint
 from itrpo.training.loop import Carry
@@ -33,9 +34,10 @@ class Swept(NamedTuple):
     own: Any
 
 
-def frame(config: Any) -> tuple[Any, ...]:
-    """An algorithm's config without its floats: equal for configs that one program can train."""
-    return tuple((name, float if is_argument(name, value) else value) for name, _, value in leaves(config))
+def frame(algorithm: str, config: Any) -> tuple[Any, ...]:
+    """An algorithm's config without its floats: equal for configs that one program can train, on the same rows."""
+    own = tuple((name, float if is_argument(name, value) else value) for name, _, value in leaves(config))
+    return registry.algorithm(algorithm).reads_next_action(config), own
 
 
 def is_argument(name: str, value: Any) -> bool:
@@ -43,8 +45,11 @@ def is_argument(name: str, value: Any) -> bool:
 
 
 def differing(configs: Sequence[RunConfig]) -> list[str] | None:
-    """Fields of the algorithm's config in which runs differ; None if they are not all floats, or not all there is."""
-    first, *others = ((replace(it, algorithm_config=None), frame(it.algorithm_config)) for it in configs)
+    """Fields of the algorithm's config in which runs differ.
+
+    None if they are not all floats, or not all there is, or if one of them decides which rows train.
+    """
+    first, *others = ((replace(it, algorithm_config=None), frame(it.algorithm, it.algorithm_config)) for it in configs)
     if any(other != first for other in others):
         return None
     columns = zip(*(list(leaves(config.algorithm_config)) for config in configs), strict=True)

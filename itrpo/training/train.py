@@ -72,7 +72,7 @@ def prepare(
     config = complete(setup, options, data)
     if old is not None and parent is not None:
         config = continuing.continued(old, parent, config, data)
-    return config, data, usual_folder(config) if options.out is None else Path(options.out)
+    return config, data, usual_folder(config, data) if options.out is None else Path(options.out)
 
 
 def train_grid(

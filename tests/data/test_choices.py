@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
+from itrpo.cli import main
 from itrpo.data.convert import convert
 from itrpo.data.health import check_dataset
 from itrpo.data.load import load_dataset
@@ -68,13 +69,64 @@ def test_the_word_of_the_user_the_file_and_the_environment() -> None:
     assert load_dataset(columns(num_actions=np.array(4))).num_actions == 4
     assert load_dataset(columns(num_actions=np.array(4)), num_actions=3).bounds == "given"
     env = load_dataset(columns(np.minimum(CHOICE, 1), env_id=np.array("MountainCar-v0")))
-    assert (env.num_actions, env.bounds, env.notes) == (3, "declared", ())
+    assert (env.num_actions, env.bounds) == (3, "declared")
+    assert [it[:35] for it in env.notes] == ["choices that were never made: 2; no"]
     plain = load_dataset(columns(np.minimum(CHOICE, 1)[:, None], env_id=np.array("Pendulum-v1")))
     assert plain.spec == SpaceSpec(2, 1)  # a motor that is on or off
     assert load_dataset(columns(CHOICE[:, None] - 1.0)).num_actions is None  # -1, 0, 1: nobody knows
     shifted = load_dataset(columns(CHOICE - 1), num_actions=3)
     assert (shifted.action_low, shifted.transitions.action.min()) == (-1, 0)
     assert load_dataset(columns(CHOICE[:, None]), action_low=0, action_high=2).spec == SpaceSpec(2, 1)
+
+
+def test_choices_numbered_from_one_begin_there() -> None:
+    """Else there would be a choice 0 that nobody ever made, and that nothing is known of."""
+    dataset = load_dataset(columns(CHOICE + 1))
+    assert (dataset.num_actions, dataset.action_low, dataset.action_high) == (3, 1, 3)
+    np.testing.assert_array_equal(dataset.transitions.action, CHOICE)
+    assert "taken for 3 choices from 1 on" in dataset.notes[-1]
+    assert not any("never made" in it for it in dataset.notes)
+    assert load_dataset(columns(np.where(CHOICE == 1, 3, CHOICE))).num_actions == 4  # from 0 on: one may be missing
+
+
+def test_choices_that_were_never_made_are_said_with_their_numbers() -> None:
+    (note,) = (it for it in load_dataset(columns(CHOICE + 1), num_actions=4).notes if "never made" in it)
+    assert note.startswith("choices that were never made: 0; ")
+    assert note.endswith("if the first choice is 1: --action-low 1 --num-actions 3 (action_low, num_actions in Python)")
+    assert load_dataset(columns(CHOICE + 1), action_low=1, num_actions=3).notes == ()
+    (note,) = (it for it in load_dataset(columns(), num_actions=5).notes if "never made" in it)
+    assert note.startswith("choices that were never made: 3, 4; ")
+    assert note.endswith("if 2 is the last one, lower --num-actions")
+    (found,) = (it for it in check_dataset(columns(CHOICE + 1), num_actions=4).findings if it.name == "unused-actions")
+    assert "--action-low 1 --num-actions 3" in found.advice
+
+
+def test_one_bound_says_what_the_other_is() -> None:
+    with pytest.raises(InputError, match=r"action_high was not given, and is 1 then: give .* --num-actions with"):
+        load_dataset(columns(CHOICE + 1), action_low=1)
+    with pytest.raises(InputError, match="action_low was not given, and is -1 then"):
+        load_dataset(columns(CHOICE + 1), action_high=-1)
+    with pytest.raises(InputError, match=r"\[1\.0\]$"):
+        load_dataset(columns(CHOICE + 1), action_low=1, action_high=1)
+
+
+def test_of_declared_choices_the_first_one_is_enough(tmp_path: Path) -> None:
+    np.savez(tmp_path / "log.npz", **columns(CHOICE + 1, num_actions=np.array(4), action_low=np.array(1)))
+    dataset = load_dataset(tmp_path / "log.npz")
+    assert (dataset.num_actions, dataset.action_low, dataset.action_high, dataset.bounds) == (4, 1, 4, "declared")
+
+
+def test_convert_writes_how_many_choices_there_are(tmp_path: Path) -> None:
+    np.savez(tmp_path / "log.npz", **columns(CHOICE + 1))
+    words = [str(tmp_path / "log.npz"), str(tmp_path / "a.hdf5"), "--action-low", "1", "--num-actions", "4"]
+    assert main(["datasets", "convert", *words]) == 0
+    dataset = load_dataset(tmp_path / "a.hdf5")
+    assert (dataset.num_actions, dataset.action_low, dataset.action_high, dataset.bounds) == (4, 1, 4, "declared")
+    again = convert(tmp_path / "a.hdf5", tmp_path / "b.csv", num_actions=3)  # the first stays, the last follows
+    assert (load_dataset(again.path).action_low, load_dataset(again.path).action_high) == (1, 3)
+    with pytest.raises(InputError, match=r"c\.npz: .* other than the whole numbers 0 to 2"):
+        convert(tmp_path / "log.npz", tmp_path / "c.npz", num_actions=3)
+    assert not (tmp_path / "c.npz").exists()
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars
 import pytest
 
+from itrpo.data.convert import convert
 from itrpo.data.formats.table import moments
+from itrpo.data.health import check_dataset
 from itrpo.data.load import load_dataset, read_episodes
 from itrpo.data.series import rules_of
 from itrpo.errors import InputError
@@ -114,6 +117,62 @@ def test_one_row_per_period():
     assert episodes.terminals.tolist() == [False, False, True]
     assert changes == ["6 rows became 3, one per 1m"]
     assert read(frame, period=60, period_rewards="mean")[0].rewards.tolist() == [1, 3, 5.5]
+
+
+SWITCHED = {"a": [0, 2, 3, 1, 1, 1], "end": [0, 0, 0, 0, 0, 1]}  # two different choices in each of two minutes
+
+
+def test_a_period_makes_no_choices_that_nobody_made():
+    """The mean of 3 and 1 is another choice, 2."""
+    frame, columns = log(range(0, 360, 60), **SWITCHED), MAP | {"terminals": "end"}
+    with pytest.raises(InputError, match=r"--period 2m takes the mean.* 2 periods hold several .*one decision per row"):
+        read(frame, {"terminals": "end"}, period="2m")
+    for given in ({}, {"num_actions": 4}):
+        with pytest.raises(InputError, match="write one decision per row"):
+            load_dataset(frame, columns=columns, period="2m", **given)
+        with pytest.raises(InputError, match="write one decision per row"):
+            check_dataset(frame, columns=columns, period="2m", **given)
+    for given in ({"continuous_actions": True, "action_high": 3}, {"action_low": 0, "action_high": 3}):
+        data = load_dataset(frame, columns=columns, period="2m", **given)
+        raw = data.action_low + (data.transitions.action + 1) / 2 * (data.action_high - data.action_low)
+        np.testing.assert_allclose(raw[:, 0], [1, 2, 1], rtol=1e-6)
+    assert len(load_dataset(frame, columns=columns, period="1m").transitions.action) == 6  # one decision in each
+    halves = frame.with_columns(polars.col("a") / 4)
+    assert len(load_dataset(halves, columns=columns, period="2m").transitions.action) == 3
+    with pytest.raises(InputError, match="2 periods hold several"):  # said to be, looks or not
+        load_dataset(halves, columns=columns, period="2m", num_actions=4)
+
+
+def test_the_word_of_the_file_is_heard_before_looks(tmp_path: Path):
+    frame, columns = log(range(0, 360, 60), **SWITCHED), MAP | {"terminals": "end"}
+    assert len(load_dataset(frame, columns=columns | {"action_low": 0, "action_high": 3}, period="2m").starts) == 1
+    frame.write_csv(tmp_path / "log.csv")
+    convert(tmp_path / "log.csv", tmp_path / "a.csv", columns=MAP | {"terminals": "end"}, num_actions=4)
+    with pytest.raises(InputError, match="write one decision per row"):
+        convert(tmp_path / "log.csv", tmp_path / "b.csv", columns=columns, period="2m")
+    done = convert(tmp_path / "log.csv", tmp_path / "b.csv", columns=columns, period="2m", action_low=0, action_high=3)
+    assert done.rows == 3
+
+
+def test_no_line_leads_from_one_choice_to_another():
+    frame = log(range(4), a=[0, None, 2, 1])
+    with pytest.raises(InputError, match=r"--fill interpolate makes.*\(a 1\): take --fill previous; if actions are"):
+        load_dataset(frame, columns=MAP, fill="interpolate")
+    assert read(frame, fill="previous")[0].actions[:, 0].tolist() == [0, 0, 2, 1]
+    assert read(frame, fill="interpolate", quantities=True)[0].actions[:, 0].tolist() == [0, 1, 2, 1]
+    seen = log(range(4), s=[0.0, None, 2.0, 3.0], a=[0, 1, 2, 1])
+    assert read(seen, fill="interpolate")[0].observations[:, 0].tolist() == [0, 1, 2, 3]
+    valve = log(range(4), a=[0.0, None, 0.5, 1.0])
+    assert read(valve, fill="interpolate")[0].actions[:, 0].tolist() == [0, 0.25, 0.5, 1]
+
+
+def test_numbers_missing_in_arrays_are_filled_too():
+    ends = np.array([0, 0, 0, 1], bool)
+    rows = {"observations": np.array([[0, 1], [np.nan, 3], [4, np.nan], [6, 7]]), "actions": np.full((4, 1), 0.5)}
+    rows |= {"rewards": np.ones(4), "terminals": ends, "timeouts": ~np.ones(4, bool)}
+    dataset = load_dataset(rows, fill="previous")
+    assert dataset.transitions.observation.tolist() == [[0, 1], [0, 3], [4, 3], [6, 7]]
+    assert dataset.notes[0] == "values filled (previous): observations[0] 1, observations[1] 1"
 
 
 def test_a_period_keeps_returns_and_does_not_mix_episodes():

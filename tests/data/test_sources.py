@@ -181,6 +181,61 @@ def test_a_list_of_episodes():
     np.testing.assert_array_equal(mapped.timeouts, read.timeouts)
 
 
+def test_an_episode_of_one_step():
+    """It is a transition if it is terminal, or if what followed is there."""
+    one = {"observations": np.ones((1, 2)), "actions": np.zeros((1, 1)), "rewards": np.ones(1), "terminals": np.ones(1)}
+    two = {key: np.concatenate([it, it * 2]) for key, it in one.items()} | {"terminals": np.array([0, 1])}
+    dataset = load_dataset([one, two, one])
+    assert dataset.episode_lengths.tolist() == [1, 2, 1]
+    assert dataset.transitions.continues.tolist() == [0, 1, 0, 0]
+    cut = one | {"observations": np.array([[1.0, 1], [5, 5]]), "terminals": np.zeros(1)}
+    assert load_dataset([cut, cut]).transitions.next_observation[-1].tolist() == [5, 5]
+    own = [{key[0]: it for key, it in part.items()} for part in (one, two)]
+    mapped = load_dataset(own, columns={"observations": "o", "actions": "a", "rewards": "r", "terminals": "t"})
+    assert mapped.episode_lengths.tolist() == [1, 2]
+    with pytest.raises(InputError, match="the list: 1 rows; a transition needs at least 2"):
+        load_dataset([one])
+    with pytest.raises(InputError, match="item 1 of the list: 0 rows; an episode needs at least 1"):
+        load_dataset([two, {key: it[:0] for key, it in one.items()}])
+    with pytest.raises(InputError, match="1 rows; a transition needs at least 2"):
+        load_dataset(one | {"timeouts": np.zeros(1)})
+
+
+def test_names_that_are_numbers():
+    """pandas numbers the columns of an array; a map may name them so."""
+    arrays = {str(at): values for at, values in enumerate(np.random.default_rng(0).normal(size=(3, 8)).clip(-1, 1))}
+    frame = Table({int(at): it for at, it in arrays.items()})
+    said: Any = {"observations": [0], "actions": 1, "rewards": np.int64(2), "terminals": "none", "timeouts": "none"}
+    np.testing.assert_array_equal(load_dataset(frame, columns=said).transitions.reward, arrays["2"][:-1].astype("f4"))
+    said |= {"observations": "*", "exclude": [0]}
+    assert load_dataset(frame, columns=said).spec.observation_dim == 2
+
+
+def test_a_named_index_is_a_column():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(LOG | {"when": range(0, 600, 60)})
+    expected = load_dataset(frame, columns=MAP | {"time": "when"})
+    for index in ("when", ["run", "when"]):
+        found = load_dataset(frame.set_index(index), columns=MAP | {"time": "when"})
+        np.testing.assert_array_equal(found.transitions.observation, expected.transitions.observation)
+    both = frame.set_index("when", drop=False)  # the same column twice, as pandas keeps it
+    assert len(load_dataset(both, columns=MAP | {"time": "when"}).transitions.reward) == len(
+        expected.transitions.reward
+    )
+
+
+@pytest.mark.parametrize("column", ["run", "time"])
+def test_an_empty_cell_that_no_rule_fills_is_told_what_helps(tmp_path: Path, column: str):
+    lines = ["s,a,r,run,time", "1,0.5,1,a,1", "2,0.25,1,a,2", "3,0.5,1,a,3"]
+    lines[2] = lines[2].replace(",a,2", ",,2" if column == "run" else ",a,")
+    (tmp_path / "log.csv").write_text("\n".join(lines))
+    said = {"observations": "s", "actions": "a", "rewards": "r", "terminals": "none", "episode": "run", "time": "time"}
+    with pytest.raises(
+        InputError, match=f"column '{column}' is empty in 1 of 3 .* no --fill fills it: write the value"
+    ):
+        load_dataset(tmp_path / "log.csv", columns=said, fill="previous")
+
+
 def test_what_is_wrong_with_one_of_many_episodes_names_it():
     good = {"observations": np.zeros((4, 2)), "actions": np.zeros((4, 1)), "rewards": np.ones(4)}
     good["terminals"] = np.eye(4)[-1]
@@ -188,6 +243,11 @@ def test_what_is_wrong_with_one_of_many_episodes_names_it():
         ({"actions": np.zeros((3, 1))}, r"item 2 of the list: the columns have unequal lengths"),
         ({"observations": np.zeros((4, 5))}, r"item 2 of the list: observations: \[5\], but \[2\] in item 0"),
         ({"rewards": ["a"] * 4}, r"item 2 of the list: 'rewards' has type"),
+        (
+            {"terminals": True},
+            r"item 2 of the list: 'terminals' is True, one flag for the episode; give one for each step",
+        ),
+        ({"rewards": 1.0}, r"item 2 of the list: 'rewards' has shape \[\]"),
     ):
         with pytest.raises(InputError, match=words):
             load_dataset([good, good, good | wrong])

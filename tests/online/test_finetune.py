@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from itrpo import RunOptions, evaluate, export, train
-from itrpo.behavior import gaussian
+from itrpo.behavior import flow, flow_matching, gaussian
 from itrpo.behavior.likelihood import LikelihoodFit
 from itrpo.cli import main
 from itrpo.collection.online_rows import row_type
@@ -137,8 +137,24 @@ def test_a_refit_ends_at_the_largest_likelihood_of_the_buffer():
     np.testing.assert_allclose(np.exp(log_std[0]), u.std(0), rtol=2e-2)
 
 
+@pytest.mark.parametrize("kind", [flow, flow_matching])
+def test_a_refit_of_a_flow_goes_on_from_where_it_was(kind):
+    """Flows have no entropy floor."""
+    config = replace(kind.Config(), hidden=(8,), fit_learning_rate=1e-4)
+    model = kind.make(config, SpaceSpec(1, 2), finetuning.NO_DROP)
+    state = Holding(model.params(model.init(jax.random.key(1))))
+    rows, actions = jnp.ones((16, 1)), jnp.full((16, 2), 0.5)
+    batch = Transition(rows, actions, rows[:, 0], rows[:, 0], rows, actions)
+    fit = finetuning.fit_from(model, state.behavior_params)
+    new, _, metrics = jax.jit(lambda *it: finetuning.refitted(model, *it))(state, fit, batch, jax.random.key(0))
+    moved = jax.tree.map(lambda new, old: float(jnp.abs(new - old).max()), new.behavior_params, state.behavior_params)
+    assert 5e-5 < max(jax.tree.leaves(moved)) < 2e-4  # a step of Adam's
+    assert metrics
+    assert all(map(np.isfinite, metrics.values()))
+
+
 def test_a_refit_is_in_the_checkpoint(log, tmp_path, monkeypatch):
-    """A kill changes no bit; without it pi_beta is the run's to the end."""
+    """A kill changes no bit, nor does an end between two evaluations that was none; without it pi_beta is the run's."""
     fields = {"policy_hidden": (8,), "critic_hidden": (8,), "behavior_hidden": (8,), "batch_size": 16}
     options = RunOptions(
         steps=10, seeds=1, eval_every=10, eval_episodes=1, env="Pendulum-v1", action_low=-2.0, action_high=2.0
@@ -154,6 +170,7 @@ def test_a_refit_is_in_the_checkpoint(log, tmp_path, monkeypatch):
         record(trainer, pool)
 
     finetune(run, tmp_path / "whole", fields=own)
+    finetune(run, tmp_path / "killed", fields=own | {"steps": 40})
     with monkeypatch.context() as patch:
         patch.setattr(finetuning, "record", killed)
         with pytest.raises(MemoryError):
@@ -163,6 +180,8 @@ def test_a_refit_is_in_the_checkpoint(log, tmp_path, monkeypatch):
     place = Path("checkpoints") / "train_0000000060" / "arrays.safetensors"
     whole, again, frozen = (tmp_path / name / "seed0" / place for name in ("whole", "killed", "frozen"))
     assert whole.read_bytes() == again.read_bytes()
+    curves = [finetuning.read_curve(tmp_path / name / "seed0") for name in ("whole", "killed")]
+    assert curves[0] == [row for row in curves[1] if row["step"] != 40]
     before = load_file(run / "checkpoints" / "train_0000000010" / "arrays.safetensors")
     refitted, kept = load_file(whole), load_file(frozen)
     names = [name for name in kept if "behavior_params" in name]

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from itrpo.results.run_folder import RunFolder
+from itrpo.results.schema import Status
 from itrpo.sweep import cost
 from itrpo.sweep.plan import read_plan
 
@@ -19,3 +21,13 @@ def test_the_speed_of_an_algorithm_is_measured_on_actions_that_it_takes(tmp_path
     seconds = cost.measure(run)
     assert seconds is not None, "its run failed"
     assert 0 < seconds < 1
+
+
+def test_what_a_seed_takes_is_known_while_others_are_added(tmp_path: Path):
+    """0.1 seconds each: one alone, and four once the others have joined it; the status says four before they have."""
+    folder = RunFolder(tmp_path)
+    folder.write_status(Status("x", "iql", "p", None, 4, 1, 20, 20, "unfinished"))
+    for seeds in (1, 4):
+        seconds = {"train_seconds": 20 * 0.1 * seeds, "waited_seconds": 0.0}
+        folder.append_timing({"step": 20, "seeds": seeds, "steps_per_second": 10 / seeds} | seconds)
+        assert cost.seconds_per_step(tmp_path) == pytest.approx(0.1)

@@ -565,7 +565,7 @@ def test_a_folder_that_cannot_be_made_is_said_before_a_dataset_is(words, tmp_pat
 def test_what_writes_nothing_needs_no_folder_to_write_in(pendulum, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").write_text("")
-    assert main(["sweep", "--list"]) == 0
+    assert main(["sweep"]) == 0
     assert main([*arguments(pendulum, tmp_path / "runs" / "one"), "--dry-run"]) == 0
     assert main(arguments(pendulum, tmp_path / "runs" / "one")) == 1
     assert "runs is a file; give another with --out" in capsys.readouterr().err

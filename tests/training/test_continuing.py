@@ -128,6 +128,34 @@ def test_an_alpha_that_adapts_begins_anew(old, new_data, tmp_path):
         np.testing.assert_allclose(saved["state/weight/params"], alpha, atol=2.1e-3)  # two steps of its rate
 
 
+CHOICES = {"actions": np.arange(4)[:, None], "observations": np.eye(4, 3, dtype=np.float32)}
+CRITIC = {"critic_hidden": (4,), "batch_size": 4}
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "fields", "given", "name", "value"),
+    [
+        ("munchausen_dqn", {"alpha": 0.5, "alpha_scale": "relative"}, {"alpha": 0.25}, "alpha", None),
+        ("bcq_discrete", {"threshold": 0.3}, {"threshold": 0.75}, "threshold", 0.75),
+        ("pbrl", {"ood_record_every": 1, "policy_hidden": (4,)}, {"ood_weight_end": 0.75}, "ood_weight", 0.75),
+    ],
+)
+def test_a_constant_that_is_given_anew_is_in_force(tmp_path, algorithm, fields, given, name, value):
+    """Also where a state keeps it."""
+    discrete = {"num_actions": 4, "action_low": None, "action_high": None} if algorithm != "pbrl" else {}
+    short = {"steps": 1, "eval_every": 1, "seeds": 1, "behavior_steps": None} | discrete
+    data = arrays(3) | (CHOICES if discrete else {})
+    train(data, algorithm, options(tmp_path / "old", preset="matched", **short), fields=CRITIC | fields)
+    own = {it: short[it] for it in ("steps", "eval_every", "seeds")} | discrete
+    train(data, algorithm, options(tmp_path / "new", **own), fields=given, continue_from=tmp_path / "old")
+    first = {it: own[0] for it, own in first_state(tmp_path / "new").items() if it.startswith("state/")}
+    if value is None:  # of |Q|
+        assert first["state/q_scale"] != 1.0
+        value = np.float32(0.25) * first["state/q_scale"]
+    assert first[f"state/{name}"] == value
+    assert not first.get("state/records", np.zeros(1)).any()
+
+
 def test_what_can_not_be_continued(old, new_data, tmp_path):
     def attempt(data=new_data, algorithm="itrpo", parent=old, fields=None, **given):
         train(

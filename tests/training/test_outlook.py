@@ -6,12 +6,15 @@ import io
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
 from rich.console import Console
 
 from itrpo.cli import main
 from itrpo.console import silent_console
 from itrpo.errors import InputError
+from itrpo.evaluation.beside import Evaluations
 from itrpo.options import RunOptions
 from itrpo.results import trackers
 from itrpo.results.run_folder import RunFolder
@@ -19,6 +22,7 @@ from itrpo.results.schema import Status
 from itrpo.training import outlook
 from itrpo.training.compare import prepare
 from itrpo.training.outlook import LONG, Expected, confirm, look_ahead, print_outlook
+from itrpo.training.session import Own, Session, ready
 
 BOUNDS = ["--action-low", "-2", "--action-high", "2"]
 TINY = ["--policy-hidden", "8,8", "--critic-hidden", "8,8", "--batch-size", "8"]
@@ -46,6 +50,24 @@ def test_a_dry_run_says_first_what_does_not_fit(pendulum, capsys):
     assert "Pendulum-v1 takes actions from -2 to 2, but the bounds given are from -8 to 8" in said
     assert main(["train", str(pendulum), *wide, "--env", "Hopper-v3"]) == 2
     assert "dataset" not in capsys.readouterr().out
+
+
+def test_every_part_of_training_is_measured(pendulum, tmp_path, monkeypatch):
+    """COMBO fits its model in the first sixth of the steps, and these are several times faster than the others."""
+    monkeypatch.setattr(outlook, "MEASURED_SECONDS", 0.0)
+    options = RunOptions(preset="quick", steps=6_000, seeds=1, out=tmp_path, action_low=-2.0, action_high=2.0)
+    work = prepare(str(pendulum), ["td3_bc"], options, None, None, silent_console())
+    config, seen = work.runs[0][0], list[int]()
+    own = (Own(RunFolder(tmp_path), config, ""),)
+    session = Session(own, range(1), work.dataset, *ready(config, work.dataset), Evaluations(), silent_console(), [])
+
+    def update(state, batch, key, step):
+        jax.debug.callback(lambda step: seen.append(int(step)), step)
+        return state, {"loss": jnp.mean(state)}
+
+    assert outlook.seconds_per_step(session, update, jnp.zeros((1, 3)), 8) > 0
+    jax.effects_barrier()
+    assert {step // 1_000 for step in seen} == set(range(6))
 
 
 def test_what_is_done_is_not_measured_again(pendulum, tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ import pytest
 
 from itrpo import RunOptions, files, train
 from itrpo.errors import InputError, StorageError
+from itrpo.results.store import read_timing
 from itrpo.training import added_seeds, seeds
 
 FLAGS = [
@@ -53,9 +54,9 @@ def fail(*_: object) -> None:
 
 
 def test_added_seeds_are_those_of_a_run_that_had_them_from_the_beginning(three, pendulum, tmp_path, monkeypatch):
-    """Also where the first try fails, which the run's status then says."""
+    """Also where the first try fails, which the run's status then says, and where it had ended between evaluations."""
     folder = tmp_path / "run"
-    train(pendulum, "itrpo", options(folder, 1, steps=20), fields=FIELDS)
+    train(pendulum, "itrpo", options(folder, 1, steps=30), fields=FIELDS)
     join = added_seeds.join
     monkeypatch.setattr(added_seeds, "join", fail)
     with pytest.raises(StorageError):
@@ -63,12 +64,19 @@ def test_added_seeds_are_those_of_a_run_that_had_them_from_the_beginning(three, 
     status = json.loads((folder / "status.json").read_text())
     assert (status["state"], status["seeds"], status["message"]) == ("failed", 3, "no space left")
     monkeypatch.setattr(added_seeds, "join", join)
-    run = train(pendulum, "itrpo", options(folder, 3), fields=FIELDS)  # twenty steps more for the first one, too
+    apart = read_timing(folder) + read_timing(folder / "adding_seeds_1_to_2")
+    run = train(pendulum, "itrpo", options(folder, 3), fields=FIELDS)  # ten steps more for the first one, too
     assert run.returns is not None
     assert run.returns.shape == (3,)
-    assert rows(folder) == rows(three)
+    assert {name: it for name, it in rows(folder).items() if name[1] != 30} == rows(three)
     assert policies(folder) == policies(three)
     assert not list(folder.glob("adding*"))
+    together = {it["step"]: it for it in read_timing(folder)}
+    assert {step: it["seeds"] for step, it in together.items()} == {20: 3, 30: 1, 40: 3}
+    for clock in ("train_seconds", "waited_seconds", "evaluation_seconds"):
+        assert sum(it[clock] for it in together.values()) == pytest.approx(sum(it[clock] for it in apart))
+    steps = sum(it["seeds"] * it["steps_per_second"] * it["train_seconds"] for it in together.values())
+    assert steps == pytest.approx(3 * 40)
     with pytest.raises(InputError, match="has 3 seeds already; ask for --seeds 3 or more"):
         train(pendulum, "itrpo", options(folder, 2), fields=FIELDS)
     assert json.loads((folder / "status.json").read_text())["seeds"] == 3

@@ -159,7 +159,29 @@ def test_only_numbers_may_differ(dataset, tmp_path):
         config(dataset, algorithm="itrpo_insample", preset="matched"),
         replace(one, train=replace(one.train, seed=1)),
     )
+    setups = (make_config("rebrac", fields={"critic_bc_weight": weight}) for weight in (0.0, 0.01, 0.02))
+    rebrac = [complete(setup, RunOptions(steps=1), dataset) for setup in setups]
+    assert together.differing(rebrac) is None  # a weight of 0 trains on rows whose next action is not known, too
+    assert together.differing(rebrac[1:]) == ["critic_bc_weight"]
     for other in others:
         assert together.differing([one, other]) is None
         with pytest.raises(InputError, match="only if they differ in numbers"):
             run.train_together([(one, tmp_path / "a"), (other, tmp_path / "b")], dataset, QUIET)
+
+
+def test_one_that_diverges_leaves_those_that_train_after_it(dataset, tmp_path):
+    """It is ahead of the other, which has not begun: two programs, one after the other."""
+    options = RunOptions(steps=4, eval_every=4, seeds=1, env="none")
+    fields = {"policy_hidden": (8,), "critic_hidden": (8,)}
+    wild, other, tame = (
+        complete(make_config("td3_bc", fields=fields | {"critic_learning_rate": rate}), options, dataset)
+        for rate in (1e30, 1e29, 1e-3)
+    )
+    with pytest.raises(DivergenceError):
+        run.train_together([(wild, tmp_path / "wild")], dataset, QUIET)
+    run.train_together([(wild, tmp_path / "wild"), (tame, tmp_path / "tame")], dataset, QUIET)
+    states = [(read_status(tmp_path / name).state, read_status(tmp_path / name).step) for name in ("wild", "tame")]
+    assert states == [("diverged", 4), ("finished", 4)]
+    with pytest.raises(DivergenceError):
+        run.train_together([(wild, tmp_path / "wild"), (other, tmp_path / "other")], dataset, QUIET)
+    assert read_status(tmp_path / "other").message != read_status(tmp_path / "wild").message != ""

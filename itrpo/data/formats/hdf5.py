@@ -41,6 +41,7 @@ from itrpo.data.layout import (
     NDIM,
     NUMERIC,
     REQUIRED,
+    SAMPLE,
     Contents,
     check_columns,
     check_layout,
@@ -77,9 +78,10 @@ def read(
         keys = (*REQUIRED, LOG_PROBS) if with_log_probs else REQUIRED
         datasets = {key: opened_dataset(file, key, where) for key in keys}
         check_layout(datasets, where)
+        samples = {key: _sample(datasets[key]) for key in keys if key not in FLAGS}
         values = {key: _float32(key, datasets.pop(key)) for key in keys}  # each has a cache while open
         source = replace(source, recipe=_recipe(file))
-    return to_episodes(values, where, source, env_id, attributes.parse(said, values, where))
+    return to_episodes(values, where, source, env_id, attributes.parse(said, values, where), samples)
 
 
 def read_contents(path: Path, columns: ColumnMap | None = None) -> Contents:
@@ -175,6 +177,15 @@ def _float32(key: str, dataset: h5py.Dataset) -> np.ndarray:
     return values.reshape(-1) if NDIM[key] == 1 else values
 
 
+def _sample(dataset: h5py.Dataset) -> np.ndarray:
+    """A few rows in their own type, from up to ten places, but no chunk twice: it may be compressed."""
+    rows = len(dataset)
+    if np.can_cast(dataset.dtype, np.float32):
+        return dataset[:0]  # nothing is lost
+    places = min(10, rows if dataset.chunks is None else -(-rows // dataset.chunks[0]))
+    return np.concatenate([dataset[at : at + SAMPLE // places] for at in range(0, rows, -(-rows // places))])
+
+
 def _copied(file: h5py.File, datasets: Mapping[str, h5py.Dataset]) -> bytes | None:
     """The root attributes that `Contents` has no place for, and the `datasets`, as a file; None where there is none."""
     import h5py
@@ -220,4 +231,5 @@ def _recipe(file: h5py.File) -> dict[str, Any]:
         recipe = json.loads(text(file.attrs.get("recipe")) or "{}")
     except (ValueError, RecursionError, TypeError, OSError):
         return {}  # somebody else's attribute of the same name
-    return recipe if isinstance(recipe, dict) else {}
+    changes = recipe.get("changes", []) if isinstance(recipe, dict) else None  # are read out to a person
+    return recipe if isinstance(changes, list) and all(isinstance(it, str) for it in changes) else {}

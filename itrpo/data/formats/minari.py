@@ -39,7 +39,17 @@ from itrpo.data.column_map import ColumnMap, Table
 from itrpo.data.formats import hdf5_table
 from itrpo.data.formats.hostile import check_storage, opened_hdf5, refuse_links
 from itrpo.data.formats.minari_metadata import Record, about, metadata_of, open_record
-from itrpo.data.layout import LOG_PROBS, NUMERIC, Contents, check_columns, check_layout, to_episodes, to_flags
+from itrpo.data.layout import (
+    LOG_PROBS,
+    NUMERIC,
+    SAMPLE,
+    Contents,
+    check_columns,
+    check_layout,
+    sample,
+    to_episodes,
+    to_flags,
+)
 from itrpo.data.memory import empty_rows
 from itrpo.data.minari_ids import METADATA, id_of
 from itrpo.errors import InputError, StorageError
@@ -61,6 +71,7 @@ class _Rows(NamedTuple):
     cut: np.ndarray  # [N] bool: last row of an episode whose flags don't say that it ended
     attributes: Attributes
     notes: tuple[str, ...]
+    samples: dict[str, np.ndarray]  # a few rows in the file's own types, where the columns are float32
 
 
 def read(path: str | os.PathLike[str], columns: ColumnMap | None = None) -> Episodes:
@@ -79,7 +90,7 @@ def read(path: str | os.PathLike[str], columns: ColumnMap | None = None) -> Epis
             return column_map.read(table, given, source)
     rows = _read_rows(folder, record, everything=False)
     values = rows.columns | {"timeouts": rows.columns["timeouts"] | rows.cut}
-    return to_episodes(values, str(folder), source, record.env_id, rows.attributes)
+    return to_episodes(values, str(folder), source, record.env_id, rows.attributes, rows.samples)
 
 
 def read_contents(path: Path, columns: ColumnMap | None = None) -> Contents:
@@ -259,7 +270,13 @@ def _stack(episodes: list[h5py.Group], record: Record, path: Path, everything: b
         sizes = [(key.partition("/")[2], _values(episodes[0], key, 2, path).shape[1]) for key in used]
         names = [f"{key}[{index}]" if size > 1 else key for key, size in sizes for index in range(size)]
         said.setdefault("observation_names", names)
-    return _Rows(columns, cut, attributes.parse(said, columns, str(path.parent)), notes)
+    samples = {} if everything else {"rewards": sample(np.concatenate(rewards))}
+    for key, parts in (("observations", used), ("actions", ["actions"])) if samples else ():
+        if columns[key].ndim == 2:
+            some = spans[:: max(1, len(spans) // 10)]
+            rows = ([_values(it.group, part, 2, path)[: SAMPLE // 10] for part in parts] for it in some)
+            samples[key] = np.concatenate([np.concatenate(it, axis=1) for it in rows])
+    return _Rows(columns, cut, attributes.parse(said, columns, str(path.parent)), notes, samples)
 
 
 def _leaves(episode: h5py.Group, key: str) -> list[str]:

@@ -32,6 +32,7 @@ from itrpo.data.layout import (
     MINIMUM,
     NDIM,
     NUMERIC,
+    SAMPLE,
     Contents,
     check_columns,
     check_layout,
@@ -40,7 +41,7 @@ from itrpo.data.layout import (
     require_keys,
     to_episodes,
 )
-from itrpo.data.memory import empty_rows
+from itrpo.data.memory import empty_rows, unmasked
 from itrpo.errors import InputError
 from itrpo.types import DataSource, Episodes
 
@@ -83,8 +84,12 @@ class _Archive(NamedTuple):
         check_stored_size(key, shape, dtype, member.compress_size, self.where)
         return header
 
-    def values(self, key: str, header: _Header, as_float32: bool = False) -> np.ndarray:
-        """All of an array; numbers are converted piece by piece, without a second copy."""
+    def values(
+        self, key: str, header: _Header, as_float32: bool = False, samples: dict[str, np.ndarray] | None = None
+    ) -> np.ndarray:
+        """All of an array; numbers are converted piece by piece, without a second copy. A few rows, in the file's own
+        type, go into `samples`.
+        """
         with self.file.open(self.members[key]) as file:
             if header.dtype.kind not in NUMERIC or not header.shape:
                 return np.lib.format.read_array(file, allow_pickle=False)
@@ -93,13 +98,19 @@ class _Archive(NamedTuple):
             rows = values.T if header.by_columns else values  # in the order of the file's bytes
             width = header.dtype.itemsize * math.prod(rows.shape[1:])
             count = max(1, PIECE // max(1, width))
+            every, some = max(1, len(rows) // SAMPLE), list[np.ndarray]()
             for start in range(0, len(rows), count):
                 block = rows[start : start + count]
                 data = file.read(len(block) * width)
                 with np.errstate(over="ignore"):
-                    block[...] = np.frombuffer(data, header.dtype).reshape(block.shape)
+                    own = np.frombuffer(data, header.dtype).reshape(block.shape)
+                    block[...] = own
+                if samples is not None:
+                    some.append(own[-start % every :: every].copy())  # a view would keep all bytes
             if file.read(1):  # this also makes zipfile compare the checksum
                 raise ValueError(f"{key!r} goes on after its last row")
+            if samples is not None and some and not header.by_columns:
+                samples[key] = np.concatenate(some)
         return values
 
 
@@ -110,11 +121,11 @@ def read(path: str | os.PathLike[str], columns: ColumnMap | None = None) -> Epis
         source = DataSource(path.stem, "npz", str(path.resolve()), files.file_sha256(path))
         if columns is not None:
             return column_map.read(_table(archive), columns, source)
-        headers = _headers(archive)
+        headers, samples = _headers(archive), dict[str, np.ndarray]()
         values = {
-            key: archive.values(key, header, as_float32=key not in (*FLAGS, *ABOUT)) for key, header in headers.items()
+            key: archive.values(key, header, key not in (*FLAGS, *ABOUT), samples) for key, header in headers.items()
         }
-    return _episodes(values, archive.where, source)
+    return _episodes(values, archive.where, source, samples)
 
 
 def read_contents(path: Path, columns: ColumnMap | None = None) -> Contents:
@@ -171,7 +182,9 @@ def read_mapping(
 
     def load(key: str) -> np.ndarray:
         try:
-            return np.asarray(arrays[key])
+            return unmasked(arrays[key], f"{where}: {key!r}")
+        except InputError:  # which is a ValueError
+            raise
         except ValueError as error:  # a ragged list
             raise InputError(f"{where}: {key!r} is not an array ({error})") from error
 
@@ -180,17 +193,22 @@ def read_mapping(
         values, selected, names = column_map.assemble(table, columns, ends_known)
         if ends_known and not {"timeouts", "next_observations"} & set(values):
             values["timeouts"] = np.zeros(len(values["rewards"]), bool)
-        episodes, said = read_mapping(values, where=where), column_map.attributes_of(table, values, names)
-        source = replace(episodes.source, recipe={"columns": selected})
+        episodes, said = read_mapping(values, None, ends_known, where), column_map.attributes_of(table, values, names)
+        source = replace(episodes.source, recipe={**episodes.source.recipe, "columns": selected})
         return replace(episodes, source=source, env_id=table.env_id, attributes=said)
+    if ends_known and "terminals" in arrays and not np.ndim(load("terminals")):
+        raise InputError(
+            f"{where}: 'terminals' is {arrays['terminals']!r}, one flag for the episode; give one for each step, the"
+            " last one 1 if the environment ended the episode, all others 0"
+        )
     if ends_known and "terminals" in arrays and not {"timeouts", "next_observations"} & set(arrays):
         arrays = {**arrays, "timeouts": np.zeros(len(arrays["terminals"]), bool)}
     if ends_known and {"observations", "rewards"} <= set(arrays) and "next_observations" not in arrays:
         seen = load("observations")
-        if seen.ndim > 1 and len(seen) == len(load("rewards")) + 1:  # the last one follows the last step
+        if seen.ndim > 1 and len(seen) == load("rewards").size + 1:  # the last one follows the last step
             arrays = {**arrays, "observations": seen[:-1], "next_observations": seen[1:]}
     kept = {key: load(key) for key in _wanted(arrays, where, ends_known)}
-    check_layout({key: values for key, values in kept.items() if key not in ABOUT}, where)
+    check_layout({key: values for key, values in kept.items() if key not in ABOUT}, where, 1 if ends_known else 2)
     digest = hashlib.sha256()
     for key in sorted(kept):
         digest.update(f"{key} {kept[key].dtype.str} {kept[key].shape}".encode())
@@ -260,8 +278,11 @@ def _wanted(present: Iterable[str], where: str, ends_known: bool = False) -> lis
     return [key for key in MINIMUM + OPTIONAL if key in present]
 
 
-def _episodes(arrays: Mapping[str, np.ndarray], where: str, source: DataSource) -> Episodes:
-    return to_episodes(arrays, where, source, _env_id(arrays, where), attributes.parse(arrays, arrays, where))
+def _episodes(
+    arrays: Mapping[str, np.ndarray], where: str, source: DataSource, samples: Mapping[str, np.ndarray] = {}
+) -> Episodes:
+    said = attributes.parse(arrays, arrays, where)
+    return to_episodes(arrays, where, source, _env_id(arrays, where), said, samples)
 
 
 def _env_id(arrays: Mapping[str, np.ndarray], where: str) -> str | None:

@@ -2,7 +2,7 @@
 
 Without a column map (see `itrpo.data.column_map`) the columns must have our own names (`observations`, or
 `observations_0`, `observations_1`, ...), as in the files that `itrpo datasets convert` writes. Nothing may be missing.
-Numbers in a CSV file are read as float32, correctly rounded.
+Numbers in a CSV file are read as float32, correctly rounded, and as float64 where that keeps too few of them apart.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from itrpo import files
 from itrpo.data import attributes, column_map
 from itrpo.data.column_map import ColumnMap, Table
 from itrpo.data.formats.hdf5 import notes_of_flat_files
-from itrpo.data.layout import Contents
+from itrpo.data.layout import SAMPLE, Contents, rounded
 from itrpo.data.wording import first_rows
 from itrpo.errors import InputError
 from itrpo.types import DataSource, Episodes
@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     import polars
 
 SEPARATORS = ",;\t|"
+FILL = (
+    "--fill previous, interpolate or drop (fill=... in Python) says what becomes of missing observations, actions and"
+    " rewards; flags must be known"
+)
+NO_FILL = "no --fill fills it: write the value into each of these rows, or leave the rows out"
 UTC = r"(Z|[+-]00:?00)$"  # at the end of a text that is a time
 TIMES = {  # what a text that is a time looks like -> its format, but for a time zone
     r"^\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d": "%Y-%m-%d %H:%M:%S%.f",
@@ -187,8 +192,8 @@ def of_steps(table: Table, columns: ColumnMap | None) -> Table:
     import polars
 
     map_ = columns or {}
-    wanted = map_.get("rewards", map_.get("reward", "rewards"))
-    name, raw = wanted if isinstance(wanted, str) else wanted[0], table.raw
+    wanted = column_map.names_in(map_.get("rewards", map_.get("reward", "rewards")))
+    name, raw = next(iter(wanted), "rewards"), table.raw
     if raw is None or table.line_of_first is not None or name not in table.names:
         return table
 
@@ -286,7 +291,8 @@ def moments(series: polars.Series, where: str, line_of_first: int | None = None)
     import polars
 
     name, text = series.name, series
-    _refuse_missing(_empty(series) if series.dtype == polars.String else series.is_null(), name, where, line_of_first)
+    missing = _empty(series) if series.dtype == polars.String else series.is_null()
+    _refuse_missing(missing, name, where, line_of_first, NO_FILL)
     if series.dtype == polars.String:
         text = series.str.strip_chars()
         series = text.cast(polars.Float64, strict=False)
@@ -320,11 +326,12 @@ def _empty(series: polars.Series) -> polars.Series:
 
 
 def _text_numbers(series: polars.Series, where: str, line_of_first: int | None) -> polars.Series:
-    """Text as float32 [N]: numbers, or true and false; null where it is empty."""
+    """Text as float32 [N], or float64 where that loses much: numbers, or true and false; null where it is empty."""
     import polars
 
     text = series.str.strip_chars()
-    numbers = text.cast(polars.Float32, strict=False)
+    some = text.gather_every(max(1, len(text) // SAMPLE)).cast(polars.Float64, strict=False).drop_nulls()
+    numbers = text.cast(polars.Float64 if rounded(some.to_numpy()) else polars.Float32, strict=False)
     if numbers.null_count():
         flags = text.str.to_lowercase().replace_strict(
             {"true": 1.0, "false": 0.0}, default=None, return_dtype=polars.Float32
@@ -344,19 +351,20 @@ def _text_numbers(series: polars.Series, where: str, line_of_first: int | None) 
 
 
 def codes(series: polars.Series, where: str) -> np.ndarray:
-    _refuse_missing(series.is_null(), series.name, where)
+    _refuse_missing(series.is_null(), series.name, where, advice=NO_FILL)
     if series.dtype.is_nested():
         raise InputError(f"{where}: column {series.name!r} must hold one number or text per step")
     return series.rank("dense").to_numpy()
 
 
-def _refuse_missing(missing: polars.Series, name: str, where: str, line_of_first: int | None = None) -> None:
+def _refuse_missing(
+    missing: polars.Series, name: str, where: str, line_of_first: int | None = None, advice: str = FILL
+) -> None:
     rows = np.flatnonzero(missing.to_numpy())
     if rows.size:
         raise InputError(
             f"{where}: column {name!r} is empty in {len(rows):,} of {len(missing):,} rows (first:"
-            f" {_placed(rows, line_of_first)}); --fill previous, interpolate or drop (fill=... in Python) says what"
-            " becomes of them"
+            f" {_placed(rows, line_of_first)}); {advice}"
         )
 
 

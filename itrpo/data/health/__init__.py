@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from itrpo.data.actions import choices_in
+from itrpo.data.actions import choices_in, said_quantities
 from itrpo.data.column_map import ColumnMap, without
 from itrpo.data.fit import misfit, users_env
 from itrpo.data.health import actions, alignment, duplicates, ends, rewards, stuck, values
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 # rows -> what is found in them. Findings of equal severity are listed in this order.
 CHECKS = (
     values.not_finite,
+    values.narrowed,
     values.columns,
     actions.actions,
     rewards.rewards,
@@ -91,7 +92,8 @@ def check_dataset(
     Raises InputError if the source can't be read at all.
     """
     named = users_env(env)
-    rules = rules_of(max_gap, fill, period, period_rewards)
+    quantities = said_quantities(continuous_actions, num_actions, action_low, action_high)
+    rules = rules_of(max_gap, fill, period, period_rewards, quantities)
     episodes = read_episodes(source, console, without(columns, exclude), rules)
     env_id = episodes.env_id if env is None else named
     if horizon is None and env_id is not None:

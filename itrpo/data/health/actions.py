@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from itrpo.data.actions import BOUNDS, DISCRETE, INSIST, bounds_advice
+from itrpo.data.actions import BOUNDS, DISCRETE, INSIST, UNKNOWN, bounds_advice, never_made
 from itrpo.data.health.rows import Finding, Rows, finding
 from itrpo.data.load import ROUNDING
 from itrpo.data.wording import listed
@@ -22,14 +22,13 @@ def chosen(rows: Rows) -> Iterator[Finding]:
     """Of choices: those that the data hardly know."""
     assert rows.counts is not None
     shares = rows.counts / max(1, rows.counts.sum())
-    advice = "nothing is known of what follows them: pi_beta and Q are extrapolations there; log data with exploration"
-    unused, rare = np.flatnonzero(rows.counts == 0), np.flatnonzero((rows.counts > 0) & (shares < RARE))
-    if unused.size:
-        what = f"choices that were never made: {listed([str(rows.first + it) for it in unused])}"
-        yield finding("warning", "unused-actions", what, f"{advice}, or lower --num-actions")
+    unused, advice = never_made(rows.counts, rows.first)
+    if unused:
+        yield finding("warning", "unused-actions", unused, advice)
+    rare = np.flatnonzero((rows.counts > 0) & (shares < RARE))
     if rare.size:
         named = listed([f"{rows.first + it} ({rows.counts[it]:,} times)" for it in rare])
-        yield finding("note", "rare-actions", f"choices made in fewer than {RARE:.0%} of the rows: {named}", advice)
+        yield finding("note", "rare-actions", f"choices made in fewer than {RARE:.0%} of the rows: {named}", UNKNOWN)
 
 
 def actions(rows: Rows) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ import numpy as np
 from itrpo.data.health.rows import Finding, Rows, finding
 from itrpo.types import Episodes
 
-REPEATED = 0.01  # share of rows that repeat another: warning
+REPEATED = 0.01  # share of rows that repeat the one before: warning; another: states are few, or parts were copied
 
 
 def repetitions(rows: Rows) -> Iterator[Finding]:
@@ -34,7 +34,12 @@ def repetitions(rows: Rows) -> Iterator[Finding]:
         share = repeated.size / len(codes)
         what = f"rows that repeat an earlier one exactly (observation, action and reward): {share:.2%}"
         advice = "a logger that writes faster than it measures does this; keep one row for each decision"
-        yield finding("warning" if share >= REPEATED else "note", "duplicate-rows", what, advice, repeated)
+        at_once = repeated[codes[repeated] == codes[repeated - 1]]
+        severe = share >= REPEATED
+        if repeated.size - at_once.size >= REPEATED * len(codes):  # they come back later, too
+            severe = False
+            advice = "a problem of few states and actions does this; in any other, parts were logged twice"
+        yield finding("warning" if severe else "note", "duplicate-rows", what, advice, repeated)
 
 
 def _row_codes(episodes: Episodes) -> np.ndarray:

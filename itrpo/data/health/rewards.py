@@ -58,10 +58,11 @@ def rewards(rows: Rows) -> Iterator[Finding]:
             )
             yield finding("warning" if few else "note", "reward-outliers", what, advice, usual[mask])
     rewards = rewards[sane]
-    size = max(abs(float(rewards.mean())), float(rewards.std()))
+    mean, std = float(rewards.mean(dtype=np.float64)), float(rewards.std(dtype=np.float64))
+    size = max(abs(mean), std)
     if size > LARGE_REWARD:
-        what = f"large rewards: mean {rewards.mean():.4g}, standard deviation {rewards.std():.4g}"
-        advice = f"Q values will be larger still; divide rewards by about {10 ** np.floor(np.log10(size)):.0f}"
+        what = f"large rewards: mean {mean:.4g}, standard deviation {std:.4g}"
+        advice = f"Q values will be larger still; divide rewards by about {10 ** np.floor(np.log10(size)):g}"
         yield finding("note", "large-rewards", what, advice)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from itrpo.data.health.rows import Finding, Rows, finding
+from itrpo.data.layout import SUBTRACT, rounded_away
 from itrpo.data.preprocess import constant
 from itrpo.data.wording import listed
 
@@ -33,6 +34,11 @@ def not_finite(rows: Rows) -> Iterator[Finding]:
         what = f"'{key}' holds {nan.sum():,} NaN and {infinite.sum():,} infinite values{where}"
         advice = "training refuses them: remove those episodes, or mend the values where you know them"
         yield finding("error", "not-finite", what, advice, bad)
+
+
+def narrowed(rows: Rows) -> Iterator[Finding]:
+    if lost := rounded_away(rows.episodes):
+        yield finding("warning", "float32", lost, SUBTRACT)
 
 
 def columns(rows: Rows) -> Iterator[Finding]:
@@ -126,8 +132,9 @@ def scales(rows: Rows) -> Iterator[Finding]:
     if size.max() > LARGE[0] or ratio > UNEQUAL[0]:
         largest = int(np.argmax(size))
         name, average = rows.name("observations", largest), observations[:, largest].mean(dtype=np.float64)
+        unlike = "of very different sizes" if ratio > UNEQUAL[0] else "far from size 1"
         what = (
-            f"observations of very different sizes: standard deviations from {rows.std[varying].min():.3g} to"
+            f"observations {unlike}: standard deviations from {rows.std[varying].min():.3g} to"
             f" {rows.std[varying].max():.3g}; {name} is largest, mean {average:.4g}"
         )
         if len(varying) == 1:

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from itrpo.data.formats import npz
+from itrpo.data.health import check_dataset
+from itrpo.data.load import load_dataset
 from itrpo.errors import InputError
 from tests.data.hdf5_files import columns
 
@@ -128,3 +130,20 @@ def test_ragged_lists_are_refused() -> None:
 def test_env_id_must_be_a_string(env_id: np.ndarray) -> None:
     with pytest.raises(InputError, match="'env_id' must be one string"):
         npz.read_mapping(columns() | {"env_id": env_id})
+
+
+def test_a_mask_is_a_missing_value() -> None:
+    """NaN, which training refuses and `check` reports; where a type has none, it is an error that names the field."""
+    values = {key: it.copy() for key, it in columns().items()}
+    rows = np.arange(len(values["rewards"])) == 2
+    rewards = np.ma.array(values["rewards"], mask=rows)
+    assert np.flatnonzero(np.isnan(npz.read_mapping(values | {"rewards": rewards}).rewards)).tolist() == [2]
+    with pytest.raises(InputError, match="'rewards' holds 1 NaN"):
+        load_dataset(values | {"rewards": rewards})
+    assert "not-finite" in {it.name for it in check_dataset(values | {"rewards": rewards}).findings}
+    with pytest.raises(InputError, match=r"^the arrays: 'terminals' is masked in 1 places, and bool has no place"):
+        npz.read_mapping(values | {"terminals": np.ma.array(values["terminals"], mask=rows)})
+    whole = np.ma.array(values["rewards"], mask=False)
+    assert npz.read_mapping(values | {"rewards": whole}).source.sha256 == npz.read_mapping(values).source.sha256
+    filled = load_dataset(values | {"rewards": rewards}, fill="previous")
+    assert "values filled (previous): rewards 1" in filled.notes

@@ -30,3 +30,15 @@ def test_many_repeated_rows_are_a_warning() -> None:
     health = check_dataset({key: np.repeat(SOUND[key], times, axis=0) for key in SOUND})
     finding = next(finding for finding in health.findings if finding.name == "duplicate-rows")
     assert (finding.severity, finding.name, finding.rows[:2]) == ("warning", "duplicate-rows", (1, 22))
+
+
+def test_few_states_and_actions_come_back_without_a_fault() -> None:
+    """A walk over five cells: it repeats rows at once where it runs into a wall, and later wherever it goes."""
+    rng = np.random.default_rng(0)
+    moves, cells = rng.integers(0, 2, ROWS), np.zeros(ROWS + 1, int)
+    for row in range(ROWS):
+        cells[row + 1] = np.clip(cells[row] + 2 * moves[row] - 1, 0, 4)
+    walk = {"observations": np.eye(5, dtype=np.float32)[cells[:-1]], "actions": moves, "rewards": cells[1:] == 4}
+    walk |= {"terminals": np.zeros(ROWS, bool), "timeouts": np.arange(ROWS) % 100 == 99}
+    (finding,) = (it for it in check_dataset(walk).findings if it.name == "duplicate-rows")
+    assert (finding.severity, finding.advice[:32]) == ("note", "a problem of few states and acti")

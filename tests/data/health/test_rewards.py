@@ -32,3 +32,9 @@ def test_sparse_and_large_rewards() -> None:
     sparse[goals[3]] = 1e6
     assert "reward-outliers" in names(check(rewards=sparse))
     assert names(check(rewards=SOUND["rewards"] * 1000)) == ["large-rewards"]
+
+
+def test_huge_rewards_are_divided_by_a_number() -> None:
+    rewards = (SOUND["rewards"] / SOUND["rewards"].std() * 1.5e30).astype(np.float32)
+    assert only(check(rewards=rewards)).advice.endswith("divide rewards by about 1e+30")
+    assert only(check(rewards=SOUND["rewards"] * 1000)).advice.endswith("divide rewards by about 100")

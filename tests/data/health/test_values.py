@@ -90,3 +90,12 @@ def test_a_small_dataset() -> None:
     cut = SOUND["timeouts"][:9000] | (np.arange(9000) == 8999)
     finding = only(check_dataset({key: SOUND[key][:9000] for key in SOUND} | {"timeouts": cut}))
     assert (finding.severity, finding.name) == ("warning", "small")
+
+
+def test_large_columns_of_one_size_are_not_called_unlike() -> None:
+    alike = SOUND["observations"] / SOUND["observations"].std(axis=0) * 1e5
+    assert only(check(observations=alike)).what.startswith(
+        "observations far from size 1: standard deviations from 1e+05"
+    )
+    alike[:, 0] *= 1000
+    assert only(check(observations=alike)).what.startswith("observations of very different sizes")
