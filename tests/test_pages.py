@@ -31,9 +31,10 @@ ON_POLICY = "--steps 128 --every 64 --episodes 1 --envs 2 --steps-per-block 32"
 
 QUICK = {
     "logs of one's own": Case(
-        (("docs/datasets.md", "Your own logs"), ("docs/datasets.md", "Converting")),
-        6,
+        tuple(("docs/datasets.md", heading) for heading in ("What to bring", "Your own logs", "Converting")),
+        9,
         {
+            "recipes.hdf5 --algorithm dqn --env none --scale laptop": f"recipes.hdf5 --algorithm dqn --env none {TINY}",
             "itrpo train log.hdf5 --env none --scale laptop": f"itrpo train log.hdf5 --algorithm bc --env none {TINY}",
             "terminals=dones --env none": f"terminals=dones --env none --algorithm bc {TINY}",
             "hopper-medium-v2 ": "hopper-demo ",
@@ -149,7 +150,7 @@ def sections(page: str) -> dict[str, str]:
 
 
 def write_logs(folder: Path) -> None:
-    """What the pages take for granted: log.csv (and by year), low_dim.hdf5, two NPZ files, a module, a plan."""
+    """What the pages take for granted: log.csv (and by year), recipes.csv, low_dim.hdf5, two NPZ files, a module, a plan."""
     rng = np.random.default_rng(0)
     rows = [
         [f"r{run}", 50 + rng.normal(), 1.8 + 0.1 * rng.normal(), 50 * (1 + rng.uniform(-0.9, 0.9)), rng.normal(), 0]
@@ -159,6 +160,11 @@ def write_logs(folder: Path) -> None:
     for name in ("log", "log-2025", "log-2026"):
         with (folder / f"{name}.csv").open("w", newline="") as file:
             csv.writer(file).writerows([["run_id", "temp", "pressure", "valve", "r", "tripped"], *rows])
+    recipes = [
+        [step, *rng.normal(size=2), rng.choice([1, 2, 4]), rng.normal(), run] for run in "abcd" for step in range(20)
+    ]
+    with (folder / "recipes.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["step", "temp", "pressure", "recipe", "gain", "run"], *recipes])
     with h5py.File(folder / "low_dim.hdf5", "w") as file:
         for demonstration in range(3):
             group = file.create_group(f"data/demo_{demonstration}")

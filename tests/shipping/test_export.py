@@ -275,7 +275,7 @@ def test_a_run_is_exported_from_python_in_every_format(tank):
         ({"data": "absent.csv"}, r"absent\.csv"),
         ({"format": "tflite"}, "format must be one of onnx, stablehlo, c, npz, got 'tflite'"),
         ({"format": None}, "format must be one of onnx"),
-        ({"guards": None}, r"guards must be GuardOptions\(\.\.\.\) of itrpo\.options, got None"),
+        ({"guards": "none"}, r"guards must be GuardOptions\(\.\.\.\) of itrpo\.options, got 'none'"),
         ({"guards": itrpo.GuardOptions(missing="holdd")}, "missing must be .*did you mean 'hold'"),
         ({"guards": itrpo.GuardOptions(quantile=0.7)}, r"quantile must be in \[0, 0\.5\), got 0\.7"),
         ({"guards": itrpo.GuardOptions(clamp="no")}, "clamp must be true or false, got 'no'"),
