@@ -150,7 +150,7 @@ def sections(page: str) -> dict[str, str]:
 
 
 def write_logs(folder: Path) -> None:
-    """What the pages take for granted: log.csv (and by year), recipes.csv, low_dim.hdf5, two NPZ files, a module, a plan."""
+    """What the pages take for granted: logs (log.csv also by year), low_dim.hdf5, two NPZ files, a module, a plan."""
     rng = np.random.default_rng(0)
     rows = [
         [f"r{run}", 50 + rng.normal(), 1.8 + 0.1 * rng.normal(), 50 * (1 + rng.uniform(-0.9, 0.9)), rng.normal(), 0]
