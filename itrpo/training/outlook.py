@@ -93,6 +93,10 @@ def announce(configs: Sequence[RunConfig], dataset: Dataset, console: Console) -
     entry: AlgorithmEntry = registry.algorithm(config.algorithm)
     if found := check_fit(dataset, config.data.env):
         say(console, f"warning: {found}", "bold yellow")
+    reward = dataset.transitions.reward
+    if dataset.num_terminals == 0 and reward.min() == reward.max():
+        said = f"every reward is {reward[0]:.6g}, and no episode ends: nothing says which action is better"
+        say(console, f"warning: {said}", "bold yellow")
     own = dataset.notes if dataset.source.kind not in ("d4rl", "generated") else ()
     words, note = [f"note: {it}" for it in own], entry.presets[config.preset].note
     if entry.reads_next_action(config.algorithm_config):

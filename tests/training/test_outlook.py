@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -50,6 +51,19 @@ def test_a_dry_run_says_first_what_does_not_fit(pendulum, capsys):
     assert "Pendulum-v1 takes actions from -2 to 2, but the bounds given are from -8 to 8" in said
     assert main(["train", str(pendulum), *wide, "--env", "Hopper-v3"]) == 2
     assert "dataset" not in capsys.readouterr().out
+
+
+def test_a_log_that_prefers_nothing_is_told(tmp_path, capsys):
+    columns = {
+        "observations": np.eye(40),
+        "actions": np.linspace(-0.9, 0.9, 40)[:, None],
+        "timeouts": np.arange(40) == 39,
+    }
+    for name, reward, ends in (("none", 0.0, False), ("alive", 1.0, True)):  # to survive may be all
+        terminals = np.arange(40) == (20 if ends else -1)
+        np.savez(tmp_path / f"{name}.npz", **columns, rewards=np.full(40, reward), terminals=terminals)
+        assert main(["train", str(tmp_path / f"{name}.npz"), "--env", "none", "--scale", "smoke", "--dry-run"]) == 0
+        assert ("every reward is 0, and no episode ends" in capsys.readouterr().out) is not ends
 
 
 def test_every_part_of_training_is_measured(pendulum, tmp_path, monkeypatch):
