@@ -10,6 +10,7 @@ import ast
 import contextlib
 import html
 import io
+import json
 import os
 import posixpath
 import re
@@ -111,12 +112,17 @@ def reference() -> dict[str, str]:
     return {"python": python(), "commands": commands(), "algorithms": algorithms(), "parts": parts()}
 
 
-def python() -> str:
-    """Every public name of `itrpo`, from where it is defined."""
+def public() -> dict[str, str]:
+    """The public names of `itrpo`, and the module that each is defined in."""
     tree = ast.parse((ROOT / "itrpo" / "__init__.py").read_text("utf-8"))
     values = {node.targets[0].id: node.value for node in tree.body if isinstance(node, ast.Assign)}
-    names, homes = ast.literal_eval(values["__all__"]), ast.literal_eval(values["_HOMES"])
-    functions = sorted((name for name in names if name in homes), key=lambda name: (name[0].isupper(), name))
+    return ast.literal_eval(values["_HOMES"])
+
+
+def python() -> str:
+    """Every public name of `itrpo`, from where it is defined."""
+    homes = public()
+    functions = sorted(homes, key=lambda name: (name[0].isupper(), name))
     lines = ["# Python", "", "The public names of `itrpo`. Shapes, units and errors stand in the texts.", ""]
     for name in functions:
         lines += [f"::: {homes[name]}.{name}", "    options: {heading_level: 2}", ""]
@@ -126,7 +132,9 @@ def python() -> str:
 def parts() -> str:
     lines = ["# For algorithms of your own", "", "What [an algorithm of your own](../extending.md) is made from.", ""]
     for module in PARTS:
-        lines += [f"::: itrpo.{module}", "    options: {heading_level: 2, show_root_full_path: true}", ""]
+        here = ["!^_", *(f"!^{name}$" for name, home in public().items() if home == f"itrpo.{module}")]  # once is enough
+        options = f"{{heading_level: 2, show_root_full_path: true, filters: {json.dumps(here)}}}"
+        lines += [f"::: itrpo.{module}", f"    options: {options}", ""]
     return "\n".join(lines)
 
 
