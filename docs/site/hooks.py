@@ -132,7 +132,8 @@ def python() -> str:
 def parts() -> str:
     lines = ["# For algorithms of your own", "", "What [an algorithm of your own](../extending.md) is made from.", ""]
     for module in PARTS:
-        here = ["!^_", *(f"!^{name}$" for name, home in public().items() if home == f"itrpo.{module}")]  # once is enough
+        shown = [name for name, home in public().items() if home == f"itrpo.{module}"]  # on the page of Python
+        here = ["!^_", *(f"!^{name}$" for name in shown)]
         options = f"{{heading_level: 2, show_root_full_path: true, filters: {json.dumps(here)}}}"
         lines += [f"::: itrpo.{module}", f"    options: {options}", ""]
     return "\n".join(lines)
