@@ -259,7 +259,7 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("kind", ["ppo", "geppo", "trpo"])
+@pytest.mark.parametrize("kind", ["ppo", *(pytest.param(it, marks=pytest.mark.slow) for it in ("geppo", "trpo"))])
 def test_it_finds_the_best_actions(kind: str, tmp_path: Path):
     it = replace(RUNS[kind], steps=12_000, envs=4, steps_per_block=25 if kind == "geppo" else 50)
     it = replace(it, every=12_000, episodes=50)

@@ -143,6 +143,7 @@ def test_it_learns_to_steer_as_well_as_the_best_controller(tmp_path: Path) -> No
     assert_steers(config("Steer-v0", steps=3_000, uniform_steps=500, every=3_000, episodes=20, sac=network), tmp_path)
 
 
+@pytest.mark.slow
 def test_td3_learns_to_steer_as_well_as_the_best_controller(tmp_path: Path) -> None:
     network = td3.Config(
         gamma=0.9,

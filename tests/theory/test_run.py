@@ -94,6 +94,7 @@ def test_a_file_as_out_is_refused_before_any_work(tmp_path):
     assert file.read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_figures_are_written_whole(tmp_path):
     paths = write_figures(tmp_path / "new", seed=1)
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == sorted(path.name for path in paths)

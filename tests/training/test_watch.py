@@ -188,7 +188,7 @@ def test_a_policy_that_cannot_move_has_none(trained, tmp_path):
         assert found["probe_target_fluctuation"] > 0
 
 
-@pytest.mark.parametrize("stopped", [*(pytest.param(it, marks=pytest.mark.slow) for it in (3, 27)), 60, 87])
+@pytest.mark.parametrize("stopped", [*(pytest.param(it, marks=pytest.mark.slow) for it in (3, 27, 87)), 60])
 def test_a_killed_run_measures_the_same(trained, whole, tmp_path, monkeypatch, stopped):
     """Before, and in the midst of the lags of the first evaluation, at it, and in those of the second."""
     killed = tmp_path / "killed"
