@@ -158,7 +158,8 @@ def judge_candidates(
             )
         )
     of_log = make_estimate("fqe", fitted.value[own], None, episodes, gamma, (*_of_fit(fitted, own, log, gamma), *bias))
-    itself = make_estimate("log", _with_every_tail(fitted, own, log, gamma, many), None, episodes, gamma)
+    own_folds = _with_every_tail(fitted, own, log, gamma, many) if log.cut.any() else earned
+    itself = make_estimate("log", own_folds, None, episodes, gamma)
     judged.append(Judged(LOG, None, (of_log, itself), {}, None, None, None, ()))
     return tuple(judged), _of_log(log, gamma)
 
@@ -223,9 +224,9 @@ def possible(log: Log, gamma: float) -> tuple[float, float]:
 
 def _with_every_tail(fitted: Fitted, own: int, log: Log, gamma: float, weights: np.ndarray) -> np.ndarray:
     """[F]: the log's mean return in each fold; what lies behind cuts differs as the fits of the log's Q do."""
-    fits = fitted.value.shape[1] if log.cut.any() else 1
+    fits = fitted.value.shape[1]
     returns = [discounted_returns(log, gamma, _log_tail(fitted, own, log, gamma, fold)) for fold in range(fits)]
-    of_fold = [0, *(1 + place % (fits - 1) if fits > 1 else 0 for place in range(len(weights) - 1))]
+    of_fold = [0, *(1 + place % (fits - 1) for place in range(len(weights) - 1))]  # there are more bootstraps than fits
     return bootstrap.over_folds(np.stack(returns)[of_fold], weights)
 
 

@@ -71,13 +71,13 @@ def join(session: Session, carry: Carry, part: RunFolder, new: Carry, added: ran
     folder.append_metrics(read_rows(part.path / METRICS))
     both: Any = jax.tree.map(lambda *leaves: np.concatenate(leaves), carry, new)
     session.save("train", step, both)
-    for record in together(read_timing(folder.path), read_timing(part.path), added.start):
+    for record in joined_timing(read_timing(folder.path), read_timing(part.path), added.start):
         session.append_timing(record)
     session.write_status(step, "finished")
     shutil.rmtree(part.path)
 
 
-def together(own: list[dict[str, Any]], new: list[dict[str, Any]], begun: int) -> list[dict[str, Any]]:
+def joined_timing(own: list[dict[str, Any]], new: list[dict[str, Any]], begun: int) -> list[dict[str, Any]]:
     """Records of timing of the added seeds, each with what the `begun` others took to the same step.
 
     Of several records of a step the last one counts. The two may be of stretches that began at other steps.

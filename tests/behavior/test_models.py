@@ -80,8 +80,8 @@ def test_each_dimension_of_a_flow_sees_those_before_it_alone():
     np.testing.assert_allclose(several[0, 0], alone, rtol=1e-5, atol=rounding)
 
 
-@pytest.mark.slow
 # matching a velocity learns from a noisier loss than the likelihood: a larger network and rate, and it is less close
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "fields", "gap"),
     [("flow", {}, 0.15), ("flow_matching", {"hidden": (64, 64), "fit_learning_rate": 1e-2}, 0.4)],
