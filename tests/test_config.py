@@ -13,7 +13,7 @@ import pytest
 from itrpo import config, registry
 from itrpo.algorithms.itrpo import Config
 from itrpo.errors import InputError
-from itrpo.training.configure import make_config
+from itrpo.training.configure import make_setup
 
 
 def test_override_reaches_nested_fields_by_their_own_name():
@@ -69,7 +69,7 @@ def test_field_names_are_unique_within_a_config():
 def run_config(algorithm: str, **choices: Any) -> config.RunConfig:
     data = config.DataConfig("x", "none", None, False, 1.0, 0.0, (-1.0,), (1.0,))
     train, evaluation = config.TrainConfig(1_000_000, 4, 0, None), config.EvalConfig(5_000, 10)
-    return config.RunConfig(data, train=train, evaluation=evaluation, **make_config(algorithm, **choices).constants())
+    return config.RunConfig(data, train=train, evaluation=evaluation, **make_setup(algorithm, **choices).constants())
 
 
 def test_identity_covers_everything_but_the_length():

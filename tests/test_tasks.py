@@ -7,7 +7,7 @@ import pytest
 from itrpo import registry
 from itrpo.config import leaves
 from itrpo.tasks import read_blocks, task_constants, task_of
-from itrpo.training.configure import make_config
+from itrpo.training.configure import make_setup
 
 ENTRIES = {name: registry.lookup(name, registry.ALGORITHMS, "algorithm") for name in registry.ALGORITHMS}
 WITH_TASKS = [
@@ -41,12 +41,12 @@ def test_every_block_sets_fields_of_its_algorithm_and_names_a_source(name, prese
         assert len(block["source"]) > 10
         assert set(block["fields"]) <= fields
         for pattern in block["tasks"]:  # each value is in range, and a config of it can be made
-            make_config(name, preset=preset, task=pattern.replace("*", "umaze"))
+            make_setup(name, preset=preset, task=pattern.replace("*", "umaze"))
 
 
 def test_unknown_tasks_and_presets_without_a_file_change_nothing():
     assert task_constants(None, "hopper-medium").fields == {}
-    assert make_config("itrpo", task="hopper-medium").algorithm_config == ENTRIES["itrpo"].presets["quick"].config
+    assert make_setup("itrpo", task="hopper-medium").algorithm_config == ENTRIES["itrpo"].presets["quick"].config
 
 
 # what AntMaze's 0 and 1 become: IQL, SPOT and EMaQ r - 1, CQL 4 (r - 0.5), ReBRAC 100 r; all others leave them alone;

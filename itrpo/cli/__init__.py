@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from itrpo import files, registry
-from itrpo.cli import about, completion, datasets, export, judging, online, report, sweep, theory, training
+from itrpo.cli import about, collection, completion, datasets, export, judging, report, runs, sweep, theory, training
 from itrpo.cli.flags import Flag, read
 from itrpo.errors import InputError, ItrpoError
 
@@ -44,20 +44,23 @@ COMMANDS = {
     "video": Command(training.Video, training.video),
     "select": Command(judging.Select, judging.select),
     "finetune": Command(training.Finetune, training.finetune, training.finetune_fields),
-    "plot": Command(training.Plot, training.plot),
-    "runs list": Command(training.RunsList, training.runs_list),
-    "runs show": Command(training.RunsShow, training.runs_show),
-    "runs diff": Command(training.RunsDiff, training.runs_diff),
-    "runs paths": Command(training.RunsPaths, training.runs_paths),
-    "runs pack": Command(training.RunsPack, training.runs_pack),
+    "plot": Command(runs.Plot, runs.plot),
+    "runs list": Command(runs.List, runs.list_all),
+    "runs show": Command(runs.Show, runs.show),
+    "runs diff": Command(runs.Diff, runs.diff),
+    "runs paths": Command(runs.Paths, runs.paths),
+    "runs pack": Command(runs.Pack, runs.pack),
     "report": Command(report.Report, report.report),
     "datasets list": Command(datasets.List, datasets.list_all),
     "datasets info": Command(datasets.Info, datasets.info),
     "datasets check": Command(datasets.Check, datasets.check),
     "datasets convert": Command(datasets.Convert, datasets.convert),
     "datasets make": Command(datasets.Make, datasets.make),
-    **{it: Command(online.Learn, partial(online.learn, it), partial(online.run_fields, it)) for it in online.KINDS},
-    **{f"{it} replay": Command(online.Replay, online.replay) for it in online.KINDS},
+    **{
+        it: Command(collection.Learn, partial(collection.learn, it), partial(collection.run_fields, it))
+        for it in collection.KINDS
+    },
+    **{f"{it} replay": Command(collection.Replay, collection.replay) for it in collection.KINDS},
     "algorithms": Command(training.Algorithms, training.algorithms),
     "theory": Command(theory.Theory, theory.theory),
     "about": Command(about.About, about.about),

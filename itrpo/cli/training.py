@@ -1,4 +1,4 @@
-"""Commands that train, and that look at what was trained."""
+"""Commands that train, and that play what was trained."""
 
 from __future__ import annotations
 
@@ -232,103 +232,6 @@ def finetune(command: Finetune, console: Console) -> None:
     out = command.out or command.run.with_name(f"{command.run.resolve().name}-finetuned")
     done = finetune(command.run, out, env=command.env, data=command.data, fields=command.fields, console=console)
     print_finetuned(done, console)
-
-
-@dataclass(frozen=True)
-class RunsList:
-    """List the runs in a folder and those below: how far they are, what they score, and in what they differ."""
-
-    root: Path = Path("runs")  # folder of run folders, at any depth
-    json: bool = False  # print JSON in place of a table
-
-
-def runs_list(command: RunsList, console: Console) -> None:
-    from itrpo.report.runs import print_runs
-
-    print_runs(command.root, console, command.json)
-
-
-@dataclass(frozen=True)
-class RunsShow:
-    """Say all that a run's folder knows of it: results by seed, constants, versions, machine, every command line."""
-
-    run: Annotated[Path, Word("RUN")]  # run folder
-    json: bool = False  # print JSON, with the whole configuration and provenance, in place of a table
-
-
-def runs_show(command: RunsShow, console: Console) -> None:
-    from itrpo.report.runs import print_run
-
-    print_run(command.run, console, command.json)
-
-
-@dataclass(frozen=True)
-class RunsDiff:
-    """Say in which constants, data and versions runs differ, and what each reached."""
-
-    runs: Annotated[tuple[Path, ...], Word("RUN")]  # run folders, or folders with runs below
-    json: bool = False  # print JSON in place of a table
-
-
-def runs_diff(command: RunsDiff, console: Console) -> None:
-    from itrpo.report.runs import print_differences
-
-    print_differences(command.runs, console, command.json)
-
-
-@dataclass(frozen=True)
-class Plot:
-    """Draw the curves of several runs, of any algorithms, in one picture: a panel for each dataset."""
-
-    runs: Annotated[tuple[Path, ...], Word("RUN")]  # run folders, or folders with runs below
-    out: Path = Path("curves.png")  # picture
-    metric: str | None = None  # docs/metrics.md has their names [score, return, or else what all have]
-
-
-def plot(command: Plot, console: Console) -> None:
-    from itrpo.plotting import run_curves
-
-    drawn = run_curves(command.runs, command.out, command.metric)
-    runs = "1 run" if len(drawn) == 1 else f"{len(drawn)} runs"
-    say(console, f"wrote {command.out}: {runs}")
-
-
-@dataclass(frozen=True)
-class RunsPaths:
-    """Draw how the policies of runs on one dataset moved while they learned, beside each other (the paper's Figure 1).
-
-    For runs of itrpo, brac_v, brac_p and itrpo_insample. Axes: the two principal directions of all their policies.
-    """
-
-    runs: Annotated[tuple[Path, ...], Word("RUN")]  # run folders
-    out: Path = Path("paths.png")  # picture
-    seed: Seed = 0  # index of the seed
-
-
-def runs_paths(command: RunsPaths, console: Console) -> None:
-    from itrpo.plotting import policy_paths
-
-    policy_paths(command.runs, command.out, command.seed)
-    say(console, f"wrote {command.out}")
-
-
-@dataclass(frozen=True)
-class RunsPack:
-    """Keep what runs measured in one small Parquet file, without their folders: values as float32, no paths of this
-    machine, no policies and no checkpoints. Of runs with one hash the one that is further is kept.
-    """
-
-    paths: Annotated[tuple[Path, ...], Word("DIR")]  # folders of runs at any depth, and files of this command
-    out: Path  # the file to write; its name ends in .parquet
-
-
-def runs_pack(command: RunsPack, console: Console) -> None:
-    from itrpo.results.frames import pack, read_results
-
-    results = read_results(command.paths, console)
-    pack(results, command.out)
-    runs, rows, size = len(results.runs), len(results.rows), command.out.stat().st_size
-    say(console, f"{command.out}: {runs:,} runs, {rows:,} rows, {size:,} bytes")
 
 
 @dataclass(frozen=True)

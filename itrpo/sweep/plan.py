@@ -30,7 +30,7 @@ from itrpo.evaluation.environments import is_allowed
 from itrpo.options import SCALES, RunOptions, Scale
 from itrpo.ranges import check_ranges
 from itrpo.registry import nearest
-from itrpo.training.configure import AlgorithmSetup, check_options, make_setup
+from itrpo.training.configure import AlgorithmSetup, check_options, setup_from
 
 SHIPPED = Path(__file__).parent / "plans"
 PLAN = ("name", "title", "datasets", "arms", "options", "datasets_options", "scales")
@@ -138,7 +138,7 @@ def planned(
 ) -> PlannedRun:
     options = check_options(options, dataset)
     fields = with_alpha(arm.algorithm, options, fields, here)
-    setup = make_setup(arm.algorithm, options, fields)
+    setup = setup_from(arm.algorithm, options, fields)
     options = replace(options, preset=setup.preset)
     return PlannedRun(arm.label, dataset, f"{folder}/{arm.label}", arm.algorithm, options, fields, setup)
 
@@ -158,7 +158,7 @@ def with_alpha(
         raise InputError("lambda sets alpha = lambda / (1 - tau); give one of the two")
 
     def constants_of(name: str, own: dict[str, Any]) -> dict[str, Any]:
-        return {field: value for field, _, value in leaves(make_setup(name, options, own).algorithm_config)}
+        return {field: value for field, _, value in leaves(setup_from(name, options, own).algorithm_config)}
 
     value = fields["lambda"]
     if isinstance(value, str):

@@ -14,7 +14,7 @@ from itrpo.data.sources import Source
 from itrpo.errors import DivergenceError, InputError
 from itrpo.options import RunOptions
 from itrpo.report.comparison import write_comparison
-from itrpo.training.configure import check_options, complete, make_setup
+from itrpo.training.configure import check_options, complete, setup_from
 from itrpo.training.outlook import look_ahead, print_outlook
 from itrpo.training.run import name_in_folder, run
 from itrpo.training.train import read
@@ -81,7 +81,7 @@ def prepare(
             raise InputError(f"fields were given for {name!r}{registry.nearest(name, names)}, which is not compared")
     options = check_options(options, dataset)
     setups = [
-        make_setup(name, replace(options, preset=presets.get(name, options.preset)), fields.get(name)) for name in names
+        setup_from(name, replace(options, preset=presets.get(name, options.preset)), fields.get(name)) for name in names
     ]  # before any data is read: every mistake in names and values
     if not dry_run:
         files.check_may_write(Path("runs" if options.out is None else options.out))

@@ -83,7 +83,7 @@ def choose(
     return AlgorithmSetup(algorithm, name, chosen.config, behavior, behavior_config, chosen.scaled_fields)
 
 
-def make_config(
+def make_setup(
     algorithm: str = "itrpo",
     *,
     preset: str | None = None,
@@ -123,9 +123,9 @@ def make_config(
     )
 
 
-def make_setup(algorithm: str, options: RunOptions, fields: Mapping[str, Any] | None) -> AlgorithmSetup:
-    """`make_config` with what checked options say."""
-    return make_config(
+def setup_from(algorithm: str, options: RunOptions, fields: Mapping[str, Any] | None) -> AlgorithmSetup:
+    """`make_setup` with what checked options say."""
+    return make_setup(
         algorithm,
         preset=options.preset,
         behavior=options.behavior,

@@ -24,7 +24,7 @@ from itrpo.options import RunOptions
 from itrpo.policy import Policy
 from itrpo.results import checkpoint
 from itrpo.results.store import read_status
-from itrpo.training.configure import BEHAVIOR, AlgorithmSetup, make_config
+from itrpo.training.configure import BEHAVIOR, AlgorithmSetup, make_setup
 from itrpo.training.evaluate import load_policies
 from itrpo.training.restore import read_config, recorded
 from itrpo.training.scaling import algorithm_of, behavior_of
@@ -89,11 +89,11 @@ def options_for(parent: RunConfig, options: RunOptions, folder: Path, read_alrea
 
 
 def setup_for(parent: RunConfig, fields: Mapping[str, Any]) -> AlgorithmSetup:
-    """The old run's constants, and the fields that are given. Raises InputError as `make_config`."""
+    """The old run's constants, and the fields that are given. Raises InputError as `make_setup`."""
     own = {name: value for name, _, value in leaves(parent.algorithm_config)}
     if parent.behavior_config is not None:
         own |= {BEHAVIOR + name: value for name, _, value in leaves(parent.behavior_config)}
-    setup = make_config(
+    setup = make_setup(
         parent.algorithm, preset=parent.preset, behavior=parent.behavior, fields=own | dict(fields), task=None
     )
     return setup._replace(scaled_fields=tuple(name for name in parent.scaled_fields if name not in fields))

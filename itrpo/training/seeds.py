@@ -23,7 +23,7 @@ def over_seeds(
     can't usefully share out between cores keep all of them busy. On a GPU or TPU all seeds are one vmapped program,
     sharded over the devices. Results on a CPU are NumPy arrays. Arguments in `donate` are consumed.
     """
-    return (one_by_one if jax.default_backend() == "cpu" else together)(function, per_seed, donate)
+    return (one_by_one if jax.default_backend() == "cpu" else vmapped)(function, per_seed, donate)
 
 
 def one_by_one(
@@ -53,9 +53,7 @@ def one_by_one(
     return call
 
 
-def together(
-    function: Callable[..., Any], per_seed: Sequence[bool], donate: tuple[int, ...] = ()
-) -> Callable[..., Any]:
+def vmapped(function: Callable[..., Any], per_seed: Sequence[bool], donate: tuple[int, ...] = ()) -> Callable[..., Any]:
     """One vmapped program for all seeds, on the largest number of devices that divides theirs."""
     program = jax.jit(jax.vmap(function, in_axes=[0 if marked else None for marked in per_seed]), donate_argnums=donate)
 

@@ -14,7 +14,7 @@ from itrpo.data.load import load_dataset
 from itrpo.data.sources import Source
 from itrpo.options import RunOptions, reading
 from itrpo.training import continuing
-from itrpo.training.configure import check_options, complete, make_setup
+from itrpo.training.configure import check_options, complete, setup_from
 from itrpo.training.run import Run, run, train_together, usual_folder
 from itrpo.types import Dataset
 
@@ -64,7 +64,7 @@ def prepare(
         files.check_may_write(Path("runs" if options.out is None else options.out))
     old = None if parent is None else continuing.read_parent(parent, algorithm)
     if old is None or parent is None:
-        setup = make_setup(algorithm, options, fields)  # before any data is read
+        setup = setup_from(algorithm, options, fields)  # before any data is read
     else:
         options = continuing.options_for(old, options, parent, isinstance(dataset, Dataset))
         setup = continuing.setup_for(old, fields or {})
@@ -88,7 +88,7 @@ def train_grid(
     A run that diverges says so in its folder, and the others go on. Raises as `train`.
     """
     options = check_options(options, dataset)
-    setups = [make_setup(algorithm, options, own) for own in fields]
+    setups = [setup_from(algorithm, options, own) for own in fields]
     data = read(dataset, options, console)
     train_together(
         [(complete(setup, options, data), out) for setup, out in zip(setups, folders, strict=True)], data, console

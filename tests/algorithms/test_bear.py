@@ -181,7 +181,7 @@ def test_the_greedy_action_is_the_best_of_many_under_q1(steps):
 
 
 def test_constants_by_task_and_of_short_runs():
-    from itrpo.training.configure import make_config
+    from itrpo.training.configure import make_setup
     from itrpo.training.scaling import scaled_config
 
     for task, kernel in (
@@ -189,9 +189,9 @@ def test_constants_by_task_and_of_short_runs():
         ("walker2d-expert", "laplacian"),
         ("halfcheetah-random", "gaussian"),
     ):
-        assert make_config("bear", task=task).algorithm_config.backbone.kernel == kernel
-    source = make_config("bear", preset="source")
+        assert make_setup("bear", task=task).algorithm_config.backbone.kernel == kernel
+    source = make_setup("bear", preset="source")
     assert scaled_config(source, 1_000_000).backbone.warm_up_steps == 40_000
     assert scaled_config(source, 300).backbone.warm_up_steps == 12
-    given = make_config("bear", preset="source", fields={"warm_up_steps": 7})
+    given = make_setup("bear", preset="source", fields={"warm_up_steps": 7})
     assert scaled_config(given, 300).backbone.warm_up_steps == 7

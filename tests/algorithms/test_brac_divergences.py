@@ -21,7 +21,7 @@ from itrpo.nn.ensemble import ensemble
 from itrpo.nn.network import Network
 from itrpo.nn.trainable import trainable
 from itrpo.ops import divergences
-from itrpo.training.configure import make_config
+from itrpo.training.configure import make_setup
 from itrpo.types import SpaceSpec, Transition
 
 SPEC, ROWS, ALPHA, GAMMA = SpaceSpec(2, 2), 4, 0.7, 0.9
@@ -404,9 +404,9 @@ def test_a_weight_climbs_while_the_divergence_is_above_its_target_and_stays_in_i
 @pytest.mark.parametrize("name", ["brac_mmd", "brac_wasserstein", "brac_dual_kl"])
 def test_an_alpha_that_adapts_is_in_units_of_reward(name):
     with pytest.raises(InputError, match=r"divergence_target = 0.1: .*--alpha-scale absolute"):
-        make_config(name, preset="quick", fields={"divergence_target": 0.1})
+        make_setup(name, preset="quick", fields={"divergence_target": 0.1})
     own = {"divergence_target": 0.1, "alpha_scale": "absolute"}
-    assert make_config(name, preset="quick", fields=own).algorithm_config.backbone.divergence_target == 0.1
+    assert make_setup(name, preset="quick", fields=own).algorithm_config.backbone.divergence_target == 0.1
 
 
 def test_brac_mmd_holds_its_distance_at_the_target():

@@ -36,7 +36,7 @@ from itrpo.nn.network import Network
 from itrpo.nn.trainable import Trainable, trainable
 from itrpo.theory import schemes
 from itrpo.theory.mdp import make_mdp, optimal_values
-from itrpo.training.configure import make_config
+from itrpo.training.configure import make_setup
 from itrpo.types import DiscreteSpec, Transition
 
 S, A, GAMMA = 4, 3, 0.8
@@ -308,4 +308,4 @@ def test_rem_ends_at_the_optimal_values():
 )
 def test_networks_that_can_not_be_made_are_refused(name, fields, words):
     with pytest.raises(InputError, match=words):
-        make_config(name, fields=fields)
+        make_setup(name, fields=fields)

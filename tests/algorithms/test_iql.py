@@ -163,7 +163,7 @@ def test_act_is_the_bounded_mean_and_samples_are_clipped():
 
 @pytest.mark.parametrize(("task", "expected"), [("antmaze-umaze", (0.9, 10.0)), ("hopper-medium", (0.7, 3.0))])
 def test_constants_by_task(task, expected):
-    from itrpo.training.configure import make_config
+    from itrpo.training.configure import make_setup
 
-    found = make_config("iql", task=task).algorithm_config
+    found = make_setup("iql", task=task).algorithm_config
     assert (found.expectile, found.inverse_temperature) == expected

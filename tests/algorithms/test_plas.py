@@ -144,9 +144,9 @@ def test_latents_reach_beyond_the_models_clip_up_to_max_latent():
 
 
 def test_presets():
-    from itrpo.training.configure import make_config
+    from itrpo.training.configure import make_setup
 
-    source = make_config("plas", preset="source", task="hopper-random")
+    source = make_setup("plas", preset="source", task="hopper-random")
     assert source.algorithm_config == Config()
     assert (source.behavior, source.behavior_config.fit_learning_rate, source.behavior_config.fit_batch_size) == (
         "cvae",
@@ -154,5 +154,5 @@ def test_presets():
         100,
     )
     for task, phi in (("hopper-random", 0.5), ("walker2d-medium-replay", 0.01), ("hopper-expert", 0.05)):
-        found = make_config("plas", preset="perturbed", task=task).algorithm_config
+        found = make_setup("plas", preset="perturbed", task=task).algorithm_config
         assert (found.perturbation, found.phi) == (True, phi)

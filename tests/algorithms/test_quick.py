@@ -13,7 +13,7 @@ from itrpo import registry
 from itrpo.algorithms.quick import CONSTANTS, WARM, WIDTHS
 from itrpo.behavior import flow
 from itrpo.config import leaves
-from itrpo.training.configure import make_config
+from itrpo.training.configure import make_setup
 from itrpo.types import RewardRule
 
 PLANS = Path(registry.__file__).parent / "sweep" / "plans"
@@ -42,7 +42,7 @@ ENTRIES = {name: registry.lookup(name, registry.ALGORITHMS, "algorithm") for nam
 
 @pytest.mark.parametrize("name", ENTRIES)
 def test_what_algorithms_share_is_the_same_in_all(name):
-    setup, preset = make_config(name, preset="quick", task="halfcheetah-random"), ENTRIES[name].presets["quick"]
+    setup, preset = make_setup(name, preset="quick", task="halfcheetah-random"), ENTRIES[name].presets["quick"]
     fields = leaves(setup.algorithm_config)
     warm = name == "bppo" or any(field == "warm_start" and value for field, _, value in fields)
     shared = {**CONSTANTS, **(WARM if warm else {})}
@@ -51,7 +51,7 @@ def test_what_algorithms_share_is_the_same_in_all(name):
             assert value == shared.get(field, value), field
             if field.endswith("hidden"):
                 assert value == WIDTHS, field
-    assert make_config(name, preset="quick", task="hopper-expert") == setup  # one setting for the paper's 15
+    assert make_setup(name, preset="quick", task="hopper-expert") == setup  # one setting for the paper's 15
     assert (preset.behavior_steps, preset.steps) == (1_000_000, 1_000_000)
     assert preset.normalize_observations
     assert preset.antmaze_normalize_observations
@@ -60,7 +60,7 @@ def test_what_algorithms_share_is_the_same_in_all(name):
 @pytest.mark.parametrize("name", [name for name, entry in ENTRIES.items() if entry.actions == "continuous"])
 def test_in_mazes_a_step_costs_and_goals_are_far_for_all(name):
     assert ENTRIES[name].presets["quick"].antmaze_rewards == RewardRule(shift=-1.0)
-    plain, maze = (make_config(name, preset="quick", task=task) for task in ("hopper-medium", "antmaze-medium-diverse"))
+    plain, maze = (make_setup(name, preset="quick", task=task) for task in ("hopper-medium", "antmaze-medium-diverse"))
     constants = [{field: value for field, _, value in leaves(it.algorithm_config)} for it in (plain, maze)]
     assert maze._replace(algorithm_config=plain.algorithm_config) == plain
     differ = {field: value for field, value in constants[1].items() if value != constants[0][field]}
@@ -69,7 +69,7 @@ def test_in_mazes_a_step_costs_and_goals_are_far_for_all(name):
 
 @pytest.mark.parametrize(("name", "alpha"), [("itrpo", 0.01), ("brac_v", 0.005), ("brac_p", 0.005)])
 def test_in_the_small_maze_alpha_is_in_units_of_q(name, alpha):
-    config = make_config(name, preset="quick", task="antmaze-umaze-diverse").algorithm_config
+    config = make_setup(name, preset="quick", task="antmaze-umaze-diverse").algorithm_config
     assert (config.alpha, config.backbone.alpha_scale, config.divergence_target) == (alpha, "relative", None)
     assert config.backbone.gamma == 0.999
 
@@ -82,9 +82,9 @@ def test_every_shared_constant_is_a_field_of_some_algorithm_or_model():
 
 def test_another_model_of_pi_beta_has_the_shared_constants_too():
     given = {"warm_start": False}
-    model = make_config("itrpo", preset="quick", behavior="flow_matching", fields=given).behavior_config
+    model = make_setup("itrpo", preset="quick", behavior="flow_matching", fields=given).behavior_config
     assert (model.hidden, model.ode_steps) == (WIDTHS, CONSTANTS["ode_steps"])
-    assert make_config("itrpo", preset="matched", behavior="flow", fields=given).behavior_config == flow.Config()
+    assert make_setup("itrpo", preset="matched", behavior="flow", fields=given).behavior_config == flow.Config()
 
 
 def configurations() -> dict[str, list[dict]]:
@@ -105,7 +105,7 @@ def test_every_algorithm_is_searched_as_much():
     assert set(found) == set(ENTRIES) - choices - {*BRAC_FORMS, *WITHOUT_COLUMN}
     assert not any("options" in arm for arm in TUNING["arms"].values())
     for name, tried in found.items():
-        setups = [make_config(name, preset="quick", fields=fields) for fields in tried]
+        setups = [make_setup(name, preset="quick", fields=fields) for fields in tried]
         assert all(one != other for one, other in itertools.combinations(setups, 2))
 
 

@@ -116,9 +116,9 @@ def test_the_actor_steps_first_and_its_target_lags_by_one_of_its_steps():
     ],
 )
 def test_constants_by_task(task, expected):
-    from itrpo.training.configure import make_config
+    from itrpo.training.configure import make_setup
 
-    found = make_config("rebrac", preset="source", task=task).algorithm_config
+    found = make_setup("rebrac", preset="source", task=task).algorithm_config
     assert expected == (
         found.policy_bc_weight,
         found.critic_bc_weight,

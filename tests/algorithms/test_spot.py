@@ -155,8 +155,8 @@ def test_with_weight_zero_and_no_dropout_it_is_td3():
     ],
 )
 def test_constants_by_task(task, weight, dropout):
-    from itrpo.training.configure import make_config
+    from itrpo.training.configure import make_setup
 
-    found = make_config("spot", task=task).algorithm_config
+    found = make_setup("spot", task=task).algorithm_config
     assert (found.support_weight, found.policy_dropout) == (weight, dropout)
     assert found.backbone.policy_learning_rate == (1e-4 if dropout == 0 else 3e-4)

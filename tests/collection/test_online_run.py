@@ -24,7 +24,7 @@ import pytest
 from rich.console import Console
 
 from itrpo import files
-from itrpo.cli import main, online
+from itrpo.cli import collection, main
 from itrpo.collection import online_rows, online_run, online_updates, sac, td3
 from itrpo.collection.online_run import OnlineConfig, SacRun, Td3Run
 from itrpo.collection.rollout import load_acting_policy
@@ -400,7 +400,7 @@ def test_a_run_killed_in_a_real_environment_goes_on_to_the_same_bits(kind: str, 
     command = [kind, "HalfCheetah-v4", *flags, "--out"]
     script = f"""
 import os, signal
-from itrpo.cli import main, online
+from itrpo.cli import collection, main
 from itrpo.collection.online_rows import Environments
 step = Environments.step
 def step_until_killed(self, time_step, *given):
@@ -538,4 +538,4 @@ def test_an_environment_of_a_module_of_ones_own(tmp_path: Path, monkeypatch: pyt
 
 
 def test_each_kind_of_run_is_a_command():
-    assert tuple(online_run.KINDS) == online.KINDS
+    assert tuple(online_run.KINDS) == collection.KINDS

@@ -21,7 +21,7 @@ from itrpo.errors import InputError
 from itrpo.training.configure import (
     check_options,
     complete,
-    make_config,
+    make_setup,
 )
 from itrpo.training.outlook import actions_in_words, mazes_in_words, observations_in_words
 from itrpo.types import Dataset
@@ -31,7 +31,7 @@ def test_numbers_of_numpy_are_numbers():
     options = check_options(RunOptions(steps=np.int64(20), seeds=np.float32(2), action_low=np.array([-2.0, -1.0])), "x")
     assert (options.steps, options.seeds, options.action_low) == (20, 2, (-2.0, -1.0))
     assert [type(options.steps), type(options.seeds)] == [int, int]
-    setup = make_config("itrpo", fields={"alpha": np.float64(0.25), "batch_size": np.int32(64), "warm_start": np.True_})
+    setup = make_setup("itrpo", fields={"alpha": np.float64(0.25), "batch_size": np.int32(64), "warm_start": np.True_})
     assert type(setup.algorithm_config.alpha) is float
     assert setup.algorithm_config.backbone.warm_start is True
 
@@ -75,7 +75,7 @@ def test_names_of_compare_are_a_list():
 def test_what_is_given_is_what_a_run_is_made_of(pendulum):
     """Also values that are false: 0 and False are not 'not given'."""
     dataset: Dataset = itrpo.load_dataset(pendulum, action_low=-2.0, action_high=2.0)
-    setup = make_config("td3_bc")
+    setup = make_setup("td3_bc")
     options = check_options(RunOptions("smoke", seeds=3, reward_shift=0.0, normalize_observations=False), dataset)
     config = complete(setup, options, dataset)
     assert (config.train.steps, config.train.seeds, config.evaluation.eval_every) == (300, 3, 100)
@@ -94,7 +94,7 @@ def plant(**changed):
 
 
 def test_data_of_ones_own_are_normalised_where_scales_differ():
-    setup, unlike = make_config("iql", preset="source"), plant()
+    setup, unlike = make_setup("iql", preset="source"), plant()
     alike = plant(observations=np.random.default_rng(1).normal(size=(50, 2)))
     for dataset, given, expected in (
         (unlike, {}, (True, True)),
@@ -109,11 +109,11 @@ def test_data_of_ones_own_are_normalised_where_scales_differ():
         known = replace(unlike, source=replace(unlike.source, kind=kind, sha256=sha256))
         data = complete(setup, RunOptions(reward_scale=1.0), known).data
         assert (data.normalize_observations, data.by_column) == (False, None), kind
-        assert complete(make_config("td3_bc"), RunOptions(), known).data.by_column is None
+        assert complete(make_setup("td3_bc"), RunOptions(), known).data.by_column is None
 
 
 def test_a_run_says_how_it_sees_the_observations():
-    dataset, setup = plant(), make_config("iql", preset="source")
+    dataset, setup = plant(), make_setup("iql", preset="source")
     texts = [
         observations_in_words(complete(setup, RunOptions(reward_scale=1.0, **given), dataset).data, dataset)
         for given in ({}, {"normalize_observations": False}, {"normalize_observations": True, "env": "Hopper-v4"})
@@ -125,7 +125,7 @@ def test_a_run_says_how_it_sees_the_observations():
 
 def test_densities_of_clipped_actions_are_asked_inside():
     def edges(dataset, **given):
-        config = complete(make_config("itrpo", **({"preset": "quick"} | given)), RunOptions(), dataset)
+        config = complete(make_setup("itrpo", **({"preset": "quick"} | given)), RunOptions(), dataset)
         fit = config.behavior_config.fit.fit_action_edge
         return (config.algorithm_config.backbone.action_edge, fit), actions_in_words(config, dataset)
 
@@ -141,14 +141,14 @@ def test_densities_of_clipped_actions_are_asked_inside():
     assert edges(clipped, fields={"behavior_fit_action_edge": 1e-6})[0] == (0.05, 1e-6)
     assert edges(clipped, preset="source")[0] == (1e-6, 1e-6)
     assert edges(free) == edges(plant(actions=command.clip(-2, 2) / 2)) == ((1e-3, 1e-6), "")  # 3 of 50 are too few
-    assert actions_in_words(complete(make_config("td3_bc"), RunOptions(), clipped), clipped) == ""  # it asks no density
+    assert actions_in_words(complete(make_setup("td3_bc"), RunOptions(), clipped), clipped) == ""  # it asks no density
 
 
 def test_rewards_and_constants_of_mazes_go_together_or_are_told_apart():
     dataset, env = plant(), "itrpo/AntMaze_Large-v0"
 
     def seen(options: RunOptions, name: str = "td3_bc") -> tuple[float, str]:
-        config = complete(make_config(name, preset="quick", task=options.task), options, dataset)
+        config = complete(make_setup(name, preset="quick", task=options.task), options, dataset)
         return config.data.reward_shift, mazes_in_words(config)
 
     told = "the dataset's name says no task: constants are those of other tasks; --task antmaze-large-play"
@@ -163,7 +163,7 @@ def test_rewards_and_constants_of_mazes_go_together_or_are_told_apart():
 def test_benchmarks_keep_the_names_of_their_runs(pendulum):
     """The hash of a run whose config has nothing that is new since."""
     dataset: Dataset = itrpo.load_dataset(pendulum, action_low=-2.0, action_high=2.0)
-    config = complete(make_config("bc", preset="source"), RunOptions("smoke"), dataset)
+    config = complete(make_setup("bc", preset="source"), RunOptions("smoke"), dataset)
     assert config_hash(config) == config_hash(replace(config, data=replace(config.data, by_column=None)))
     assert config_hash(config) != config_hash(replace(config, data=replace(config.data, by_column=True)))
 
@@ -172,7 +172,7 @@ def test_benchmarks_keep_the_names_of_their_runs(pendulum):
 def test_runs_whose_alpha_is_a_constant_keep_their_names(pendulum, name):
     dataset: Dataset = itrpo.load_dataset(pendulum, action_low=-2.0, action_high=2.0)
     adapting, plain = (
-        complete(make_config(name, fields={"alpha_scale": "absolute"} | given), RunOptions("smoke"), dataset)
+        complete(make_setup(name, fields={"alpha_scale": "absolute"} | given), RunOptions("smoke"), dataset)
         for given in ({"divergence_target": 0.1}, {})
     )
     assert config_hash(adapting) != config_hash(plain)
@@ -185,20 +185,20 @@ def test_runs_whose_alpha_is_a_constant_keep_their_names(pendulum, name):
 @pytest.mark.parametrize("name", ["brac_v", "itrpo"])
 def test_an_alpha_in_units_of_q_is_none_that_adapts_and_none_of_many_q(name):
     with pytest.raises(InputError, match=r"divergence_target = 2: .*--alpha-scale absolute.*--divergence-target none"):
-        make_config(name, preset="quick", fields={"divergence_target": 2.0})
+        make_setup(name, preset="quick", fields={"divergence_target": 2.0})
     with pytest.raises(InputError, match=r"alpha = 6 with alpha_scale = relative.*--alpha-scale absolute"):
-        make_config(name, preset="quick", fields={"alpha": 6.0})
-    in_a_maze = make_config(name, preset="quick", task="antmaze-large-play").algorithm_config
+        make_setup(name, preset="quick", fields={"alpha": 6.0})
+    in_a_maze = make_setup(name, preset="quick", task="antmaze-large-play").algorithm_config
     assert (in_a_maze.backbone.alpha_scale, in_a_maze.divergence_target) == ("absolute", 4.0)
     constant = {"alpha": 0.003, "alpha_scale": "relative", "divergence_target": None}
-    assert make_config(name, preset="quick", task="antmaze-large-play", fields=constant)
+    assert make_setup(name, preset="quick", task="antmaze-large-play", fields=constant)
 
 
 def test_other_columns_of_the_same_file_are_another_run(tmp_path):
     rng = np.random.default_rng(0)
     table = polars.DataFrame({name: rng.uniform(-1, 1, 20) for name in ("a", "b", "c", "u", "r")})
     table.with_columns(end=polars.Series([0] * 20)).write_csv(tmp_path / "log.csv")
-    setup, configs = make_config("td3_bc"), []
+    setup, configs = make_setup("td3_bc"), []
     for observations in (["a", "b"], ["b", "c"]):
         columns = {"observations": observations, "actions": "u", "rewards": "r", "terminals": "end", "timeouts": "none"}
         configs.append(complete(setup, RunOptions(), itrpo.load_dataset(tmp_path / "log.csv", columns=columns)))
@@ -215,7 +215,7 @@ def test_other_rules_for_the_same_file_are_another_run():
     """And '60s' is '1m'. Without rules a run's name is what it was before there were any."""
     rows = {name: [0.0, 0.5, 1.0, 0.25] for name in ("s", "a", "r")} | {"t": [0.0, 60.0, 120.0, 600.0]}
     columns = {"observations": "s", "actions": "a", "rewards": "r", "terminals": "none", "time": "t"}
-    setup, hashes = make_config("td3_bc"), list[str]()
+    setup, hashes = make_setup("td3_bc"), list[str]()
     for rules in ({"max_gap": "1m"}, {"max_gap": "60s"}, {"max_gap": "2m"}, {"max_gap": "1m", "fill": "previous"}):
         dataset = itrpo.load_dataset(polars.DataFrame(rows), columns=columns, **rules)  # pyright: ignore[reportArgumentType]
         config = complete(setup, RunOptions(), dataset)
@@ -238,7 +238,7 @@ def test_other_rules_for_the_same_file_are_another_run():
 
 def test_an_algorithm_takes_actions_of_its_own_kind():
     """The others are named; of whole numbers that may be either, somebody has to say what they are."""
-    setup, rows = make_config("td3_bc"), 40
+    setup, rows = make_setup("td3_bc"), 40
     numbers = np.arange(rows)[:, None] % 3
     log = {"observations": np.random.default_rng(0).normal(size=(rows, 2)), "actions": numbers}
     log |= {"rewards": np.ones(rows), "terminals": np.zeros(rows), "timeouts": np.arange(rows) % 10 == 9}
@@ -247,7 +247,7 @@ def test_an_algorithm_takes_actions_of_its_own_kind():
         InputError, match=r"one of 3 choices, and td3_bc is for continuous ones; .* dqn, .*--continuous-"
     ):
         complete(setup, RunOptions(), choices)
-    config = complete(make_config("dqn"), RunOptions(), choices)
+    config = complete(make_setup("dqn"), RunOptions(), choices)
     assert (config.data.num_actions, config.data.action_low, config.data.action_high) == (3, (0.0,), (2.0,))
     unknown = itrpo.load_dataset(log | {"actions": numbers - 1})
     with pytest.raises(InputError, match=r"the arrays: 'actions' are .*: discrete actions, it seems.*--contin"):
@@ -256,15 +256,15 @@ def test_an_algorithm_takes_actions_of_its_own_kind():
         quantities = itrpo.load_dataset(log | {"actions": numbers - 1}, **said)
         complete(setup, RunOptions(), quantities)
         with pytest.raises(InputError, match=r"are vectors, and dqn is for discrete ones; .* td3_bc, .*--num-actions"):
-            complete(make_config("dqn"), RunOptions(), quantities)
+            complete(make_setup("dqn"), RunOptions(), quantities)
 
 
 def test_the_scale_decides_on_the_preset_where_none_is_given(monkeypatch):
     for name in ("itrpo", "td3_bc", "bc"):
-        presets = {scale: make_config(name, scale=scale).preset for scale in ("smoke", "laptop", "paper")}
+        presets = {scale: make_setup(name, scale=scale).preset for scale in ("smoke", "laptop", "paper")}
         assert presets == {"smoke": "quick", "laptop": "quick", "paper": "source"}
-        assert make_config(name, preset="matched", scale="laptop").preset == "matched"
+        assert make_setup(name, preset="matched", scale="laptop").preset == "matched"
     entry = registry.algorithm("td3_bc")
     only = entry._replace(presets={"matched": entry.presets["matched"]}, default_preset="matched")
     monkeypatch.setattr(registry, "algorithm", lambda name: only)
-    assert make_config("td3_bc", scale="laptop").preset == "matched"
+    assert make_setup("td3_bc", scale="laptop").preset == "matched"

@@ -15,7 +15,7 @@ from itrpo.data.load import load_dataset
 from itrpo.errors import InputError
 from itrpo.files import read_json
 from itrpo.results.run_folder import RunFolder
-from itrpo.training.configure import make_config
+from itrpo.training.configure import make_setup
 from itrpo.training.identity import begin_or_continue
 
 DATA = {
@@ -29,7 +29,7 @@ DATA = {
 
 def config(algorithm: str, steps: int, **fields) -> RunConfig:
     data = DataConfig("arrays", "none", None, False, 1.0, 0.0, (-1.0,), (1.0,))
-    setup = make_config(algorithm, preset="source", fields=fields)
+    setup = make_setup(algorithm, preset="source", fields=fields)
     return RunConfig(data, train=TrainConfig(steps, 2, 0, None), evaluation=EvalConfig(1, 1), **setup.constants())
 
 

@@ -13,7 +13,7 @@ from itrpo.config import DataConfig, EvalConfig, RunConfig, TrainConfig, to_json
 from itrpo.errors import InputError, StorageError
 from itrpo.results import checkpoint
 from itrpo.training import loop
-from itrpo.training.configure import make_config
+from itrpo.training.configure import make_setup
 from itrpo.training.restore import read_config, trained_states
 from itrpo.types import SpaceSpec
 
@@ -22,7 +22,7 @@ SPEC = SpaceSpec(3, 2)
 
 def written(folder: Path, algorithm: str, preset: str | None = None, **fields) -> RunConfig:
     data = DataConfig("log", "none", None, False, 1.0, 0.0, (-1.0, -2.0), (1.0, 2.0), holdout=0.2)
-    setup = make_config(algorithm, preset=preset, fields=fields)
+    setup = make_setup(algorithm, preset=preset, fields=fields)
     config = RunConfig(data, train=TrainConfig(10, 2, 0, None), evaluation=EvalConfig(1, 1), **setup.constants())
     about = {"config": to_json(config), "version": checkpoint.VERSION, "begun_steps": 10, "behavior_steps": 10}
     files.write_json(folder / "config.json", about)

@@ -3,13 +3,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from itrpo.config import DataConfig, EvalConfig, RunConfig, TrainConfig, replace_leaves
-from itrpo.training.configure import make_config
+from itrpo.training.configure import make_setup
 from itrpo.training.scaling import behavior_steps, scaled_config
 
 
 def brac() -> RunConfig:
     data = DataConfig("arrays", "none", None, False, 1.0, 0.0, (-1.0,), (1.0,))
-    setup = make_config("brac_v", preset="source")
+    setup = make_setup("brac_v", preset="source")
     return RunConfig(data, train=TrainConfig(500_000, 1, 0, None), evaluation=EvalConfig(1, 1), **setup.constants())
 
 

@@ -158,10 +158,10 @@ def walk(start, key, steps):
 starts, keys = np.arange(4.0, dtype="float32"), jax.random.split(jax.random.key(0), 4)
 arguments = starts, keys, 5
 marked = [True, True, False]
-one, other = (form(walk, marked)(*arguments) for form in (seeds.together, seeds.one_by_one))
+one, other = (form(walk, marked)(*arguments) for form in (seeds.vmapped, seeds.one_by_one))
 np.testing.assert_allclose(one, other, rtol=1e-6)
 assert len(jax.devices()) == 2 and len(one.sharding.device_set) == 2, one.sharding
-odd = seeds.together(walk, marked)(starts[:3], keys[:3], 5)
+odd = seeds.vmapped(walk, marked)(starts[:3], keys[:3], 5)
 assert len(odd.sharding.device_set) == 1
 np.testing.assert_allclose(odd, other[:3], rtol=1e-6)
 """

@@ -16,14 +16,14 @@ from itrpo.evaluation.beside import Evaluations
 from itrpo.results.checkpoint import sorted_checkpoints
 from itrpo.results.run_folder import RunFolder
 from itrpo.training import loop
-from itrpo.training.configure import make_config
+from itrpo.training.configure import make_setup
 from itrpo.training.session import Own, Session
 from itrpo.types import Dataset, DataSource
 
 
 def session(folder: Path, signals: list[int]) -> Session:
     data = DataConfig("arrays", "none", None, False, 1.0, 0.0, (-1.0,), (1.0,))
-    setup = make_config("td3_bc")
+    setup = make_setup("td3_bc")
     config = RunConfig(data, train=TrainConfig(10, 1, 0, None), evaluation=EvalConfig(5, 1), **setup.constants())
     nothing: Any = None
     dataset = Dataset(

@@ -18,7 +18,7 @@ from itrpo.errors import DivergenceError, InputError
 from itrpo.evaluation import rollout
 from itrpo.results.store import read_status
 from itrpo.training import run, seeds, together
-from itrpo.training.configure import complete, make_config
+from itrpo.training.configure import complete, make_setup
 from itrpo.types import Dataset
 
 QUIET = Console(quiet=True)
@@ -34,7 +34,7 @@ def config(
     dataset: Dataset, steps: int = 40, algorithm: str = "itrpo", preset: str = "paper", **fields: float
 ) -> RunConfig:
     options = RunOptions(steps=steps, behavior_steps=30, eval_every=20, eval_episodes=1, seeds=2)
-    return complete(make_config(algorithm, preset=preset, fields=SMALL | fields), options, dataset)
+    return complete(make_setup(algorithm, preset=preset, fields=SMALL | fields), options, dataset)
 
 
 def rows(folder: Path) -> dict[tuple[str, int, int, str], float]:
@@ -86,7 +86,7 @@ def test_each_run_is_the_one_that_it_is_alone(grid, dataset, tmp_path):
 @pytest.mark.slow
 def test_as_one_vmapped_program_too(grid, dataset, tmp_path, monkeypatch):
     """As on a GPU."""
-    monkeypatch.setattr(seeds, "one_by_one", seeds.together)
+    monkeypatch.setattr(seeds, "one_by_one", seeds.vmapped)
     wanted = [(config(dataset, **own), tmp_path / str(place)) for place, own in enumerate(GRID)]
     run.train_together(wanted, dataset, QUIET)
     for path, (_, here) in zip(grid, wanted, strict=True):
@@ -159,7 +159,7 @@ def test_only_numbers_may_differ(dataset, tmp_path):
         config(dataset, algorithm="itrpo_insample", preset="matched"),
         replace(one, train=replace(one.train, seed=1)),
     )
-    setups = (make_config("rebrac", fields={"critic_bc_weight": weight}) for weight in (0.0, 0.01, 0.02))
+    setups = (make_setup("rebrac", fields={"critic_bc_weight": weight}) for weight in (0.0, 0.01, 0.02))
     rebrac = [complete(setup, RunOptions(steps=1), dataset) for setup in setups]
     assert together.differing(rebrac) is None  # a weight of 0 trains on rows whose next action is not known, too
     assert together.differing(rebrac[1:]) == ["critic_bc_weight"]
@@ -174,7 +174,7 @@ def test_one_that_diverges_leaves_those_that_train_after_it(dataset, tmp_path):
     options = RunOptions(steps=4, eval_every=4, seeds=1, env="none")
     fields = {"policy_hidden": (8,), "critic_hidden": (8,)}
     wild, other, tame = (
-        complete(make_config("td3_bc", fields=fields | {"critic_learning_rate": rate}), options, dataset)
+        complete(make_setup("td3_bc", fields=fields | {"critic_learning_rate": rate}), options, dataset)
         for rate in (1e30, 1e29, 1e-3)
     )
     with pytest.raises(DivergenceError):
