@@ -19,7 +19,7 @@ import numpy as np
 
 from itrpo.data.episodes import follows
 from itrpo.data.memory import to_float32
-from itrpo.data.wording import listed
+from itrpo.data.wording import column_word, listed
 from itrpo.errors import InputError
 from itrpo.registry import nearest
 from itrpo.types import NO_ATTRIBUTES, Attributes, DataSource, Episodes
@@ -217,7 +217,7 @@ def rounded_away(episodes: Episodes) -> str:
     for label, stay in episodes.source.recipe.get("float32", {}).items():
         kind, _, index = label.partition(" ")
         names = getattr(episodes.attributes, f"{kind}_names", None)
-        named.append(f"{label}{f' ({names[int(index)]})' if names else ''}: {stay} stay")
+        named.append(f"{column_word(kind, int(index), names) if index else label}: {stay} stay")
     if not named:
         return ""
     return f"numbers are read as float32, which rounds differences away (in a sample of rows): {listed(named)}"

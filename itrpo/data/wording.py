@@ -22,6 +22,11 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
+def column_word(kind: str, index: int, names: Sequence[str] | None) -> str:
+    """'observation 3', or 'observation 3 (speed)' where all of its kind have names."""
+    return f"{kind} {index}" + (f" ({names[index]})" if names else "")
+
+
 def refuse(problems: Sequence[str], where: str) -> None:
     """Raises InputError with all of them, if there are any; each begins with `where`."""
     if len(problems) == 1:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from itrpo.data.wording import column_word
 from itrpo.errors import InputError
 from itrpo.ope import bootstrap, fqe, importance, support
 from itrpo.ope.fqe import FQE, Fitted
@@ -336,7 +337,7 @@ def _of_support(given: Support, names: Sequence[str]) -> tuple[Reason, ...]:
     worst = [it for it in given.regions if it.outside > REGION_OUTSIDE and it.weight > REGION_WEIGHT]
     if worst:
         it = max(worst, key=lambda region: region.weight * region.outside)
-        named = f"observation {it.column}" + (f" ({names[it.column]})" if it.column < len(names) else "")
+        named = column_word("observation", it.column, names)
         text = (
             f"where {named} is {it.low:.4g} to {it.high:.4g}, {it.weight:.0%} of the rows, {it.outside:.0%} of its"
             " actions leave the range of the log's"

@@ -22,7 +22,7 @@ from itrpo.data.actions import CLIPPED, on_a_bound
 from itrpo.data.fit import check_fit
 from itrpo.data.next_actions import with_next_actions
 from itrpo.data.preprocess import constant
-from itrpo.data.wording import listed
+from itrpo.data.wording import column_word, listed
 from itrpo.errors import InputError, StorageError
 from itrpo.evaluation.beside import Evaluations
 from itrpo.evaluation.environments import is_antmaze
@@ -133,7 +133,7 @@ def observations_in_words(config: DataConfig, dataset: Dataset) -> str:
 def column_name(dataset: Dataset, index: int) -> str:
     """'observation 3', or 'observation 3 (speed)' where the user named the columns."""
     names = dataset.attributes.observation_names or (dataset.source.recipe.get("columns") or {}).get("observations", ())
-    return f"observation {index}" + (f" ({names[index]})" if len(names) == dataset.frame.observation_dim else "")
+    return column_word("observation", index, names if len(names) == dataset.frame.observation_dim else ())
 
 
 def actions_in_words(config: RunConfig, dataset: Dataset) -> str:

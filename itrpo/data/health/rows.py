@@ -12,6 +12,7 @@ from itrpo.data.actions import Choices, choices, extremes, numbered
 from itrpo.data.episodes import episode_statistics
 from itrpo.data.health.measures import action_noise, equal_columns, spectrum
 from itrpo.data.memory import blocks
+from itrpo.data.wording import column_word
 from itrpo.types import Episodes
 
 MAX_ROWS = 5  # listed
@@ -54,8 +55,8 @@ class Rows:
 
     def name(self, key: str, index: int) -> str:
         """'observation 3', or 'observation 3 (speed)'."""
-        names = getattr(self.episodes.attributes, f"{key[:-1]}_names")
-        return f"{key[:-1]} {index}" + (f" ({names[index]})" if names else "")
+        kind = key[:-1]
+        return column_word(kind, index, getattr(self.episodes.attributes, f"{kind}_names"))
 
 
 def finding(severity: Severity, name: str, what: str, advice: str, rows: Sequence[int] | np.ndarray = ()) -> Finding:
