@@ -8,17 +8,15 @@ Returns are means over seeds of each one's last evaluations (the later half).
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import numpy as np
 import polars
+from documents import DOCS, write
 
-from itrpo import files
 from itrpo.report.aggregate import final_score, mean_interval, over_seeds
 from itrpo.results.frames import Results, read_results
 
-ROOT = Path(__file__).parents[1]
-ROWS = ROOT / "docs" / "report" / "rows"
+ROWS = DOCS / "report" / "rows"
 SETS = ("cartpole-medium-replay", "acrobot-medium", "lunarlander-medium-replay", "breakout-medium-replay")
 LABEL = re.compile(r"exact(?P<clip>_clip)?-lambda=(?P<lam>[\d.]+)-tau=(?P<tau>[\d.]+)")
 PROBES = {
@@ -95,22 +93,14 @@ def trust_region() -> str:
 
 
 TABLES = {
-    "algorithms over choices": (ROOT / "docs" / "experiments.md", algorithms),
-    "exact policies": (ROOT / "docs" / "trust_region.md", trust_region),
+    "algorithms over choices": (DOCS / "experiments.md", algorithms),
+    "exact policies": (DOCS / "trust_region.md", trust_region),
 }
-
-
-def marks(name: str) -> tuple[str, str]:
-    return f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
 
 
 def main() -> None:
     for name, (document, table) in TABLES.items():
-        begin, end = marks(name)
-        before, _, rest = document.read_text("utf-8").partition(begin)
-        after, found = rest.partition(end)[2], table()
-        files.write(document, f"{before}{begin}\n{found}\n{end}{after}".encode())
-        print(found)
+        write(document, name, table())
 
 
 if __name__ == "__main__":

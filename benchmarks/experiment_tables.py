@@ -8,31 +8,25 @@ A cell is the mean over seeds of each one's last evaluations (the later half, at
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import polars
+from documents import DOCS, write
 
-from itrpo import files
 from itrpo.report.aggregate import final_score
 from itrpo.results.frames import read_results
 
-ROOT = Path(__file__).parents[1]
-DOC = ROOT / "docs" / "experiments.md"
+DOC = DOCS / "experiments.md"
 KINDS = ("random", "medium-replay", "medium", "medium-expert", "expert")
 
 
 class Table(NamedTuple):
-    rows: str  # title of the column of data
+    rows: str  # title of the column of data, and name of the table in DOC
     tasks: tuple[str, ...]
     arms: dict[str, tuple[str, str]]  # title of the column -> (plan, label)
     digits: int
     means: dict[str, slice]  # title of a last row -> of which tasks it is the mean
-
-    @property
-    def marks(self) -> tuple[str, str]:
-        return f"<!-- {self.rows} -->\n", f"<!-- end of {self.rows} -->\n"
 
 
 TABLES = (
@@ -82,7 +76,7 @@ def read(table: Table) -> tuple[dict[tuple[str, str], np.ndarray], dict[str, flo
     """(task, title of an arm) -> score of each seed; task -> score of the log."""
     found, logs = dict[tuple[str, str], np.ndarray](), dict[str, float]()
     for plan in {it[0] for it in table.arms.values()}:
-        results = read_results([ROOT / "docs" / "report" / "rows" / f"{plan}.parquet"])
+        results = read_results([DOCS / "report" / "rows" / f"{plan}.parquet"])
         titles = {label: title for title, (own, label) in table.arms.items() if own == plan}
         for run in results.runs.sort("dataset").iter_rows(named=True):
             title = titles.get(run["label"])
@@ -124,10 +118,7 @@ def mean(values: Sequence[np.ndarray | float | None]) -> str:
 
 def main() -> None:
     for table in TABLES:
-        before, begin, rest = DOC.read_text("utf-8").partition(table.marks[0])
-        _, end, after = rest.partition(table.marks[1])
-        files.write(DOC, f"{before}{begin}\n{lines(table)}\n{end}{after}".encode())
-        print(lines(table))
+        write(DOC, table.rows, lines(table))
 
 
 if __name__ == "__main__":

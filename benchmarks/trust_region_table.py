@@ -17,13 +17,12 @@ from typing import Annotated
 import numpy as np
 import polars
 import tyro
+from documents import DOCS, write
 
-from itrpo import files
 from itrpo.report.aggregate import mean_interval, over_seeds
 from itrpo.results.frames import read_results
 
-DOC = Path(__file__).parents[1] / "docs" / "trust_region.md"
-MARKS = ("<!-- tables -->\n", "<!-- end of tables -->\n")
+DOC, NAME = DOCS / "trust_region.md", "tables"
 LABEL = re.compile(r"(?P<arm>\w+)-lambda=(?P<lam>[\d.]+)-tau=(?P<tau>[\d.]+)")
 ARMS = {
     "two": "two critics, no clip",
@@ -137,11 +136,7 @@ def best(curves: dict[tuple[str, str, str, str], dict[str, Curve]]) -> list[str]
 
 
 def main(command: Command) -> None:
-    before, _, rest = DOC.read_text("utf-8").partition(MARKS[0])
-    after = rest.partition(MARKS[1])[2]
-    found = tables(command.runs)
-    files.write(DOC, (before + MARKS[0] + "\n" + found + "\n" + MARKS[1] + after).encode())
-    print(found)
+    write(DOC, NAME, tables(command.runs))
 
 
 if __name__ == "__main__":

@@ -17,27 +17,28 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 import polars
 import tyro
+from documents import DOCS, write
 
-from itrpo import files, registry
+from itrpo import registry
 from itrpo.config import differences, to_json
 from itrpo.report.aggregate import final_score
 from itrpo.results.frames import read_results
 
 WITHOUT_CHOICE = ("bc",)  # no constant was searched
-DOC = Path(__file__).parents[1] / "docs" / "tuning.md"
+DOC = DOCS / "tuning.md"
 
 
 class Search(NamedTuple):
     last: int  # evaluations that a score is the mean of
     configurations: int  # of every algorithm but those without a choice
-    marks: tuple[str, str]  # around its table in DOC
+    name: str  # of its table in DOC
     of_mazes: bool = True  # whose constants are a task's, in no preset's config
 
 
 SEARCHES = {
-    "sets": Search(3, 6, ("<!-- table -->\n", "<!-- end of table -->\n"), False),
-    "mazes": Search(1, 5, ("<!-- table of mazes -->\n", "<!-- end of table of mazes -->\n")),
-    "umaze": Search(1, 5, ("<!-- table of umaze -->\n", "<!-- end of table of umaze -->\n")),
+    "sets": Search(3, 6, "table", False),
+    "mazes": Search(1, 5, "table of mazes"),
+    "umaze": Search(1, 5, "table of umaze"),
 }
 
 
@@ -116,11 +117,7 @@ def cell(scores: np.ndarray | str) -> str:
 
 def main(command: Command) -> None:
     search = SEARCHES[command.search]
-    found = table(command.runs, search)
-    before, begin, rest = DOC.read_text("utf-8").partition(search.marks[0])
-    _, end, after = rest.partition(search.marks[1])
-    files.write(DOC, f"{before}{begin}\n{found}\n{end}{after}".encode())
-    print(found)
+    write(DOC, search.name, table(command.runs, search))
 
 
 if __name__ == "__main__":
