@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from itrpo.policy import load_policy
     from itrpo.shipping.export import export
     from itrpo.training.compare import compare
+    from itrpo.training.critic import load_critic
     from itrpo.training.evaluate import evaluate, video
     from itrpo.training.train import train
     from itrpo.types import Dataset
@@ -43,6 +44,7 @@ __all__ = [
     "export",
     "finetune",
     "judge",
+    "load_critic",
     "load_dataset",
     "load_policy",
     "select",
@@ -66,6 +68,7 @@ _HOMES = {
     "export": "itrpo.shipping.export",
     "finetune": "itrpo.online.finetune",
     "judge": "itrpo.ope.runs",
+    "load_critic": "itrpo.training.critic",
     "load_dataset": "itrpo.data.load",
     "load_policy": "itrpo.policy",
     "select": "itrpo.ope.select",

@@ -316,3 +316,5 @@ class Algorithm(NamedTuple):
     value_metric: str | None = "q_target"
     # (state, fixed rows, key) -> what is watched between evaluations; None: nothing is
     watch: Callable[[Any, Transition, Key[Array, ""]], Snapshot | DiscreteSnapshot] | None = None
+    # (state, observation, action) -> Q(s,a) of each of its N critics, as it acts; None: no critic of actions
+    q_values: Callable[[Any, Float[Array, "B O"], Float[Array, "B A"]], Float[Array, "N B"]] | None = None

@@ -143,6 +143,13 @@ def probes(q: Float[Array, "B n"], log_policy: Float[Array, "B n"], batch: Trans
     }
 
 
+def q_values(critics: Ensemble) -> Callable[[Any, Float[Array, "B O"], Int[Array, "B"]], Float[Array, "N B"]]:
+    """`Algorithm.q_values` of critics whose parameters are the state's `critic`."""
+    return lambda state, observation, choice: choices.chosen(
+        critics.apply(state.critic.params, observation), choice[None]
+    )
+
+
 def q_of_state(networks: Networks, state: Any, observation: Float[Array, "B O"]) -> Float[Array, "B n"]:
     """The least of the newest critics."""
     return least_q(networks, state.critic.params, observation)

@@ -229,6 +229,7 @@ def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
         acting=networks.actor.acting(ACTION_EDGE),
         probes=probes,
         batch_size=config.batch_size,
+        q_values=critic_probes.q_values(networks.critics),
     )
 
 

@@ -113,6 +113,7 @@ def make(config: Config, spec: DiscreteSpec, behavior: None) -> Algorithm:
         acting=action_values.greedy_acting(values, export),
         probes=probes,
         batch_size=backbone.batch_size,
+        q_values=action_values.q_values(networks.critics),
     )
 
 

@@ -35,7 +35,7 @@ from jaxtyping import Float, Int, Key
 from itrpo.algorithms import mmd_actor_critic
 from itrpo.algorithms.mmd_actor_critic import Backbone, Draws, Networks, State
 from itrpo.algorithms.quick import quick
-from itrpo.nn.critics import critic_step
+from itrpo.nn.critics import critic_step, q_values
 from itrpo.nn.ensemble import first_member
 from itrpo.nn.trainable import gradient_step, polyak
 from itrpo.ops import td
@@ -131,6 +131,7 @@ def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
         acting=mmd_actor_critic.acting(config.backbone, networks, lambda state: first_member(state.critic.params)),
         probes=partial(probes, config, networks),
         batch_size=config.backbone.batch_size,
+        q_values=q_values(networks.critics),
     )
 
 

@@ -36,7 +36,7 @@ from itrpo.behavior.likelihood import LikelihoodFit
 from itrpo.errors import InputError
 from itrpo.nn import critics
 from itrpo.nn.actors import GaussianActor, gaussian_actor
-from itrpo.nn.critics import critic_step, least_q
+from itrpo.nn.critics import critic_step, least_q, q_values
 from itrpo.nn.ensemble import Ensemble, critic_ensemble
 from itrpo.nn.heads import StateValue
 from itrpo.nn.network import Initializer, Network, network
@@ -240,6 +240,7 @@ def make(config: Config, spec: SpaceSpec, behavior: DensityModel) -> Algorithm:
         acting=networks.actor.acting(config.action_edge),
         probes=partial(probes, networks),
         batch_size=config.batch_size,
+        q_values=q_values(networks.critics),
     )
 
 

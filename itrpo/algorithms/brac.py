@@ -29,6 +29,7 @@ from itrpo.algorithms.kl_actor_critic import Backbone, Networks, State
 from itrpo.algorithms.quick import WARM, quick
 from itrpo.behavior import gaussian
 from itrpo.behavior.likelihood import LikelihoodFit
+from itrpo.nn.critics import q_values
 from itrpo.ops import td
 from itrpo.ops.td import Scalar
 from itrpo.ranges import NonNegative, Positive
@@ -106,6 +107,7 @@ def make(value_penalty: bool, config: Config, spec: SpaceSpec, behavior: Density
         probes=partial(kl.probes, config.backbone, parts),
         batch_size=config.backbone.batch_size,
         watch=partial(kl.watch, parts, partial(critic_targets, value_penalty, config, parts.networks), None),
+        q_values=q_values(parts.networks.critics),
     )
 
 

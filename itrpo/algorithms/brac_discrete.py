@@ -66,6 +66,7 @@ def make(config: Config, spec: DiscreteSpec, behavior: CategoricalModel) -> Algo
         probes=partial(exact_kl.probes, networks, prior),
         batch_size=config.backbone.batch_size,
         watch=partial(exact_kl.watch, networks, prior, targets, None),
+        q_values=action_values.q_values(networks.critics),
     )
 
 

@@ -40,7 +40,7 @@ from itrpo.algorithms import divergence_actor_critic as base
 from itrpo.algorithms import kl_actor_critic as kl
 from itrpo.algorithms.divergence_actor_critic import Backbone
 from itrpo.algorithms.quick import WIDTHS, quick
-from itrpo.nn.critics import critic_step
+from itrpo.nn.critics import critic_step, q_values
 from itrpo.nn.heads import QValue
 from itrpo.nn.network import Network, network
 from itrpo.nn.trainable import Trainable, gradient_step, polyak, trainable
@@ -234,6 +234,7 @@ def make(estimate: Estimate, config: Config, spec: SpaceSpec, behavior: None) ->
         acting=actor.acting(base.ACTION_EDGE),
         probes=probes,
         batch_size=backbone.batch_size,
+        q_values=q_values(networks.base.critics),
     )
 
 

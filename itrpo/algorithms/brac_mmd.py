@@ -38,7 +38,7 @@ from itrpo.algorithms.divergence_actor_critic import Backbone, Networks
 from itrpo.algorithms.quick import WARM, quick
 from itrpo.behavior import gaussian
 from itrpo.behavior.likelihood import LikelihoodFit
-from itrpo.nn.critics import critic_step
+from itrpo.nn.critics import critic_step, q_values
 from itrpo.nn.trainable import Trainable, gradient_step, polyak, trainable
 from itrpo.ops import divergences, td
 from itrpo.ops.td import Scalar
@@ -171,6 +171,7 @@ def make(config: Config, spec: SpaceSpec, behavior: DensityModel) -> Algorithm:
         acting=networks.actor.acting(base.ACTION_EDGE),
         probes=probes,
         batch_size=config.backbone.batch_size,
+        q_values=q_values(networks.critics),
     )
 
 

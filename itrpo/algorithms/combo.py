@@ -43,7 +43,7 @@ from itrpo.algorithms.quick import quick
 from itrpo.algorithms.soft_actor_critic import ACTION_EDGE, Backbone
 from itrpo.dynamics import DynamicsFit, DynamicsModel, FitState
 from itrpo.nn import soft
-from itrpo.nn.critics import least_q
+from itrpo.nn.critics import least_q, q_values
 from itrpo.nn.soft import Networks
 from itrpo.nn.trainable import Trainable, cached_chunk, chunked_gradient_step, gradient_step, polyak
 from itrpo.ops import pessimism, td
@@ -238,6 +238,7 @@ def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
         acting=networks.actor.acting(ACTION_EDGE),
         probes=partial(soft_actor_critic.probes, networks),
         batch_size=config.backbone.batch_size,
+        q_values=q_values(networks.critics),
     )
 
 

@@ -55,6 +55,7 @@ def make(config: Config, spec: DiscreteSpec, behavior: None) -> Algorithm:
         acting=action_values.greedy_acting(q, critic_export),
         probes=partial(action_values.greedy_probes, q),
         batch_size=config.backbone.batch_size,
+        q_values=action_values.q_values(networks.critics),
     )
 
 

@@ -81,6 +81,7 @@ def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
         acting=networks.actor.acting(ACTION_EDGE),
         probes=partial(soft_actor_critic.probes, networks),
         batch_size=config.backbone.batch_size,
+        q_values=critics.q_values(networks.critics),
     )
 
 

@@ -32,7 +32,7 @@ from jaxtyping import Float, Int, Key
 from itrpo.algorithms.quick import quick
 from itrpo.behavior import flow
 from itrpo.nn import critics
-from itrpo.nn.critics import critic_step
+from itrpo.nn.critics import critic_step, q_values
 from itrpo.nn.ensemble import Ensemble, critic_ensemble, first_member
 from itrpo.nn.export import layer_arrays
 from itrpo.nn.network import Initializer
@@ -169,6 +169,7 @@ def make(config: Config, spec: SpaceSpec, behavior: DensityModel) -> Algorithm:
         acting=acting(config, spec, networks, behavior),
         probes=partial(probes, networks),
         batch_size=config.batch_size,
+        q_values=q_values(networks.critics),
     )
 
 

@@ -224,12 +224,17 @@ def make(config: Config, spec: SpaceSpec, behavior: DensityModel) -> Algorithm:
             "probe_policy_std": jnp.mean(jnp.exp(log_std)),
         }
 
+    def q_of(state: State, observation: Float[Array, "B O"], action: Float[Array, "B A"]) -> Float[Array, "N B"]:
+        pre_tanh = distributions.to_pre_tanh(action, config.action_edge)
+        return q_values(networks, state.critic.params, state.behavior_params, observation, pre_tanh)
+
     return Algorithm(
         init=init,
         update=partial(update, config, networks),
         acting=actor.acting(config.action_edge),
         probes=probes,
         batch_size=config.batch_size,
+        q_values=q_of,
     )
 
 

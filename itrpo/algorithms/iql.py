@@ -31,7 +31,7 @@ from jaxtyping import Float, Int, Key
 
 from itrpo.algorithms.quick import quick
 from itrpo.nn import critics
-from itrpo.nn.critics import critic_step
+from itrpo.nn.critics import critic_step, q_values
 from itrpo.nn.ensemble import Ensemble, critic_ensemble
 from itrpo.nn.export import layer_arrays
 from itrpo.nn.heads import ConstantStdPolicy, StateValue
@@ -188,6 +188,7 @@ def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
         acting=acting(networks.policy),
         probes=partial(probes, networks),
         batch_size=config.batch_size,
+        q_values=q_values(networks.critics),
     )
 
 

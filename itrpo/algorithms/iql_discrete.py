@@ -138,6 +138,7 @@ def make(config: Config, spec: DiscreteSpec, behavior: None) -> Algorithm:
         acting=action_values.soft_acting(log_policy, lambda state: layer_arrays(state.policy.params.mlp)),
         probes=probes,
         batch_size=config.backbone.batch_size,
+        q_values=action_values.q_values(networks.values.critics),
     )
 
 

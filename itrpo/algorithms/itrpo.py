@@ -39,6 +39,7 @@ from itrpo.algorithms import kl_actor_critic as kl
 from itrpo.algorithms.kl_actor_critic import Backbone, Networks, Parts, State, is_zero
 from itrpo.algorithms.quick import WARM, quick
 from itrpo.behavior import gaussian
+from itrpo.nn.critics import q_values
 from itrpo.ops import td
 from itrpo.ops.td import Scalar
 from itrpo.ranges import NonNegative, Positive, Share
@@ -153,6 +154,7 @@ def make(config: Config, spec: SpaceSpec, behavior: DensityModel) -> Algorithm:
         probes=partial(probes, config, parts),
         batch_size=config.backbone.batch_size,
         watch=partial(kl.watch, parts, targets, partial(shaping, config, parts.networks)),
+        q_values=q_values(parts.networks.critics),
     )
 
 

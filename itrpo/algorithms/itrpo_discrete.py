@@ -107,6 +107,7 @@ def make(config: Config, spec: DiscreteSpec, behavior: CategoricalModel) -> Algo
         probes=partial(probes, config, networks, prior),
         batch_size=config.backbone.batch_size,
         watch=partial(exact_kl.watch, networks, prior, targets, shaped),
+        q_values=action_values.q_values(networks.critics),
     )
 
 

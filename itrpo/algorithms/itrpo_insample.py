@@ -32,7 +32,7 @@ from jaxtyping import Float, Int, Key
 from itrpo.algorithms.quick import quick
 from itrpo.behavior import gaussian
 from itrpo.nn.actors import GaussianActor, gaussian_actor
-from itrpo.nn.critics import least_q, penalised_critic_loss
+from itrpo.nn.critics import least_q, penalised_critic_loss, q_values
 from itrpo.nn.ensemble import Ensemble, critic_ensemble
 from itrpo.nn.heads import StateValue
 from itrpo.nn.network import Initializer, Network, network
@@ -204,14 +204,14 @@ def make(config: Config, spec: SpaceSpec, behavior: DensityModel) -> Algorithm:
         pre_tanh = distributions.normal_sample(jax.random.normal(key, mean.shape), mean, log_std)
         own = distributions.normal_log_prob(pre_tanh, mean, log_std)
         log_beta = behavior.pre_tanh_log_prob(state.behavior_params, batch.observation, pre_tanh)
-        q_values = partial(networks.critics.apply, state.critic.params, batch.observation)
+        q_at = partial(networks.critics.apply, state.critic.params, batch.observation)
         return {
             "probe_kl": jnp.mean(own - log_beta),
             "probe_log_ratio": jnp.mean(ratio),
             "probe_shaping_reward": jnp.mean(shaping),
             "probe_value": jnp.mean(networks.value.apply(state.value.params, batch.observation)),
-            "probe_q_data": jnp.mean(td.ensemble_min(q_values(batch.action))),
-            "probe_q_policy": jnp.mean(td.ensemble_min(q_values(jnp.tanh(pre_tanh)))),
+            "probe_q_data": jnp.mean(td.ensemble_min(q_at(batch.action))),
+            "probe_q_policy": jnp.mean(td.ensemble_min(q_at(jnp.tanh(pre_tanh)))),
             "probe_policy_std": jnp.mean(jnp.exp(log_std)),
         }
 
@@ -230,6 +230,7 @@ def make(config: Config, spec: SpaceSpec, behavior: DensityModel) -> Algorithm:
         probes=probes,
         batch_size=config.batch_size,
         watch=watch,
+        q_values=q_values(networks.critics),
     )
 
 

@@ -71,6 +71,7 @@ def make(config: Config, spec: DiscreteSpec, behavior: None) -> Algorithm:
         acting=exact_kl.acting(networks, no_prior, None),
         probes=probes,
         batch_size=config.backbone.batch_size,
+        q_values=action_values.q_values(networks.critics),
     )
 
 

@@ -144,6 +144,9 @@ def make(config: Config, spec: DiscreteSpec, behavior: None) -> Algorithm:
     def newest(state: State, observation: Float[Array, "B O"]) -> Float[Array, "B n"]:
         return log_policy(config, networks, state.critic.params, observation)
 
+    def q_values(state: State, observation: Float[Array, "B O"], choice: Int[Array, "B"]) -> Float[Array, "1 B"]:
+        return choices.chosen(q_of(config, networks, state.critic.params, observation), choice)[None]
+
     def export(state: State) -> dict[str, Any]:
         return quantile_arrays(state.critic.params, midpoints(config.q_quantiles))
 
@@ -159,6 +162,7 @@ def make(config: Config, spec: DiscreteSpec, behavior: None) -> Algorithm:
         acting=action_values.soft_acting(newest, export),
         probes=probes,
         batch_size=config.batch_size,
+        q_values=q_values,
     )
 
 

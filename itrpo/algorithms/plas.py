@@ -33,7 +33,7 @@ from jaxtyping import Float, Int, Key
 from itrpo.algorithms.quick import quick
 from itrpo.behavior import cvae
 from itrpo.nn import critics
-from itrpo.nn.critics import critic_step
+from itrpo.nn.critics import critic_step, q_values
 from itrpo.nn.ensemble import Ensemble, critic_ensemble, first_member
 from itrpo.nn.export import layer_arrays
 from itrpo.nn.heads import MLP, Perturbation
@@ -213,6 +213,7 @@ def make(config: Config, spec: SpaceSpec, behavior: LatentModel) -> Algorithm:
         acting=Acting(act, None, partial(export, config, networks)),
         probes=partial(probes, config, networks),
         batch_size=config.batch_size,
+        q_values=q_values(networks.critics),
     )
 
 

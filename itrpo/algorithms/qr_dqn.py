@@ -79,9 +79,12 @@ def update(
 def make(config: Config, spec: DiscreteSpec, behavior: None) -> Algorithm:
     networks = action_values.make_networks(config.backbone, spec, config.quantiles)
 
+    def means(params: Params, observation: Float[Array, "B O"]) -> Float[Array, "N B n"]:
+        return jnp.mean(networks.critics.apply(params, observation), axis=-1)
+
     def q(state: State, observation: Float[Array, "B O"]) -> Float[Array, "B n"]:
         """The least of the critics' means."""
-        return td.ensemble_min(jnp.mean(networks.critics.apply(state.critic.params, observation), axis=-1))
+        return td.ensemble_min(means(state.critic.params, observation))
 
     def export(state: State) -> dict[str, Any]:
         n = spec.num_actions
@@ -95,6 +98,7 @@ def make(config: Config, spec: DiscreteSpec, behavior: None) -> Algorithm:
         acting=action_values.greedy_acting(q, export),
         probes=partial(action_values.greedy_probes, q),
         batch_size=config.backbone.batch_size,
+        q_values=action_values.q_values(networks.critics._replace(apply=means)),
     )
 
 

@@ -30,7 +30,7 @@ from jaxtyping import Float, Int, Key
 from itrpo.algorithms import td3
 from itrpo.algorithms.quick import quick
 from itrpo.algorithms.td3 import Backbone, Networks, State
-from itrpo.nn.critics import critic_step, least_q
+from itrpo.nn.critics import critic_step, least_q, q_values
 from itrpo.nn.trainable import gradient_step, polyak
 from itrpo.ops import policy_losses, td
 from itrpo.ranges import NonNegative
@@ -112,6 +112,7 @@ def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
         acting=networks.actor.acting(),
         probes=partial(td3.probes, networks),
         batch_size=config.backbone.batch_size,
+        q_values=q_values(networks.critics),
     )
 
 

@@ -34,7 +34,7 @@ from itrpo.algorithms.kl_actor_critic import is_zero
 from itrpo.algorithms.quick import quick
 from itrpo.algorithms.td3 import Backbone, Networks, State
 from itrpo.behavior import cvae
-from itrpo.nn.critics import critic_step
+from itrpo.nn.critics import critic_step, q_values
 from itrpo.nn.dropout import Masks, draw_masks, masked
 from itrpo.nn.ensemble import first_member
 from itrpo.nn.trainable import gradient_step, polyak
@@ -166,6 +166,7 @@ def make(config: Config, spec: SpaceSpec, behavior: LatentModel) -> Algorithm:
         acting=networks.actor.acting(),
         probes=partial(probes, networks, behavior),
         batch_size=config.backbone.batch_size,
+        q_values=q_values(networks.critics),
     )
 
 

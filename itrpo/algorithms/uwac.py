@@ -249,15 +249,19 @@ def make(config: Config, spec: SpaceSpec, behavior: None) -> Algorithm:
         directions = jax.vmap(spectral.init_directions)(keys, state.critic.params.mlp)
         return State(*state, Directions(directions, directions))
 
-    def first_critic(state: State) -> Params:
-        return first_member(normalised(config, state.critic.params, state.directions.critic))
+    def critics(state: State) -> Params:
+        return normalised(config, state.critic.params, state.directions.critic)
+
+    def q_values(state: State, observation: Float[Array, "B O"], action: Float[Array, "B A"]) -> Float[Array, "2 B"]:
+        return networks.critics.apply(critics(state), observation, action)  # without dropout, as for acting
 
     return Algorithm(
         init=init,
         update=partial(update, config, networks),
-        acting=mmd_actor_critic.acting(config.backbone, networks, first_critic),
+        acting=mmd_actor_critic.acting(config.backbone, networks, lambda state: first_member(critics(state))),
         probes=partial(probes, config, networks),
         batch_size=config.backbone.batch_size,
+        q_values=q_values,
     )
 
 

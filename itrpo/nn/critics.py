@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import jax.numpy as jnp
 import optax
 from jax import Array
@@ -59,6 +62,11 @@ def least_q(
 ) -> Float[Array, "B *n"]:
     """min_i Q_i(s,a)."""
     return td.ensemble_min(critics.apply(critic_params, observation, action))
+
+
+def q_values(critics: Ensemble) -> Callable[[Any, Float[Array, "B O"], Float[Array, "B A"]], Float[Array, "N B"]]:
+    """`Algorithm.q_values` of critics whose parameters are the state's `critic`."""
+    return lambda state, observation, action: critics.apply(state.critic.params, observation, action)
 
 
 def probes(critics: Ensemble, critic_params: Params, batch: Transition, policy_action: Float[Array, "B A"]) -> Metrics:

@@ -17,6 +17,7 @@ from itrpo.data.actions import CLIPPED, INSIDE, on_a_bound
 from itrpo.data.preprocess import apply, fit_preprocess
 from itrpo.ops.distributions import tanh_log_det, to_pre_tanh
 from itrpo.training import loop
+from itrpo.training.rows import in_pieces
 from itrpo.training.seeds import members, over_seeds
 from itrpo.types import CategoricalModel, DensityModel, DiscreteSpec, Metrics, Params, SpaceSpec, Transition
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 EDGE = 1e-3  # actions are clipped to +-(1 - edge) where a density is asked, of pi_beta and of policies alike
 PIECE = 250  # steps between two looks at the clock
-ROWS = 4_096  # at once
 
 
 class Behavior(NamedTuple):
@@ -95,11 +95,3 @@ def fit_behavior(
         lambda observation: in_pieces(mode, params, seen(observation)),
         edge,
     )
-
-
-def in_pieces(program: Callable[..., Array], params: Params, *columns: np.ndarray) -> np.ndarray:
-    """A compiled function of parameters and rows, `ROWS` of them at a time: one size, so that it compiles once."""
-    count = len(columns[0])
-    padded = [np.concatenate([it, np.repeat(it[-1:], -count % ROWS, axis=0)]) for it in columns]
-    pieces = [np.asarray(program(params, *(it[i : i + ROWS] for it in padded))) for i in range(0, count, ROWS)]
-    return np.concatenate(pieces)[:count]

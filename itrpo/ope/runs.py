@@ -20,7 +20,7 @@ from itrpo.data.again import load_again, source_again
 from itrpo.data.holdout import of_rows
 from itrpo.errors import InputError, StorageError
 from itrpo.ope import judgement, page
-from itrpo.ope.behavior import EDGE, fit_behavior, in_pieces
+from itrpo.ope.behavior import EDGE, fit_behavior
 from itrpo.ope.estimate import Candidate, JudgeOptions, candidate, judge_candidates
 from itrpo.ope.judgement import Judgement
 from itrpo.ope.log import Log, begins_as, log_of, one_hot
@@ -30,6 +30,7 @@ from itrpo.policy import Policy, greedy
 from itrpo.ranges import Discount
 from itrpo.training.evaluate import load_policies
 from itrpo.training.restore import recorded, trained_states
+from itrpo.training.rows import in_pieces
 from itrpo.types import Dataset, DiscreteSpec, SpaceSpec
 
 if TYPE_CHECKING:

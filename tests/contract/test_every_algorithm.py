@@ -398,6 +398,18 @@ def test_probes_are_finite_and_hold_what_reports_need(name):
         assert algorithm.value_metric in metric_names(name)  # what says that a run diverges
 
 
+@pytest.mark.parametrize("name", each([it for it in ALL if build(it)[0].value_metric]))
+def test_q_values_are_those_of_every_critic_and_the_least_of_them_is_probed(name):
+    algorithm, _ = build(name)
+    state, rows = jax.tree.map(jnp.asarray, member(states(name))), data(name)
+    q = np.asarray(jax.jit(algorithm.q_values)(state, rows.observation, rows.action))
+    assert q.shape[1:] == (ROWS,)
+    assert len(q) == 1 or (q[0] != q[1]).all()
+    probed = algorithm.probes(state, rows, jax.random.key(0))["probe_q_data"]
+    masked = 0.1 if name == "uwac" else 0.0  # its probe is a mean over masks; without dropout it is near that
+    np.testing.assert_allclose(q.min(axis=0).mean(), probed, rtol=1e-4, atol=1e-5 + masked)
+
+
 ONE_CRITIC = {"munchausen_iqn"}  # never more
 
 

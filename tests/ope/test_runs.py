@@ -230,7 +230,7 @@ def test_states_act_as_the_policies_that_ship(folder):
 
 def test_no_two_rows_share_the_noise_of_their_samples(folder, monkeypatch):
     """Rows are asked in pieces; in one state all draws of one policy differ."""
-    monkeypatch.setattr("itrpo.ope.behavior.ROWS", 4)
+    monkeypatch.setattr("itrpo.training.rows.ROWS", 4)
     log = log_of(load_dataset(folder / "other.npz", action_low=-2.0, action_high=2.0))
     one_state = log._replace(rows=log.rows._replace(observation=np.zeros_like(log.rows.observation)))
     (it, _) = runs.of_run(runs.read_run(folder / "first"), one_state)
