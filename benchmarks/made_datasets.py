@@ -1,4 +1,4 @@
-"""Statistics of the made datasets beside D4RL's published ones: the table in docs/datasets.md.
+"""Statistics of the made datasets beside D4RL's published ones: the table in docs/made_datasets.md.
 
     python benchmarks/made_datasets.py FOLDER [--steps 200000] [--only hopper-medium ...]
 

@@ -43,9 +43,12 @@ QUICK = {
 }
 SLOW = {
     "acting policies": Case(
-        tuple(
-            ("docs/datasets.md", heading)
-            for heading in ("Training acting policies", "TD3", "PPO, GePPO and TRPO", "What to choose", "Mazes")
+        (
+            *(
+                ("docs/acting_policies.md", heading)
+                for heading in ("Acting policies", "TD3", "PPO, GePPO and TRPO", "What to choose")
+            ),
+            ("docs/made_datasets.md", "Mazes"),
         ),
         13,
         {

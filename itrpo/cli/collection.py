@@ -24,7 +24,7 @@ class Learn:
     """Train a policy in an environment with this algorithm; keep a ladder of policies, and all steps as a dataset.
 
     GePPO is PPO that goes over the batches of its last policies as well. The same command on the same folder continues
-    it; more --steps extend it. See docs/datasets.md.
+    it; more --steps extend it. See docs/acting_policies.md.
     """
 
     env: Annotated[str, Word("ENV")]  # gymnasium id, MODULE:ID whose module registers it, or goal-ant

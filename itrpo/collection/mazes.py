@@ -7,7 +7,7 @@ clock, or some steps after the ant fell on its back. Rewards refer to the task's
 commanded ones mostly lie elsewhere.
 
 Sources: D4RL's scripts/generation/generate_ant_maze_datasets.py, relabel_antmaze_rewards.py and
-generate_maze2d_datasets.py, d4rl/pointmaze/waypoint_controller.py. Differences are listed in docs/datasets.md.
+generate_maze2d_datasets.py, d4rl/pointmaze/waypoint_controller.py. Differences are listed in docs/made_datasets.md.
 """
 
 from __future__ import annotations

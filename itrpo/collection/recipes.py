@@ -18,7 +18,7 @@ epsilon-greedily.
 
 What follows D4RL's scripts (Farama-Foundation/D4RL, scripts/generation/mujoco): `collect_data.py` draws the actions of
 random uniformly (the paper has "a randomly initialized policy"; the published hopper-random-v2 fits uniform actions,
-see docs/datasets.md), plays whole episodes and cuts the last one at the last row; `stitch_dataset.py` drops the
+see docs/made_datasets.md), plays whole episodes and cuts the last one at the last row; `stitch_dataset.py` drops the
 unfinished last episode of the medium half.
 
 What can't: D4RL's replay sets are the buffers of the training run itself, which are too large to ship. Here the rungs
