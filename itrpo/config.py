@@ -170,12 +170,15 @@ def _checked_fields(given: Any) -> Any:
     return found
 
 
+SHORT = 200  # characters
+
+
 def got(value: Any) -> str:
-    """A value in an error's words: itself if that is short, else its type. One word of a command line is no list."""
+    """A value in an error's words: itself if plain and short, else its type. One word of a command line is no list."""
     if isinstance(value, tuple) and len(value) == 1 and isinstance(value[0], str):
         return repr(value[0])
     plain = isinstance(value, str | int | float | tuple | list | None)
-    return repr(value) if plain else f"an object of type {type(value).__name__}"
+    return text if plain and len(text := repr(value)) <= SHORT else f"an object of type {type(value).__name__}"
 
 
 # --- values of a type ----------------------------------------------------------------------------------------------

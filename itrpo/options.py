@@ -25,6 +25,7 @@ SCALES: dict[ScaleName, Scale] = {
     "laptop": Scale(12_000, 4, eval_every=2_000, eval_episodes=10, preset="quick"),
     "paper": Scale(1_000_000, 4, eval_every=5_000, eval_episodes=10, preset="source"),
 }
+USUAL_SCALE: ScaleName = "paper"
 MAZE_FACTOR = 10  # where a return says little by itself: ten times the episodes, a tenth as often
 
 
@@ -36,7 +37,7 @@ class RunOptions:
     happens where it is not given.
     """
 
-    scale: ScaleName = "paper"  # sets the next four and the preset, where they are not given
+    scale: ScaleName | None = None  # sets the next four and the preset, where they are not given [paper]
     steps: Count | None = None  # gradient steps [the scale's]
     seeds: Seeds | None = None  # policies to train, each as if it were alone [the scale's]
     eval_every: Count | None = None  # gradient steps between evaluations [the scale's; in mazes 10 times as many]
@@ -93,7 +94,7 @@ class GuardOptions:
 
 def lengths(options: RunOptions, in_maze: bool) -> Scale:
     """How long a run is and how it is evaluated: as given, or as its scale says."""
-    scale = SCALES[options.scale]
+    scale = SCALES[options.scale or USUAL_SCALE]
     if in_maze:
         scale = scale._replace(
             eval_every=MAZE_FACTOR * scale.eval_every, eval_episodes=MAZE_FACTOR * scale.eval_episodes

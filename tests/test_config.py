@@ -59,6 +59,11 @@ def test_every_field_of_every_preset_is_in_its_json(name):
             assert json.dumps(other, allow_nan=False) != text, (field, kind)
 
 
+def test_a_long_value_is_not_repeated_in_an_error():
+    assert config.got([1, 2]) == "[1, 2]"
+    assert config.got(list(range(100_000))) == "an object of type list"
+
+
 def test_field_names_are_unique_within_a_config():
     for name in registry.ALGORITHMS:
         names = [it for it, _, _ in config.leaves(registry.lookup(name, registry.ALGORITHMS, "algorithm").config())]

@@ -12,7 +12,7 @@ from itrpo.cli.datasets import source_of
 from itrpo.cli.flags import Flag, Word, allow_own, field_flags, flags_of, look
 from itrpo.console import say
 from itrpo.errors import InputError
-from itrpo.options import RunOptions
+from itrpo.options import USUAL_SCALE, RunOptions
 from itrpo.ranges import Count, Seed
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def algorithm_flags(name: str, given: Mapping[str, Any], prefix: str = "") -> li
     allow_own(name)
     from itrpo.training.configure import BEHAVIOR, choose
 
-    setup = choose(name, given.get("preset"), given.get("behavior"), given.get("scale", RunOptions.scale))
+    setup = choose(name, given.get("preset"), given.get("behavior"), given.get("scale", USUAL_SCALE))
     flags = field_flags(setup.algorithm_config, prefix, f"{setup.preset}: ")
     if setup.behavior_config is not None:
         flags += field_flags(setup.behavior_config, prefix + BEHAVIOR, f"{setup.preset}: ")

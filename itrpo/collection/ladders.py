@@ -2,8 +2,8 @@
 
 `policies/ladders.json` says for each rung how long it was trained and what it returns; its policy lies beside it. All
 are tanh-Gaussian policies with two hidden layers of 256 ReLU units, saved along one SAC run of this project each.
-Most are stored as float16, which halves the package: `docs/made_datasets.md` says what that costs. Those over choices are
-DQN's (benchmarks/discrete_ladders.py); what they return sampled is returned with epsilon-greedy choices.
+Most are stored as float16, which halves the package: `docs/made_datasets.md` says what that costs. Those over choices
+are DQN's (benchmarks/discrete_ladders.py); what they return sampled is returned with epsilon-greedy choices.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ LEAST = 0.1  # share of the rows that continue whose next action has to be known
 
 def unknown_next(rows: Transition) -> np.ndarray:
     """[M] int: rows that continue, with no next action, and not where the next row begins (`data.episodes`)."""
-    found = np.flatnonzero((np.asarray(rows.continues) != 0) & ~np.asarray(rows.next_action).any(axis=1))
+    nothing = ~np.asarray(rows.next_action).reshape(len(rows.reward), -1).any(axis=1)  # or choice 0
+    found = np.flatnonzero((np.asarray(rows.continues) != 0) & nothing)
     last = len(rows.reward) - 1
     after = rows.observation[np.minimum(found + 1, last)]
     return found[(found == last) | (rows.next_observation[found] != after).any(axis=1)]

@@ -12,7 +12,7 @@ from itrpo.ope.reasons import Reason
 from itrpo.ope.support import Region
 
 FILE = "judgement.json"
-VERSION = 2  # 2: a reason has its kind
+VERSION = 3  # 2: a reason has its kind; 3: it says which rows were judged on
 ESTIMATORS = {
     "fqe": "fitted Q",
     "wdr": "weighted doubly robust",
@@ -84,6 +84,7 @@ class Judgement:
     gamma: float
     episodes: int  # that were judged on
     rows: int
+    rows_sha256: str  # of what is in them; "": policies that are not of a run
     cut: float  # share of the episodes that did not end by themselves
     log_return: float  # mean undiscounted sum of rewards of these episodes
     unseen: str  # why these episodes are new to the run: "holdout 0.2", or the file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Container, Mapping, Sequence
@@ -109,6 +110,8 @@ def judge(
         done = [None if again else judged_before(it, unseen, options) for it in group]
         left = [it for it, before in zip(group, done, strict=True) if before is None]
         found |= {it.folder: before for it, before in zip(group, done, strict=True) if before is not None}
+        if known := [str(it.folder) for it, before in zip(group, done, strict=True) if before is not None]:
+            say(console, f"judged before, on the same rows: {', '.join(known)} (--again true judges anew)")
         if left:
             found |= judge_group(left, unseen, options, console, algorithm)
         show(group, unseen, found, {it.folder for it in left}, console)
@@ -247,6 +250,7 @@ def judge_group(
             gamma=gamma,
             episodes=len(log.starts),
             rows=len(log.rows.reward),
+            rows_sha256=rows_hash(unseen.dataset),
             cut=float(log.cut.mean()),
             log_return=float(np.add.reduceat(log.rows.reward, log.starts, dtype=np.float64).mean()),
             unseen=unseen.why,
@@ -285,9 +289,18 @@ def judged_before(run: JudgedRun, unseen: Unseen, options: JudgeOptions) -> Judg
         return None
     step, run_hash = (run.policies[0].metadata.get(name) for name in ("step", "run"))
     seeds = [it.seed for it in found.policies if it.seed is not None]
-    ours = (found.step, found.run, found.unseen, len(seeds), found.rows, found.gamma)
-    same = ours == (step, run_hash, unseen.why, len(run.policies), len(unseen.dataset), run.gamma)
+    ours = (found.step, found.run, found.unseen, len(seeds), found.rows_sha256, found.gamma)
+    same = ours == (step, run_hash, unseen.why, len(run.policies), rows_hash(unseen.dataset), run.gamma)
     return found if same and to_json(options) == found.settings else None
+
+
+def rows_hash(dataset: Dataset) -> str:
+    """Of all that estimates follow from. A file's own hash would not do: it can be read in several ways."""
+    found = hashlib.sha256()
+    for column in (*dataset.transitions, dataset.starts):
+        if column is not None:
+            found.update(np.ascontiguousarray(column).data)
+    return found.hexdigest()
 
 
 def actions_at(policy: Policy, observation: np.ndarray) -> np.ndarray:

@@ -252,7 +252,7 @@ def about_run(entry: RunEntry) -> dict[str, Any]:
     return entry_json(entry, {}) | {
         "begun_steps": recorded.get("begun_steps"),
         "behavior_steps": recorded.get("behavior_steps"),
-        "config": recorded.get("config"),
+        "config": recorded.get("config") or recorded.get("finetune"),
         "provenance": provenance,
         "evaluations": {path.name: read_json(path) for path in evaluations},
         "policies": [str(path) for path in sorted(entry.folder.glob("seed*/policy.npz"))],
@@ -289,10 +289,11 @@ def print_run(folder: Path, console: Console, as_json: bool = False) -> None:
     for number, (name, result) in enumerate(about["evaluations"].items(), start=1):
         each = ", ".join(f"{it:,.6g}" for it in result["return"]["per_seed"])
         lines[f"evaluated {number}"] = f"return {each} ({EVALUATIONS}/{name})"
+    finetuning = "algorithm" not in config
     constants = {
         name: value
         for name, value in entry.config.items()
-        if name.startswith(("algorithm_config.", "behavior_config.", "data.", "evaluation."))
+        if (finetuning or name.startswith(("algorithm_config.", "behavior_config.", "data.", "evaluation.")))
         and name != "data.env"
         and not left_unsaid(name)
     }

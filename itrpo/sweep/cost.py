@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,7 +67,10 @@ def measured_speeds(runs: Iterable[PlannedRun], known: Speeds, console: Console)
     Kinds of short runs, and those that can't be measured, are left out.
     """
     path = files.cache_dir() / "sweep_speeds.json"
-    cached: Speeds = files.read_json(path) if path.exists() and time.time() - path.stat().st_mtime < LASTING else {}
+    cached: Speeds = {}
+    with suppress(StorageError):  # a damaged cache is as good as none
+        if path.exists() and time.time() - path.stat().st_mtime < LASTING:
+            cached = files.read_json(path)
     wanted = {
         kind_of(run): run
         for run in runs
@@ -78,7 +82,8 @@ def measured_speeds(runs: Iterable[PlannedRun], known: Speeds, console: Console)
         seconds = measure(run)
         if seconds is not None:
             cached[machine_key(kind)] = seconds
-            files.write_json(path, cached)
+            with suppress(StorageError):  # one that can't be written is no reason to stop
+                files.write_json(path, cached)
     return {kind: cached[machine_key(kind)] for kind in wanted if machine_key(kind) in cached}
 
 

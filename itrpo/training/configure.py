@@ -28,7 +28,7 @@ from itrpo.data.series import rules_of
 from itrpo.data.sources import WANTED, is_source
 from itrpo.errors import InputError
 from itrpo.evaluation.environments import is_antmaze, is_maze, reference_score
-from itrpo.options import READING, SCALES, RunOptions, lengths
+from itrpo.options import READING, SCALES, USUAL_SCALE, RunOptions, lengths
 from itrpo.ranges import check_ranges
 from itrpo.results.trackers import check_trackers
 from itrpo.tasks import task_constants, task_of
@@ -131,7 +131,7 @@ def setup_from(algorithm: str, options: RunOptions, fields: Mapping[str, Any] | 
         behavior=options.behavior,
         fields=fields,
         task=options.task,
-        scale=options.scale,
+        scale=options.scale or USUAL_SCALE,
     )
 
 

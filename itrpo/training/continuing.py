@@ -82,7 +82,7 @@ def options_for(parent: RunConfig, options: RunOptions, folder: Path, read_alrea
     if not read_already:
         given |= {"stack": parent.data.stack, "action_low": parent.data.action_low}
         given |= {"action_high": parent.data.action_high, "num_actions": parent.data.num_actions}
-    if options.scale == RunOptions.scale:
+    if options.scale is None:
         given |= {it: getattr(parent.train, it) for it in ("steps", "seeds", "behavior_steps")}
         given |= dataclasses.asdict(parent.evaluation)
     return dataclasses.replace(options, **{it: own for it, own in given.items() if getattr(options, it) is None})

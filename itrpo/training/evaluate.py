@@ -115,11 +115,17 @@ def summary(env_id: str, own: Reference | None, returns: np.ndarray, lengths: np
 
 
 def load_policies(folder: Path) -> list[Policy]:
-    """The policies of a run, by seed. Raises InputError if there are none."""
+    """The policies of a run, by seed. Raises InputError if there are none, or not of every seed up to the last."""
     found = {path: re.fullmatch(r"seed(\d+)", path.parent.name) for path in folder.glob("seed*/policy.npz")}
     paths = sorted((int(match[1]), path) for path, match in found.items() if match)
     if not paths:
         raise InputError(f"{folder} holds no trained policy (seedK/policy.npz); `itrpo runs list` shows the runs")
+    lost = sorted(set(range(paths[-1][0])) - {index for index, _ in paths})
+    if lost:  # in a list of the others each would be taken for another one
+        raise InputError(
+            f"{folder} has policies of other seeds, but {policy_path(folder, lost[0])} is not there; the `itrpo train`"
+            " command that made the run writes it again"
+        )
     try:
         return [load_policy(path) for _, path in paths]
     except PolicyFileError as error:

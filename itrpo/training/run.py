@@ -223,8 +223,7 @@ def train_phases(
         watched = jax.eval_shape(jax.vmap(watching[0], (0, None, 0)), shapes, *watching[1:])
         carry = session.folder.restored(saved, carry_shapes._replace(watched=watched))
         carry = together.with_values(carry, session.values)
-        finished = read_status(session.folder.path).state == "finished"
-        if finished and not policies_are_whole(session, saved.step):  # someone's hand, or a disk
+        if saved.step and not policies_are_whole(session, saved.step):  # someone's hand, or a disk
             save_policies(session, [algorithm.acting.export(own) for own in members(carry.state)], saved.step)
         if saved.step or behavior is not None:
             evaluate_what_is_saved(session, saved.step, trackers if saved.step else [])  # as in `begin`
@@ -270,7 +269,7 @@ def evaluate_what_is_saved(session: Session, step: int, trackers: list[Tracker])
     for _, run, _ in session.going_on:
         run.folder.keep_metrics(lambda row: row.step < step or row.metric.removeprefix(prefix) not in EVALUATED)
     paths = [policy_path(run.folder.path, index) for run, index in session.members]
-    if not all(path.exists() and load_policy(path).metadata["step"] == step for path in paths):
+    if not policies_are_whole(session, step):
         return
 
     def write(returns: dict[str, np.ndarray], evaluated: Evaluated) -> None:

@@ -55,6 +55,12 @@ def test_they_are_the_rows_that_the_clock_cut():
     assert unknown_next(loaded(log() | {"d4rl_view": np.array(True)}).transitions).tolist() == CUT.tolist()
 
 
+def test_of_choices_they_are_those_that_no_row_follows():
+    """The choice 0 says nothing by itself."""
+    choices = log() | {"actions": np.arange(ROWS) % 3}
+    assert unknown_next(load_dataset(choices).transitions).tolist() == CUT.tolist()
+
+
 def test_the_others_stay_as_they_are():
     whole = replace(loaded(log()), behavior_log_probs=np.arange(ROWS, dtype=np.float32))
     kept, words = with_next_actions(whole, "rebrac")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -237,7 +238,11 @@ def test_runs_list_and_plot_know_it(finetuned, tmp_path, capsys):
     assert main(["runs", "list", "--root", str(finetuned.parent)]) == 0
     assert "IQL, online" in capsys.readouterr().out
     assert main(["plot", str(finetuned), "--out", str(tmp_path / "curves.png")]) == 0
+    capsys.readouterr()
     assert main(["runs", "show", str(finetuned)]) == 0
+    assert "updates_per_step 1" in capsys.readouterr().out
+    assert main(["runs", "show", str(finetuned), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["config"]["env_id"] == "Pendulum-v1"
     assert (tmp_path / "curves.png").stat().st_size > 10_000
 
 

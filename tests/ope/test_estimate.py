@@ -116,7 +116,7 @@ def test_a_deterministic_policy_has_no_weights(judged):
 
 def test_a_file_gives_back_what_was_judged(judged, tmp_path):
     whole = Judgement(
-        "abc", "itrpo", "log", 5, GAMMA, 600, 600, 0.0, 0.9, "holdout", {"folds": 4}, 1.0, judged[0], judged[1]
+        "abc", "itrpo", "log", 5, GAMMA, 600, 600, "ab12", 0.0, 0.9, "holdout", {"folds": 4}, 1.0, judged[0], judged[1]
     )
     first = whole.policies[0]
     without = replace(first.estimates[0], low=-np.inf, high=np.inf)  # JSON has no infinity

@@ -60,7 +60,21 @@ def judged(name: str, seed: int | None, *reasons: Reason, gain: float = 10.0, sp
 def judgement(*policies: Judged, reasons: tuple[Reason, ...] = ()) -> Judgement:
     references = (judged("BC", None, gain=2.0, spread=3.0), judged("log", None, gain=0.0))
     settings = {"folds": 5, "seed": 0, "fqe": {"steps": 200}}
-    about = ("abc123", "itrpo", "plant", 100, 0.9, EPISODES, ROWS, 1.0, -30.0, "--holdout 0.2 of plant", settings, 1.0)
+    about = (
+        "abc123",
+        "itrpo",
+        "plant",
+        100,
+        0.9,
+        EPISODES,
+        ROWS,
+        "ab12",
+        1.0,
+        -30.0,
+        "--holdout 0.2 of plant",
+        settings,
+        1.0,
+    )
     return Judgement(*about, (*policies, *references), reasons)
 
 

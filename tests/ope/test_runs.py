@@ -94,6 +94,21 @@ def test_from_the_command_line(folder, capsys):
     assert pages[1].exists()
 
 
+def test_a_file_that_was_written_anew_is_judged_anew(folder, tmp_path):
+    """A weekly export: the same name, as many rows, other numbers."""
+    run, week = tmp_path / "run", tmp_path / "week.npz"
+    shutil.copytree(folder / "second", run)
+    np.savez(week, **log(3))
+    first = judge(run, week, SETTINGS, console=QUIET)[0]
+    told = Console(record=True, width=400)
+    assert judge(run, week, SETTINGS, console=told)[0] == first
+    assert f"judged before, on the same rows: {run} (--again true judges anew)" in told.export_text()
+    np.savez(week, **log(3) | {"rewards": 1 - log(3)["rewards"]})
+    second = judge(run, week, SETTINGS, console=QUIET)[0]
+    assert (second.rows, second.dataset) == (first.rows, first.dataset)
+    assert second.log_return == pytest.approx(LENGTH - first.log_return)
+
+
 def test_densities_of_a_module_of_the_users_own_take_its_name(folder, tmp_path, monkeypatch):
     """No file may have it imported."""
     run = tmp_path / "run"

@@ -41,6 +41,7 @@ def plant(folder: Path, *values: float, **more) -> None:
         gamma=0.9,
         episodes=5,
         rows=30,
+        rows_sha256="ab12",
         cut=1.0,
         log_return=-7.0,
         unseen="--holdout 0.25 of log",

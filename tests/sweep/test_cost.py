@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from itrpo.results.run_folder import RunFolder
 from itrpo.results.schema import Status
@@ -21,6 +22,22 @@ def test_the_speed_of_an_algorithm_is_measured_on_actions_that_it_takes(tmp_path
     seconds = cost.measure(run)
     assert seconds is not None, "its run failed"
     assert 0 < seconds < 1
+
+
+def test_a_cache_that_is_damaged_or_can_not_be_written_stops_nothing(tmp_path: Path, monkeypatch):
+    path = tmp_path / "plan.yaml"
+    path.write_text("name: p\ntitle: P\ndatasets: [hopper-demo]\narms: {bc: {}}\noptions: {steps: 10000, env: none}\n")
+    plan, quiet = read_plan(str(path)).runs, Console(quiet=True)
+    monkeypatch.setattr(cost, "measure", lambda run: 0.25)
+    monkeypatch.setenv("ITRPO_CACHE", str(tmp_path))
+    kept = tmp_path / "sweep_speeds.json"
+    for damage in ('{"truncated": 0.', None):
+        if damage is not None:
+            kept.write_text(damage)
+        else:
+            kept.unlink()
+            kept.mkdir()  # nothing can be written there
+        assert set(cost.measured_speeds(plan, {}, quiet).values()) == {0.25}
 
 
 def test_what_a_seed_takes_is_known_while_others_are_added(tmp_path: Path):

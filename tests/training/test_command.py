@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import itrpo
+from itrpo import files
 from itrpo.cli import main
 from itrpo.cli.flags import Flag, value_of
 from itrpo.console import LiveLine
@@ -348,6 +349,31 @@ def test_what_is_lost_of_a_finished_run_is_made_again(pendulum, tmp_path):
     assert main(again) == 0
     assert [it.read_bytes() for it in policies] == before
     assert (out / "metrics.jsonl").read_bytes() == rows
+
+
+def test_a_policy_that_is_damaged_while_its_evaluation_is_due_is_made_again(finished, pendulum, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    rows = (out / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    played = ('"return"', '"return_std"', '"episode_length"', '"score"')
+    is_last = [b'"step": 60' in row and any(f'"metric": {it}'.encode() in row for it in played) for row in rows]
+    assert sum(is_last) == 6
+    (out / "metrics.jsonl").write_bytes(b"".join(row for row, last in zip(rows, is_last, strict=True) if not last))
+    files.write_json(out / "status.json", files.read_json(out / "status.json") | {"state": "unfinished"})
+    policy = out / "seed0" / "policy.npz"
+    whole = policy.read_bytes()
+    policy.write_bytes(whole[:100])
+    assert main(arguments(pendulum, out)) == 0
+    assert policy.read_bytes() == whole
+    assert sorted((out / "metrics.jsonl").read_bytes().splitlines(keepends=True)) == sorted(rows)
+
+
+def test_a_missing_seed_is_said_and_no_other_taken_for_it(finished, tmp_path, capsys):
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    shutil.rmtree(out / "seed0")
+    assert main(["evaluate", str(out), "--episodes", "1"]) == 2
+    assert f"{out / 'seed0' / 'policy.npz'} is not there" in capsys.readouterr().err
 
 
 def test_too_little_memory_is_one_message(pendulum, tmp_path, capsys):

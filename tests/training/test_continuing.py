@@ -16,9 +16,12 @@ from itrpo.cli import main
 from itrpo.console import silent_console
 from itrpo.errors import InputError
 from itrpo.files import read_json, write_json
+from itrpo.options import lengths
 from itrpo.policy import load_policy
 from itrpo.results import checkpoint
 from itrpo.training import continuing
+from itrpo.training.continuing import options_for
+from itrpo.training.restore import read_config
 from itrpo.training.train import prepare
 
 FIELDS = {"policy_hidden": (8,), "critic_hidden": (8,), "behavior_hidden": (8,), "alpha": 0.7}
@@ -154,6 +157,16 @@ def test_a_constant_that_is_given_anew_is_in_force(tmp_path, algorithm, fields, 
         value = np.float32(0.25) * first["state/q_scale"]
     assert first[f"state/{name}"] == value
     assert not first.get("state/records", np.zeros(1)).any()
+
+
+def test_a_scale_that_is_given_counts_whichever_it_is(old, tmp_path):
+    parent = read_config(old)
+    kept = options_for(parent, RunOptions(), old, False)
+    assert (kept.steps, kept.seeds) == (parent.train.steps, parent.train.seeds)
+    for scale, steps in (("smoke", 300), ("laptop", 12_000), ("paper", 1_000_000)):
+        asked = options_for(parent, RunOptions(scale=scale), old, False)
+        assert asked.steps is None
+        assert lengths(asked, False).steps == steps
 
 
 def test_what_can_not_be_continued(old, new_data, tmp_path):
