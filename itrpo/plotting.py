@@ -24,7 +24,7 @@ from itrpo.report.aggregate import FEW, mean_interval, over_seeds
 from itrpo.report.runs import RunEntry, labels, named_runs
 from itrpo.report.tables import algorithm_name
 from itrpo.results.moments import moments_path, read_moments
-from itrpo.results.store import read_metrics, read_status
+from itrpo.results.store import CONFIG, read_metrics, read_provenance, read_status
 from itrpo.types import Reference
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def learning_curve(run_dir: Path | str, path: Path) -> bool:
         for axes, metric in zip(all_axes, panels, strict=True):
             shown = _draw_seeds(axes, metrics, metric, algorithm_name(status.algorithm))
             if metric == "return":
-                about = files.read_json(run_dir / "provenance.json")["dataset"]
+                about = read_provenance(run_dir)["dataset"]
                 shown += _draw_references(axes, metrics, about)
                 _draw_score_axis(axes, status.env_id, as_reference(about.get("reference")))
             _fit(axes, shown, metric)
@@ -163,7 +163,7 @@ def policy_paths(folders: Sequence[Path], path: Path, seed: int = 0) -> None:
     is no Gaussian, its first policy. Raises InputError if a run has no such path, or they are not of one dataset.
     """
     runs = [read_moments(moments_path(folder, seed)) for folder in folders]
-    data = {files.read_json(folder / "provenance.json").get("dataset_sha256") for folder in folders}
+    data = {read_provenance(folder).get("dataset_sha256") for folder in folders}
     if len(data) > 1 or len({run.mean.shape[1:] for run in runs}) > 1:
         raise InputError(f"{', '.join(map(str, folders))} are runs on different datasets; name runs on the same one")
     origin = runs[0].behavior or (runs[0].mean[0], runs[0].log_std[0])
@@ -178,7 +178,7 @@ def policy_paths(folders: Sequence[Path], path: Path, seed: int = 0) -> None:
         all_axes = figure.subplots(1, len(runs), sharex=True, sharey=True, squeeze=False)[0]
         for axes, run, own, folder in zip(all_axes, runs, points, folders, strict=True):
             drawn, status = own @ directions.T, read_status(folder)
-            given = files.read_json(folder / "config.json")["config"]["algorithm_config"]
+            given = files.read_json(folder / CONFIG)["config"]["algorithm_config"]
             constants = ", ".join(f"{sign} = {given[name]:g}" for name, sign in CONSTANTS.items() if name in given)
             walked, moved = np.linalg.norm(np.diff(own, axis=0), axis=1).sum(), np.linalg.norm(own[-1] - own[0])
             axes.set_title(f"{algorithm_name(status.algorithm)}, {constants}\nwalked {walked:.2f}, moved {moved:.2f}")

@@ -61,6 +61,11 @@ class DataSource:
     url: str | None = None  # where it was downloaded from, if it was
     recipe: Mapping[str, Any] = field(default_factory=dict)  # how it was generated, if it was
 
+    @property
+    def where(self) -> str:
+        """What a message calls it: its file, or its name."""
+        return self.path or ("the arrays" if self.kind == "arrays" else self.name)
+
 
 class Attributes(NamedTuple):
     """What a file says of its columns, one for each dimension; None: nothing. See `itrpo.data.attributes`."""

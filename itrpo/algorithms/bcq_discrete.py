@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,13 +30,13 @@ from itrpo.nn.network import Network, network
 from itrpo.nn.trainable import Trainable, gradient_step, polyak, trainable
 from itrpo.ops import choices, td
 from itrpo.ops.td import Scalar
-from itrpo.ranges import Interval, NonNegative
+from itrpo.ranges import NonNegative, ShareBelowOne
 from itrpo.types import Algorithm, AlgorithmEntry, DiscreteSpec, Metrics, Params, Preset, Transition
 
 
 @dataclass(frozen=True)
 class Config:
-    threshold: Annotated[float, Interval("[0, 1)")] = 0.3  # least likelihood, of the likeliest choice (authors' code)
+    threshold: ShareBelowOne = 0.3  # least likelihood, of the likeliest choice (authors' code)
     logit_penalty: NonNegative = 1e-2  # of the mean square of b's logits (authors' code)
     backbone: Backbone = Backbone()
 

@@ -41,7 +41,7 @@ from itrpo.nn.ensemble import Ensemble, critic_ensemble
 from itrpo.nn.heads import StateValue
 from itrpo.nn.network import Initializer, Network, network
 from itrpo.nn.trainable import Trainable, gradient_step, polyak, trainable
-from itrpo.ops import distributions, policy_losses, td
+from itrpo.ops import distributions, td, trust_region
 from itrpo.ranges import Count, CountOrZero, Discount, InnerShare, NonNegative, Positive, Rate, Share, Widths
 from itrpo.types import Algorithm, AlgorithmEntry, DensityModel, Metrics, Params, Preset, SpaceSpec, Transition
 
@@ -125,7 +125,7 @@ def policy_loss(
     mean, log_std = networks.actor.moments(policy_params, batch.observation)
     old = distributions.normal_log_prob(pre_tanh, *networks.actor.moments(old_params, batch.observation))
     log_ratio = distributions.normal_log_prob(pre_tanh, mean, log_std) - old
-    surrogate = jnp.mean(policy_losses.clipped_surrogate(jnp.exp(log_ratio), advantages, clip_ratio))
+    surrogate = jnp.mean(trust_region.clipped_surrogate(jnp.exp(log_ratio), 1.0, clip_ratio, advantages))
     entropy = jnp.mean(distributions.normal_entropy(log_std))
     loss = -surrogate - config.entropy_weight * entropy
     return loss, {"policy_loss": loss, "policy_ratio": jnp.mean(jnp.abs(jnp.expm1(log_ratio)))}

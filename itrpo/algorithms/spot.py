@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +39,7 @@ from itrpo.nn.dropout import Masks, draw_masks, masked
 from itrpo.nn.ensemble import first_member
 from itrpo.nn.trainable import gradient_step, polyak
 from itrpo.ops import policy_losses
-from itrpo.ranges import Interval, NonNegative
+from itrpo.ranges import NonNegative, ShareBelowOne
 from itrpo.types import (
     Algorithm,
     AlgorithmEntry,
@@ -52,13 +52,11 @@ from itrpo.types import (
     Transition,
 )
 
-SilentShare = Annotated[float, Interval("[0, 1)")]
-
 
 @dataclass(frozen=True)
 class Config:
     support_weight: NonNegative = 0.1  # the paper's lambda: of L against normalised Q, by task; here hopper-medium's
-    policy_dropout: SilentShare = 0.1  # share of the actor's hidden units that are silent (MuJoCo; AntMaze 0)
+    policy_dropout: ShareBelowOne = 0.1  # share of the actor's hidden units that are silent (MuJoCo; AntMaze 0)
     backbone: Backbone = Backbone()
 
 

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -44,7 +44,7 @@ from itrpo.nn.heads import with_observation
 from itrpo.nn.trainable import Trainable, gradient_step, polyak
 from itrpo.ops import td
 from itrpo.ops.td import Scalar
-from itrpo.ranges import Count, Interval, NonNegative, Several
+from itrpo.ranges import Count, NonNegative, Several, ShareBelowOne
 from itrpo.types import Algorithm, AlgorithmEntry, Metrics, Params, Preset, SpaceSpec, Transition
 
 
@@ -53,7 +53,7 @@ class Config:
     uncertainty_weight: NonNegative = 0.5  # the paper's beta: how fast weights fall with the variance of Q
     masks: Several = 100  # T: dropout masks that mean and variance of Q go over (authors' code; 10 to 20 for trials)
     masks_at_once: Count = 1  # masks evaluated together, for memory and speed (1 is fastest on CPU); no other effect
-    critic_dropout: Annotated[float, Interval("[0, 1)")] = 0.1  # share of the critics' hidden units that are silent
+    critic_dropout: ShareBelowOne = 0.1  # share of the critics' hidden units that are silent
     spectral_norm: bool = True  # divide each weight of the critics by its largest singular value
     mmd_limit: NonNegative = 0.07  # epsilon: largest MMD between policy and model
     backbone: Backbone = Backbone()

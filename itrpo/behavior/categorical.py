@@ -12,11 +12,10 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array
 from jaxtyping import Float, Int, Key
 
-from itrpo.behavior.likelihood import DROPS
+from itrpo.behavior.likelihood import adam_with_drops
 from itrpo.nn.export import layer_arrays
 from itrpo.nn.heads import ActionValues
 from itrpo.nn.network import Initializer, network
@@ -48,8 +47,7 @@ def likelihood_loss(
 
 def make(config: Config, spec: DiscreteSpec, fit_steps: int) -> CategoricalModel:
     logits = network(lambda draw: ActionValues(draw, spec, config.hidden, config.initializer))
-    drops = {int(fraction * fit_steps): 0.1 for fraction in DROPS}
-    optimizer = optax.adam(optax.piecewise_constant_schedule(config.fit_learning_rate, drops))
+    optimizer = adam_with_drops(config.fit_learning_rate, fit_steps)
 
     def init(key: Key[Array, ""]) -> Trainable:
         return trainable(optimizer, logits.init(key))

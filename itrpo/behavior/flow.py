@@ -22,11 +22,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jax import Array
 from jaxtyping import Float, Key
 
-from itrpo.behavior.likelihood import DROPS
+from itrpo.behavior.likelihood import adam_with_drops
 from itrpo.nn.export import layer_arrays
 from itrpo.nn.heads import Autoregressive
 from itrpo.nn.network import network
@@ -54,8 +53,7 @@ class FitState(NamedTuple):
 
 def make(config: Config, spec: SpaceSpec, fit_steps: int) -> DensityModel:
     net = network(lambda draw: Autoregressive(draw, spec, config.hidden, 3 * config.bins + 1))
-    drops = {int(fraction * fit_steps): 0.1 for fraction in DROPS}
-    optimizer = optax.adam(optax.piecewise_constant_schedule(config.fit_learning_rate, drops))
+    optimizer = adam_with_drops(config.fit_learning_rate, fit_steps)
 
     def read(numbers: Float[Array, "*rows numbers"]) -> tuple[Spline, Float[Array, "*rows"], Float[Array, "*rows"]]:
         """T, m and l of a dimension."""

@@ -21,11 +21,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import Array
 from jaxtyping import Float, Key
 
-from itrpo.behavior.likelihood import DROPS
+from itrpo.behavior.likelihood import adam_with_drops
 from itrpo.nn.export import layer_arrays
 from itrpo.nn.heads import GaussianPolicy, VelocityField
 from itrpo.nn.network import network
@@ -59,8 +58,7 @@ def make(config: Config, spec: SpaceSpec, fit_steps: int) -> DensityModel:
     log_std_range = (config.log_std_low, config.log_std_high)
     gaussian = network(lambda draw: GaussianPolicy(draw, spec, config.hidden, log_std_range))
     velocity = network(lambda draw: VelocityField(draw, spec, config.hidden))
-    drops = {int(fraction * fit_steps): 0.1 for fraction in DROPS}
-    optimizer = optax.adam(optax.piecewise_constant_schedule(config.fit_learning_rate, drops))
+    optimizer = adam_with_drops(config.fit_learning_rate, fit_steps)
     ends = interpolants.times(config.ode_steps)
 
     def init(key: Key[Array, ""]) -> FitState:

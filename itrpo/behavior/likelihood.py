@@ -31,6 +31,12 @@ class LikelihoodFit:
     fit_action_edge: InnerShare = 1e-6  # dataset actions are clipped to +-(1 - edge) before the atanh (author's code)
 
 
+def adam_with_drops(learning_rate: float, fit_steps: int) -> optax.GradientTransformation:
+    """Adam whose rate falls to a tenth, and then to a hundredth, towards the end of a fit."""
+    drops = {int(fraction * fit_steps): 0.1 for fraction in DROPS}
+    return optax.adam(optax.piecewise_constant_schedule(learning_rate, drops))
+
+
 class FitState(NamedTuple):
     policy: Trainable
     multiplier: Trainable  # params: k >= 0
@@ -56,8 +62,7 @@ def density_model(
     """The model whose parameters at observations are `network.apply(params, observation)`: mean and log_std if it is a
     Gaussian. fit_steps: length of the fit, for the learning rate's two drops.
     """
-    drops = {int(fraction * fit_steps): 0.1 for fraction in DROPS}
-    optimizer = optax.adam(optax.piecewise_constant_schedule(config.fit_learning_rate, drops))
+    optimizer = adam_with_drops(config.fit_learning_rate, fit_steps)
     dual_optimizer = optax.adam(config.dual_learning_rate)
     floor = config.entropy_floor * spec.action_dim
 

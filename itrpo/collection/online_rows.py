@@ -16,6 +16,7 @@ import numpy as np
 from itrpo import files
 from itrpo.errors import InputError, StorageError
 from itrpo.evaluation.environments import Spaces, allow, is_allowed, make_env, spaces_of
+from itrpo.results.store import CONFIG, read_provenance
 from itrpo.types import SpaceSpec
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def write_replay(folder: Path, path: Path, steps: int | None = None, env: str | 
     """
     import h5py
 
-    recorded = files.read_json(folder / "config.json") if (folder / "config.json").exists() else {}
+    recorded = files.read_json(folder / CONFIG) if (folder / CONFIG).exists() else {}
     kind = next((name for name in NAMES if name in recorded), None)
     if kind is None:
         *names, last = (f"`itrpo {name}`" for name in NAMES)
@@ -159,7 +160,7 @@ def write_replay(folder: Path, path: Path, steps: int | None = None, env: str | 
         "config": recorded,
         "steps": length * envs,
         "rows_per_environment": length,
-        "versions": files.read_json(folder / "provenance.json")["versions"],
+        "versions": read_provenance(folder)["versions"],
     }
     image = io.BytesIO()  # HDF5 does not survive a full disk; plain writing does
     with h5py.File(image, "w") as file:

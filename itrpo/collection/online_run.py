@@ -54,6 +54,7 @@ from itrpo.evaluation.environments import Spaces, allow, spaces_of
 from itrpo.plotting import returns_curve
 from itrpo.ranges import Count, Positive, Seed, check_ranges
 from itrpo.results.run_folder import CHECKPOINT_SECONDS, RunFolder
+from itrpo.results.store import CONFIG
 from itrpo.signals import stop_on_signal
 from itrpo.types import DiscreteSpec, Metrics
 
@@ -418,7 +419,7 @@ def policy_arrays(trainer: Trainer) -> dict[str, np.ndarray]:
 
 
 def draw_curve(trainer: Trainer) -> None:
-    if trainer.curve and (trainer.folder.path / "config.json").exists():  # else the folder was deleted
+    if trainer.curve and (trainer.folder.path / CONFIG).exists():  # else the folder was deleted
         title = f"{trainer.learning.agent.name} in {trainer.env_id}, seed {trainer.config.seed}"
         returns_curve(trainer.curve, title, trainer.env_id, trainer.folder.path / "curve.png")
 

@@ -33,7 +33,7 @@ def to_transitions(episodes: Episodes, *, in_place: bool = False) -> Transition:
     if kept is not None:
         if not kept.size:
             raise InputError(
-                f"{episodes.source.path or episodes.source.name}: no transition is left: no row has a successor or is"
+                f"{episodes.source.where}: no transition is left: no row has a successor or is"
                 " terminal, since a row with 'timeouts' set and the last row have none"
             )
         continues = ~episodes.terminals[kept]

@@ -109,7 +109,7 @@ def same_bounds(spaces: Spaces, low: np.ndarray, high: np.ndarray) -> bool:
 
 def misfit_of(dataset: Dataset, env_id: str) -> Misfit | None:
     """As `misfit`."""
-    where = dataset.source.path or dataset.name
+    where = dataset.source.where
     low, high = dataset.action_low, dataset.action_high
     return misfit(env_id, where, dataset.frame, low, high, dataset.bounds, dataset.transitions.action)
 

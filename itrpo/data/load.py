@@ -122,7 +122,7 @@ def load_dataset(
     rules = rules_of(max_gap, fill, period, period_rewards, quantities)
     episodes = read_episodes(source, console, without(columns, exclude), rules)
     in_place = episodes.source.kind != "arrays"  # those of the user's own stay as they are
-    where = episodes.source.path or ("the arrays" if episodes.source.kind == "arrays" else episodes.source.name)
+    where = episodes.source.where
     _check_finite(episodes, where)
     env_id, bounds = episodes.env_id if env is None else named, bounds_from(episodes, action_low, action_high)
     found = choices_in(
@@ -210,7 +210,7 @@ def read_episodes(
         items = [f"item {at} of the list" for at in range(len(parts))]
         read = [_read_one(part, console, columns, item) for part, item in zip(parts, items, strict=True)]
         made = zip(read, items, strict=True)
-        names = [item if it.source.kind == "arrays" else it.source.path or it.source.name for it, item in made]
+        names = [item if it.source.kind == "arrays" else it.source.where for it, item in made]
         return joined(read, names, sources.label(parts))
     return _read_one(parts[0], console, columns)
 

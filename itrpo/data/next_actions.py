@@ -27,7 +27,7 @@ def rows_with_next(dataset: Dataset, algorithm: str) -> np.ndarray:
     known = continuing - int((~kept).sum())
     if known < LEAST * continuing:
         raise InputError(
-            f"{dataset.source.path or dataset.name}: {algorithm} reads what was done after each row, and only {known:,}"
+            f"{dataset.source.where}: {algorithm} reads what was done after each row, and only {known:,}"
             f" of {continuing:,} rows are followed by one that begins where they led to; put the rows of an episode one"
             " after another, or take an algorithm that doesn't read it, such as td3_bc or itrpo"
         )

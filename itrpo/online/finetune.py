@@ -47,11 +47,12 @@ from itrpo.data.preprocess import Preprocess, apply
 from itrpo.errors import DivergenceError, InputError
 from itrpo.evaluation import rollout
 from itrpo.evaluation.environments import Spaces, allow, check_sizes, normalized_score, spaces_of
+from itrpo.ops import td
 from itrpo.policy import Policy, load_policy, save_policy
 from itrpo.ranges import Count, NonNegative, Positive, Seed, Share, check_ranges
 from itrpo.results.run_folder import CHECKPOINT_SECONDS, RunFolder
 from itrpo.results.schema import Row, Status, row_to_json
-from itrpo.results.store import METRICS, STATUS
+from itrpo.results.store import CONFIG, METRICS, PROVENANCE, STATUS, read_provenance
 from itrpo.signals import stop_on_signal
 from itrpo.training import continuing
 from itrpo.training.evaluate import load_policies, reference_of, spec_of
@@ -153,7 +154,7 @@ def finetune(
 
 def read_data(folder: Path, config: RunConfig, data: Any, console: Console) -> Dataset:
     """The run's own. Raises InputError for another."""
-    about = files.read_json(folder / "provenance.json")
+    about = read_provenance(folder)
     known = source_again(about) if data is None else data
     if known is None:
         raise InputError(f"{folder} was trained on {about['dataset']['name']}, which has no file; give data")
@@ -245,7 +246,7 @@ def make_setting(
         seeds=about["config"]["train"]["seeds"],
         dataset=dataset.name,
         by_length=scheduled or own.cool_to != 1,
-        about={"dataset": files.read_json(folder / "provenance.json")["dataset"], "data": to_json(config.data)},
+        about={"dataset": read_provenance(folder)["dataset"], "data": to_json(config.data)},
     )
 
 
@@ -421,8 +422,8 @@ def action_of(
     act_key, noise_key = jax.random.split(key)
     action = algorithm.acting.act(state, observation, act_key, False)[0]
     if algorithm.acting.log_prob is None:
-        noise = config.action_noise * jax.random.normal(noise_key, action.shape)
-        action = jnp.clip(action + jnp.clip(noise, -NOISE_LIMIT, NOISE_LIMIT), -1.0, 1.0)
+        noise = jax.random.normal(noise_key, action.shape)
+        action = td.smoothed_action(action, noise, config.action_noise, NOISE_LIMIT)
     return action
 
 
@@ -619,8 +620,8 @@ def write_together(setting: Setting, out: Path, reference: Reference | None) -> 
         reference=reference,
     )
     files.write(out / METRICS, "".join(map(row_to_json, rows)).encode())
-    files.write(out / "provenance.json", (out / "seed0" / "provenance.json").read_bytes())
-    files.write_json(out / "config.json", {"finetune": config})
+    files.write(out / PROVENANCE, (out / "seed0" / PROVENANCE).read_bytes())
+    files.write_json(out / CONFIG, {"finetune": config})
     files.write_json(out / STATUS, status._asdict())
 
 

@@ -15,6 +15,7 @@ from itrpo.behavior.likelihood import LikelihoodFit
 from itrpo.console import LiveLine, silent_console
 from itrpo.data.actions import CLIPPED, INSIDE, on_a_bound
 from itrpo.data.preprocess import apply, fit_preprocess
+from itrpo.errors import DivergenceError
 from itrpo.ops.distributions import tanh_log_det, to_pre_tanh
 from itrpo.training import loop
 from itrpo.training.rows import in_pieces
@@ -72,6 +73,10 @@ def fit_behavior(
             carry = block(carry, data, key, limits, step, min(step + PIECE, steps))
             live.update(min(step + PIECE, steps), {})
     params: Params = members(jax.vmap(model.params)(carry.state))[0]
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.device_get(params))):
+        raise DivergenceError(
+            "the fit of pi_beta, which estimates rest on, has diverged; `itrpo datasets check` says what is odd in it"
+        )
 
     def seen(observation: np.ndarray) -> np.ndarray:
         return ((observation - preprocess.observation_mean) / preprocess.observation_std).astype(np.float32)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from itrpo import files, xla
+from itrpo import xla
 from itrpo.config import checked, checked_options, to_json
 from itrpo.console import make_console, say
 from itrpo.data.again import load_again, source_again
@@ -29,6 +29,7 @@ from itrpo.ope.page import names_of
 from itrpo.ope.reasons import Reason
 from itrpo.policy import Policy, greedy
 from itrpo.ranges import Discount
+from itrpo.results.store import read_provenance
 from itrpo.training.evaluate import load_policies
 from itrpo.training.restore import recorded, trained_states
 from itrpo.training.rows import in_pieces
@@ -126,7 +127,7 @@ def folders_of(given: Sequence[Folder] | Folder) -> list[Path]:
 def read_run(folder: Path, gamma: float | None = None) -> JudgedRun:
     config = recorded(folder)["config"]
     gammas = [value for name, value in _leaves(config["algorithm_config"]) if name == "gamma"]
-    about = files.read_json(folder / "provenance.json")
+    about = read_provenance(folder)
     return JudgedRun(
         folder, config, about, load_policies(folder), gamma if gamma is not None else float((*gammas, USUAL_GAMMA)[0])
     )

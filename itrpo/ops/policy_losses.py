@@ -17,15 +17,6 @@ def advantage_weight(
     return jnp.minimum(jnp.exp(inverse_temperature * advantage), limit)
 
 
-def clipped_surrogate(
-    ratio: Float[Array, "*rows"], advantage: Float[Array, "*rows"], clip: Scalar
-) -> Float[Array, "*rows"]:
-    """min(ratio * A, clip(ratio, 1 - clip, 1 + clip) * A), ratio = pi / pi_old: what PPO maximises (arXiv 1707.06347,
-    Eq. 7), whose gradient is 0 where a ratio has gone that far in the direction of A.
-    """
-    return jnp.minimum(ratio * advantage, jnp.clip(ratio, 1.0 - clip, 1.0 + clip) * advantage)
-
-
 def inverse_magnitude(q: Float[Array, "B"]) -> Float[Array, ""]:
     """1 / mean |q|, held constant in gradients: makes a policy loss free of the scale of rewards.
 

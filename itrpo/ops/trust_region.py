@@ -41,11 +41,12 @@ def advantages(
 
 
 def clipped_surrogate(
-    ratio: Float[Array, "*rows"], centre: Float[Array, "*rows"], limit: Scalar, advantage: Float[Array, "*rows"]
+    ratio: Float[Array, "*rows"], centre: Float[Array, "*rows"] | float, limit: Scalar, advantage: Float[Array, "*rows"]
 ) -> Float[Array, "*rows"]:
     """min(ratio A, clip(ratio, centre - limit, centre + limit) A), both over pi_{k-i}: ratio of pi, centre of pi_k.
 
-    GePPO's; where the sample is pi_k's own, the centre is 1 and this is PPO's (arXiv 1707.06347, Eq. 7).
+    GePPO's; where the sample is pi_k's own, the centre is 1 and this is PPO's (arXiv 1707.06347, Eq. 7). Its gradient
+    is 0 where a ratio has gone that far in the direction of A.
     """
     clipped = jnp.clip(ratio, centre - limit, centre + limit)
     return jnp.minimum(ratio * advantage, clipped * advantage)

@@ -10,8 +10,9 @@ else by algorithm (`arms.arm`), controls by their constants.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -37,21 +38,31 @@ LARGE_MAZES = ("antmaze-large-play", "antmaze-large-diverse")
 SUCCESSIVE_KL = "probe_kl_evaluations"
 
 
-class Verdict(NamedTuple):
-    answer: Answer
-    evidence: str
-    numbers: dict[str, Estimate]  # what was compared -> the number and its interval
-    n: str  # how much it rests on: tasks, seeds
-
-
 class Missing(NamedTuple):
     """What a claim is about and is not there, in words."""
 
     methods: str = ""
     tasks: str = ""
 
+    def __str__(self) -> str:
+        return f"missing: {', '.join(filter(None, self))}" if any(self) else ""
+
 
 COMPLETE = Missing()
+
+
+class Verdict(NamedTuple):
+    answer: Answer
+    numbers: Mapping[str, Estimate] = MappingProxyType({})  # what was compared -> the number and its interval
+    n: str = ""  # how much it rests on: tasks, seeds
+    missing: Missing = COMPLETE
+    why: str = ""  # there are no numbers
+
+    @property
+    def evidence(self) -> str:
+        """All of it in one line."""
+        parts = [f"{name}: {it.value:.3g} [{it.low:.3g}, {it.high:.3g}]" for name, it in self.numbers.items()]
+        return self.why or "; ".join(filter(None, [*parts, str(self.missing)]))
 
 
 class Claim(NamedTuple):
@@ -106,7 +117,7 @@ def size(found: dict[str, Scores]) -> str:
     return f"{count(len(found['itrpo'].datasets), 'task')}, {' to '.join(map(str, {seeds[0]: 0, seeds[-1]: 0}))} seeds"
 
 
-NOTHING = Verdict("not enough runs", "iTRPO and what it is compared with have no task in common with two seeds", {}, "")
+NOTHING = Verdict("not enough runs", why="iTRPO and what it is compared with have no task in common with two seeds")
 
 
 # --- from numbers to answers ---------------------------------------------------------------------------------------
@@ -128,12 +139,6 @@ def together(answers: Sequence[Answer], missing: Missing, refutable: bool = True
     return "holds" if set(answers) == {"holds"} else "can't tell"
 
 
-def shown(numbers: dict[str, Estimate], missing: Missing = COMPLETE) -> str:
-    parts = [f"{name}: {it.value:.3g} [{it.low:.3g}, {it.high:.3g}]" for name, it in numbers.items()]
-    absent = ", ".join(it for it in missing if it)
-    return "; ".join(parts + ([f"missing: {absent}"] if absent else []))
-
-
 def above_all(
     results: Results,
     tasks: Sequence[str],
@@ -152,7 +157,7 @@ def above_all(
         if name != "itrpo"
     }
     answers: list[Answer] = [side(it if sign > 0 else negative(it)) for it in numbers.values()]
-    return Verdict(together(answers, missing), shown(numbers, missing), numbers, size(found))
+    return Verdict(together(answers, missing), numbers, size(found), missing)
 
 
 def negative(it: Estimate) -> Estimate:
@@ -177,7 +182,7 @@ def wins(results: Results) -> Verdict:
     estimate = statistics.bootstrap(share, *(it.values for it in found.values()))
     numbers = {"share of tasks won": estimate}
     less = Estimate(*(it - 11 / 15 + 1e-9 for it in estimate))
-    return Verdict(together([side(less)], missing), shown(numbers, missing), numbers, size(found))
+    return Verdict(together([side(less)], missing), numbers, size(found), missing)
 
 
 def second_best(results: Results) -> Verdict:
@@ -189,9 +194,7 @@ def second_best(results: Results) -> Verdict:
         for name, it in found.items()
         if name not in ("pbrl", "itrpo")
     }
-    return Verdict(
-        together([side(it) for it in numbers.values()], missing), shown(numbers, missing), numbers, size(found)
-    )
+    return Verdict(together([side(it) for it in numbers.values()], missing), numbers, size(found), missing)
 
 
 def ten_points(results: Results) -> Verdict:
@@ -206,7 +209,7 @@ def ten_points(results: Results) -> Verdict:
     estimate = statistics.bootstrap(gain, *(it.values for it in found.values()))
     numbers = {"iTRPO - the best constraint method": estimate}
     answer = side(Estimate(*(it - 9.5 for it in estimate)))
-    return Verdict(together([answer], missing), shown(numbers, missing), numbers, size(found))
+    return Verdict(together([answer], missing), numbers, size(found), missing)
 
 
 def larger_on(results: Results, kinds: Sequence[str], names: Sequence[str]) -> Verdict:
@@ -227,7 +230,7 @@ def gains_on(found: dict[str, Scores], kinds: Sequence[str], missing: Missing, r
 
     estimate = statistics.bootstrap(more, *(it.values for it in found.values()))
     numbers = {f"gain on {', '.join(kinds)} - gain on the rest": estimate}
-    return Verdict(together([side(estimate)], missing, refutable=False), shown(numbers, missing), numbers, size(found))
+    return Verdict(together([side(estimate)], missing, refutable=False), numbers, size(found), missing)
 
 
 def kind_of(task: str) -> str:
@@ -247,7 +250,7 @@ def families(results: Results) -> Verdict:
 
     estimate = statistics.bootstrap(more, *first, *second)
     numbers = {"conservative - constraint": estimate}
-    return Verdict(together([side(estimate)], missing, refutable=False), shown(numbers, missing), numbers, size(found))
+    return Verdict(together([side(estimate)], missing, refutable=False), numbers, size(found), missing)
 
 
 # --- over time -----------------------------------------------------------------------------------------------------
@@ -303,7 +306,7 @@ def over_time(found: dict[str, During | None]) -> Verdict:
     absent = ", ".join(name for name in found if name not in there)
     missing = Missing(absent, fewer(min(it.tasks for it in there.values()), len(LOCOMOTION)))
     n = "; ".join(f"{name}: {it.n}" for name, it in there.items())
-    return Verdict(together([side(it) for it in numbers.values()], missing), shown(numbers, missing), numbers, n)
+    return Verdict(together([side(it) for it in numbers.values()], missing), numbers, n, missing)
 
 
 # --- tau -----------------------------------------------------------------------------------------------------------
@@ -356,10 +359,10 @@ def by_tau(results: Results, metric: str) -> tuple[np.ndarray, str] | None:
 def tau_moves(results: Results, metric: str, sign: float) -> Verdict:
     found = by_tau(results, metric)
     if found is None:
-        return Verdict("not enough runs", "no two runs that differ in tau alone", {}, "")
+        return Verdict("not enough runs", why="no two runs that differ in tau alone")
     estimate = statistics.bootstrap(statistics.mean, found[0])
     numbers = {f"{metric} at the largest tau - at the smallest": estimate}
-    return Verdict(side(estimate if sign > 0 else negative(estimate)), shown(numbers), numbers, found[1])
+    return Verdict(side(estimate if sign > 0 else negative(estimate)), numbers, found[1])
 
 
 def shaping(results: Results, rising: bool) -> Verdict:
@@ -372,12 +375,12 @@ def shaping(results: Results, rising: bool) -> Verdict:
             values = curve.values[:, 0]
             found.append(values[:, -1] - values[:, 0] if rising else -values.mean(-1))
     if not found:
-        return Verdict("not enough runs", "no run of iTRPO with tau > 0, two seeds and two evaluations", {}, "")
+        return Verdict("not enough runs", why="no run of iTRPO with tau > 0, two seeds and two evaluations")
     seeds = min(map(len, found))
     estimate = statistics.bootstrap(statistics.mean, np.stack([it[:seeds] for it in found], axis=1))
     number = estimate if rising else negative(estimate)
     numbers = {"shaping reward, last evaluation - first" if rising else "shaping reward, mean over evaluations": number}
-    return Verdict(side(estimate), shown(numbers), numbers, f"{len(found)} runs, {seeds} seeds")
+    return Verdict(side(estimate), numbers, f"{len(found)} runs, {seeds} seeds")
 
 
 # --- controls ------------------------------------------------------------------------------------------------------
@@ -428,7 +431,7 @@ def ablation(results: Results, equal_lambda: bool) -> Verdict:
     """Also as the paper's Figure 2(d) has it: the change without shaping in percent, averaged over tasks."""
     found, missing = control(results, equal_lambda)
     if not found:
-        return Verdict("not enough runs", "no dataset has iTRPO and BRAC with this alpha, with two seeds", {}, "")
+        return Verdict("not enough runs", why="no dataset has iTRPO and BRAC with this alpha, with two seeds")
     own, brac = found["itrpo"].values, found["brac"].values
     estimate = statistics.difference(own, brac)
 
@@ -440,7 +443,7 @@ def ablation(results: Results, equal_lambda: bool) -> Verdict:
         "change without shaping, %": statistics.bootstrap(percent, own, brac),
         "P(iTRPO > BRAC)": statistics.improvement(own, brac),
     }
-    return Verdict(together([side(estimate)], missing), shown(numbers, missing), numbers, size(found))
+    return Verdict(together([side(estimate)], missing), numbers, size(found), missing)
 
 
 def ablation_on(results: Results, kinds: Sequence[str]) -> Verdict:
@@ -454,7 +457,7 @@ def trust_region(results: Results, equal_lambda: bool) -> Verdict:
     found = [arms.curves(it, SUCCESSIVE_KL) for it in runs or ()]
     measured = [it for it in found if it is not None and len(it.values) > 1]
     if len(measured) < 2:
-        return Verdict("not enough runs", f"no dataset has iTRPO and BRAC with {SUCCESSIVE_KL}, with two seeds", {}, "")
+        return Verdict("not enough runs", why=f"no dataset has iTRPO and BRAC with {SUCCESSIVE_KL}, with two seeds")
     shared = [name for name in measured[0].datasets if name in measured[1].datasets]
     own, brac = (
         np.log10(np.maximum(it.values[:, [it.datasets.index(name) for name in shared]], 1e-12)).mean(-1)
@@ -462,9 +465,7 @@ def trust_region(results: Results, equal_lambda: bool) -> Verdict:
     )
     estimate = statistics.difference(brac, own)
     numbers = {"log10 D_KL between evaluations, BRAC - iTRPO": estimate}
-    return Verdict(
-        side(estimate), shown(numbers), numbers, f"{count(len(shared), 'task')}, {len(own)} and {len(brac)} seeds"
-    )
+    return Verdict(side(estimate), numbers, f"{count(len(shared), 'task')}, {len(own)} and {len(brac)} seeds")
 
 
 # --- the claims ----------------------------------------------------------------------------------------------------

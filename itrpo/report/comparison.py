@@ -16,7 +16,7 @@ from itrpo.report.aggregate import FEW, Interval, final_score, mean_interval, wi
 from itrpo.report.published import TABLES
 from itrpo.report.tables import algorithm_name, count, format_interval, format_returns
 from itrpo.results.schema import Status
-from itrpo.results.store import read_metrics, read_status, read_timing
+from itrpo.results.store import CONFIG, read_metrics, read_provenance, read_status, read_timing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,8 +51,8 @@ def read_comparison(folder: Path, names: Sequence[str]) -> Comparison:
     runs = {name: folder / folder_name(name) for name in names}
     runs = {name: run for name, run in runs.items() if (run / "status.json").exists()}
     first = next(iter(runs.values()))
-    about = files.read_json(first / "provenance.json")["dataset"]
-    config = files.read_json(first / "config.json")["config"]
+    about = read_provenance(first)["dataset"]
+    config = files.read_json(first / CONFIG)["config"]
     train, evaluation = config["train"], config["evaluation"]
     last = window(-(-train["steps"] // evaluation["eval_every"]))  # one for all: a run that ended early has fewer
     published = TABLES.get(config["data"]["task"] or "", {}) if about["source"]["kind"] == "d4rl" else {}
@@ -62,7 +62,7 @@ def read_comparison(folder: Path, names: Sequence[str]) -> Comparison:
         about.get("score_mean"),
         read_status(first),
         config["data"].get("holdout") or 0.0,
-        {name: files.read_json(run / "config.json")["config"]["preset"] for name, run in runs.items()},
+        {name: files.read_json(run / CONFIG)["config"]["preset"] for name, run in runs.items()},
         [_row(run, name, published.get(name), last) for name, run in runs.items()],
     )
 
@@ -145,9 +145,9 @@ def _row(run: Path, name: str, paper: tuple[float, float | None] | None, last: i
     returns, score = (None if it is None else mean_interval(it.per_seed) for it in finals)
     final = finals[1] or finals[0]
     per_seed, evaluations = ([], 0) if final is None else (final.per_seed.tolist(), final.evaluations)
-    last_of_step = {it["step"]: it for it in read_timing(run)}  # a resumed run times a stretch again
-    seconds = sum(it["train_seconds"] for it in last_of_step.values())
-    steps = sum(it["train_seconds"] * it["steps_per_second"] for it in last_of_step.values())
+    timing = read_timing(run)
+    seconds = sum(it["train_seconds"] for it in timing)
+    steps = sum(it["train_seconds"] * it["steps_per_second"] for it in timing)
     state = f"{status.state}: {status.message}" if status.message else status.state
     rate = steps / seconds if seconds else None
     return ComparisonRow(name, returns, score, per_seed, evaluations, seconds, rate, paper, state)

@@ -16,7 +16,7 @@ from itrpo.files import read_json, strict
 from itrpo.report.aggregate import FinalScore, final_score, mean_interval, one_window
 from itrpo.report.tables import algorithm_name, count, format_interval, format_returns
 from itrpo.results.schema import Status
-from itrpo.results.store import EVALUATIONS, read_metrics, read_status, run_folders
+from itrpo.results.store import CONFIG, EVALUATIONS, read_metrics, read_status, run_folders
 
 if TYPE_CHECKING:
     import polars
@@ -66,7 +66,7 @@ def named_runs(paths: Sequence[Path]) -> list[RunEntry]:
 def read_entry(folder: Path, name: str) -> RunEntry:
     try:
         metrics, status = read_metrics(folder), read_status(folder)
-        path = folder / "config.json"
+        path = folder / CONFIG
         found = read_json(path) if path.exists() else {}
         config = flat(found.get("config") or found.get("finetune") or {})
     except StorageError as error:

@@ -12,7 +12,7 @@ from itrpo.evaluation.environments import score_name
 from itrpo.files import read_json
 from itrpo.report.aggregate import FEW, Interval, final_score, mean_interval, over_seeds
 from itrpo.results.schema import Evaluation
-from itrpo.results.store import read_metrics, read_status
+from itrpo.results.store import CONFIG, read_metrics, read_provenance, read_status
 
 if TYPE_CHECKING:
     import polars
@@ -76,7 +76,7 @@ def summarize_run(run_dir: Path) -> list[SummaryRow]:
         mean_of = f"1 evaluation x {count(status.episodes, 'episode')}"
         score_interval = _first(metrics, "behavior_score")
         rows.append(SummaryRow("BC (mode of pi_beta)", behavior, score_interval, status.seeds, mean_of))
-    dataset = read_json(run_dir / "provenance.json")["dataset"]
+    dataset = read_provenance(run_dir)["dataset"]
     if dataset.get("return_mean") is not None:
         known_score = dataset.get("score_mean")
         score_interval = None if known_score is None else Interval(known_score, None)
@@ -106,7 +106,7 @@ def print_run_summary(run_dir: Path, console: Console) -> None:
     if any(row.seeds for row in rows):
         console.print(Text(spread_in_words(status.seeds)))
     elif status.env_id is None:
-        path = run_dir / "config.json"
+        path = run_dir / CONFIG
         held = read_json(path)["config"]["data"].get("holdout") if path.exists() else None
         on = f"the episodes that --holdout {held:g} set aside" if held else "episodes of another file (--data FILE)"
         say(console, f"No environment: `itrpo judge` estimates what it is worth, on {on}.")

@@ -7,7 +7,7 @@ it. Values are float32 there; texts that repeat are stored once.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import polars
     from rich.console import Console
 
-PLAN = "plan.json"
+PLAN_FILE = "plan.json"  # beside the folders of a sweep's datasets
 SUFFIX = ".parquet"
 ROW = ("seed", "step", "metric", "value")
 MEASURED = [f"measured_{name}" for name in ROW]  # list columns of a packed file
@@ -105,7 +105,7 @@ def read_path(path: Path, console: Console | None) -> Iterator[tuple[dict[str, A
         yield from read_pack(path)
     elif path.is_dir():
         for folder in store.run_folders(path):
-            config = files.read_json(folder / "config.json")
+            config = files.read_json(folder / store.CONFIG)
             if "config" in config:  # else a run of another kind, such as `itrpo sac`
                 yield read_run(folder, config["config"], console)
         for packed in sorted(path.rglob(f"*{SUFFIX}")):
@@ -119,7 +119,7 @@ def read_run(folder: Path, config: dict[str, Any], console: Console | None) -> t
     """Raises StorageError naming the file that is damaged."""
     import polars
 
-    status, provenance = store.read_status(folder), files.read_json(folder / "provenance.json")
+    status, provenance = store.read_status(folder), store.read_provenance(folder)
     path = folder / store.METRICS
     if console is not None and path.exists() and not path.read_bytes().endswith(b"\n"):
         say(console, f"{path}: a kill cut its last line short; it is left out")
@@ -161,7 +161,7 @@ def read_run(folder: Path, config: dict[str, Any], console: Console | None) -> t
 
 def plan_and_label(folder: Path, run: str) -> tuple[str | None, str | None]:
     """What the plan.json of a sweep says of a run in OUT/DATASET/LABEL/. Raises StorageError if it is damaged."""
-    path = folder.resolve().parent.parent / PLAN
+    path = folder.resolve().parent.parent / PLAN_FILE
     if not path.exists():
         return None, None
     plan = files.read_json(path)
@@ -172,10 +172,9 @@ def plan_and_label(folder: Path, run: str) -> tuple[str | None, str | None]:
         raise StorageError(f"{path}: not the plan of a sweep ({error!r})") from error
 
 
-def train_seconds(timing: Iterable[dict[str, Any]]) -> float | None:
-    """Of the updates alone; a resumed run times a stretch again, and the last time counts."""
-    last_of_step = {it["step"]: it["train_seconds"] for it in timing}
-    return sum(last_of_step.values()) if last_of_step else None
+def train_seconds(timing: Sequence[dict[str, Any]]) -> float | None:
+    """Of the updates alone."""
+    return sum(it["train_seconds"] for it in timing) if timing else None
 
 
 def number(value: Any) -> float | None:

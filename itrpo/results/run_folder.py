@@ -69,7 +69,7 @@ class RunFolder:
 
     def was_deleted(self) -> bool:
         """Whether the folder of a run has neither a configuration nor a status: seeds to be added have that alone."""
-        return not any((self.path / name).exists() for name in ("config.json", store.STATUS))
+        return not any((self.path / name).exists() for name in (store.CONFIG, store.STATUS))
 
     def require(self) -> None:
         """Raises StorageError if the folder was deleted since the run began: writing on would leave a part of one."""
@@ -102,7 +102,7 @@ class RunFolder:
         Raises InputError for a folder of anything else, and leaves it as it is.
         """
         lasting, about = dict(lasting or {}), dict(about or {})
-        path, provenance_path = self.path / "config.json", self.path / "provenance.json"
+        path, provenance_path = self.path / store.CONFIG, self.path / store.PROVENANCE
         command = {"argv": sys.argv} | {name: field_of(config, name) for name in free}
         if not path.exists():
             # a run that was killed as it began leaves one of these

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import polars
 
 METRICS, TIMING, STATUS = "metrics.jsonl", "timing.jsonl", "status.json"
+CONFIG, PROVENANCE = "config.json", "provenance.json"
 EVALUATIONS = "evaluations"  # folder of what `itrpo evaluate` measured
 
 
@@ -42,12 +43,21 @@ def read_metrics(run_dir: Path | str) -> polars.DataFrame:
 
 
 def read_timing(run_dir: Path | str) -> list[dict[str, Any]]:
-    """The records of timing.jsonl in their order; none if there is no such file. A torn last line is left out."""
+    """The records of timing.jsonl, one for each step: a resumed run times a stretch again, and the last time counts.
+
+    None if there is no such file. A torn last line is left out. Raises StorageError if any other is damaged.
+    """
     path = Path(run_dir) / TIMING
     try:
-        return [json.loads(line) for line in whole_lines(path)] if path.exists() else []
-    except (ValueError, RecursionError) as error:
+        records = [json.loads(line) for line in whole_lines(path)] if path.exists() else []
+        return list({it["step"]: it for it in records}.values())
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise StorageError(f"{path}: a line is no record of timing ({error})") from error
+
+
+def read_provenance(run_dir: Path | str) -> dict[str, Any]:
+    """What a run was made from and with. Raises StorageError if it can't be read."""
+    return read_json(Path(run_dir) / PROVENANCE)
 
 
 def read_status(run_dir: Path | str) -> Status:

@@ -14,13 +14,12 @@ from itrpo.config import EvalConfig, differences, to_json
 from itrpo.errors import InputError, StorageError
 from itrpo.evaluation.environments import is_maze
 from itrpo.options import lengths
-from itrpo.results.frames import read_results
+from itrpo.results.frames import PLAN_FILE, read_results
 from itrpo.results.schema import Status
-from itrpo.results.store import STATUS, read_status
+from itrpo.results.store import CONFIG, PROVENANCE, STATUS, read_status
 from itrpo.sweep.plan import Plan, PlannedRun
 from itrpo.training.configure import AlgorithmSetup, inside_bounds
 
-PLAN_FILE = "plan.json"
 IN_DATA = ("normalize_observations", "reward_scale", "reward_shift")
 
 
@@ -39,7 +38,7 @@ def state_of(run: PlannedRun, out: Path) -> State:
     folder = out / run.folder
     length = lengths(run.options, False)  # steps and seeds; how it is evaluated depends on the environment
     work = length.steps * length.seeds
-    if not (folder / "config.json").exists():
+    if not (folder / CONFIG).exists():
         return State("to do", 0, work)
     check_same(run, folder)
     if not (folder / STATUS).exists():
@@ -61,7 +60,7 @@ def parts(folder: Path) -> list[Status]:
 def check_same(run: PlannedRun, folder: Path) -> None:
     """Raises InputError if what is trained in the folder is not what the plan says, but for its length and seeds."""
     try:
-        recorded = files.read_json(folder / "config.json")["config"]
+        recorded = files.read_json(folder / CONFIG)["config"]
     except (StorageError, KeyError, TypeError) as error:
         raise InputError(f"{folder} holds no run of this version of itrpo ({error}); choose another --out") from error
     changed = changes(run, recorded)
@@ -70,7 +69,7 @@ def check_same(run: PlannedRun, folder: Path) -> None:
             f"{folder} was trained with another configuration than the plan has now ({'; '.join(changed)}); choose "
             "another --out, or another label for this arm"
         )
-    about = folder / "provenance.json"
+    about = folder / PROVENANCE
     if about.exists() and not same_file(run, files.read_json(about)):
         raise InputError(f"{folder} was trained on another version of {run.dataset} (SHA-256 differs)")
 

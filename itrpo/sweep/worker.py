@@ -25,6 +25,7 @@ from itrpo.console import say
 from itrpo.errors import DivergenceError, ItrpoError
 from itrpo.evaluation.process import python_path
 from itrpo.options import RunOptions
+from itrpo.results.run_folder import LOCK
 
 DIVERGED = 3  # exit status
 GRACE_SECONDS = 120.0  # between being asked to stop and being ended
@@ -105,7 +106,7 @@ def work(task: Task) -> None:
         say(console, "another process is training there: waiting for it")
 
     for folder in folders:
-        with files.lock(folder / ".lock", "", wait):  # such as one whose sweep was killed, on its way to a checkpoint
+        with files.lock(folder / LOCK, "", wait):  # such as one whose sweep was killed, on its way to a checkpoint
             pass
     options = RunOptions(**task.options)
     if len(folders) == 1:

@@ -80,7 +80,7 @@ def join(session: Session, carry: Carry, part: RunFolder, new: Carry, added: ran
 def joined_timing(own: list[dict[str, Any]], new: list[dict[str, Any]], begun: int) -> list[dict[str, Any]]:
     """Records of timing of the added seeds, each with what the `begun` others took to the same step.
 
-    Of several records of a step the last one counts. The two may be of stretches that began at other steps.
+    The two may be of stretches that began at other steps.
     """
     olds, news = ({it["step"]: {"seeds": begun} | it for it in records} for records in (own, new))
     found: list[dict[str, Any]] = []

@@ -171,7 +171,7 @@ def complete(setup: AlgorithmSetup, options: RunOptions, dataset: Dataset) -> Ru
     """All that a run's bits follow from, apart from the data themselves."""
     preset: Preset = registry.algorithm(setup.algorithm).presets[setup.preset]
     env_id = options.env or dataset.env_id or "none"
-    where = dataset.source.path or ("the arrays" if dataset.source.kind == "arrays" else dataset.name)
+    where = dataset.source.where
     check_kind(setup.algorithm, dataset)
     if dataset.discrete and env_id == "none" and dataset.bounds == "assumed":  # nobody says that they are quantities
         raise InputError(f"{where}: 'actions' are {dataset.discrete}: {DISCRETE}; {INSIST}")

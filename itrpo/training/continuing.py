@@ -23,7 +23,7 @@ from itrpo.errors import InputError
 from itrpo.options import RunOptions
 from itrpo.policy import Policy
 from itrpo.results import checkpoint
-from itrpo.results.store import read_status
+from itrpo.results.store import read_provenance, read_status
 from itrpo.training.configure import BEHAVIOR, AlgorithmSetup, make_setup
 from itrpo.training.evaluate import load_policies
 from itrpo.training.restore import read_config, recorded
@@ -132,7 +132,7 @@ def continued(parent: RunConfig, folder: Path, config: RunConfig, dataset: Datas
     about = {
         "run": status.run,
         "dataset": parent.data.dataset,
-        "dataset_sha256": files.read_json(folder / "provenance.json").get("dataset_sha256"),
+        "dataset_sha256": read_provenance(folder).get("dataset_sha256"),
         "step": status.step,
         "seeds": len(policies),
         "checkpoint_sha256": files.read_json(found / "meta.json")["sha256"],

@@ -12,6 +12,7 @@ from itrpo import files
 from itrpo.config import DataConfig, EvalConfig, RunConfig, TrainConfig, checked, leaves, override
 from itrpo.errors import InputError, StorageError
 from itrpo.results import checkpoint
+from itrpo.results.store import CONFIG
 from itrpo.training.configure import choose
 from itrpo.training.scaling import algorithm_of, behavior_of
 from itrpo.training.seeds import members
@@ -20,7 +21,7 @@ from itrpo.types import Algorithm, DiscreteSpec, SpaceSpec
 
 def recorded(folder: Path) -> dict[str, Any]:
     """The content of config.json. Raises InputError where the folder is no run, StorageError for a damaged one."""
-    path = folder / "config.json"
+    path = folder / CONFIG
     if not path.exists():
         raise InputError(f"{folder} is no run: it has no config.json; `itrpo runs list` shows where runs are")
     found = files.read_json(path)
@@ -34,7 +35,7 @@ def read_config(folder: Path, named: str | None = None) -> RunConfig:
     own, which no file may have imported, unless it is the one that the user `named`; and for fields that this version
     does not have. StorageError for a damaged one.
     """
-    path = folder / "config.json"
+    path = folder / CONFIG
     try:
         return _config(recorded(folder)["config"], folder, named)
     except (KeyError, TypeError, AttributeError) as error:

@@ -18,7 +18,7 @@ from itrpo.nn.actors import GaussianActor
 from itrpo.nn.ensemble import ensemble
 from itrpo.nn.network import Network
 from itrpo.nn.trainable import trainable
-from itrpo.ops import policy_losses
+from itrpo.ops import trust_region
 from itrpo.types import SpaceSpec, Transition
 
 RNG = np.random.default_rng(0)
@@ -28,7 +28,7 @@ ROWS = 6
 def test_the_clipped_surrogate_by_cases():
     """A ratio counts no further than clip in the direction of the advantage, and fully against it."""
     ratio, advantage = np.array([0.5, 0.5, 1.1, 1.5, 1.5]), np.array([2.0, -2.0, 3.0, 2.0, -2.0])
-    found = policy_losses.clipped_surrogate(jnp.asarray(ratio), jnp.asarray(advantage), 0.2)
+    found = trust_region.clipped_surrogate(jnp.asarray(ratio), 1.0, 0.2, jnp.asarray(advantage))
     np.testing.assert_allclose(found, [1.0, -1.6, 3.3, 2.4, -3.0], rtol=1e-6)
 
 

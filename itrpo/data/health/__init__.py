@@ -99,7 +99,7 @@ def check_dataset(
     if horizon is None and env_id is not None:
         horizon = time_limit(env_id)
     bounds = bounds_from(episodes, action_low, action_high)
-    raw_actions, where, wrong = episodes.actions, episodes.source.path or episodes.source.name, ""
+    raw_actions, where, wrong = episodes.actions, episodes.source.where, ""
     found = None
     if np.isfinite(raw_actions).all():
         try:
@@ -161,7 +161,7 @@ def fitting(
         sizes = DiscreteSpec(episodes.observations.shape[1], len(rows.counts))
     sound = episodes.actions[rows.sound] if rows.sound.any() else episodes.actions
     try:
-        found = misfit(env_id, episodes.source.path or episodes.source.name, sizes, low, high, bounds, sound)
+        found = misfit(env_id, episodes.source.where, sizes, low, high, bounds, sound)
     except InputError as error:
         if named:
             raise

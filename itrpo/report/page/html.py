@@ -116,15 +116,7 @@ def claim_row(claim: Claim, found: Verdict) -> str:
         f"<div>{esc(name)}: <b>{it.value:.3g}</b> <i>[{it.low:.3g}, {it.high:.3g}]</i></div>"
         for name, it in found.numbers.items()
     )
-    # without numbers the evidence says why; with them what is missing stands after them
-    words = (
-        found.evidence
-        if not found.numbers
-        else f"missing: {found.evidence.partition('missing: ')[2]}"
-        if "missing: " in found.evidence
-        else ""
-    )
-    more = " · ".join(filter(None, (found.n, words)))
+    more = " · ".join(filter(None, (found.n, found.why or str(found.missing))))
     return (
         "<tr "
         f'id="claim-{esc(claim.id)}"><td>“{esc(claim.sentence)}”<small>{esc(claim.where)}</small></td><td>{esc(claim.compared)}</td>'
