@@ -75,7 +75,7 @@ FROM_ZERO = ("probe_kl", "kl")  # divergences: never below, and 0 is where pi_be
 CONSTANTS = {"alpha": r"$\alpha$", "tau": r"$\tau$"}  # of an algorithm's config, as titles show them
 
 
-def learning_curve(run_dir: Path | str, path: Path) -> bool:
+def learning_curve(run_dir: Path | str, path: Path | str) -> bool:
     """Draw a run's return against gradient steps as a PNG, with BC and the dataset, and its probes in panels below;
     without an environment, the probes or losses that it has.
 
@@ -110,7 +110,7 @@ def learning_curve(run_dir: Path | str, path: Path) -> bool:
     return True
 
 
-def run_curves(paths: Sequence[Path], path: Path, metric: str | None = None) -> list[RunEntry]:
+def run_curves(paths: Sequence[Path | str], path: Path | str, metric: str | None = None) -> list[RunEntry]:
     """Draw a metric of several runs against gradient steps as a PNG: a panel for each dataset, a colour for each run.
 
     `paths` are run folders, or folders with runs below. `metric` is the D4RL score where every run has it, else the
@@ -118,7 +118,7 @@ def run_curves(paths: Sequence[Path], path: Path, metric: str | None = None) -> 
     95% interval) of FEW seeds or more; of fewer, each seed is a thin line. -> the runs. Raises InputError for what has
     no such metric.
     """
-    entries = named_runs(paths)
+    entries = named_runs([Path(it) for it in ([paths] if isinstance(paths, str) else paths)])
     frames = [read_metrics(entry.folder) for entry in entries]
     recorded = [set(rows.filter(rows["step"] > 0)["metric"]) for rows in frames]
     if metric is None:
@@ -154,7 +154,7 @@ def run_curves(paths: Sequence[Path], path: Path, metric: str | None = None) -> 
     return entries
 
 
-def policy_paths(folders: Sequence[Path], path: Path, seed: int = 0) -> None:
+def policy_paths(folders: Sequence[Path | str], path: Path | str, seed: int = 0) -> None:
     """Draw how the policies of runs on one dataset moved from evaluation to evaluation, as a PNG (Figure 1): a panel
     for each run, in the two principal directions of all their policies together.
 
@@ -162,6 +162,7 @@ def policy_paths(folders: Sequence[Path], path: Path, seed: int = 0) -> None:
     near pi_beta's: axes and lengths are in square roots of nats. The origin is pi_beta of the first run, or, where that
     is no Gaussian, its first policy. Raises InputError if a run has no such path, or they are not of one dataset.
     """
+    folders = [Path(folder) for folder in folders]
     runs = [read_moments(moments_path(folder, seed)) for folder in folders]
     data = {read_provenance(folder).get("dataset_sha256") for folder in folders}
     if len(data) > 1 or len({run.mean.shape[1:] for run in runs}) > 1:
@@ -291,8 +292,11 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Writes a PNG whole or not at all. Raises StorageError."""
+def save(figure: Figure, path: Path | str) -> None:
+    """Writes a PNG whole or not at all. Raises InputError for the name of another kind of file, StorageError."""
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise InputError(f"{path}: pictures are PNG files: let its name end in .png")
     with files.replacing(path) as file:
         figure.savefig(file, format="png")
 

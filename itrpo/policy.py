@@ -694,6 +694,8 @@ def load_policy(path: str | Path) -> Policy:
             content = {name: entries[name] for name in entries.files}
     except FileNotFoundError:
         raise
+    except IsADirectoryError as error:
+        raise PolicyFileError(f"{path}: a folder; name a policy's file, such as seed0/policy.npz in it") from error
     except DAMAGE as error:
         raise PolicyFileError(f"{path}: not a policy file, or damaged ({error})") from error
     return _parse(Path(path), content)

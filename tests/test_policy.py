@@ -248,6 +248,11 @@ def test_a_policy_without_actions_is_refused(tmp_path):
         save_policy(tmp_path / "p.npz", export, np.zeros(2), np.ones(2), np.zeros(0), np.zeros(0), {})
 
 
+def test_a_folder_is_no_policy(tmp_path):
+    with pytest.raises(PolicyFileError, match=r"a folder; name a policy's file, such as seed0/policy\.npz"):
+        load_policy(tmp_path)
+
+
 def test_damaged_files(tmp_path):
     path = tmp_path / "p.npz"
     save(path, {"kind": "tanh_mlp", **arrays(ACTION)})

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from itrpo.cli.flags import Word
 from itrpo.console import say
+from itrpo.errors import InputError
 from itrpo.ranges import Seed
 
 if TYPE_CHECKING:
@@ -103,9 +104,17 @@ class Pack:
 
 
 def pack(command: Pack, console: Console) -> None:
+    from itrpo.report.tables import count
     from itrpo.results import frames
 
     results = frames.read_results(command.paths, console)
+    if command.out.exists() and frames.is_pack(command.out):
+        lost = set(frames.read_results([command.out]).runs["run"]) - set(results.runs["run"])
+        if lost:
+            raise InputError(
+                f"{command.out} holds {count(len(lost), 'run')} that would be lost: name it among the folders and files"
+                " as well, or another --out"
+            )
     frames.pack(results, command.out)
-    runs, rows, size = len(results.runs), len(results.rows), command.out.stat().st_size
-    say(console, f"{command.out}: {runs:,} runs, {rows:,} rows, {size:,} bytes")
+    rows, size = len(results.rows), command.out.stat().st_size
+    say(console, f"{command.out}: {count(len(results.runs), 'run')}, {rows:,} rows, {size:,} bytes")

@@ -104,7 +104,9 @@ def print_run_summary(run_dir: Path, console: Console) -> None:
         table.add_row(row.policy, format_returns(row.returns), *score, str(row.seeds or ""), row.mean_of)
     console.print(table)
     if any(row.seeds for row in rows):
-        console.print(Text(spread_in_words(status.seeds)))
+        config = read_json(run_dir / CONFIG).get("config", {}) if (run_dir / CONFIG).exists() else {}
+        more = config.get("data", {}).get("parent") is None  # else it has as many as the run that it continues
+        console.print(Text(spread_in_words(status.seeds, more)))
     elif status.env_id is None:
         path = run_dir / CONFIG
         held = read_json(path)["config"]["data"].get("holdout") if path.exists() else None
@@ -121,12 +123,13 @@ def print_run_summary(run_dir: Path, console: Console) -> None:
             say(console, f"{name:11}{path}")
 
 
-def spread_in_words(seeds: int) -> str:
+def spread_in_words(seeds: int, may_be_more: bool = True) -> str:
     """What stands behind a mean."""
     if seeds == 1:
-        return "One seed gives no interval; train with --seeds 4 for one."
+        return "One seed gives no interval" + ("; train with --seeds 4 for one." if may_be_more else ".")
     if seeds < FEW:
-        return f"In brackets: each seed's own. So few have no interval worth the name; --seeds {FEW} trains more."
+        more = f"; --seeds {FEW} trains more." if may_be_more else "."
+        return f"In brackets: each seed's own. So few have no interval worth the name{more}"
     return f"± is the half-width of the 95% interval (Student-t) over the {seeds} seeds."
 
 

@@ -7,7 +7,7 @@ it. Values are float32 there; texts that repeat are stored once.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,7 +29,8 @@ MEASURED = [f"measured_{name}" for name in ROW]  # list columns of a packed file
 class Results(NamedTuple):
     """Runs and what they measured.
 
-    `runs`, a row per run: run (the hash of its configuration), plan (null outside of a sweep), label (the arm's; else
+    `runs`, a row per run: run (the hash of its configuration; of a run of another length than one with the same hash,
+    its length after that), plan (null outside of a sweep), label (the arm's; else
     the algorithm), algorithm, preset, dataset, task, kind ("d4rl", "generated", ...), env_id, seeds, step (how far it
     is), steps, eval_every, eval_episodes, state, message, config and provenance (JSON), dataset_score, dataset_return,
     train_seconds, behavior, alpha, tau; null where a run has no such thing.
@@ -43,34 +44,56 @@ class Results(NamedTuple):
 def read_results(paths: Sequence[Path | str], console: Console | None = None) -> Results:
     """The runs in folders, at any depth, and in packed files.
 
-    Of runs with one hash the one that is further is kept, and what it measured; it has a row for each plan that it is
-    an arm of. A last line that a kill cut short is left out, and said on `console`. Raises InputError for a path
-    without runs, StorageError naming a damaged file.
+    What is there twice, a folder and a packed copy of it say, counts once: of one arm of one plan the run that is
+    further, and outside of plans of runs with one configuration, as many steps and as many seeds. A run that two plans
+    share has a row for each. A last line that a kill cut short is left out, and said on `console`. Raises InputError
+    for a path without runs, StorageError naming a damaged file.
     """
     import polars
 
-    found: dict[str, tuple[tuple[int, int], dict[str, Any], polars.DataFrame]] = {}
-    arms: dict[tuple[str | None, str, str], None] = {}  # (plan, label, run), in the order in which they are found
+    found: dict[Length, tuple[dict[str, Any], polars.DataFrame]] = {}
+    arms: dict[tuple[Any, ...], Length] = {}  # in the order in which they are found
     for path in map(Path, paths):
         empty = True
         for about, rows in read_path(path, console):
             empty = False
-            progress = (about["step"], about["seeds"])
-            arms[about["plan"], about["label"], about["run"]] = None
-            if about["run"] not in found or progress > found[about["run"]][0]:
-                found[about["run"]] = (progress, about, rows)
+            length = Length(run_hash(about), about["steps"], about["seeds"])
+            if length not in found or about["step"] > found[length][0]["step"]:
+                found[length] = about, rows
+            arm = (about["plan"], about["label"], length.run if about["plan"] is not None else length)
+            if arm not in arms or progress(found[length][0]) > progress(found[arms[arm]][0]):
+                arms[arm] = length
         if empty:
             raise InputError(f"{path}: no run of itrpo is in it; name a folder of runs, or a file of `itrpo runs pack`")
-    planned = {run for plan, _, run in arms if plan is not None}
+    names = dict[Length, str]()
+    for length in sorted(set(arms.values()), key=lambda it: (it.run, *progress(found[it][0])), reverse=True):
+        taken = length.run in names.values()  # by one that is further
+        names[length] = f"{length.run}{OTHER_LENGTH}{length.steps}x{length.seeds}" if taken else length.run
     abouts = [
-        found[run][1] | {"plan": plan, "label": label}
-        for plan, label, run in arms
-        if plan is not None or run not in planned
+        found[length][0] | {"plan": plan, "label": label, "run": names[length]}
+        for (plan, label, _), length in arms.items()
     ]
     runs = polars.DataFrame(abouts, schema=runs_schema())
-    empty_rows = polars.DataFrame(schema=rows_schema())
-    rows = polars.concat([empty_rows, *(rows for _, _, rows in found.values())])
+    own = [found[length][1].with_columns(run=polars.lit(name)) for length, name in names.items()]
+    rows = polars.concat([polars.DataFrame(schema=rows_schema()), *own])
     return Results(runs.sort("dataset", "label", "run"), rows)
+
+
+OTHER_LENGTH = "-"  # after a configuration's hash: of another length than the run that is called by the hash alone
+
+
+class Length(NamedTuple):
+    run: str  # the hash of a configuration
+    steps: int
+    seeds: int
+
+
+def run_hash(about: Mapping[str, Any]) -> str:
+    return about["run"].partition(OTHER_LENGTH)[0]
+
+
+def progress(about: Mapping[str, Any]) -> tuple[int, int, int]:
+    return about["step"], about["seeds"], about["steps"]
 
 
 def pack(results: Results, path: Path | str) -> None:
@@ -160,14 +183,18 @@ def read_run(folder: Path, config: dict[str, Any], console: Console | None) -> t
 
 
 def plan_and_label(folder: Path, run: str) -> tuple[str | None, str | None]:
-    """What the plan.json of a sweep says of a run in OUT/DATASET/LABEL/. Raises StorageError if it is damaged."""
+    """What the plan.json of a sweep says of a run in OUT/DATASET/LABEL/; nothing of one that is in the plan no longer.
+    Raises StorageError if it is damaged.
+    """
     path = folder.resolve().parent.parent / PLAN_FILE
     if not path.exists():
         return None, None
     plan = files.read_json(path)
+    here = folder.resolve().parts[-2:]
     try:
-        label = next((it["label"] for it in plan["runs"] if it["hash"] == run), None)
-        return plan["name"], label or folder.resolve().name
+        own = (it for it in plan["runs"] if PurePath(it["folder"]).parts[-2:] == here and it["hash"] == run)
+        label = next((it["label"] for it in own), None)
+        return (None, None) if label is None else (plan["name"], label)
     except (KeyError, TypeError) as error:
         raise StorageError(f"{path}: not the plan of a sweep ({error!r})") from error
 

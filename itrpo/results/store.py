@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from itrpo.errors import StorageError
+from itrpo.errors import InputError, StorageError
 from itrpo.files import read_json
 from itrpo.results.schema import Row, Status, row_from_json
 
@@ -32,11 +32,14 @@ def run_folders(root: Path | str) -> Iterator[Path]:
 def read_metrics(run_dir: Path | str) -> polars.DataFrame:
     """All rows of a run as columns run, seed, step, metric, value; empty if nothing was measured yet.
 
-    A last line that a kill cut short is left out. Raises StorageError naming the line if any other is damaged.
+    A last line that a kill cut short is left out. Raises InputError for what is no run's folder, StorageError naming
+    the line if any other is damaged.
     """
     import polars
 
     path = Path(run_dir) / METRICS
+    if not any((Path(run_dir) / name).exists() for name in (METRICS, STATUS, CONFIG)):
+        raise InputError(f"{run_dir} is no run: it has no {METRICS}; `itrpo runs list` shows where runs are")
     rows = read_rows(path) if path.exists() else []
     types = {"run": polars.String, "seed": polars.Int64, "step": polars.Int64, "metric": polars.String}
     return polars.DataFrame(rows, schema=types | {"value": polars.Float64}, orient="row")

@@ -129,6 +129,8 @@ def read_plan(plan: str, scale: str = OWN_SCALE) -> Plan:
             with in_file(f"{file}: arms.{arm.label} on {dataset}"):
                 runs.append(planned(arm, dataset, folder, RunOptions(scale=scale, **kept), fields, by_algorithm))  # pyright: ignore[reportArgumentType]
     name = checked(content.get("name", path.stem), str, f"{file}: name")
+    if not LABEL.fullmatch(name):
+        raise InputError(f"{file}: name: it names a folder: letters, digits and _ . , = + -, not {name!r}")
     title = checked(content.get("title", name), str, f"{file}: title")
     return Plan(name, title, scale, arms, tuple(runs))
 

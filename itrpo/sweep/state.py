@@ -14,7 +14,7 @@ from itrpo.config import EvalConfig, differences, to_json
 from itrpo.errors import InputError, StorageError
 from itrpo.evaluation.environments import is_maze
 from itrpo.options import lengths
-from itrpo.results.frames import PLAN_FILE, read_results
+from itrpo.results.frames import PLAN_FILE, read_results, run_hash
 from itrpo.results.schema import Status
 from itrpo.results.store import CONFIG, PROVENANCE, STATUS, read_status
 from itrpo.sweep.plan import Plan, PlannedRun
@@ -121,7 +121,7 @@ def packed_states(runs: Sequence[PlannedRun], packed: Sequence[Path]) -> dict[st
             same_data = same_file(run, json.loads(about["provenance"]))
             if whole and about["seeds"] >= length.seeds and same_data and not changes(run, json.loads(about["config"])):
                 work = length.steps * length.seeds
-                states[run.folder] = State(about["state"], work, work, about["message"] or "packed", about["run"])
+                states[run.folder] = State(about["state"], work, work, about["message"] or "packed", run_hash(about))
     return states
 
 

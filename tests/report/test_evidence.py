@@ -179,7 +179,7 @@ def test_an_average_curve_is_the_mean_over_tasks_of_each_seed():
     assert curve is not None
     assert curve.steps.tolist() == [12_500, 25_000, 37_500, 50_000]
     assert curve.mean.tolist() == [0.0, 0.0, 70.0, 74.0]
-    assert (curve.high == curve.mean).all()  # of two seeds no band
+    assert np.isnan([curve.low, curve.high]).all()  # of two seeds no band, and none of no width
     four = evidence.curve_of(np.array([1]), np.array([[1.0], [2.0], [3.0], [4.0]]))
     assert four.high[0] - four.mean[0] == pytest.approx(3.18245 * np.sqrt(5 / 3) / 2, rel=1e-5)
 
@@ -308,6 +308,8 @@ def test_runs_outside_of_a_plan_are_told_apart_by_their_fields():
     two = [make_results(None, ["hopper-medium"], {"itrpo": ("itrpo", 3.0, tau)}) for tau in (0.0, 0.8)]
     runs = joined(*(it._replace(runs=it.runs.with_columns(run=it.runs["run"] + str(i))) for i, it in enumerate(two)))
     assert [it["label"] for it in evidence.runs_of(runs)] == ["itrpo-tau=0.0", "itrpo-tau=0.8"]
+    longer = two[0]._replace(runs=two[0].runs.with_columns(run=two[0].runs["run"] + "b", seeds=5))
+    assert [it["label"] for it in evidence.runs_of(joined(two[0], longer))] == ["itrpo-seeds=4", "itrpo-seeds=5"]
 
 
 def test_verdicts_are_written_with_their_numbers():

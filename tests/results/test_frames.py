@@ -88,14 +88,41 @@ def test_a_run_folder_is_one_row_and_its_measurements(tmp_path):
     assert results.rows.schema == polars.Schema(frames.rows_schema())
 
 
+def planned(label: str, run: str = "aaaa0001") -> dict[str, str]:
+    """A run in plan.json."""
+    dataset = "hopper-medium-itrpo1"
+    return {"label": label, "dataset": dataset, "hash": run, "folder": f"{dataset}/{label}"}
+
+
+def test_arms_that_differ_in_length_alone_keep_their_own_numbers(tmp_path):
+    """In one plan, and a run of a plan beside one of another folder."""
+    for label, seeds in (("a", 2), ("b", 3)):
+        make_run(tmp_path / "sweep" / "hopper-medium-itrpo1" / label, seeds=seeds)
+    files.write_json(tmp_path / "sweep" / "plan.json", {"name": "mine", "runs": [planned("a"), planned("b")]})
+    make_run(tmp_path / "compared", seeds=5)
+    there = frames.read_results([tmp_path])
+    frames.pack(there, tmp_path / "kept.parquet")
+    for results in (there, frames.read_results([tmp_path / "kept.parquet"]), frames.read_results([tmp_path])):
+        assert results.runs.select("plan", "label", "seeds").rows() == [
+            ("mine", "a", 2),
+            ("mine", "b", 3),
+            (None, "itrpo", 5),
+        ]
+        assert results.runs["run"].to_list() == ["aaaa0001-20x2", "aaaa0001-20x3", "aaaa0001"]
+        for run, seeds in results.runs.select("run", "seeds").rows():
+            assert results.rows.filter(polars.col("run") == run)["seed"].n_unique() == seeds
+
+
 def test_a_sweeps_plan_names_its_arms(tmp_path):
     make_run(tmp_path / "hopper-medium-itrpo1" / "shaped")
     make_run(tmp_path / "hopper-medium-itrpo1" / "iql", "bbbb0002", expectile=0.7)
-    listed = [{"label": "shaped", "dataset": "hopper-medium-itrpo1", "hash": "aaaa0001", "folder": "x"}]
+    make_run(tmp_path / "hopper-medium-itrpo1" / "grid-tau=0.9")  # the same constants as the arm before
+    listed = [planned(label) for label in ("shaped", "grid-tau=0.9")]
     files.write_json(tmp_path / "plan.json", {"name": "ablation", "runs": listed})
     runs = frames.read_results([tmp_path / "hopper-medium-itrpo1"]).runs
     assert runs.select("label", "plan", "alpha", "tau").rows() == [
-        ("iql", "ablation", None, None),
+        ("grid-tau=0.9", "ablation", 3.0, 0.9),
+        ("iql", None, None, None),  # the plan has it no longer
         ("shaped", "ablation", 3.0, 0.9),
     ]
     (tmp_path / "plan.json").write_text("[]")
@@ -127,14 +154,26 @@ def test_a_pack_holds_the_same_runs_without_their_folders(tmp_path):
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_a_run_found_twice_is_kept_once_where_it_is_further(tmp_path, order):
-    early, late = make_run(tmp_path / "early", step=10, seeds=3), make_run(tmp_path / "late")
+    early, late = make_run(tmp_path / "early", step=10), make_run(tmp_path / "late")
     frames.pack(frames.read_results([early]), tmp_path / "early.parquet")
     results = frames.read_results([tmp_path / "early.parquet", late][::order])
     assert results.runs["step"].to_list() == [20]
     assert len(results.rows) == 8
     assert len(frames.read_results([tmp_path]).runs) == 1  # folders and packs below one folder
-    make_run(tmp_path / "more", seeds=5)
-    assert frames.read_results([late, tmp_path / "more"][::order]).runs["seeds"].to_list() == [5]
+    make_run(tmp_path / "more", seeds=5)  # is another one
+    assert sorted(frames.read_results([late, tmp_path / "more"][::order]).runs["seeds"]) == [2, 5]
+
+
+def test_a_packed_file_is_not_written_over_where_runs_of_it_would_be_lost(tmp_path, capsys):
+    one, other, kept = make_run(tmp_path / "one"), make_run(tmp_path / "other", "bbbb0002"), tmp_path / "kept.parquet"
+    assert cli.main(["runs", "pack", str(one), "--out", str(kept)]) == 0
+    assert "1 run, 8 rows" in capsys.readouterr().out
+    before = kept.read_bytes()
+    assert cli.main(["runs", "pack", str(other), "--out", str(kept)]) == 2
+    assert "holds 1 run that would be lost" in capsys.readouterr().err
+    assert kept.read_bytes() == before
+    assert cli.main(["runs", "pack", str(other), str(kept), "--out", str(kept)]) == 0
+    assert set(frames.read_results([kept]).runs["run"]) == {"aaaa0001", "bbbb0002"}
 
 
 def test_a_torn_last_line_is_left_out_with_a_notice_and_damage_is_named(tmp_path, capsys):
@@ -217,14 +256,15 @@ def test_a_run_that_two_plans_share_is_an_arm_of_both(tmp_path):
         folder = make_run(tmp_path / plan / "hopper-medium-itrpo1" / "itrpo", step=step)
         arm = {"label": "itrpo", "dataset": "hopper-medium-itrpo1", "hash": "aaaa0001", "folder": str(folder)}
         files.write_json(tmp_path / plan / "plan.json", {"name": plan, "runs": [arm]})
-    make_run(tmp_path / "alone")  # the same run outside of a plan is no arm of its own
+    make_run(tmp_path / "alone")  # the same run outside of a plan
     results = frames.read_results([tmp_path])
-    assert sorted(results.runs.select("plan", "label", "step").rows()) == [
+    assert sorted(results.runs.select("plan", "label", "step").rows(), key=str) == [
         ("ablation", "itrpo", 20),
         ("table2", "itrpo", 20),
+        (None, "itrpo", 20),
     ]
     assert len(results.rows) == len(frames.read_results([tmp_path / "alone"]).rows)  # measured once
     frames.pack(results, tmp_path / "both.parquet")
     packed = frames.read_results([tmp_path / "both.parquet"])
-    assert packed.runs.select("plan", "step").sort("plan").rows() == [("ablation", 20), ("table2", 20)]
+    assert packed.runs.select("plan", "step").sort("plan").rows() == [(None, 20), ("ablation", 20), ("table2", 20)]
     assert len(packed.rows) == len(results.rows)

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from itrpo.errors import StorageError
+from itrpo.errors import InputError, StorageError
 from itrpo.results import store
 from itrpo.results.run_folder import RunFolder
 from itrpo.results.schema import Row, Status
@@ -18,6 +18,13 @@ def test_rows_come_back_as_they_were(tmp_path):
     RunFolder(tmp_path).append_metrics(ROWS[:2])
     RunFolder(tmp_path).append_metrics(ROWS[2:])
     assert [Row(*row) for row in store.read_metrics(tmp_path).rows()] == ROWS
+
+
+def test_a_folder_that_is_no_run_is_not_an_empty_one(tmp_path):
+    with pytest.raises(InputError, match="is no run: it has no metrics"):
+        store.read_metrics(tmp_path / "typo")
+    RunFolder(tmp_path).write_status(Status("x", "iql", "p", None, 2, 1, 0, 20, "unfinished"))
+    assert len(store.read_metrics(tmp_path)) == 0
 
 
 def test_values_keep_every_bit_and_files_are_strict_json(tmp_path):

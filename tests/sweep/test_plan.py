@@ -110,6 +110,7 @@ def test_a_pattern_of_paths_is_one_dataset(write_plan):
 
 
 MISTAKES = [
+    (("name: small", "name: ../small"), "small.yaml: name: it names a folder"),
     (("name: small", "nmae: small"), "small.yaml: unknown name 'nmae' (did you mean 'name'?)"),
     (
         ("algorithm: brac_v", "algorithm: brac_vv"),

@@ -157,9 +157,9 @@ def curves(
         {"field": "a", "title": legend or "arm"},
         {"field": "s", "type": "quantitative", "format": ",", "title": "step"},
         {"field": "m", "title": "mean"} | number,
-        {"field": "lo", "title": "95 % from"} | number,
-        {"field": "hi", "title": "to"} | number,
     ]
+    if any(row["lo"] is not None for row in rows):
+        tooltip += [{"field": "lo", "title": "95 % from"} | number, {"field": "hi", "title": "to"} | number]
     if panel:
         tooltip.insert(0, {"field": "p", "title": "dataset"})
     scaled = {"scale": {"zero": False} | (scale or {})}

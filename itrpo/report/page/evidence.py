@@ -104,11 +104,11 @@ Rows = Mapping[str, "polars.DataFrame"]  # by the name of the run, `split`
 
 
 class Curve(NamedTuple):
-    """A metric over gradient steps: mean over seeds, and its 95% interval where there are two."""
+    """A metric over gradient steps: mean over seeds, and its 95% interval where there are FEW or more."""
 
     steps: np.ndarray  # [T]
     mean: np.ndarray  # [T]
-    low: np.ndarray  # [T]; the mean itself for one seed
+    low: np.ndarray  # [T]; NaN for fewer
     high: np.ndarray
     seeds: int
 
@@ -116,7 +116,8 @@ class Curve(NamedTuple):
 def runs_of(results: Results) -> list[dict[str, Any]]:
     """The runs as dicts, with `plan` "" where there is none; of two that fill the same place the longer one.
 
-    Outside of a plan a run has no label but its algorithm: where that names several, their differing fields follow.
+    Outside of a plan a run has no label but its algorithm: where that names several, their differing fields and lengths
+    follow.
     """
     order = {"finished": 2, "stopped": 1, "unfinished": 1}
     best: dict[tuple[str, ...], dict[str, Any]] = {}
@@ -139,6 +140,8 @@ def label_of(run: dict[str, Any], runs: Sequence[dict[str, Any]]) -> str:
         return run["label"]
     names = varying(same) | {it for it in ("alpha", "tau") if len({other[it] for other in same}) > 1}
     own = flattened(run)
+    own |= {name: run[name] for name in ("steps", "seeds") if len({it[name] for it in same}) > 1}
+    names |= {"steps", "seeds"} & set(own)
     return "-".join([run["label"], *(f"{it}={own[it]}" for it in sorted(names) if it in own)])
 
 
@@ -373,7 +376,7 @@ def curve_of(steps: np.ndarray, values: np.ndarray) -> Curve:
     """values: [S, T]"""
     intervals = [mean_interval(column) for column in values.T]
     mean = np.array([it.mean for it in intervals])
-    half = np.array([(it.half_width or 0.0) if len(values) >= FEW else 0.0 for it in intervals])
+    half = np.array([np.nan if it.half_width is None or len(values) < FEW else it.half_width for it in intervals])
     return Curve(steps, mean, mean - half, mean + half, len(values))
 
 
