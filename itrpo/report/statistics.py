@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from itrpo.errors import InputError
+
 TARGET = 100.0  # D4RL's score of an expert, from which the optimality gap is measured
 REPETITIONS = 20_000
 CHUNK = 1_000  # resamples in memory at once
@@ -82,7 +84,15 @@ def probability_of_improvement(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def bootstrap(
     statistic: Callable[..., np.ndarray], *scores: np.ndarray, repetitions: int = REPETITIONS, seed: int = 0
 ) -> Estimate:
-    """`statistic(*scores)` with its interval; each of `scores` [R, T] is resampled by itself."""
+    """`statistic(*scores)` with its interval; each of `scores` [R, T] is resampled by itself.
+
+    Raises InputError for scores of another shape, and for those that are not finite.
+    """
+    for each in scores:
+        if np.ndim(each) != 2 or not np.size(each):
+            raise InputError(f"scores must be [runs, tasks], got an array of shape {list(np.shape(each))}")
+        if not np.isfinite(each).all():
+            raise InputError("a score is NaN or infinite; statistics are of runs that have finished")
     generator = np.random.default_rng(seed)
     resampled: list[np.ndarray] = []
     for start in range(0, repetitions, CHUNK):

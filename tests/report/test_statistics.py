@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
+from itrpo.errors import InputError
 from itrpo.report import statistics
 
 RLIABLE = json.loads((Path(__file__).parent / "rliable_numbers.json").read_text("utf-8"))
@@ -96,3 +97,19 @@ def test_it_is_of_its_seed_alone_whatever_is_in_memory_at_once(monkeypatch):
     first = statistics.aggregates(REBRAC, repetitions=2_500)
     assert statistics.aggregates(REBRAC, repetitions=2_500) == first
     assert statistics.aggregates(REBRAC, repetitions=2_500, seed=1) != first
+
+
+@pytest.mark.parametrize(("scores", "words"), [(REBRAC[0], r"shape \[15\]"), (np.full((2, 3), np.nan), "NaN")])
+def test_what_is_no_table_of_scores_is_refused(scores, words):
+    with pytest.raises(InputError, match=words):
+        statistics.aggregates(scores)
+
+
+def test_the_page_s_example_runs(monkeypatch, capsys):
+    root = Path(__file__).parents[2]
+    monkeypatch.chdir(root)
+    page = (root / "docs" / "results.md").read_text("utf-8")
+    exec(page.partition("```python\n")[2].partition("```")[0], {})
+    mean, difference = capsys.readouterr().out.splitlines()
+    assert mean.startswith("Estimate(value=")
+    assert "low=" in difference
