@@ -10,6 +10,8 @@ Set here, before anything imports JAX:
 - Python looks for cycles of garbage seldom: traced programs are millions of objects that stay;
 - programs that a process of this session has compiled, however small, are read from a cache, which all of them share;
 - the home folder and the caches are temporary ones, and Hypothesis draws the same examples each time.
+- programs of a file are forgotten after it: jaxlib holds what each was compiled from, and is slower at making the next
+  one the more there are, after thousands by seconds each;
 - shapes and types that functions on arrays declare (jaxtyping) are checked at every call (tests/shapes.py).
 A test runs in an empty folder. If it leaves a file there or in the home folder, it fails: itrpo writes where it is told
 to, and into its cache.
@@ -20,6 +22,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,6 +68,13 @@ def pytest_unconfigure() -> None:
 
 def files_below(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten_programs() -> Iterator[None]:
+    yield
+    if (jax := sys.modules.get("jax")) is not None:
+        jax.clear_caches()
 
 
 @pytest.fixture(autouse=True)
