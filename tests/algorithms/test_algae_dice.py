@@ -210,8 +210,8 @@ def test_it_reaches_the_best_policy_under_its_divergence():
     networks = Networks(actor, ensemble(critic, 2), falling, optax.adam(0.01), optax.set_to_zero())
     config = Config(divergence_weight=weight, exponent=2.0, gamma=0.0, orthogonal_weight=0.0)
     state = State(
-        trainable(networks.policy_optimizer, actor.init(jax.random.key(0))),
-        trainable(networks.critic_optimizer, networks.critics.init(jax.random.key(0)), target=True),
+        trainable(networks.policy_optimizer, jax.jit(actor.init)(jax.random.key(0))),
+        trainable(networks.critic_optimizer, jax.jit(networks.critics.init)(jax.random.key(0)), target=True),
         trainable(networks.entropy_optimizer, jnp.asarray(-9.0)),
         {name: jnp.zeros(()) for name in ("policy_loss", "entropy", "visitation_ratio")},
     )
@@ -235,7 +235,7 @@ def test_it_reaches_the_best_policy_under_its_divergence():
 def test_actor_and_targets_wait_for_two_steps_of_the_critics():
     config = Config(policy_hidden=(6,), critic_hidden=(6,), policy_delay=2, initializer="fan_in")
     algorithm = algae_dice.make(config, SpaceSpec(2, 2), None)
-    state, rows = algorithm.init(jax.random.key(0), None), batch()
+    state, rows = jax.jit(algorithm.init)(jax.random.key(0), None), batch()
     update = jax.jit(algorithm.update)
     for step, moves in ((0, False), (1, True)):
         after, metrics = update(state, rows, jax.random.key(3), jnp.asarray(step))

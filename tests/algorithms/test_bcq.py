@@ -16,6 +16,7 @@ from itrpo.nn.heads import with_observation
 from itrpo.nn.network import Network
 from itrpo.nn.trainable import Trainable
 from itrpo.types import SpaceSpec, Transition
+from tests.compiled import compiled
 
 SPEC = SpaceSpec(2, 2)
 CONFIG = Config(phi=0.3, min_weight=0.6, gamma=0.9, polyak_rate=0.25, batch_size=4, target_actions=3, acting_actions=5)
@@ -170,7 +171,7 @@ def test_without_perturbation_the_policy_is_the_best_decoded_action(stepped):
     config, _, networks, _, state, _ = stepped
     config = Config(**{name: getattr(config, name) for name in TINY}, phi=0.0, acting_actions=5)
     observation = jnp.array([[0.4, -0.3], [1.0, 0.2]])
-    found = BCQ.make(config, SPEC, None).acting.act(state, observation, jax.random.key(9), True)
+    found = compiled(BCQ.make(config, SPEC, None)).acting.act(state, observation, jax.random.key(9), True)
     latents = jnp.clip(jax.random.normal(jax.random.key(0), (5, 4)), -0.5, 0.5)  # the same in every state
     params, first = networks.model.params(state.cvae), first_member(state.critic.params)
     for row in (0, 1):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +20,7 @@ from itrpo.nn.ensemble import ensemble
 from itrpo.nn.network import Network
 from itrpo.nn.trainable import Trainable
 from itrpo.types import SpaceSpec, Transition
+from tests.compiled import compiled
 
 SPEC = SpaceSpec(2, 2)
 EPSILON, SIGMA = 0.2, 3.0
@@ -81,7 +84,7 @@ def test_target_mixes_the_critics_first_and_takes_the_best_of_the_policys_action
         expected.append(r + 0.9 * c * max(0.6 * q.min() + 0.4 * q.max() for q in qs))
         other_order.append(r + 0.9 * c * (0.6 * qs.max(axis=0).min() + 0.4 * qs.max(axis=0).max()))
     state = State(None, Trainable(jnp.asarray(POLICY), None, None), Trainable(None, None, jnp.asarray(W)), None)
-    found = bear.critic_targets(NETWORKS, CONFIG, state, it, jnp.asarray(noise))
+    found = jax.jit(partial(bear.critic_targets, NETWORKS, CONFIG))(state, it, jnp.asarray(noise))
     np.testing.assert_allclose(found, expected, rtol=1e-4)
     assert np.abs(np.array(expected) - other_order).max() > 0.01
 
@@ -158,10 +161,11 @@ def test_losses_see_the_new_model_and_the_old_critics_and_the_warm_up_ends_on_ti
     decoder, log_multiplier = networks.model.params(after.cvae), before.log_multiplier.params
     draws = Draws(noise, latents)
     fixed = (before.policy.params, before.critic.params, decoder, log_multiplier, batch(8).observation, draws)
-    loss, parts = bear.policy_loss(networks, config, float(step >= 5), *fixed)
+    policy_loss = jax.jit(partial(bear.policy_loss, networks, config))
+    loss, parts = policy_loss(float(step >= 5), *fixed)
     np.testing.assert_allclose(metrics["policy_loss"], loss, rtol=1e-4)
     np.testing.assert_allclose(metrics["mmd"], parts["mmd"], rtol=1e-4)
-    other, _ = bear.policy_loss(networks, config, float(step < 5), *fixed)
+    other, _ = policy_loss(float(step < 5), *fixed)
     assert abs(float(loss - other)) > 1e-4
     # no MMD is above the square root of 2, so l falls by Adam's 1e-3, down to its lower clip; it climbs where the
     # constraint is violated in tests/learning/test_supports.py
@@ -171,12 +175,13 @@ def test_losses_see_the_new_model_and_the_old_critics_and_the_warm_up_ends_on_ti
 def test_the_greedy_action_is_the_best_of_many_under_q1(steps):
     config, networks, results = steps
     state, observation = results[-1][0], jnp.array([[0.4, -0.3], [-1.2, 0.7], [2.0, 1.0]])
-    found = BEAR.make(config, SPEC, None).acting.act(state, observation, jax.random.key(7), True)
+    found = compiled(BEAR.make(config, SPEC, None)).acting.act(state, observation, jax.random.key(7), True)
     noise = np.asarray(jax.random.normal(jax.random.key(0), (100, 2)))  # the same in every state
-    mean, log_std = map(np.asarray, networks.actor.moments(state.policy.params, observation))
+    mean, log_std = map(np.asarray, jax.jit(networks.actor.moments)(state.policy.params, observation))
+    apply = jax.jit(networks.critics.apply)
     for row in range(3):
         actions = np.tanh(mean[row] + np.exp(log_std[row]) * noise)
-        q = networks.critics.apply(state.critic.params, jnp.tile(observation[row], (100, 1)), jnp.asarray(actions))
+        q = apply(state.critic.params, jnp.tile(observation[row], (100, 1)), jnp.asarray(actions))
         np.testing.assert_allclose(found[row], actions[int(np.argmax(q[0]))], rtol=1e-5)
 
 

@@ -23,6 +23,7 @@ from itrpo.nn.trainable import trainable
 from itrpo.ops import divergences
 from itrpo.training.configure import make_setup
 from itrpo.types import SpaceSpec, Transition
+from tests.compiled import compiled
 
 SPEC, ROWS, ALPHA, GAMMA = SpaceSpec(2, 2), 4, 0.7, 0.9
 RNG = np.random.default_rng(0)
@@ -113,8 +114,13 @@ def test_targets_of_brac_mmd_are_less_by_alpha_times_the_distance():
     rows, expected = batch(), []
     for (s, own, data), r, c in zip(samples(POLICY, rows.next_observation), rows.reward, rows.continues, strict=True):
         expected.append(r + GAMMA * c * (least(s, own[0]) - ALPHA * mmd_by_hand(own, data, 0.4)))
-    after = brac_mmd.action_and_divergence(MMD_CONFIG, BASE, jnp.asarray(POLICY), rows.next_observation, DRAWS)
-    found = base.critic_targets(Backbone(gamma=GAMMA), BASE, ALPHA, jnp.asarray(W), rows, *after)
+
+    @jax.jit
+    def targets(policy, critics):
+        after = brac_mmd.action_and_divergence(MMD_CONFIG, BASE, policy, rows.next_observation, DRAWS)
+        return base.critic_targets(Backbone(gamma=GAMMA), BASE, ALPHA, critics, rows, *after)
+
+    found = targets(jnp.asarray(POLICY), jnp.asarray(W))
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
@@ -131,14 +137,15 @@ def test_policy_loss_of_brac_mmd_and_its_gradient(q_weight):
         fixed = (jnp.asarray(W), batch().observation, DRAWS)
         return brac_mmd.policy_loss(MMD_CONFIG, BASE, ALPHA, q_weight, policy, *fixed)[0]
 
-    np.testing.assert_allclose(loss(jnp.asarray(POLICY)), by_hand(POLICY), rtol=1e-4)
+    np.testing.assert_allclose(jax.jit(loss)(jnp.asarray(POLICY)), by_hand(POLICY), rtol=1e-4)
     slopes(loss, by_hand)
 
 
 def test_the_model_s_samples_are_its_own_and_differ():
-    model = GAUSSIAN.make(GAUSSIAN.config(hidden=(4,)), SPEC, 1)
+    model = compiled(GAUSSIAN.make(GAUSSIAN.config(hidden=(4,)), SPEC, 1))
     params, observation = model.params(model.init(jax.random.key(0))), jnp.ones((2000, 2))
-    draws = brac_mmd.draw(brac_mmd.Config(mmd_samples=3), model, params, observation, 2, jax.random.key(1))
+    draw = jax.jit(lambda *it: brac_mmd.draw(brac_mmd.Config(mmd_samples=3), model, *it, 2, jax.random.key(1)))
+    draws = draw(params, observation)
     assert draws.actions.shape == draws.noise.shape == (2000, 3, 2)
     mean, log_std = (np.asarray(it[0]) for it in model.moments(params, observation))
     u = np.arctanh(np.asarray(draws.actions, np.float64).clip(-1 + 1e-7, 1 - 1e-7)).reshape(-1, 2)
@@ -185,7 +192,7 @@ def test_policy_loss_of_brac_dual_and_its_gradient(name):
         fixed = (jnp.asarray(W), jnp.asarray(C), rows, jnp.asarray(NOISE, jnp.float32))
         return brac_dual.policy_loss(estimate, DUAL, ALPHA, 0.5, policy, *fixed)[0]
 
-    np.testing.assert_allclose(loss(jnp.asarray(POLICY)), by_hand(POLICY), rtol=1e-4)
+    np.testing.assert_allclose(jax.jit(loss)(jnp.asarray(POLICY)), by_hand(POLICY), rtol=1e-4)
     slopes(loss, by_hand)
 
 
@@ -323,7 +330,7 @@ def test_the_wasserstein_estimate_reaches_the_shift_of_two_distributions(kind, s
             ),
         )[0]
 
-    start = trainable(networks.discriminator_optimizer, networks.discriminator.init(jax.random.key(2)))
+    start = trainable(networks.discriminator_optimizer, jax.jit(networks.discriminator.init)(jax.random.key(2)))
     params = repeat(step, start, 1500).params
     data, other = shifted(jax.random.key(9))
     found = brac_dual.divergence_at(divergences.dual_wasserstein, networks, params, jnp.zeros((256, 1)), other, data)
@@ -335,9 +342,9 @@ def test_the_wasserstein_estimate_reaches_the_shift_of_two_distributions(kind, s
 
 def dual_state(networks, config):
     return brac_dual.State(
-        trainable(networks.base.policy_optimizer, networks.base.actor.init(jax.random.key(0))),
-        trainable(networks.base.critic_optimizer, networks.base.critics.init(jax.random.key(0)), target=True),
-        trainable(networks.discriminator_optimizer, networks.discriminator.init(jax.random.key(0))),
+        trainable(networks.base.policy_optimizer, jax.jit(networks.base.actor.init)(jax.random.key(0))),
+        trainable(networks.base.critic_optimizer, jax.jit(networks.base.critics.init)(jax.random.key(0)), target=True),
+        trainable(networks.discriminator_optimizer, jax.jit(networks.discriminator.init)(jax.random.key(0))),
         kl.start_weight(config.backbone.alpha, config.backbone.divergence_target),
         jnp.ones(()),
     )
@@ -420,7 +427,7 @@ def test_brac_mmd_holds_its_distance_at_the_target():
     backbone = Backbone(alpha=2.0, divergence_target=target)
     config = brac_mmd.Config(bandwidth=0.5, mmd_samples=8, backbone=backbone)
     state = brac_mmd.State(
-        trainable(falling_, networks.actor.init(jax.random.key(0))),
+        trainable(falling_, jax.jit(networks.actor.init)(jax.random.key(0))),
         trainable(falling_, jnp.zeros((2, 3)), target=True),
         None,
         kl.start_weight(backbone.alpha, target),

@@ -7,6 +7,7 @@ way to its target.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -149,7 +150,7 @@ def test_munchausen_iqn_learns_the_quantiles_of_a_return():
         tau=0.0, quantiles=8, target_quantiles=8, critic_hidden=(32, 32), critic_learning_rate=3e-3, kappa=0.02
     )
     networks = munchausen_iqn.make_networks(config, DiscreteSpec(1, 2))
-    critic = trainable(networks.critic_optimizer, networks.critic.init(jax.random.key(0)), target=True)
+    critic = trainable(networks.critic_optimizer, jax.jit(networks.critic.init)(jax.random.key(0)), target=True)
 
     def step(state, key):
         row_key, choice_key, update_key = jax.random.split(key, 3)
@@ -159,12 +160,13 @@ def test_munchausen_iqn_learns_the_quantiles_of_a_return():
         batch = Transition(ones, choice, reward, jnp.zeros(128), ones, choice)
         return munchausen_iqn.update(config, networks, state, batch, update_key, jnp.asarray(0))[0], None
 
-    state, _ = jax.lax.scan(step, munchausen_iqn.State(critic), jax.random.split(jax.random.key(1), 2500))
+    learn = jax.jit(lambda state, key: jax.lax.scan(step, state, jax.random.split(key, 2500))[0])
+    state = learn(munchausen_iqn.State(critic), jax.random.key(1))
     levels = jnp.linspace(0.05, 0.95, 19)
     params = state.critic.target_params  # steps averaged
-    found = networks.critic.apply(params, jnp.ones((1, 1)), levels[None])[0]
+    found = jax.jit(networks.critic.apply)(params, jnp.ones((1, 1)), levels[None])[0]
     np.testing.assert_allclose(found, np.stack([levels, levels + 2.0], axis=1), atol=0.06)
-    q = munchausen_iqn.q_of(config, networks, params, jnp.ones((1, 1)))
+    q = jax.jit(partial(munchausen_iqn.q_of, config, networks))(params, jnp.ones((1, 1)))
     np.testing.assert_allclose(q, [[0.5, 2.5]], atol=0.04)
 
 
@@ -196,7 +198,7 @@ def test_cql_pushes_down_what_the_data_do_not_do():
     config = cql_discrete.Config(0.5, BACKBONE)
     params = jnp.asarray(RNG.normal(size=(1, S, A)), jnp.float32)
     targets = jnp.asarray(RNG.normal(size=S * A), jnp.float32)
-    loss, metrics = cql_discrete.critic_loss(config, networks, params, rows, targets)
+    loss, metrics = jax.jit(partial(cql_discrete.critic_loss, config, networks))(params, rows, targets)
     q, terms, gaps = np.asarray(params[0]), [], []
     for s, a, y in zip(BEFORE, CHOICE, np.asarray(targets), strict=True):
         gaps.append(np.log(np.exp(q[s]).sum()) - q[s, a])

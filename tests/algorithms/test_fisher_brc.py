@@ -18,6 +18,7 @@ from itrpo.nn.actors import GaussianActor, gaussian_actor
 from itrpo.nn.ensemble import Ensemble, critic_ensemble
 from itrpo.nn.trainable import Trainable, trainable
 from itrpo.types import SpaceSpec, Transition
+from tests.compiled import compiled
 
 SPEC, GAMMA, WEIGHT, EDGE = SpaceSpec(1, 1), 0.9, 0.6, 1e-6
 MEAN, LOG_STD, MEAN_BETA, LOG_STD_BETA = 0.3, -0.4, -0.2, -0.3
@@ -170,8 +171,8 @@ SMALL = Config(policy_hidden=(8,), critic_hidden=(8,), log_std_low=-5.0)
 
 def made(config: Config):
     """(algorithm with a Gaussian pi_beta, its state with pi = pi_beta, 16 rows)."""
-    model = GAUSSIAN.make(GAUSSIAN.config(hidden=(8,)), WIDE, 10)
-    algorithm = fisher_brc.FISHER_BRC.make(config, WIDE, model)
+    model = compiled(GAUSSIAN.make(GAUSSIAN.config(hidden=(8,)), WIDE, 10))
+    algorithm = compiled(fisher_brc.FISHER_BRC.make(config, WIDE, model))
     params = model.params(model.init(jax.random.key(1)))
     state = algorithm.init(jax.random.key(0), params)
     rng = np.random.default_rng(0)
@@ -185,7 +186,7 @@ def test_the_entropy_target_is_per_action_dimension_and_the_step_of_its_weight_h
     """The policy's entropy H is measured first; then a target of share * H in all. Adam's first step is the sign."""
     algorithm, state, rows = made(SMALL)
     entropy = float(algorithm.update(state, rows, jax.random.key(2), jnp.asarray(0))[1]["entropy"])
-    _, log_prob = gaussian_actor(WIDE, (8,), (-5.0, 2.0)).sample(
+    _, log_prob = jax.jit(gaussian_actor(WIDE, (8,), (-5.0, 2.0)).sample)(
         state.policy.params, rows.observation, jax.random.normal(jax.random.key(2), (3, 16, 2))[1]
     )
     np.testing.assert_allclose(entropy, -log_prob.mean(), rtol=1e-5)
@@ -200,9 +201,11 @@ def test_probes_where_pi_is_pi_beta():
     algorithm, state, rows = made(SMALL)
     found = algorithm.probes(state, rows, jax.random.key(3))
     np.testing.assert_allclose(found["probe_kl"], 0.0, atol=1e-5)
-    mean, log_std = gaussian_actor(WIDE, (8,), (-5.0, 2.0)).moments(state.policy.params, rows.observation)
+    mean, log_std = jax.jit(gaussian_actor(WIDE, (8,), (-5.0, 2.0)).moments)(state.policy.params, rows.observation)
     action = jnp.tanh(mean + jnp.exp(log_std) * jax.random.normal(jax.random.key(3), (16, 2)))
     critics = critic_ensemble(WIDE, (8,), 2, "fan_in")
-    jacobian = jax.jacrev(critics.apply, argnums=2)(state.critic.params, rows.observation, action)  # [N, B, B, A]
+    jacobian = jax.jit(jax.jacrev(critics.apply, argnums=2))(
+        state.critic.params, rows.observation, action
+    )  # [N, B, B, A]
     expected = np.sqrt(np.square(jacobian).sum((0, 2, 3)) / 2).mean()
     np.testing.assert_allclose(found["probe_action_gradient_norm"], expected, rtol=1e-4)

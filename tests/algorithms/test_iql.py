@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,7 @@ from itrpo.algorithms.iql import IQL, Config, Networks
 from itrpo.nn.ensemble import ensemble
 from itrpo.nn.network import Network
 from itrpo.types import SpaceSpec, Transition
+from tests.compiled import compiled
 
 SPEC = SpaceSpec(2, 2)
 CONFIG = Config(
@@ -95,7 +98,7 @@ def test_one_step_takes_value_actor_and_critics_in_the_source_s_order():
         iql.trainable(NETWORKS.critic_optimizer, params[1], target=True),
         iql.trainable(NETWORKS.value_optimizer, params[2]),
     )
-    after, metrics = iql.update(CONFIG, NETWORKS, state, rows, jax.random.key(0), jnp.asarray(0))
+    after, metrics = jax.jit(partial(iql.update, CONFIG, NETWORKS))(state, rows, jax.random.key(0), jnp.asarray(0))
 
     s, a, s_next = (np.asarray(x) for x in (rows.observation, rows.action, rows.next_observation))
     q = numpy_q(rows)
@@ -147,13 +150,13 @@ def test_no_action_outside_the_data_is_ever_valued():
     )
     both = (NETWORKS, NETWORKS._replace(critics=ensemble(Network(lambda key: None, guarded), 2)))
     given = (state, batch(), jax.random.key(0), jnp.asarray(0))
-    states = [iql.update(CONFIG, networks, *given)[0] for networks in both]
+    states = [jax.jit(partial(iql.update, CONFIG, networks))(*given)[0] for networks in both]
     for left, right in zip(jax.tree.leaves(states[0]), jax.tree.leaves(states[1]), strict=True):
         np.testing.assert_allclose(left, right, rtol=1e-6)
 
 
 def test_act_is_the_bounded_mean_and_samples_are_clipped():
-    algorithm = IQL.make(CONFIG, SPEC, None)
+    algorithm = compiled(IQL.make(CONFIG, SPEC, None))
     state, observation = algorithm.init(jax.random.key(3), None), jnp.tile(jnp.array([0.4, -0.7]), (500, 1))
     samples = algorithm.acting.act(state, observation, jax.random.key(0), False)
     assert np.abs(samples).max() == 1.0  # standard deviation 1 at the start

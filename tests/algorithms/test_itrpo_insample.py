@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -95,7 +97,7 @@ def test_policy_loss_weighs_log_likelihood_by_the_exponential_advantage():
 
 def test_critic_loss_adds_the_gradient_penalty():
     given = CRITIC_PARAMS, batch(), jnp.array([2.0]), jnp.array([[-0.2]])
-    loss, _ = penalised_critic_loss(networks().critics, 0.1, *given)
+    loss, _ = jax.jit(partial(penalised_critic_loss, networks().critics, 0.1))(*given)
     errors = np.array([1.0, -0.5]) + 0.35 - 2.0
     np.testing.assert_allclose(loss, (errors**2).sum() + 0.1 * 2 * 1.0**2, rtol=1e-5)  # dQ/da = 1 in both
 
@@ -108,7 +110,7 @@ def one_update(config):
         BEHAVIOR,
     )
     arguments = (batch(), jax.random.key(0), jnp.asarray(0))
-    return state, itrpo_insample.update(config, networks(), state, *arguments)[0]
+    return state, jax.jit(partial(itrpo_insample.update, config, networks()))(state, *arguments)[0]
 
 
 def test_every_loss_is_taken_before_any_step():
@@ -143,4 +145,4 @@ def test_at_pi_beta_and_expectile_a_half_it_is_the_value_of_pi_beta():
         q = jnp.array([0.0, 1.0, 5.0])
         return itrpo_insample.value_loss(networks(), config, jnp.array([v, 0.0]), rows, q, jnp.zeros(3))[0]
 
-    np.testing.assert_allclose(jax.grad(loss)(2.0), 0.0, atol=1e-5)  # at the mean
+    np.testing.assert_allclose(jax.jit(jax.grad(loss))(2.0), 0.0, atol=1e-5)  # at the mean

@@ -18,10 +18,11 @@ from itrpo.nn.actors import GaussianActor, gaussian_actor
 from itrpo.nn.ensemble import critic_ensemble
 from itrpo.ops import divergences
 from itrpo.types import SpaceSpec, Transition
+from tests.compiled import compiled
 
 SPEC, ROWS = SpaceSpec(3, 2), 64
 SMALL = Backbone(policy_hidden=(8,), critic_hidden=(8,), batch_size=ROWS)
-MODEL = GAUSSIAN.make(GAUSSIAN.config(hidden=(8,)), SPEC, 1)
+MODEL = compiled(GAUSSIAN.make(GAUSSIAN.config(hidden=(8,)), SPEC, 1))
 BEHAVIOR = MODEL.params(MODEL.init(jax.random.key(9)))
 
 
@@ -34,8 +35,8 @@ def batch(reward: float = 0.0) -> Transition:
 
 
 def made(config: Config):
-    algorithm = ITRPO.make(config, SPEC, MODEL)
-    return algorithm, jax.jit(algorithm.init)(jax.random.key(0), BEHAVIOR), jax.jit(algorithm.update)
+    algorithm = compiled(ITRPO.make(config, SPEC, MODEL))
+    return algorithm, algorithm.init(jax.random.key(0), BEHAVIOR), algorithm.update
 
 
 def log_ratios(algorithm, state, rows: Transition) -> np.ndarray:
@@ -50,11 +51,11 @@ def test_an_alpha_that_adapts_starts_from_alpha_and_rises_above_the_target(entry
     """D_KL is about 0.5 there: above 0.1, below 5."""
     for target, sign in ((0.1, 1), (5.0, -1), (None, 0)):
         config = replace(entry.presets["paper"].config, alpha=0.7, divergence_target=target, backbone=SMALL)
-        algorithm = entry.make(config, SPEC, MODEL)
+        algorithm = compiled(entry.make(config, SPEC, MODEL))
         state = algorithm.init(jax.random.key(0), BEHAVIOR)
         found = []
         for step in range(3):
-            state, metrics = jax.jit(algorithm.update)(state, batch(), jax.random.key(step), jnp.asarray(step))
+            state, metrics = algorithm.update(state, batch(), jax.random.key(step), jnp.asarray(step))
             found.append(float(metrics["alpha"]))
             assert 0.1 < metrics["kl"] < 5.0
         np.testing.assert_allclose(found, 0.7 + sign * 1e-3 * np.arange(3), rtol=1e-5)  # Adam's steps of its rate
@@ -90,7 +91,7 @@ def test_probes_are_means_over_the_data(alpha_scale: str):
     algorithm, state, _ = made(config)
     state = state._replace(q_scale=jnp.asarray(3.0))
     rows = batch()
-    found = jax.jit(algorithm.probes)(state, rows, jax.random.key(3))
+    found = algorithm.probes(state, rows, jax.random.key(3))
     ratios = log_ratios(algorithm, state, rows)
     below, above = ratios < -0.5, ratios > 0.3
     assert 0 < below.mean() < 1
@@ -108,16 +109,16 @@ def test_probes_are_means_over_the_data(alpha_scale: str):
 def test_the_probed_correlation_is_that_of_log_ratio_and_advantage():
     algorithm, state, _ = made(Config(backbone=SMALL))
     rows, key = batch(), jax.random.key(3)
-    found = jax.jit(algorithm.probes)(state, rows, key)
-    critics = critic_ensemble(SPEC, (8,), 2, "fan_in")
-    mean, log_std = gaussian_actor(SPEC, (8,), (-5.0, 2.0)).moments(state.policy.params, rows.observation)
+    found = algorithm.probes(state, rows, key)
+    critics = compiled(critic_ensemble(SPEC, (8,), 2, "fan_in"))
+    mean, log_std = jax.jit(gaussian_actor(SPEC, (8,), (-5.0, 2.0)).moments)(state.policy.params, rows.observation)
     own = jnp.tanh(mean + jnp.exp(log_std) * jax.random.normal(key, (ROWS, 1, 2))[:, 0])
     least = [critics.apply(state.critic.params, rows.observation, action).min(0) for action in (rows.action, own)]
     advantage = least[0] - least[1]
     expected = np.corrcoef(log_ratios(algorithm, state, rows), advantage)[0, 1]
     assert abs(expected) > 0.02
     np.testing.assert_allclose(found["probe_ratio_advantage_correlation"], expected, rtol=1e-3)
-    jacobian = jax.jacrev(critics.apply, argnums=2)(state.critic.params, rows.observation, own)  # [N, B, B, A]
+    jacobian = jax.jit(jax.jacrev(critics.apply, argnums=2))(state.critic.params, rows.observation, own)  # [N, B, B, A]
     steepness = np.sqrt(np.square(jacobian).sum((0, 2, 3)) / 2).mean()
     np.testing.assert_allclose(found["probe_action_gradient_norm"], steepness, rtol=1e-4)
 
@@ -131,7 +132,7 @@ def test_sampled_and_closed_form_kl_agree():
         config = Backbone(kl=kl, kl_samples=20_000, action_samples=20_000)
         networks = kl_actor_critic.gaussian_networks(config, actor, critics, MODEL)
         noise = jax.random.normal(jax.random.key(0), (1, networks.draws, 2))
-        actions = networks.policy_actions(None, BEHAVIOR, jnp.zeros((1, 3)), noise)
+        actions = jax.jit(networks.policy_actions)(None, BEHAVIOR, jnp.zeros((1, 3)), noise)
         kls[kl] = actions.kl
         np.testing.assert_allclose(jnp.sum(actions.weight), 1.0, rtol=1e-4)
         np.testing.assert_allclose(jnp.std(jnp.arctanh(actions.action[0]), axis=0), jnp.exp(log_std), rtol=0.03)

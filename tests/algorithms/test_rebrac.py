@@ -88,7 +88,7 @@ def test_the_actor_steps_first_and_its_target_lags_by_one_of_its_steps():
     """As in CORL: even steps, and the average takes the actor from before the step; the critics', the new ones."""
     algorithm = REBRAC.make(CONFIG, SPEC, None)
     update = jax.jit(lambda state, step: algorithm.update(state, batch(), jax.random.key(step), step)[0])
-    state = algorithm.init(jax.random.key(0), None)
+    state = jax.jit(algorithm.init)(jax.random.key(0), None)
     for step in range(4):
         after = update(state, step)
         (old, new), (q_old, q_new) = ((getattr(state, part), getattr(after, part)) for part in ("policy", "critic"))

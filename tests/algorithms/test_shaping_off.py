@@ -31,7 +31,7 @@ def trained(entry, config):
     model = GAUSSIAN.make(GAUSSIAN.config(hidden=(16,)), SPEC, 10)
     algorithm = entry.make(config, SPEC, model)
     keys = jax.random.split(jax.random.key(0), 2)
-    params = jax.vmap(lambda key: model.params(model.init(key)))(keys)
+    params = jax.jit(jax.vmap(lambda key: model.params(model.init(key))))(keys)
     state = jax.jit(jax.vmap(algorithm.init))(keys, params)
     names = loop.metric_names(algorithm.update, state, data, algorithm.batch_size)
     block = loop.make_block(algorithm.update, algorithm.batch_size)

@@ -16,10 +16,11 @@ from itrpo.behavior import cvae
 from itrpo.nn.ensemble import first_member
 from itrpo.types import SpaceSpec
 from tests.algorithms.td3_problem import NETWORKS, P, W, assert_gradient_is_slope, batch, q_of
+from tests.compiled import compiled
 
 SPEC = SpaceSpec(2, 2)
 LAMBDA = 0.7
-MODEL = cvae.make(cvae.Config(hidden=(5,)), SPEC, 0)
+MODEL = compiled(cvae.make(cvae.Config(hidden=(5,)), SPEC, 0))
 RNG = np.random.default_rng(0)
 B, NOISE = RNG.normal(size=8), RNG.normal(size=(4, 4))  # L(s, a, noise) = B . (s, a, noise) + 3 |a|^2
 
@@ -48,7 +49,7 @@ def test_policy_loss_and_its_gradient_hold_the_normaliser_constant():
         fixed = (jnp.asarray(W[0]), jnp.asarray(B), batch().observation, draws)
         return spot.policy_loss(Config(support_weight=LAMBDA), NETWORKS, model, p, *fixed)[0]
 
-    value, gradient = jax.value_and_grad(loss)(jnp.asarray(P, jnp.float32))
+    value, gradient = jax.jit(jax.value_and_grad(loss))(jnp.asarray(P, jnp.float32))
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     assert_gradient_is_slope(gradient, lambda p: by_hand(p, scale)[0], P)
 
@@ -94,9 +95,11 @@ def test_dropout_acts_in_the_actor_and_in_its_target_but_not_when_acting(steps):
     (before, _), (after, metrics) = states[1:3]  # the step in which the actor moves
     networks = td3.make_networks(config.backbone, SPEC)
     target_key, policy_key = jax.random.split(jax.random.key(11))
-    with_dropout = spot.random_draws(config, target_key, 8, 2)
+    random_draws = jax.jit(spot.random_draws, static_argnums=(0, 2, 3))
+    with_dropout = random_draws(config, target_key, 8, 2)
     assert [mask.shape for mask in with_dropout.masks] == [(8, 6)]  # a mask of its own for each row
 
+    @jax.jit
     def mean_target(draws):
         rows, policy = batch(8), before.policy.target_params
         action = spot.policy_action(networks, policy, rows.next_observation, draws.masks)
@@ -106,15 +109,16 @@ def test_dropout_acts_in_the_actor_and_in_its_target_but_not_when_acting(steps):
     np.testing.assert_allclose(metrics["q_target"], mean_target(with_dropout), rtol=1e-5)
     assert abs(float(mean_target(with_dropout) - mean_target(with_dropout._replace(masks=None)))) > 1e-5
 
+    @jax.jit
     def loss(draws):
         fixed = (first_member(after.critic.params), before.behavior_params, batch(8).observation, draws)
         return spot.policy_loss(config, networks, MODEL, before.policy.params, *fixed)[0]
 
-    draws = spot.random_draws(config, policy_key, 8, 4)
+    draws = random_draws(config, policy_key, 8, 4)
     np.testing.assert_allclose(metrics["policy_loss"], loss(draws), rtol=1e-5)
     assert abs(float(loss(draws) - loss(draws._replace(masks=None)))) > 1e-5
 
-    act = SPOT.make(config, SPEC, MODEL).acting.act
+    act = compiled(SPOT.make(config, SPEC, MODEL)).acting.act
     actions = [act(after, jnp.array([[0.3, -1.0]]), jax.random.key(key), False) for key in (0, 1)]
     np.testing.assert_array_equal(*actions)
 

@@ -53,7 +53,7 @@ def step():
     """-> (state at the start, update(state, step) of a real network with delay 2)."""
     algorithm = TD3_BC.make(CONFIG, SPEC, None)
     update = jax.jit(lambda state, step: algorithm.update(state, batch(), jax.random.key(step), step))
-    return algorithm.init(jax.random.key(0), None), update
+    return jax.jit(algorithm.init)(jax.random.key(0), None), update
 
 
 def test_actor_and_targets_wait_for_every_second_step(step):

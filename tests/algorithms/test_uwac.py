@@ -133,7 +133,7 @@ def test_critic_loss_has_the_weight_inside_the_square_and_a_mask_per_row():
 
 
 def policy_loss(policy_params, used, masks, q_weight):
-    model = NETWORKS.model.params(NETWORKS.model.init(jax.random.key(3)))
+    model = NETWORKS.model.params(jax.jit(NETWORKS.model.init)(jax.random.key(3)))
     draws = Draws(jax.random.normal(jax.random.key(4), (8, 4, 2)), jax.random.normal(jax.random.key(5), (8, 4, 4)))
     fixed = (used, model, jnp.zeros(()), batch().observation, draws, masks)
     return uwac.policy_loss(NETWORKS, CONFIG, q_weight, policy_params, *fixed)
@@ -141,11 +141,11 @@ def policy_loss(policy_params, used, masks, q_weight):
 
 def test_the_actor_weighs_the_least_mean_q_and_holds_the_weight_constant():
     (_, _, used), masks = critics(), masks_of(7, 5)
-    policy = jax.tree.map(lambda it: 5 * it, NETWORKS.actor.init(jax.random.key(6)))
+    policy = jax.tree.map(lambda it: 5 * it, jax.jit(NETWORKS.actor.init)(jax.random.key(6)))
     evaluate = jax.jit(jax.value_and_grad(lambda p, q: policy_loss(p, used, on_device(masks), q), has_aux=True))
     ((loss, metrics), slopes), ((without, _), others) = evaluate(policy, 1.0), evaluate(policy, 0.0)
     noise = np.asarray(jax.random.normal(jax.random.key(4), (8, 4, 2)))
-    means, log_stds = map(np.asarray, NETWORKS.actor.moments(policy, batch().observation))
+    means, log_stds = map(np.asarray, jax.jit(NETWORKS.actor.moments)(policy, batch().observation))
     values, weights = [], []
     for row in range(8):
         s = np.asarray(batch().observation[row])

@@ -11,12 +11,13 @@ from scipy import integrate, stats
 from itrpo.behavior import cvae
 from itrpo.policy import load_policy, save_policy
 from itrpo.types import SpaceSpec, Transition
+from tests.compiled import compiled
 
 SPEC = SpaceSpec(3, 2)
 
 
 def model(spec: SpaceSpec = SPEC, hidden=(6, 5), **fields):
-    return cvae.make(cvae.Config(hidden=hidden, **fields), spec, 100)
+    return compiled(cvae.make(cvae.Config(hidden=hidden, **fields), spec, 100))
 
 
 def forward(layers, inputs):
@@ -50,11 +51,11 @@ def test_the_loss_is_a_mean_over_actions_plus_a_mean_over_latents(weight):
 
 def test_a_step_descends_the_mean_loss_of_the_batch():
     it, rng = model(fit_learning_rate=1e-3), np.random.default_rng(1)
-    state = jax.jit(it.init)(jax.random.key(0))
+    state = it.init(jax.random.key(0))
     zeros = np.zeros(8)
     observation, action = rng.normal(size=(8, 3)), rng.uniform(-1, 1, (8, 2))
     batch = Transition(*(jnp.asarray(x, jnp.float32) for x in (observation, action, zeros, zeros, observation, action)))
-    after, metrics = jax.jit(it.fit_step)(state, batch, jax.random.key(5))
+    after, metrics = it.fit_step(state, batch, jax.random.key(5))
     noise = np.asarray(jax.random.normal(jax.random.key(5), (8, 4)))  # the draw that the step makes
     by_hand = np.mean(
         [loss_by_hand(it.params(state), observation[i], action[i], noise[i], 0.5) for i in range(8)], axis=0

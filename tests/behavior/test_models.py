@@ -14,6 +14,7 @@ from itrpo.nn.heads import Autoregressive
 from itrpo.ops import distributions
 from itrpo.policy import load_policy, save_policy
 from itrpo.types import DensityModel, SpaceSpec, Transition
+from tests.compiled import compiled
 
 STEPS, ROWS = 1_500, 4_096
 
@@ -21,7 +22,7 @@ STEPS, ROWS = 1_500, 4_096
 def build(name: str, action_dim: int = 1, **fields):
     entry = registry.lookup(name, registry.BEHAVIOR_MODELS, "behaviour model")
     defaults = {"hidden": (32, 32), "fit_learning_rate": 3e-3, "dual_learning_rate": 5e-3}
-    return entry.make(replace_leaves(entry.config(), defaults | fields), SpaceSpec(1, action_dim), STEPS)
+    return compiled(entry.make(replace_leaves(entry.config(), defaults | fields), SpaceSpec(1, action_dim), STEPS))
 
 
 CONTINUOUS = [
@@ -69,9 +70,10 @@ def test_each_dimension_of_a_flow_sees_those_before_it_alone():
     def draw(shape, limit):
         return jax.random.normal(jax.random.key(len(shape)), shape)
 
-    head = Autoregressive(draw, SpaceSpec(2, 4), (48, 48), 3)
+    made = Autoregressive(draw, SpaceSpec(2, 4), (48, 48), 3)
+    head = jax.jit(lambda observation, action: made(observation, action))
     observation, action = jnp.array([[0.3, -0.2]]), jnp.array([[0.1, -0.5, 0.7, 0.2]])
-    slopes = jax.jacobian(lambda it: head(observation, it[None])[0])(action[0])  # [dimension, output, seen]
+    slopes = jax.jit(jax.jacobian(lambda it: head(observation, it[None])[0]))(action[0])  # [dimension, output, seen]
     sees = np.abs(np.asarray(slopes)).max(axis=1) > 0
     np.testing.assert_array_equal(sees, np.tri(4, k=-1, dtype=bool))
     several = head(observation, jnp.stack([action, -action], axis=1))

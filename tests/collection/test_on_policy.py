@@ -28,6 +28,7 @@ SPEC, STEPS, ENVS = SpaceSpec(3, 2), 6, 2
 SMALL = Shared(policy_hidden=(8, 8), value_hidden=(8, 8), minibatches=2, epochs=2)
 RNG = np.random.default_rng(5)
 PREPARED, POLICY_LOSS = (jax.jit(it, static_argnums=(0, 1)) for it in (on_policy.prepared, ppo.policy_loss))
+WITH_SCALES, LOG_PROB = (jax.jit(it, static_argnums=0) for it in (on_policy.with_scales, on_policy.log_prob))
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +48,7 @@ def made_rows(batches: int) -> Rows:
 
 def made(config: Any, agent: Any) -> tuple[Any, Any]:
     updates = agent.make(Sized(config, STEPS, ENVS), SPEC)
-    return updates, updates.init(jax.random.key(0))
+    return updates, jax.jit(updates.init)(jax.random.key(0))
 
 
 def test_an_iteration_weighs_batches_by_age_and_keeps_the_densities_that_acted():
@@ -63,7 +64,7 @@ def test_an_iteration_weighs_batches_by_age_and_keeps_the_densities_that_acted()
     weight, by_place = np.asarray(data.weight).reshape(4, -1), np.array([[0.3], [0.4], [0.1], [0.2]])
     np.testing.assert_allclose(weight, np.broadcast_to(4 * by_place, weight.shape), rtol=1e-6)
     pre_tanh = np.arctanh(np.clip(np.asarray(rows.action, np.float64), -1 + 1e-6, 1 - 1e-6))
-    mean, log_std = networks.policy.apply(state.policy.params, rows.observation)  # nothing seen: scales are 1
+    mean, log_std = jax.jit(networks.policy.apply)(state.policy.params, rows.observation)  # nothing seen: scales are 1
     now = -0.5 * ((pre_tanh - mean) / np.exp(log_std)) ** 2 - log_std - 0.5 * np.log(2 * np.pi)
     now = now.sum(-1)
     np.testing.assert_allclose(after.log_probs[1], now[1], rtol=1e-4, atol=1e-4)
@@ -100,17 +101,17 @@ def test_value_targets_and_advantages_are_those_of_gae_on_one_batch():
 def test_the_loss_of_a_policy_is_numpys():
     config = ppo.Config(batches=2, shared=SMALL)
     networks = on_policy.make_networks(SMALL, SPEC, optax.identity())
-    params = networks.policy.init(jax.random.key(3))
+    params = jax.jit(networks.policy.init)(jax.random.key(3))
     rows = 40
     draw = lambda *more: jnp.asarray(RNG.normal(size=(rows, *more)), jnp.float32)  # noqa: E731
     observation, pre_tanh = draw(3), draw(2)
-    acted = on_policy.log_prob(networks, params, observation, pre_tanh) + 0.1 * draw()
+    acted = LOG_PROB(networks, params, observation, pre_tanh) + 0.1 * draw()
     weight, centre = (jnp.asarray(RNG.uniform(0.5, 1.5, rows), jnp.float32) for _ in range(2))
     data = on_policy.Data(observation, pre_tanh, acted, centre, draw(), draw(), weight)
     loss, _ = POLICY_LOSS(config, networks, params, data)
     w, c, a = (np.asarray(it, np.float64) for it in (weight, centre, data.advantage))
     a_scaled = (a - (w * c * a).mean() / (w * c).mean()) / (w * c * a).std()
-    ratio = np.exp(np.asarray(on_policy.log_prob(networks, params, observation, pre_tanh) - acted, np.float64))
+    ratio = np.exp(np.asarray(LOG_PROB(networks, params, observation, pre_tanh) - acted, np.float64))
     surrogate = np.minimum(ratio * a_scaled, np.clip(ratio, c - 0.1, c + 0.1) * a_scaled)  # 0.2 / 2
     np.testing.assert_allclose(loss, -(w * surrogate).mean(), rtol=1e-4)
 
@@ -119,7 +120,7 @@ def test_rows_that_are_not_there_yet_change_nothing():
     """Half of the rows have weight 0 and the others 2, as in the first iterations of GePPO: the loss of those alone."""
     config = ppo.Config(batches=2, shared=SMALL)
     networks = on_policy.make_networks(SMALL, SPEC, optax.identity())
-    params = networks.policy.init(jax.random.key(3))
+    params = jax.jit(networks.policy.init)(jax.random.key(3))
     draw = lambda *more: jnp.asarray(RNG.normal(size=(40, *more)), jnp.float32)  # noqa: E731
     there = jnp.arange(40) % 2 == 0
     data = on_policy.Data(draw(3), draw(2), draw() - 3.0, jnp.ones(40), 3.0 * draw(), draw(), 2.0 * there)
@@ -134,13 +135,13 @@ def test_what_has_not_moved_yet_keeps_its_units_and_scaled_rewards_are_clipped()
     still = Rows(*(leaf[0] for leaf in made_rows(1)))
     column = still.observation.at[..., 0].set(0.0).at[..., 1].set(7.3)
     for _ in range(3):
-        state = on_policy.with_scales(SMALL, state, still._replace(observation=column, reward=jnp.zeros((STEPS, ENVS))))
+        state = WITH_SCALES(SMALL, state, still._replace(observation=column, reward=jnp.zeros((STEPS, ENVS))))
     assert state.returns.std == 1
     np.testing.assert_array_equal(state.observations.std[:2], 1.0)
     assert 0.1 < state.observations.std[2] < 3
     _, other = made(ppo.Config(shared=SMALL), ppo.PPO)
     pressure = 101_325.0 + 50.0 * still.observation  # moves, if by little of what it is
-    other = on_policy.with_scales(SMALL, other, still._replace(observation=pressure))
+    other = WITH_SCALES(SMALL, other, still._replace(observation=pressure))
     np.testing.assert_allclose(other.observations.std, np.asarray(pressure, np.float64).std((0, 1)), rtol=1e-3)
     networks = on_policy.make_networks(SMALL, SPEC, optax.identity())
     rows = made_rows(1)._replace(goes_on=jnp.zeros((1, STEPS, ENVS)), continues=jnp.zeros((1, STEPS, ENVS)))
@@ -154,7 +155,7 @@ def test_running_scales_are_those_of_all_numbers_and_of_discounted_sums():
     _, state = made(ppo.Config(shared=SMALL), ppo.PPO)
     batches = [Rows(*(leaf[0] for leaf in made_rows(1))) for _ in range(3)]
     for rows in batches:
-        state = on_policy.with_scales(SMALL, state, rows)
+        state = WITH_SCALES(SMALL, state, rows)
     seen = np.concatenate([np.asarray(rows.observation).reshape(-1, 3) for rows in batches])
     np.testing.assert_allclose(state.observations.mean, seen.mean(0), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(state.observations.std, seen.std(0), rtol=1e-4)
@@ -184,16 +185,17 @@ def test_a_step_of_trpo_gains_and_stays_within_its_limit(limit: float):
     """Also where it is far too long for the second order, and is halved."""
     config = trpo.Config(kl_limit=limit, damping=1e-3, shared=SMALL)
     networks = on_policy.make_networks(SMALL, SPEC, optax.identity())
-    params = jax.tree.map(lambda leaf: 3 * leaf, networks.policy.init(jax.random.key(1)))
+    params = jax.tree.map(lambda leaf: 3 * leaf, jax.jit(networks.policy.init)(jax.random.key(1)))
     observation = jnp.asarray(RNG.normal(size=(200, 3)), jnp.float32)
-    mean, log_std = networks.policy.apply(params, observation)
+    mean, log_std = jax.jit(networks.policy.apply)(params, observation)
     pre_tanh = distributions.normal_sample(jnp.asarray(RNG.normal(size=(200, 2)), jnp.float32), mean, log_std)
-    acted = on_policy.log_prob(networks, params, observation, pre_tanh)
+    acted = LOG_PROB(networks, params, observation, pre_tanh)
     advantage = -jnp.sum(jnp.square(pre_tanh - 1.0), axis=1)
     ones = jnp.ones(200)
     data = on_policy.Data(observation, pre_tanh, acted, ones, advantage, ones, ones)
     stepped, metrics = jax.jit(partial(trpo.policy_step, config, networks))(params, data)
-    moved = jnp.mean(divergences.normal_kl(mean, log_std, *networks.policy.apply(stepped, observation)))
+    kl_to = jax.jit(lambda it: jnp.mean(divergences.normal_kl(mean, log_std, *networks.policy.apply(it, observation))))
+    moved = kl_to(stepped)
     np.testing.assert_allclose(metrics["kl"], moved, rtol=1e-3)
     share = float(metrics["step_share"])
     assert 0.2 * limit * share**2 < float(moved) <= limit
@@ -207,7 +209,7 @@ def test_a_step_of_trpo_gains_and_stays_within_its_limit(limit: float):
 
 def test_the_file_of_a_policy_acts_as_the_policy():
     _, state = made(ppo.Config(shared=SMALL), ppo.PPO)
-    state = on_policy.with_scales(SMALL, state, Rows(*(leaf[0] for leaf in made_rows(1))))
+    state = WITH_SCALES(SMALL, state, Rows(*(leaf[0] for leaf in made_rows(1))))
     state = state._replace(
         policy=state.policy._replace(params=jax.tree.map(lambda leaf: leaf + 0.3, state.policy.params))
     )
@@ -216,11 +218,11 @@ def test_the_file_of_a_policy_acts_as_the_policy():
     policy = rollout.acting_policy(on_policy.acting_arrays(state, None))
     actions, log_probs = rollout.act(policy, observation, noise)
     scaled = on_policy.standardised(state.observations, jnp.asarray(observation))
-    mean, log_std = networks.policy.apply(state.policy.params, scaled)
+    mean, log_std = jax.jit(networks.policy.apply)(state.policy.params, scaled)
     np.testing.assert_allclose(actions, np.tanh(mean + np.exp(log_std) * noise), rtol=1e-4, atol=1e-5)
     pre_tanh = np.asarray(mean + np.exp(log_std) * noise, np.float64)
     jacobian = np.log(1 - np.square(np.tanh(pre_tanh))).sum(1)
-    expected = np.asarray(on_policy.log_prob(networks, state.policy.params, scaled, jnp.asarray(pre_tanh))) - jacobian
+    expected = np.asarray(LOG_PROB(networks, state.policy.params, scaled, jnp.asarray(pre_tanh))) - jacobian
     np.testing.assert_allclose(log_probs, expected, rtol=1e-3, atol=1e-3)
 
 

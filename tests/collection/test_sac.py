@@ -169,12 +169,12 @@ def test_an_update_is_the_one_worked_out_by_hand(networks: sac.Networks) -> None
     descents = [optax.sgd(rate) for rate in (POLICY_RATE, CRITIC_RATE, ENTROPY_RATE)]
     networks = sac.Networks(networks.actor, networks.critics, *descents)
     keys = jax.random.split(jax.random.key(3), 3)
-    policy, critic = networks.actor.init(keys[0]), networks.critics.init(keys[1])
+    policy, critic = jax.jit(networks.actor.init)(keys[0]), jax.jit(networks.critics.init)(keys[1])
     biases = jnp.float32([0.3, -0.2, 2.1, -0.4])  # of means and log_stds; the clips are at -5 and 2
     policy = eqx.tree_at(lambda it: it.mlp.layers[-1].bias, policy, biases)
     state = sac.State(
         trainable(networks.policy_optimizer, policy),
-        trainable(networks.critic_optimizer, critic)._replace(target_params=networks.critics.init(keys[2])),
+        trainable(networks.critic_optimizer, critic)._replace(target_params=jax.jit(networks.critics.init)(keys[2])),
         trainable(networks.entropy_optimizer, jnp.log(jnp.float32(0.3))),
     )
     update = jax.jit(partial(sac.update, CONFIG, TARGET_ENTROPY, networks))
@@ -214,7 +214,7 @@ def test_each_optimiser_has_its_own_rate_and_the_target_is_the_negative_action_s
     """Adam's first step is the learning rate in every coordinate whose gradient is not nothing."""
     config = replace(CONFIG, policy_learning_rate=0.02, critic_learning_rate=0.003, entropy_learning_rate=0.0004)
     algorithm = sac.make(config, SPEC)
-    state = algorithm.init(jax.random.key(0))
+    state = jax.jit(algorithm.init)(jax.random.key(0))
     after, metrics = jax.jit(algorithm.update)(state, make_batch(0), jax.random.key(1), 0)
     for part, rate in ((0, 0.02), (1, 0.003)):
         moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), after[part].params, state[part].params)
@@ -224,7 +224,7 @@ def test_each_optimiser_has_its_own_rate_and_the_target_is_the_negative_action_s
 
 
 def test_the_saved_policy_acts_as_the_trained_one(networks: sac.Networks) -> None:
-    params = jax.tree.map(lambda it: 4 * it, networks.actor.init(jax.random.key(5)))
+    params = jax.tree.map(lambda it: 4 * it, jax.jit(networks.actor.init)(jax.random.key(5)))
     state: Any = SimpleNamespace(policy=Trainable(params, None, None))
     arrays = sac.acting_arrays(state, CONFIG)
     assert {name: array.shape for name, array in arrays.items() if name.endswith("weight")} == {

@@ -27,6 +27,7 @@ from itrpo.results import checkpoint
 from itrpo.training import loop, together, watch
 from itrpo.training.seeds import members
 from itrpo.types import DiscreteSpec, SpaceSpec, Transition
+from tests.compiled import compiled
 
 SPEC, CHOICES, ROWS, SEEDS = SpaceSpec(3, 2), DiscreteSpec(3, 3), 64, 3
 ENTRIES = {name: registry.lookup(name, registry.ALGORITHMS, "algorithm") for name in sorted(registry.ALGORITHMS)}
@@ -84,21 +85,20 @@ def build_model(behavior, config=None):
     if behavior is None:
         return None
     made = registry.lookup(behavior, registry.BEHAVIOR_MODELS, "behaviour model")
-    return made.make(small(config or made.config()), CHOICES if made.actions == "discrete" else SPEC, 100)
+    return compiled(made.make(small(config or made.config()), CHOICES if made.actions == "discrete" else SPEC, 100))
 
 
 @cache
 def build(name: str, preset: str | None = None):
-    """(algorithm, its model of pi_beta). One program is compiled sooner than each of its operations."""
+    """(algorithm, its model of pi_beta)."""
     chosen = ENTRIES[name].presets[preset or ENTRIES[name].default_preset]
     model = build_model(chosen.behavior, chosen.behavior_config)
     made = ENTRIES[name].make(small(chosen.config), spec_of(name), model)
-    whole = {it: jax.jit(getattr(made, it)) for it in ("init", "update", "probes", "watch") if getattr(made, it)}
-    return made._replace(**whole), model
+    return compiled(made), model
 
 
 @cache
-def compiled(name: str):
+def block_of(name: str):
     """The block of updates as `itrpo.training` runs it."""
     algorithm, _ = build(name)
     return loop.make_block(algorithm.update, algorithm.batch_size)
@@ -144,7 +144,7 @@ def started(name: str):
 
 def run_block(name, carry, start, stop, seed_keys=None, batch=None):
     limits = dict.fromkeys(carry.sums, 1e30)
-    return compiled(name)(carry, batch or data(name), keys() if seed_keys is None else seed_keys, limits, start, stop)
+    return block_of(name)(carry, batch or data(name), keys() if seed_keys is None else seed_keys, limits, start, stop)
 
 
 @contextmanager
@@ -338,7 +338,7 @@ def test_with_a_delay_of_three_the_actor_steps_every_third_time(name, first):
     """The TD3 family: after as many steps of the critics, as in TD3's code; ReBRAC's at the first step already."""
     entry, (_, model) = ENTRIES[name], build(name)
     config = replace_leaves(small(entry.presets["source"].config), {"policy_delay": 3})
-    algorithm = entry.make(config, SPEC, model)
+    algorithm = compiled(entry.make(config, SPEC, model))
     state = algorithm.init(jax.random.key(0), model.params(model.init(jax.random.key(1))) if model else None)
     batch = jax.tree.map(lambda it: it[:16], data(name))
     update = jax.jit(lambda step: algorithm.update(state, batch, jax.random.key(0), step)[0])

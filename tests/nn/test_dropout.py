@@ -6,11 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from itrpo.nn.dropout import draw_masks, masked
+from itrpo.nn import dropout
 from itrpo.nn.heads import MLP
 from itrpo.nn.network import network
+from tests.compiled import compiled
 
-NETWORK = network(lambda draw: MLP(draw, (3, 6, 4, 2)))
+NETWORK = compiled(network(lambda draw: MLP(draw, (3, 6, 4, 2))))
+draw_masks = jax.jit(dropout.draw_masks, static_argnums=(1, 2, 3))
+masked = jax.jit(dropout.masked)
 
 
 def test_masks_are_zero_with_their_rate_and_keep_the_mean():
@@ -35,4 +38,4 @@ def test_masked_is_the_network_with_units_taken_out():
 
 def test_masks_of_rate_zero_change_nothing():
     mlp, x = NETWORK.init(jax.random.key(1)), jnp.array([0.3, -1.0, 2.0])
-    np.testing.assert_array_equal(masked(mlp, x, draw_masks(jax.random.key(0), (6, 4), 0.0)), mlp(x))
+    np.testing.assert_array_equal(dropout.masked(mlp, x, draw_masks(jax.random.key(0), (6, 4), 0.0)), mlp(x))

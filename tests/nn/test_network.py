@@ -11,6 +11,7 @@ from itrpo.nn.ensemble import critic_ensemble, ensemble, first_member
 from itrpo.nn.heads import MLP, DeterministicPolicy, QValue, StateValue
 from itrpo.nn.network import network, orthogonal
 from itrpo.types import SpaceSpec
+from tests.compiled import compiled
 
 SIZES, HEAD = (30, 50, 4), 1e-3  # in, hidden, out
 
@@ -68,8 +69,8 @@ def test_orthogonal_matrices_point_everywhere():
 
 def test_heads_are_their_layers_and_members_of_an_ensemble_differ():
     spec, observation = SpaceSpec(3, 2), jnp.array([0.5, -1.0, 2.0])
-    policy = network(lambda draw: DeterministicPolicy(draw, spec, (4,)))
-    value = ensemble(network(lambda draw: StateValue(draw, spec, (4,))), 3)
+    policy = compiled(network(lambda draw: DeterministicPolicy(draw, spec, (4,))))
+    value = compiled(ensemble(network(lambda draw: StateValue(draw, spec, (4,))), 3))
     params, members = policy.init(jax.random.key(2)), value.init(jax.random.key(3))
 
     def by_hand(mlp, index=...):
@@ -85,7 +86,7 @@ def test_heads_are_their_layers_and_members_of_an_ensemble_differ():
 @pytest.mark.parametrize("layer_norm", [False, True])
 def test_q_values_of_many_actions_are_those_of_each(layer_norm):
     """The observation's part of the first layer is shared, in values and in gradients."""
-    critic = network(lambda draw: QValue(draw, SpaceSpec(4, 2), (8, 8), layer_norm=layer_norm))
+    critic = compiled(network(lambda draw: QValue(draw, SpaceSpec(4, 2), (8, 8), layer_norm=layer_norm)))
     params = critic.init(jax.random.key(0))
     rng = np.random.default_rng(0)
     observation, actions, weights = (
@@ -101,8 +102,8 @@ def test_q_values_of_many_actions_are_those_of_each(layer_norm):
 
     assert critic.apply(params, observation, actions).shape == (3, 5)
     for one, other in zip(
-        jax.tree.leaves(jax.value_and_grad(one_by_one)(params)),
-        jax.tree.leaves(jax.value_and_grad(together)(params)),
+        jax.tree.leaves(jax.jit(jax.value_and_grad(one_by_one))(params)),
+        jax.tree.leaves(jax.jit(jax.value_and_grad(together))(params)),
         strict=True,
     ):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
@@ -110,7 +111,7 @@ def test_q_values_of_many_actions_are_those_of_each(layer_norm):
 
 @pytest.mark.parametrize("layer_norm", [False, True])
 def test_an_ensemble_is_each_member_at_each_row(layer_norm):
-    critics = critic_ensemble(SpaceSpec(3, 2), (8, 8), 4, "fan_in", layer_norm)
+    critics = compiled(critic_ensemble(SpaceSpec(3, 2), (8, 8), 4, "fan_in", layer_norm))
     params = critics.init(jax.random.key(1))
     observations, actions = jnp.ones((5, 3)) * jnp.arange(5.0)[:, None], jnp.full((5, 2), 0.3)
     q = critics.apply(params, observations, actions)
