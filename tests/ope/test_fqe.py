@@ -26,18 +26,30 @@ TABLES = fqe.FQE(steps=160, learning_rate=0.1, polyak_rate=0.2, batch_size=32)
 CRITIC = table_critic(5, 3)
 
 
+OPTIMIZER = optax.adam(optax.cosine_decay_schedule(TABLES.learning_rate, TABLES.steps or 0))
+BEGIN = jax.jit(jax.vmap(jax.vmap(partial(fqe.begin, CRITIC, OPTIMIZER))))
+BY_FOLD = jax.vmap(
+    partial(fqe.steps_between, CRITIC, OPTIMIZER, TABLES, GAMMA), (0, 0, None, 0, None, None, None, None, None)
+)
+BY_LOG = jax.jit(jax.vmap(BY_FOLD, (0, 0, None, None, 0, None, None, None, None)))
+TOGETHER = 50  # logs: a size for all, so that one program is compiled
+
+
 def in_batches(logs: list[Log], policy: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """[logs, F]: values by tables, of logs of one size, as one program."""
-    optimizer = optax.adam(optax.cosine_decay_schedule(TABLES.learning_rate, TABLES.steps or 0))
-    prepared = [fqe.prepare(log, *policy_actions(log, policy), GAMMA, weights, normalise=False) for log in logs]
-    rows = jax.tree.map(lambda *columns: jnp.stack(columns), *(it for it, _ in prepared))
+    """[logs, F]: values by tables, of logs of one size."""
     keys = jax.random.split(jax.random.key(0), (len(logs), len(weights)))
-    state = jax.vmap(jax.vmap(partial(fqe.begin, CRITIC, optimizer)))(keys)
-    fit = partial(fqe.steps_between, CRITIC, optimizer, TABLES, GAMMA)
-    by_fold = jax.vmap(fit, (0, 0, None, 0, None, None, None, None, None))
-    by_log = jax.jit(jax.vmap(by_fold, (0, 0, None, None, 0, None, None, None, None)))
+    places = range(0, len(logs), TOGETHER)
+    return np.concatenate(
+        [batch_of(logs[it : it + TOGETHER], policy, weights, keys[it : it + TOGETHER]) for it in places]
+    )
+
+
+def batch_of(logs: list[Log], policy: np.ndarray, weights: np.ndarray, keys: jax.Array) -> np.ndarray:
+    prepared = [fqe.prepare(log, *policy_actions(log, policy), GAMMA, weights, normalise=False) for log in logs]
+    rows = jax.tree.map(lambda *columns: np.stack(columns), *(it for it, _ in prepared))
+    state = BEGIN(keys)
     for start in range(0, 160, 40):
-        state, value = by_log(
+        state, value = BY_LOG(
             state, keys, 0, jnp.arange(len(weights)), rows, start, start + 40, start < 80, start == 40
         )
     units = [it for _, it in prepared]
