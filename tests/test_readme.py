@@ -25,7 +25,8 @@ def small_demo(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_python_of_the_readme_runs(small_demo, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(options.SCALES, "laptop", options.SCALES["smoke"])
+    tiny = options.SCALES["smoke"]._replace(steps=20, seeds=1, eval_every=20, eval_episodes=1)
+    monkeypatch.setitem(options.SCALES, "laptop", tiny)
     names: dict = {}
     first, second = PYTHON
     exec(first, names)  # our own README

@@ -68,6 +68,16 @@ def finetuned(run, tmp_path_factory) -> Path:
     return out
 
 
+@pytest.fixture(scope="module")
+def adapts(log, tmp_path_factory) -> Path:
+    """A run with pi_beta, and an alpha that adapts."""
+    out = tmp_path_factory.mktemp("adapts") / "adapts"
+    options = RunOptions(steps=10, seeds=1, eval_every=10, env="none", action_low=-2.0, action_high=2.0, out=out)
+    fields = {"policy_hidden": (8,), "critic_hidden": (8,), "behavior_hidden": (8,), "batch_size": 16}
+    train(log, "itrpo", options, fields=fields | {"divergence_target": 0.5, "alpha_scale": "absolute"})
+    return out
+
+
 def content(folder: Path) -> dict[str, bytes]:
     names = ("rows.bin", "curve.jsonl", "policy.npz")
     found = {f"{k}/{name}": (folder / f"seed{k}" / name).read_bytes() for k in range(2) for name in names}
@@ -154,14 +164,9 @@ def test_a_refit_of_a_flow_goes_on_from_where_it_was(kind):
     assert all(map(np.isfinite, metrics.values()))
 
 
-def test_a_refit_is_in_the_checkpoint(log, tmp_path, monkeypatch):
+def test_a_refit_is_in_the_checkpoint(adapts, tmp_path, monkeypatch):
     """A kill changes no bit, nor does an end between two evaluations that was none; without it pi_beta is the run's."""
-    fields = {"policy_hidden": (8,), "critic_hidden": (8,), "behavior_hidden": (8,), "batch_size": 16}
-    options = RunOptions(
-        steps=10, seeds=1, eval_every=10, eval_episodes=1, env="Pendulum-v1", action_low=-2.0, action_high=2.0
-    )
-    run = tmp_path / "run"
-    train(log, "itrpo", replace(options, out=run), fields=fields)
+    run = adapts
     own = {"steps": 60, "every": 30, "episodes": 1, "refit_rate": 1e-3}
     record = finetuning.record
 
@@ -170,14 +175,14 @@ def test_a_refit_is_in_the_checkpoint(log, tmp_path, monkeypatch):
             raise MemoryError
         record(trainer, pool)
 
-    finetune(run, tmp_path / "whole", fields=own)
-    finetune(run, tmp_path / "killed", fields=own | {"steps": 40})
+    finetune(run, tmp_path / "whole", env="Pendulum-v1", fields=own)
+    finetune(run, tmp_path / "killed", env="Pendulum-v1", fields=own | {"steps": 40})
     with monkeypatch.context() as patch:
         patch.setattr(finetuning, "record", killed)
         with pytest.raises(MemoryError):
-            finetune(run, tmp_path / "killed", fields=own)
-    finetune(run, tmp_path / "killed", fields=own)
-    finetune(run, tmp_path / "frozen", fields=own | {"refit_rate": None})
+            finetune(run, tmp_path / "killed", env="Pendulum-v1", fields=own)
+    finetune(run, tmp_path / "killed", env="Pendulum-v1", fields=own)
+    finetune(run, tmp_path / "frozen", env="Pendulum-v1", fields=own | {"refit_rate": None})
     place = Path("checkpoints") / "train_0000000060" / "arrays.safetensors"
     whole, again, frozen = (tmp_path / name / "seed0" / place for name in ("whole", "killed", "frozen"))
     assert whole.read_bytes() == again.read_bytes()
@@ -193,7 +198,7 @@ def test_a_refit_is_in_the_checkpoint(log, tmp_path, monkeypatch):
     assert not any(name.startswith("fit") for name in kept)
     assert {"behavior_nll", "kl"} <= set(finetuning.read_curve(tmp_path / "whole" / "seed0")[-1])
     with pytest.raises(InputError, match="belongs to another run"):
-        finetune(run, tmp_path / "whole", fields=own | {"refit_rate": 1e-4})
+        finetune(run, tmp_path / "whole", env="Pendulum-v1", fields=own | {"refit_rate": 1e-4})
 
 
 def test_its_policy_is_exported_and_what_was_held_out_stays_so(log, tmp_path):
@@ -301,14 +306,11 @@ def test_regret_and_returns():
     assert returns_of(rows) == ([3, 4], 24)
 
 
-def test_what_can_not_be_finetuned(run, log, tmp_path):
+def test_what_can_not_be_finetuned(run, adapts, log, tmp_path):
     with pytest.raises(InputError, match="cool_to: iql has no penalty"):
         finetune(run, tmp_path / "x", fields={"cool_to": 0.5})
-    adapts = {"divergence_target": 0.5, "alpha_scale": "absolute", "policy_hidden": (4,), "critic_hidden": (4,)}
-    one = RunOptions(steps=1, seeds=1, eval_every=1, env="none", action_low=-2.0, action_high=2.0, behavior_steps=2)
-    train(log, "itrpo", replace(one, out=tmp_path / "adapts"), fields=adapts | {"behavior_hidden": (4,)})
     with pytest.raises(InputError, match=r"cool_to: alpha adapts in .*adapts, to a D_KL of 0\.5"):
-        finetune(tmp_path / "adapts", tmp_path / "x", env="Pendulum-v1", fields={"cool_to": 0.5})
+        finetune(adapts, tmp_path / "x", env="Pendulum-v1", fields={"cool_to": 0.5})
     with pytest.raises(InputError, match="refit_rate: iql asks no pi_beta for its density; that does: itrpo"):
         finetune(run, tmp_path / "x", fields={"refit_rate": 1e-3})
     with pytest.raises(InputError, match="its observations have 3 numbers and those of Hopper-v4 have 11"):

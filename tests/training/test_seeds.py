@@ -23,11 +23,11 @@ FLAGS = [
     "--env", "none", "--action-low", "-2", "--action-high", "2",
 ]  # fmt: skip
 BOUNDS = {"action_low": -2.0, "action_high": 2.0}
-FIELDS = {"policy_hidden": (8,), "critic_hidden": (8,), "behavior_hidden": (8,)}
+FIELDS = {"policy_hidden": (8,), "critic_hidden": (8,)}
 
 
 def options(out: Path, seeds: int, steps: int = 40) -> RunOptions:
-    return RunOptions(steps=steps, behavior_steps=30, eval_every=20, eval_episodes=1, seeds=seeds, out=out, **BOUNDS)
+    return RunOptions(steps=steps, eval_every=20, eval_episodes=1, seeds=seeds, out=out, **BOUNDS)
 
 
 def rows(folder: Path) -> dict[tuple[int, int, str], float]:
@@ -45,7 +45,7 @@ def policies(folder: Path) -> list[bytes]:
 def three(pendulum, tmp_path_factory):
     """A run of three seeds."""
     folder = tmp_path_factory.mktemp("three") / "run"
-    train(pendulum, "itrpo", options(folder, 3), fields=FIELDS)
+    train(pendulum, "td3_bc", options(folder, 3), fields=FIELDS)
     return folder
 
 
@@ -56,16 +56,16 @@ def fail(*_: object) -> None:
 def test_added_seeds_are_those_of_a_run_that_had_them_from_the_beginning(three, pendulum, tmp_path, monkeypatch):
     """Also where the first try fails, which the run's status then says, and where it had ended between evaluations."""
     folder = tmp_path / "run"
-    train(pendulum, "itrpo", options(folder, 1, steps=30), fields=FIELDS)
+    train(pendulum, "td3_bc", options(folder, 1, steps=30), fields=FIELDS)
     join = added_seeds.join
     monkeypatch.setattr(added_seeds, "join", fail)
     with pytest.raises(StorageError):
-        train(pendulum, "itrpo", options(folder, 3), fields=FIELDS)
+        train(pendulum, "td3_bc", options(folder, 3), fields=FIELDS)
     status = json.loads((folder / "status.json").read_text())
     assert (status["state"], status["seeds"], status["message"]) == ("failed", 3, "no space left")
     monkeypatch.setattr(added_seeds, "join", join)
     apart = read_timing(folder) + read_timing(folder / "adding_seeds_1_to_2")
-    run = train(pendulum, "itrpo", options(folder, 3), fields=FIELDS)  # ten steps more for the first one, too
+    run = train(pendulum, "td3_bc", options(folder, 3), fields=FIELDS)  # ten steps more for the first one, too
     assert run.returns is not None
     assert run.returns.shape == (3,)
     assert {name: it for name, it in rows(folder).items() if name[1] != 30} == rows(three)
@@ -78,7 +78,7 @@ def test_added_seeds_are_those_of_a_run_that_had_them_from_the_beginning(three, 
     steps = sum(it["seeds"] * it["steps_per_second"] * it["train_seconds"] for it in together.values())
     assert steps == pytest.approx(3 * 40)
     with pytest.raises(InputError, match="has 3 seeds already; ask for --seeds 3 or more"):
-        train(pendulum, "itrpo", options(folder, 2), fields=FIELDS)
+        train(pendulum, "td3_bc", options(folder, 2), fields=FIELDS)
     assert json.loads((folder / "status.json").read_text())["seeds"] == 3
 
 
@@ -87,7 +87,7 @@ def test_added_seeds_are_those_of_a_run_that_had_them_from_the_beginning(three, 
 def test_a_kill_while_seeds_are_joined_loses_nothing(three, pendulum, tmp_path, monkeypatch, moment):
     """`join` is left just before, and just after, what counts."""
     folder = tmp_path / "run"
-    train(pendulum, "itrpo", options(folder, 2), fields=FIELDS)
+    train(pendulum, "td3_bc", options(folder, 2), fields=FIELDS)
     join = added_seeds.join
 
     def killed(session, *rest):
@@ -100,9 +100,9 @@ def test_a_kill_while_seeds_are_joined_loses_nothing(three, pendulum, tmp_path, 
 
     monkeypatch.setattr(added_seeds, "join", killed)
     with pytest.raises(KeyboardInterrupt):
-        train(pendulum, "itrpo", options(folder, 3), fields=FIELDS)
+        train(pendulum, "td3_bc", options(folder, 3), fields=FIELDS)
     monkeypatch.setattr(added_seeds, "join", join)
-    train(pendulum, "itrpo", options(folder, 3), fields=FIELDS)
+    train(pendulum, "td3_bc", options(folder, 3), fields=FIELDS)
     assert rows(folder) == rows(three)
     assert policies(folder) == policies(three)
     assert not list(folder.glob("adding*"))

@@ -172,9 +172,8 @@ def test_only_numbers_may_differ(dataset, tmp_path):
 def test_one_that_diverges_leaves_those_that_train_after_it(dataset, tmp_path):
     """It is ahead of the other, which has not begun: two programs, one after the other."""
     options = RunOptions(steps=4, eval_every=4, seeds=1, env="none")
-    fields = {"policy_hidden": (8,), "critic_hidden": (8,)}
     wild, other, tame = (
-        complete(make_setup("td3_bc", fields=fields | {"critic_learning_rate": rate}), options, dataset)
+        complete(make_setup("bc", fields={"hidden": (8,), "fit_learning_rate": rate}), options, dataset)
         for rate in (1e30, 1e29, 1e-3)
     )
     with pytest.raises(DivergenceError):
