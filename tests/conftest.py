@@ -9,9 +9,9 @@ Set here, before anything imports JAX:
 - XLA uses as many threads as in use (itrpo.xla) and BLAS one: the last bits of a result depend on their number;
 - Python looks for cycles of garbage seldom: traced programs are millions of objects that stay;
 - programs that a process of this session has compiled, however small, are read from a cache, which all of them share;
-- the home folder and the caches are temporary ones, and Hypothesis draws the same examples each time.
 - programs of a file are forgotten after it: jaxlib holds what each was compiled from, and is slower at making the next
   one the more there are, after thousands by seconds each;
+- the home folder and the caches are temporary ones, and Hypothesis draws the same examples each time;
 - shapes and types that functions on arrays declare (jaxtyping) are checked at every call (tests/shapes.py).
 A test runs in an empty folder. If it leaves a file there or in the home folder, it fails: itrpo writes where it is told
 to, and into its cache.
