@@ -1,4 +1,4 @@
-"""The command line: which command the words name. Each is one function call that Python users can make too."""
+"""The command line: which command the words name. What one does, Python users can do with functions of `itrpo`, too."""
 
 from __future__ import annotations
 
