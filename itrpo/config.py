@@ -212,8 +212,8 @@ def checked(value: Any, kind: Any, what: str) -> Any:
             return fitted
     plain_first = sorted(alternatives(kind), key=lambda it: get_origin(it) is tuple)
     wanted = " or ".join(in_words(it) for it in plain_first if it is not type(None))
-    one = get_args(kind)[0] if get_origin(kind) is tuple else kind
-    names = get_args(one) if get_origin(one) is Literal else ()
+    single = [get_args(it)[0] if get_origin(it) is tuple else it for it in alternatives(kind)]
+    names = [name for it in single if get_origin(it) is Literal for name in get_args(it)]
     texts = [text for text in (value if isinstance(value, tuple | list) else [value]) if isinstance(text, str)]
     close = next((nearest(text, names) for text in texts if names and text not in names), "")
     raise InputError(f"{what} must be {wanted}, got {got(value)}{close}")

@@ -16,6 +16,7 @@ from jaxtyping import Float, Key
 from itrpo.nn.network import Network
 from itrpo.nn.trainable import Trainable, gradient_step, trainable
 from itrpo.ops import distributions
+from itrpo.ops.td import Scalar
 from itrpo.ranges import Count, InnerShare, Positive
 from itrpo.types import DensityModel, Metrics, Params, SpaceSpec, Transition
 
@@ -31,7 +32,7 @@ class LikelihoodFit:
     fit_action_edge: InnerShare = 1e-6  # dataset actions are clipped to +-(1 - edge) before the atanh (author's code)
 
 
-def adam_with_drops(learning_rate: float, fit_steps: int) -> optax.GradientTransformation:
+def adam_with_drops(learning_rate: Scalar, fit_steps: int) -> optax.GradientTransformation:
     """Adam whose rate falls to a tenth, and then to a hundredth, towards the end of a fit."""
     drops = {int(fraction * fit_steps): 0.1 for fraction in DROPS}
     return optax.adam(optax.piecewise_constant_schedule(learning_rate, drops))

@@ -223,7 +223,8 @@ def train_phases(
         watched = jax.eval_shape(jax.vmap(watching[0], (0, None, 0)), shapes, *watching[1:])
         carry = session.folder.restored(saved, carry_shapes._replace(watched=watched))
         carry = together.with_values(carry, session.values)
-        if saved.step and not policies_are_whole(session, saved.step):  # someone's hand, or a disk
+        due = saved.step == session.config.train.steps or saved.step % session.config.evaluation.eval_every == 0
+        if saved.step and due and not policies_are_whole(session, saved.step):  # someone's hand, or a disk
             save_policies(session, [algorithm.acting.export(own) for own in members(carry.state)], saved.step)
         if saved.step or behavior is not None:
             evaluate_what_is_saved(session, saved.step, trackers if saved.step else [])  # as in `begin`

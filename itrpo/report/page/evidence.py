@@ -204,14 +204,14 @@ def of_family(run: dict[str, Any]) -> bool:
 
 
 def is_main(plan: str) -> bool:
-    """Whether a plan's table is one of the paper's: then what did not run is a row, too."""
+    """Whether a plan's table stands among the paper's."""
     return plan.startswith("table") or not plan
 
 
 def make_table(plan: str, kind: str, which: str, runs: Runs, rows: Rows) -> Table:
     begun = {it["task"] for it in runs}
     tasks = PAPERS.get(which) or tuple(sorted({it["dataset"] for it in runs}))
-    if not is_main(plan):
+    if not plan.startswith("table"):  # in the paper's own what did not run is a row, too
         tasks = tuple(it for it in tasks if which not in PAPERS or it in begun)
     row_of = {it["run"]: it["task"] if which in PAPERS else it["dataset"] for it in runs}
     arms, metric = make_arms(runs), "return" if which == "returns" else "score"

@@ -22,7 +22,7 @@ def csv_text(header: Sequence[str], rows: Rows) -> str:
 
 
 def scores_csv(table: Table) -> str:
-    """A line for each cell that ran or that the paper has."""
+    """A line for each cell that ran or that the paper has. A difference stands where both are of D4RL's own data."""
     header = ["plan", "data", "task", "dataset", "arm", "algorithm", "run", "state", "step", "seeds", "evaluations"]
     header += [f"{protocol}_{what}" for protocol in PROTOCOLS for what in ("mean", "half_width_95")]
     header += ["printed_mean", "printed_std", "difference"]
@@ -40,7 +40,7 @@ def scores_csv(table: Table) -> str:
                     row += ["", ""] if interval is None else [interval.mean, interval.half_width]
             mean = mean_interval(cell.scores["paper"]).mean if cell is not None and cell.scores["paper"] else None
             row += ["", ""] if printed is None else list(printed)
-            row.append("" if printed is None or mean is None else mean - printed[0])
+            row.append("" if printed is None or mean is None or table.kind != "d4rl" else mean - printed[0])
             rows.append(row)
     return csv_text(header, rows)
 

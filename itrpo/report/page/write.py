@@ -77,7 +77,7 @@ def make_report(results: Results) -> Report:
         Part("claims", "The paper’s claims", "Claims", claims_body(verdicts)),
         *figure_2(main, runs, rows),
         *successive_policies([*main, *others], rows),
-        *statistics_parts(main, runs, rows),
+        *statistics_parts([*main, *(it for it in others if not it.plan and it.metric == "score")], runs, rows),
         trust_region(results),
         *every_task(main, rows),
         *other_scores(others, runs, rows),
@@ -183,7 +183,7 @@ def statistics_parts(tables: Sequence[Table], runs: Runs, rows: Rows) -> list[Pa
     return [
         Part(
             f"statistics-{table.name}",
-            f"Statistics, {table.family}",
+            f"Statistics, {table.family}" if table.of_paper else f"Statistics{of_plan(table)}",
             "Statistics",
             charts=figures.some(
                 figures.aggregate_points(table),
@@ -204,17 +204,22 @@ def trust_region(results: Results) -> Part:
 
 
 def every_task(tables: Sequence[Table], rows: Rows) -> list[Part]:
-    title, caption = "Learning curves, task by task", f"{figures.BAND} Choose arms in the legend."
     return [
         Part(
             f"tasks-{table.name}",
             f"Every task, {table.family}",
             "Curves",
-            charts=figures.some(figures.task_curves(table, rows, "score", "curves", title, caption, "D4RL score")),
+            charts=figures.some(curves_by_task(table, rows)),
             kind=table.kind,
         )
         for table in tables
     ]
+
+
+def curves_by_task(table: Table, rows: Rows) -> Chart | None:
+    title, caption = "Learning curves, task by task", f"{figures.BAND} Choose arms in the legend."
+    y = "D4RL score" if table.metric == "score" else "return"
+    return figures.task_curves(table, rows, table.metric, "curves", title, caption, y)
 
 
 def other_scores(tables: Sequence[Table], runs: Runs, rows: Rows) -> list[Part]:
@@ -222,8 +227,9 @@ def other_scores(tables: Sequence[Table], runs: Runs, rows: Rows) -> list[Part]:
     for table in tables:
         title = f"Plan {table.plan}, {table.family}" if table.plan else "Other datasets"
         title += ", returns" if table.family == "returns" and not table.plan else ""
-        few = len(table.arms) <= MANY and table.metric == "score"
-        found = figures.some(figures.ablation(table), figures.mean_curves(table, rows) if few else None)
+        few = len(table.arms) <= MANY
+        averaged = figures.mean_curves(table, rows) if few and table.metric == "score" else None
+        found = figures.some(figures.ablation(table), averaged, curves_by_task(table, rows) if few else None)
         body = scores_body(table, runs)
         parts.append(Part(f"scores-{table.name}", title, "Other runs", body, found, kind=table.kind))
     return parts
@@ -238,7 +244,8 @@ def likenesses(runs: Runs) -> str:
 
 
 def of_plan(table: Table) -> str:
-    plan = f", plan {table.plan}" + (", returns" if table.family == "returns" else "")
+    plan = f", plan {table.plan}" if table.plan else ", other datasets"
+    plan += ", returns" if table.family == "returns" else ""
     return f", {table.family}" if evidence.is_main(table.plan) else plan
 
 
