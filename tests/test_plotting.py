@@ -187,6 +187,8 @@ def test_several_runs_in_one_picture(tmp_path, figures):
         files.write_json(run / "config.json", {"config": {"algorithm": "itrpo"}})
     run_curves([tmp_path / "blind"], tmp_path / "blind.png")
     assert figures[2].axes[0].get_ylabel() == "mean\nlog π(a|s)"
+    with pytest.raises(InputError, match=r"curves\.png: a file; name folders of runs"):
+        run_curves([tmp_path / "curves.png"], tmp_path / "other.png")
     with pytest.raises(InputError, match=r"curves\.svg: pictures are PNG"):
         run_curves(str(tmp_path / "runs"), str(tmp_path / "curves.svg"))
 

@@ -54,6 +54,8 @@ def named_runs(paths: Sequence[Path]) -> list[RunEntry]:
     found: dict[Path, RunEntry] = {}
     for path in paths:
         entries = [read_entry(folder, str(folder)) for folder in run_folders(path)]
+        if not entries and path.is_file():
+            raise InputError(f"{path}: a file; name folders of runs (`itrpo report` reads packed files, too)")
         if not entries:
             raise InputError(f"{path}: no run of itrpo is in it; `itrpo runs list --root DIR` shows where runs are")
         found |= {entry.folder.resolve(): entry for entry in entries}

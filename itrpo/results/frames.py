@@ -63,6 +63,11 @@ def read_results(paths: Sequence[Path | str], console: Console | None = None) ->
             arm = (about["plan"], about["label"], length.run if about["plan"] is not None else length)
             if arm not in arms or progress(found[length][0]) > progress(found[arms[arm]][0]):
                 arms[arm] = length
+        if empty and path.is_dir() and any(store.run_folders(path)):
+            raise InputError(
+                f"{path}: its runs are of another kind (as `itrpo finetune`), which reports and packed files do not"
+                " hold; `itrpo runs list` shows them"
+            )
         if empty:
             raise InputError(f"{path}: no run of itrpo is in it; name a folder of runs, or a file of `itrpo runs pack`")
     names = dict[Length, str]()

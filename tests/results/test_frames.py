@@ -176,6 +176,15 @@ def test_a_packed_file_is_not_written_over_where_runs_of_it_would_be_lost(tmp_pa
     assert set(frames.read_results([kept]).runs["run"]) == {"aaaa0001", "bbbb0002"}
 
 
+def test_runs_of_another_kind_are_called_so(tmp_path):
+    files.write_json(make_run(tmp_path / "tuned") / "config.json", {"finetune": {}})
+    with pytest.raises(InputError, match="its runs are of another kind"):
+        frames.read_results([tmp_path])
+    (tmp_path / "tuned" / "status.json").unlink()
+    with pytest.raises(InputError, match="no run of itrpo is in it"):
+        frames.read_results([tmp_path])
+
+
 def test_a_torn_last_line_is_left_out_with_a_notice_and_damage_is_named(tmp_path, capsys):
     make_run(tmp_path / "run")
     metrics = tmp_path / "run" / "metrics.jsonl"
