@@ -68,10 +68,10 @@ class Plot:
 
 def plot(command: Plot, console: Console) -> None:
     from itrpo.plotting import run_curves
+    from itrpo.report.tables import count
 
     drawn = run_curves(command.runs, command.out, command.metric)
-    runs = "1 run" if len(drawn) == 1 else f"{len(drawn)} runs"
-    say(console, f"wrote {command.out}: {runs}")
+    say(console, f"wrote {command.out}: {count(len(drawn), 'run')}")
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def paths(command: Paths, console: Console) -> None:
 @dataclass(frozen=True)
 class Pack:
     """Keep what runs measured in one small Parquet file, without their folders: values as float32, no paths of this
-    machine, no policies and no checkpoints. Of runs with one hash the one that is further is kept.
+    machine, no policies and no checkpoints. What is there twice, a folder and a packed copy of it say, is kept once.
     """
 
     paths: Annotated[tuple[Path, ...], Word("DIR")]  # folders of runs at any depth, and files of this command
@@ -109,10 +109,10 @@ def pack(command: Pack, console: Console) -> None:
 
     results = frames.read_results(command.paths, console)
     if command.out.exists() and frames.is_pack(command.out):
-        lost = set(frames.read_results([command.out]).runs["run"]) - set(results.runs["run"])
+        lost = frames.number_lost(frames.read_results([command.out]), results)
         if lost:
             raise InputError(
-                f"{command.out} holds {count(len(lost), 'run')} that would be lost: name it among the folders and files"
+                f"{command.out} holds {count(lost, 'run')} that would be lost: name it among the folders and files"
                 " as well, or another --out"
             )
     frames.pack(results, command.out)

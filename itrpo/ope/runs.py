@@ -108,13 +108,14 @@ def judge(
     found = dict[Path, Judgement]()
     for group in groups.values():
         unseen = read_unseen(group[0], data, console)
-        done = [None if again else judged_before(it, unseen, options) for it in group]
+        rows = rows_hash(unseen.dataset)
+        done = [None if again else judged_before(it, unseen.why, rows, options) for it in group]
         left = [it for it, before in zip(group, done, strict=True) if before is None]
         found |= {it.folder: before for it, before in zip(group, done, strict=True) if before is not None}
         if known := [str(it.folder) for it, before in zip(group, done, strict=True) if before is not None]:
             say(console, f"judged before, on the same rows: {', '.join(known)} (--again true judges anew)")
         if left:
-            found |= judge_group(left, unseen, options, console, algorithm)
+            found |= judge_group(left, unseen, rows, options, console, algorithm)
         show(group, unseen, found, {it.folder for it in left}, console)
     return [found[it.folder] for it in runs]
 
@@ -212,7 +213,12 @@ def training_data(run: JudgedRun, share: float, console: Console) -> Dataset | N
 
 
 def judge_group(
-    runs: Sequence[JudgedRun], unseen: Unseen, options: JudgeOptions, console: Console, named: str | None = None
+    runs: Sequence[JudgedRun],
+    unseen: Unseen,
+    rows_sha256: str,
+    options: JudgeOptions,
+    console: Console,
+    named: str | None = None,
 ) -> dict[Path, Judgement]:
     """Of runs on one dataset."""
     started, log, gamma = time.monotonic(), log_of(unseen.dataset), runs[0].gamma
@@ -251,7 +257,7 @@ def judge_group(
             gamma=gamma,
             episodes=len(log.starts),
             rows=len(log.rows.reward),
-            rows_sha256=rows_hash(unseen.dataset),
+            rows_sha256=rows_sha256,
             cut=float(log.cut.mean()),
             log_return=float(np.add.reduceat(log.rows.reward, log.starts, dtype=np.float64).mean()),
             unseen=unseen.why,
@@ -282,7 +288,7 @@ def show(
             return
 
 
-def judged_before(run: JudgedRun, unseen: Unseen, options: JudgeOptions) -> Judgement | None:
+def judged_before(run: JudgedRun, why: str, rows_sha256: str, options: JudgeOptions) -> Judgement | None:
     """What the folder has already, if it is the same."""
     try:
         found = judgement.read(run.folder)
@@ -291,7 +297,7 @@ def judged_before(run: JudgedRun, unseen: Unseen, options: JudgeOptions) -> Judg
     step, run_hash = (run.policies[0].metadata.get(name) for name in ("step", "run"))
     seeds = [it.seed for it in found.policies if it.seed is not None]
     ours = (found.step, found.run, found.unseen, len(seeds), found.rows_sha256, found.gamma)
-    same = ours == (step, run_hash, unseen.why, len(run.policies), rows_hash(unseen.dataset), run.gamma)
+    same = ours == (step, run_hash, why, len(run.policies), rows_sha256, run.gamma)
     return found if same and to_json(options) == found.settings else None
 
 

@@ -103,13 +103,13 @@ def print_run_summary(run_dir: Path, console: Console) -> None:
         score = [format_interval(row.score, 1)] if with_score else []
         table.add_row(row.policy, format_returns(row.returns), *score, str(row.seeds or ""), row.mean_of)
     console.print(table)
+    path = run_dir / CONFIG
+    data = read_json(path)["config"].get("data", {}) if path.exists() else {}
     if any(row.seeds for row in rows):
-        config = read_json(run_dir / CONFIG).get("config", {}) if (run_dir / CONFIG).exists() else {}
-        more = config.get("data", {}).get("parent") is None  # else it has as many as the run that it continues
+        more = data.get("parent") is None  # else it has as many as the run that it continues
         console.print(Text(spread_in_words(status.seeds, more)))
     elif status.env_id is None:
-        path = run_dir / CONFIG
-        held = read_json(path)["config"]["data"].get("holdout") if path.exists() else None
+        held = data.get("holdout")
         on = f"the episodes that --holdout {held:g} set aside" if held else "episodes of another file (--data FILE)"
         say(console, f"No environment: `itrpo judge` estimates what it is worth, on {on}.")
     paths = [run_dir / f"seed{index}" / "policy.npz" for index in range(status.seeds)]

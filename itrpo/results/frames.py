@@ -101,6 +101,17 @@ def progress(about: Mapping[str, Any]) -> tuple[int, int, int]:
     return about["step"], about["seeds"], about["steps"]
 
 
+def number_lost(old: Results, new: Results) -> int:
+    """Of the runs in `old` how many are not in `new`, where one with more steps and seeds stands for a shorter one."""
+    reached: dict[str, list[tuple[int, int]]] = {}
+    for it in new.runs.iter_rows(named=True):
+        reached.setdefault(run_hash(it), []).append((it["step"], it["seeds"]))
+    return sum(
+        not any(step >= it["step"] and seeds >= it["seeds"] for step, seeds in reached.get(run_hash(it), ()))
+        for it in old.runs.unique("run").iter_rows(named=True)
+    )
+
+
 def pack(results: Results, path: Path | str) -> None:
     """Writes a Parquet file whole or not at all. Folders of the machine are left out of the provenance: only the names
     of files stay. Raises InputError for a name that does not end in .parquet, StorageError if the disk refuses.
@@ -151,7 +162,7 @@ def read_run(folder: Path, config: dict[str, Any], console: Console | None) -> t
     path = folder / store.METRICS
     if console is not None and path.exists() and not path.read_bytes().endswith(b"\n"):
         say(console, f"{path}: a kill cut its last line short; it is left out")
-    plan, label = plan_and_label(folder, status.run)
+    plan, label = plan_and_label(folder)
     try:
         own, dataset = config["algorithm_config"], provenance["dataset"]
         about = {
@@ -187,9 +198,9 @@ def read_run(folder: Path, config: dict[str, Any], console: Console | None) -> t
     return about, store.read_metrics(folder)
 
 
-def plan_and_label(folder: Path, run: str) -> tuple[str | None, str | None]:
-    """What the plan.json of a sweep says of a run in OUT/DATASET/LABEL/; nothing of one that is in the plan no longer.
-    Raises StorageError if it is damaged.
+def plan_and_label(folder: Path) -> tuple[str | None, str | None]:
+    """What the plan.json of a sweep says of a run in OUT/DATASET/LABEL/, by its folder: its hash stands there only once
+    it has ended. Nothing of one that is in the plan no longer. Raises StorageError if it is damaged.
     """
     path = folder.resolve().parent.parent / PLAN_FILE
     if not path.exists():
@@ -197,8 +208,7 @@ def plan_and_label(folder: Path, run: str) -> tuple[str | None, str | None]:
     plan = files.read_json(path)
     here = folder.resolve().parts[-2:]
     try:
-        own = (it for it in plan["runs"] if PurePath(it["folder"]).parts[-2:] == here and it["hash"] == run)
-        label = next((it["label"] for it in own), None)
+        label = next((it["label"] for it in plan["runs"] if PurePath(it["folder"]).parts[-2:] == here), None)
         return (None, None) if label is None else (plan["name"], label)
     except (KeyError, TypeError) as error:
         raise StorageError(f"{path}: not the plan of a sweep ({error!r})") from error

@@ -117,7 +117,7 @@ def test_a_sweeps_plan_names_its_arms(tmp_path):
     make_run(tmp_path / "hopper-medium-itrpo1" / "shaped")
     make_run(tmp_path / "hopper-medium-itrpo1" / "iql", "bbbb0002", expectile=0.7)
     make_run(tmp_path / "hopper-medium-itrpo1" / "grid-tau=0.9")  # the same constants as the arm before
-    listed = [planned(label) for label in ("shaped", "grid-tau=0.9")]
+    listed = [planned("shaped"), planned("grid-tau=0.9") | {"hash": None}]  # one has ended, the other goes on
     files.write_json(tmp_path / "plan.json", {"name": "ablation", "runs": listed})
     runs = frames.read_results([tmp_path / "hopper-medium-itrpo1"]).runs
     assert runs.select("label", "plan", "alpha", "tau").rows() == [
@@ -183,6 +183,13 @@ def test_runs_of_another_kind_are_called_so(tmp_path):
     (tmp_path / "tuned" / "status.json").unlink()
     with pytest.raises(InputError, match="no run of itrpo is in it"):
         frames.read_results([tmp_path])
+
+
+def test_a_run_that_has_grown_takes_the_place_of_its_beginning_and_not_the_reverse(tmp_path, capsys):
+    short, grown, kept = make_run(tmp_path / "short"), make_run(tmp_path / "grown", seeds=5), tmp_path / "kept.parquet"
+    for run, status in ((short, 0), (grown, 0), (short, 2)):
+        assert cli.main(["runs", "pack", str(run), "--out", str(kept)]) == status
+    assert "holds 1 run that would be lost" in capsys.readouterr().err
 
 
 def test_a_torn_last_line_is_left_out_with_a_notice_and_damage_is_named(tmp_path, capsys):

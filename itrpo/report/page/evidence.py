@@ -139,9 +139,8 @@ def label_of(run: dict[str, Any], runs: Sequence[dict[str, Any]]) -> str:
     if len(same) == 1:
         return run["label"]
     names = varying(same) | {it for it in ("alpha", "tau") if len({other[it] for other in same}) > 1}
-    own = flattened(run)
-    own |= {name: run[name] for name in ("steps", "seeds") if len({it[name] for it in same}) > 1}
-    names |= {"steps", "seeds"} & set(own)
+    lengths = {name: run[name] for name in ("steps", "seeds") if len({it[name] for it in same}) > 1}
+    own, names = flattened(run) | lengths, names | lengths.keys()
     return "-".join([run["label"], *(f"{it}={own[it]}" for it in sorted(names) if it in own)])
 
 
